@@ -1,0 +1,64 @@
+"""What a gate concludes, and how sure it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+
+class Status(str, Enum):
+    """The four things a gate can say."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NO_BASELINE = "NO_BASELINE"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of one gate, with everything needed to judge and to recompute it.
+
+    Attributes:
+        status: what was concluded.
+        metric: what was gated, e.g. ``speedup``, ``peak_memory``, ``cloze_accuracy``.
+        estimate: the measured value, in ``unit``.
+        interval: confidence interval of ``estimate`` at level 1 - alpha (NaN, NaN where there is none).
+        unit: ``x`` (ratio), ``bytes``, ``seconds``, ``points`` …
+        baseline: the value compared with, in ``unit``, or None.
+        change: relative change for the worse (0.05 = 5 % worse than the baseline; negative = better), or None.
+        margin: the change for the worse that is tolerated, relative.
+        alpha: probability of a false FAIL that this gate was given.
+        smallest_visible: the smallest change for the worse that this gate could have seen with its stated power
+            on the samples it had, relative; None where it has no meaning.
+        samples: number of paired samples (blocks, items) behind the estimate.
+        warnings: what weakens the verdict, as sentences.
+        explanation: one sentence a person understands.
+        accepted: whether the session's policy lets the test pass; set by the plugin, FAIL is never accepted.
+    """
+
+    status: Status
+    metric: str
+    estimate: float
+    interval: tuple[float, float]
+    unit: str
+    baseline: float | None
+    change: float | None
+    margin: float
+    alpha: float
+    smallest_visible: float | None
+    samples: int
+    explanation: str
+    warnings: tuple[str, ...] = ()
+    accepted: bool = False
+
+    def __bool__(self) -> bool:
+        """True where a test that asserts this verdict should pass."""
+        return self.accepted or self.status is Status.PASS
+
+    def __repr__(self) -> str:
+        return f"<{self.status.value}: {self.explanation}>"
+
+    def accept(self) -> Verdict:
+        """The same verdict, let through by the session's policy; a FAIL is never let through."""
+        return self if self.status is Status.FAIL else replace(self, accepted=True)

@@ -1,0 +1,168 @@
+"""The run record: everything one session measured and concluded, as schema-versioned JSON.
+
+A report, a baseline, a comparison and the recomputation of a verdict each need nothing but this.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+#: Raised when the meaning of a stored field changes; a record of another schema is refused.
+SCHEMA = 1
+
+
+class Stored(BaseModel):
+    """Base of everything written to JSON: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+
+
+class Fingerprint(Stored):
+    """The machine. ``identity`` decides whether two runs may be compared; ``context`` only describes."""
+
+    key: str
+    identity: dict[str, Any]
+    context: dict[str, Any]
+
+
+class ModelEntry(Stored):
+    """The model that was tested."""
+
+    name: str
+    source: str
+    digest: str
+    random_weights: bool
+
+
+class EngineEntry(Stored):
+    """One engine of the session: what was asked, what it really was, and what building it took."""
+
+    id: str
+    backend: str
+    precision: str
+    role: Literal["candidate", "reference", "quality-reference"]
+    spec: dict[str, Any]
+    runtime: dict[str, Any]
+    effective: dict[str, Any]
+    version: str
+    key: str
+    size_bytes: int
+    build_seconds: float
+
+
+class Round(Stored):
+    """One engine's turn in a block. All times in seconds."""
+
+    engine: str
+    seconds: float
+    tokens: int
+    ttft: float
+    itl_p50: float
+    itl_p95: float
+    itl_p99: float
+    foreign_load: float
+    disturbed: bool = False
+
+
+class Block(Stored):
+    """One turn of every contestant, in the order they ran. ``retries`` counts rounds thrown away as disturbed."""
+
+    rounds: list[Round]
+    retries: int = 0
+
+
+class ArenaEntry(Stored):
+    """All contestants of one workload, interleaved in reversing blocks."""
+
+    workload: str
+    batch_size: int
+    input_len: int
+    output_len: int
+    seed: int
+    reference: str
+    contestants: list[str]
+    warmup_rounds: int
+    blocks: list[Block]
+    stopped: str
+    warnings: list[str] = Field(default_factory=list)
+
+
+class MemoryEntry(Stored):
+    """Memory of one engine, measured in a process of its own. All in bytes; None where it could not be measured."""
+
+    engine: str
+    workload: str
+    disk: int
+    loaded: int
+    peak: int
+    kv_predicted: int | None
+    kv_used: int | None
+    kv_budget: int | None
+    device: str
+
+
+class QualityEntry(Stored):
+    """One quality metric of one engine, item by item.
+
+    Attributes:
+        engine: engine id.
+        metric: ``similarity``, ``summaries``, ``mmlu``, ``cloze``, ``perplexity`` or ``determinism``.
+        version: version of the metric's code and data; results of two versions are not compared.
+        columns: names of the numbers kept for each item.
+        items: item hash to those numbers.
+        scores: the headline scores, by name.
+    """
+
+    engine: str
+    metric: str
+    version: str
+    columns: list[str]
+    items: dict[str, list[float]]
+    scores: dict[str, float]
+
+
+class VerdictEntry(Stored):
+    """One verdict, the test it came from, and the inputs by which it is recomputed."""
+
+    test: str
+    engine: str
+    workload: str | None
+    status: str
+    metric: str
+    estimate: float
+    interval: tuple[float, float]
+    unit: str
+    baseline: float | None
+    change: float | None
+    margin: float
+    alpha: float
+    smallest_visible: float | None
+    samples: int
+    explanation: str
+    warnings: list[str]
+    accepted: bool
+    inputs: dict[str, Any] = Field(default_factory=dict)
+
+
+class RunRecord(Stored):
+    """One session."""
+
+    schema_version: int = SCHEMA
+    id: str
+    started: str
+    finished: str
+    status: Literal["complete", "partial"]
+    enginegate: str
+    arguments: list[str]
+    commit: str
+    fingerprint: Fingerprint
+    model: ModelEntry
+    config: dict[str, Any]
+    engines: list[EngineEntry]
+    arenas: list[ArenaEntry] = Field(default_factory=list)
+    memory: list[MemoryEntry] = Field(default_factory=list)
+    quality: list[QualityEntry] = Field(default_factory=list)
+    verdicts: list[VerdictEntry] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)

@@ -1,0 +1,114 @@
+"""What an engine is asked to be, and the work it is given: frozen values, no behaviour.
+
+Times are seconds (float, monotonic clock), sizes are bytes (int), log-probabilities are natural logarithms.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+#: Every precision name the suite knows; a backend says in its capabilities which of them it can build.
+PRECISIONS = (
+    "fp32",
+    "fp16",
+    "bf16",
+    "fp8",
+    "int8_wo",
+    "int4_wo",
+    "int4_awq",
+    "int4_gptq",
+    "w8a8_sq",
+    "nvfp4",
+)
+
+#: KV-cache element types; "auto" lets the backend choose, and the engine reports what it chose.
+KV_PRECISIONS = ("auto", "fp32", "fp16", "bf16", "fp8", "int8", "int4")
+
+
+@dataclass(frozen=True)
+class QuantizationSpec:
+    """How weights are quantized at build time.
+
+    Attributes:
+        group_size: weights that share one scale; None lets the backend take one per channel.
+        calibration: path of the calibration passages (JSON lines with a ``text`` field).
+        calibration_samples: how many of them are used.
+        calibration_digest: SHA-256 of the passages used, so that the engine's key follows their content.
+    """
+
+    group_size: int | None = 64
+    calibration: str = ""
+    calibration_samples: int = 32
+    calibration_digest: str = ""
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """The build-relevant description of one engine: two equal specs build the same engine."""
+
+    model: str
+    backend: str
+    precision: str
+    quantization: QuantizationSpec = field(default_factory=QuantizationSpec)
+    max_batch_size: int = 8
+    max_input_len: int = 1024
+    max_output_len: int = 512
+    tensor_parallel: int = 1
+
+    @property
+    def id(self) -> str:
+        """The engine's name in test ids and tables, e.g. ``smollm2-135m-openvino-int8_wo``."""
+        return f"{self.model}-{self.backend}-{self.precision}"
+
+
+@dataclass(frozen=True)
+class RuntimeSpec:
+    """How a built engine is loaded and scheduled. Nothing in here changes the built files.
+
+    Attributes:
+        kv_precision: one of KV_PRECISIONS.
+        kv_cache_bytes: size of the KV pool in bytes; 0 sizes it for max_batch_size full-length sequences.
+        tokens_per_block: tokens in one block of the paged KV cache; None for the backend's own.
+        activation_precision: "auto" takes bf16 where the device computes in it, else fp32.
+        threads: CPU threads of the engine; 0 for all usable cores.
+        scheduler_policy: "inflight" (continuous batching) or "static".
+        chunked_prefill: split long prompts over scheduling steps.
+        speculation: "none", "ngram" or "draft".
+    """
+
+    kv_precision: str = "auto"
+    kv_cache_bytes: int = 0
+    tokens_per_block: int | None = None
+    activation_precision: str = "auto"
+    threads: int = 0
+    scheduler_policy: str = "inflight"
+    chunked_prefill: bool = False
+    speculation: str = "none"
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """Greedy decoding of up to ``max_tokens`` tokens.
+
+    Attributes:
+        max_tokens: tokens to produce at most.
+        ignore_eos: produce exactly ``max_tokens``; used wherever time is measured.
+    """
+
+    max_tokens: int
+    ignore_eos: bool = True
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One timed unit of work: a batch of prompts of equal token length, and a fixed output length."""
+
+    batch_size: int
+    input_len: int
+    output_len: int
+    seed: int = 0
+
+    @property
+    def id(self) -> str:
+        """The workload's name in ids and baselines, e.g. ``b8-i64-o64``."""
+        return f"b{self.batch_size}-i{self.input_len}-o{self.output_len}"
