@@ -48,11 +48,13 @@ class MemoryUse:
     Attributes:
         weights: bytes of the weights as stored in the running engine.
         kv_cache: bytes of the KV cache now allocated.
+        kv_budget: bytes that the KV pool may grow to, as the running engine states it.
         kv_cache_predicted: bytes that layers x KV heads x head size x tokens x element size asks for.
     """
 
     weights: int | None = None
     kv_cache: int | None = None
+    kv_budget: int | None = None
     kv_cache_predicted: int | None = None
 
 
@@ -139,6 +141,8 @@ class Backend(Protocol):
     """Builds and loads engines of one kind."""
 
     name: str
+    #: Modules that ``load`` imports; the memory pass imports them first, so that they are not counted as the engine's.
+    libraries: Sequence[str]
 
     def version(self) -> str:
         """Versions of the libraries that decide what is built, as one string; part of the engine's key."""

@@ -1,0 +1,247 @@
+"""Accepted baselines: what a later run is compared with. Loading fails closed; only ``enginegate accept`` writes.
+
+    baselines/quality/<model>/<backend>-<precision>.json         per-item scores, independent of hardware
+    baselines/perf/<fingerprint key>/<model>/<workload>.json     log ratios of several sessions, memory, sizes
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from pydantic import Field, ValidationError
+
+from harness.errors import BaselineError
+from harness.records import Stored
+from harness.records_io import first_problem
+
+#: Raised when the meaning of a stored field changes; a baseline of another schema is refused.
+SCHEMA = 1
+
+#: Sessions kept for each engine and workload, newest last.
+MAX_SESSIONS = 10
+
+#: Said wherever a baseline cannot be used.
+RECORD_NEW = "record a new one: run pytest, review the run, then `enginegate accept RUN`"
+
+
+class EngineName(Protocol):
+    """What a quality baseline is filed under; an EngineSpec and an EngineEntry both have it."""
+
+    @property
+    def backend(self) -> str:
+        """The backend's name."""
+
+    @property
+    def precision(self) -> str:
+        """The precision's name."""
+
+
+class Provenance(Stored):
+    """Where accepted numbers come from: the run, when and at which commit it was taken, and with what."""
+
+    run: str
+    started: str
+    commit: str
+    fingerprint: str
+    versions: dict[str, str]
+
+
+class QualityMetric(Stored):
+    """One metric's per-item numbers; the fields are those of QualityEntry."""
+
+    version: str
+    columns: list[str]
+    items: dict[str, list[float]]
+    scores: dict[str, float]
+
+
+class QualityBaseline(Stored):
+    """Accepted quality of one engine, whatever the hardware."""
+
+    schema_version: int = SCHEMA
+    model: str
+    model_digest: str
+    backend: str
+    precision: str
+    provenance: dict[str, Provenance]
+    metrics: dict[str, QualityMetric]
+
+    def metric(self, name: str, version: str) -> QualityMetric | None:
+        """The metric's accepted items, or None where none were accepted.
+
+        Raises:
+            BaselineError: they were scored by another version of the metric's code or data.
+        """
+        found = self.metrics.get(name)
+        if found is not None and found.version != version:
+            raise BaselineError(
+                f"the quality baseline of {self.model} on {self.backend}-{self.precision} holds {name} of version"
+                f" {found.version}, this run measures version {version}",
+                RECORD_NEW,
+            )
+        return found
+
+    @property
+    def runs(self) -> frozenset[str]:
+        """Ids of the runs it was accepted from."""
+        return frozenset(entry.run for entry in self.provenance.values())
+
+
+class MemoryFigures(Stored):
+    """Memory in bytes, as in MemoryEntry."""
+
+    disk: int
+    loaded: int
+    peak: int
+    kv_predicted: int | None
+    kv_used: int | None
+    kv_budget: int | None
+
+
+class PerfSession(Stored):
+    """One accepted session of one engine: log ratios ``log(t_reference / t_engine)`` by metric, one per block."""
+
+    provenance: Provenance
+    log_ratios: dict[str, list[float]]
+
+
+class PerfEngine(Stored):
+    """What is accepted of one engine at one workload. Sessions are ordered, newest last; sizes in bytes."""
+
+    sessions: list[PerfSession] = Field(default_factory=list)
+    memory: MemoryFigures | None = None
+    memory_run: str = ""
+    size_bytes: int | None = None
+    build_seconds: float | None = None
+
+
+class PerfBaseline(Stored):
+    """Accepted speed and memory of every engine at one workload on one kind of machine."""
+
+    schema_version: int = SCHEMA
+    model: str
+    model_digest: str
+    fingerprint: str
+    workload: str
+    reference: str
+    engines: dict[str, PerfEngine]
+
+    @property
+    def runs(self) -> frozenset[str]:
+        """Ids of the runs it was accepted from."""
+        sessions = {entry.provenance.run for engine in self.engines.values() for entry in engine.sessions}
+        return frozenset(sessions | {engine.memory_run for engine in self.engines.values() if engine.memory_run})
+
+
+def quality_path(root: Path, model: str, engine: EngineName) -> Path:
+    """Where the quality baseline of one engine lies."""
+    return root / "quality" / _part(model) / f"{_part(engine.backend)}-{_part(engine.precision)}.json"
+
+
+def perf_path(root: Path, fingerprint: str, model: str, workload: str) -> Path:
+    """Where the perf baseline of one workload on one kind of machine lies."""
+    return root / "perf" / _part(fingerprint) / _part(model) / f"{_part(workload)}.json"
+
+
+def load_quality(root: Path, model: str, digest: str, engine: EngineName) -> QualityBaseline | None:
+    """The quality baseline of one engine, or None where none was accepted.
+
+    Args:
+        root: the baselines folder.
+        model: the model's name.
+        digest: digest of the checkpoint that is tested now.
+        engine: backend and precision.
+
+    Raises:
+        BaselineError: it is damaged, of another schema, or of another checkpoint.
+    """
+    path = quality_path(root, model, engine)
+    baseline = _load(path, QualityBaseline)
+    if baseline is not None:
+        wanted = {"model": model, "model_digest": digest, "backend": engine.backend, "precision": engine.precision}
+        _must_match(path, baseline, wanted)
+    return baseline
+
+
+def load_perf(
+    root: Path, fingerprint: str, model: str, digest: str, workload: str, reference: str
+) -> PerfBaseline | None:
+    """The perf baseline of one workload on this kind of machine, or None where none was accepted.
+
+    Args:
+        root: the baselines folder.
+        fingerprint: key of this machine's fingerprint.
+        model: the model's name.
+        digest: digest of the checkpoint that is tested now.
+        workload: workload id.
+        reference: engine id of the reference that ratios are taken over now; its precision is part of it.
+
+    Raises:
+        BaselineError: it is damaged, of another schema, checkpoint or machine, or its ratios are over another reference.
+    """
+    path = perf_path(root, fingerprint, model, workload)
+    baseline = _load(path, PerfBaseline)
+    if baseline is not None:
+        wanted = {
+            "model": model,
+            "model_digest": digest,
+            "fingerprint": fingerprint,
+            "workload": workload,
+            "reference": reference,
+        }
+        _must_match(path, baseline, wanted)
+    return baseline
+
+
+def assert_not_own_baseline(record_id: str, baseline: PerfBaseline | QualityBaseline) -> None:
+    """Refuse to gate a run by a baseline that was accepted from it. Raises BaselineError."""
+    if record_id in baseline.runs:
+        raise BaselineError(
+            f"run {record_id} is part of the baseline it would be compared with; that says nothing",
+            "gate a run that was taken after the baseline was accepted",
+        )
+
+
+Baseline = TypeVar("Baseline", PerfBaseline, QualityBaseline)
+
+
+def _load(path: Path, kind: type[Baseline]) -> Baseline | None:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BaselineError(f"baseline {path} cannot be read: {error.strerror or error}", "check the path") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BaselineError(
+            f"baseline {path} is not valid JSON ({error})", f"restore it from version control, or {RECORD_NEW}"
+        ) from error
+    version = data.get("schema_version") if isinstance(data, dict) else None
+    if version != SCHEMA:
+        raise BaselineError(
+            f"baseline {path} has schema version {version}; this enginegate reads version {SCHEMA}", RECORD_NEW
+        )
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise BaselineError(
+            f"baseline {path} is damaged: {first_problem(error)}", f"restore it from version control, or {RECORD_NEW}"
+        ) from error
+
+
+def _must_match(path: Path, baseline: PerfBaseline | QualityBaseline, wanted: Mapping[str, Any]) -> None:
+    for field, value in wanted.items():
+        found = getattr(baseline, field)
+        if found != value:
+            label = field.replace("_", " ")
+            raise BaselineError(f"baseline {path} is of {label} {found}, this run's is {value}", RECORD_NEW)
+
+
+def _part(name: str) -> str:
+    """``name``, which becomes part of a path and must not lead out of the baselines folder."""
+    if not name or name in {".", ".."} or "/" in name or "\\" in name:
+        raise BaselineError(f"{name!r} cannot name a baseline", "use a plain name without path separators")
+    return name

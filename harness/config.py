@@ -1,0 +1,312 @@
+"""Configuration: one YAML file per model becomes frozen, validated values. Unknown keys are refused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.errors import ConfigError
+from harness.specs import PRECISIONS, EngineSpec, QuantizationSpec, RuntimeSpec, Workload
+
+#: The checkout: where configs/, fixtures/ and baselines/ lie.
+REPOSITORY = Path(__file__).resolve().parents[1]
+#: The precision name that stands for the model's native half precision on the device at hand.
+FULL_PRECISION = "full_prec"
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Base of every section of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(Section):
+    """Which model, and where it comes from."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    source: str
+    sha256: str = ""
+
+
+class QuantizationSection(Section):
+    """How weights are quantized; see QuantizationSpec."""
+
+    group_size: Positive | None = 64
+    calibration: str = "../fixtures/data/calibration.jsonl"
+    calibration_samples: Positive = 32
+
+
+class RuntimeSection(Section):
+    """How engines are loaded; see RuntimeSpec."""
+
+    kv_precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8", "int4"] = "auto"
+    kv_cache_bytes: Annotated[int, Field(ge=0)] = 0
+    tokens_per_block: Positive | None = None
+    activation_precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    scheduler_policy: Literal["inflight", "static"] = "inflight"
+    chunked_prefill: bool = False
+    speculation: Literal["none", "ngram", "draft"] = "none"
+
+
+class LimitsSection(Section):
+    """What an engine is built for."""
+
+    max_batch_size: Positive = 8
+    max_input_len: Positive = 1024
+    max_output_len: Positive = 256
+    tensor_parallel: Positive = 1
+
+
+class EnginesSection(Section):
+    """The precisions tested on one backend."""
+
+    precisions: list[str] = Field(min_length=1)
+    quantization: QuantizationSection = QuantizationSection()
+    runtime: RuntimeSection = RuntimeSection()
+
+    @field_validator("precisions")
+    @classmethod
+    def _known(cls, names: list[str]) -> list[str]:
+        for name in names:
+            check_precision_name(name)
+        return names
+
+
+class ReferenceSection(Section):
+    """The live reference that speed is measured against; precision ``auto`` takes the fastest on this device."""
+
+    backend: str = "hf"
+    precision: str = "auto"
+
+
+class WorkloadSection(Section):
+    """The timed work."""
+
+    batch_sizes: list[Positive] = Field(default=[1, 8], min_length=1)
+    input_len: Positive = 64
+    output_len: Positive = 64
+    seed: int = 0
+
+
+class QualitySection(Section):
+    """Data and sizes of the quality tests. Paths are relative to the configuration file."""
+
+    reference: ReferenceSection = ReferenceSection(precision="fp32")
+    prompts: str = "../fixtures/data/prompts.jsonl"
+    articles: str = "../fixtures/data/articles.jsonl"
+    passages: str = "../fixtures/data/passages.jsonl"
+    questions: str = "../fixtures/data/questions/test.jsonl"
+    question_limit: Positive | None = None
+    letters_limit: Positive | None = 200
+    similarity_tokens: Positive = 48
+    summary_tokens: Positive = 64
+
+
+class SpeedSection(Section):
+    """The speed gate; the meaning of each is in docs/gates.md."""
+
+    margin: Fraction = 0.03
+    tolerated: Fraction = 0.08
+    beta: Fraction = 0.05
+    looks: list[Positive] = Field(default=[6, 10, 16, 24, 40], min_length=1)
+
+
+class ArenaSection(Section):
+    """How rounds are taken."""
+
+    warmup_rounds: Positive = 2
+    time_budget: Annotated[float, Field(gt=0)] = 240.0
+    foreign_load_limit: Fraction = 0.10
+    retries: Annotated[int, Field(ge=0)] = 2
+
+
+class MemorySection(Section):
+    """The memory gate: relative tolerance plus an absolute allowance for page noise, in bytes."""
+
+    relative: Fraction = 0.02
+    quantum: Annotated[int, Field(ge=0)] = 16 << 20
+
+
+class GatesSection(Section):
+    """Error rates and margins of all gates."""
+
+    alpha: Fraction = 0.01
+    speed: SpeedSection = SpeedSection()
+    memory: MemorySection = MemorySection()
+
+
+class Floors(Section):
+    """What one precision must reach on a machine or model that has no baseline yet. None: not gated.
+
+    Speed floors are ratios over the reference by batch size (``b1``, ``b8``). Quality limits compare with the
+    quality reference on the same items.
+    """
+
+    speedup: dict[str, float] = Field(default_factory=dict)
+    ttft: dict[str, float] = Field(default_factory=dict)
+    itl: dict[str, float] = Field(default_factory=dict)
+    disk_ratio: float | None = None
+    accuracy_loss: float | None = None
+    perplexity_ratio: float | None = None
+    bleu: float | None = None
+    rougeL: float | None = None  # noqa: N815 - the metric's own name
+    summary_rougeL_loss: float | None = None  # noqa: N815
+
+    @field_validator("speedup", "ttft", "itl")
+    @classmethod
+    def _batches(cls, floors: dict[str, float]) -> dict[str, float]:
+        for key, value in floors.items():
+            if not key.startswith("b") or not key[1:].isdigit() or value <= 0:
+                raise ValueError(f"floor {key!r}: {value!r} is not of the form b<batch size>: <positive ratio>")
+        return floors
+
+
+class ConfigFile(Section):
+    """The whole file."""
+
+    schema_version: Literal[1] = Field(alias="schema")
+    model: ModelSection
+    engines: dict[str, EnginesSection] = Field(min_length=1)
+    default_engine: str
+    limits: LimitsSection = LimitsSection()
+    reference: ReferenceSection = ReferenceSection()
+    workload: WorkloadSection = WorkloadSection()
+    quality: QualitySection = QualitySection()
+    arena: ArenaSection = ArenaSection()
+    gates: GatesSection = GatesSection()
+    floors: dict[str, dict[str, Floors]] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Config:
+    """A validated configuration file and the folder its relative paths start from."""
+
+    path: Path
+    file: ConfigFile
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.file.model.name
+
+    def resolve(self, relative: str) -> Path:
+        """A path of the file, made absolute."""
+        return (self.path.parent / relative).resolve()
+
+    def spec(self, backend: str, precision: str) -> EngineSpec:
+        """The engine that this configuration asks of ``backend`` in ``precision``."""
+        section = self.file.engines.get(backend, EnginesSection(precisions=["fp32"]))
+        quantization = section.quantization
+        calibration = self.resolve(quantization.calibration)
+        limits = self.file.limits
+        return EngineSpec(
+            model=self.name,
+            backend=backend,
+            precision=precision,
+            quantization=QuantizationSpec(
+                group_size=quantization.group_size,
+                calibration=str(calibration),
+                calibration_samples=quantization.calibration_samples,
+                calibration_digest=_digest(calibration),
+            ),
+            max_batch_size=limits.max_batch_size,
+            max_input_len=limits.max_input_len,
+            max_output_len=limits.max_output_len,
+            tensor_parallel=limits.tensor_parallel,
+        )
+
+    def runtime(self, backend: str) -> RuntimeSpec:
+        """How engines of ``backend`` are loaded."""
+        section = self.file.engines.get(backend)
+        return RuntimeSpec(**section.runtime.model_dump()) if section else RuntimeSpec()
+
+    def workload(self, batch_size: int) -> Workload:
+        """The timed work at one batch size."""
+        work = self.file.workload
+        return Workload(batch_size, work.input_len, work.output_len, work.seed)
+
+    def floors(self, backend: str, precision: str) -> Floors:
+        """The portable floors of one precision; empty where the file has none."""
+        return self.file.floors.get(backend, {}).get(precision, Floors())
+
+
+def check_precision_name(name: str) -> None:
+    """Raise ValueError where ``name`` is no precision that the suite knows."""
+    if name != FULL_PRECISION and name not in PRECISIONS:
+        raise ValueError(f"unknown precision {name!r}; known: {', '.join((*PRECISIONS, FULL_PRECISION))}")
+
+
+def load_config(path: Path) -> Config:
+    """Read and validate one configuration file. Raises ConfigError naming the file, the key and the mend."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"configuration {path} cannot be read: {error.strerror}", "give an existing file to --config"
+        ) from error
+    try:
+        raw: Any = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"configuration {path} is not valid YAML: {error}", "mend the file at that place") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"configuration {path} is not a mapping", f"start from {REPOSITORY / 'configs'}")
+    try:
+        file = ConfigFile.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"configuration {path} is not usable:\n{_plain(error)}", "mend the named keys") from error
+    if file.default_engine not in file.engines:
+        raise ConfigError(
+            f"configuration {path}: default_engine {file.default_engine!r} is not under engines", "add it there"
+        )
+    limits, work = file.limits, file.workload
+    if work.input_len > limits.max_input_len or work.output_len > limits.max_output_len:
+        raise ConfigError(
+            f"configuration {path}: workload {work.input_len}+{work.output_len} tokens is over limits "
+            f"{limits.max_input_len}+{limits.max_output_len}",
+            "raise limits.max_input_len / max_output_len or shorten the workload",
+        )
+    return Config(path.resolve(), file)
+
+
+def find_config(name: str, folder: Path = REPOSITORY / "configs") -> Path:
+    """The configuration file of a model name. Raises ConfigError listing the known names."""
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
+        raise ConfigError(
+            f"unknown model {name!r}: no {path}", f"use one of: {known}; or --config FILE for a file of your own"
+        )
+    return path
+
+
+def cache_folder() -> Path:
+    """Where models, engines and reference scores are kept: $ENGINEGATE_CACHE, else the platform's cache folder."""
+    named = os.environ.get("ENGINEGATE_CACHE")
+    if named:
+        return Path(named).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("enginegate"))
+
+
+def _plain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "(top)"
+        reason = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
+        lines.append(f"  {where}: {reason}")
+    return "\n".join(lines)
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -1,0 +1,1 @@
+"""Engines and a workload become samples: interleaved rounds, memory in a process of its own, the fingerprint."""

@@ -1,0 +1,175 @@
+"""The arena: all engines of one model and workload, timed in interleaved blocks that reverse their order.
+
+Block 0 runs A B C, block 1 runs C B A, and so on: every contestant once a block, on the same prompts. A drift that is
+linear in time cancels exactly in each pair of blocks, and the datum is the log ratio within a block, so the machine's
+speed of the day cancels too (duet benchmarking: Bulej et al., 2020, arXiv 2001.05811; here in turns, not in parallel).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from harness.engines.base import Generation
+from harness.errors import MeasurementError
+from harness.measure.host import foreign_load, quiet_process, read_cpu_clock
+from harness.measure.latency import check_generations, summarise
+from harness.measure.prompts import PromptPool
+from harness.records import ArenaEntry, Block, Round
+from harness.specs import SamplingParams, Workload
+
+
+class Contestant(Protocol):
+    """Whatever answers a batch of prompts: an engine in this process, or one in a child that takes its turn."""
+
+    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
+        """Answer a batch of prompts together."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArenaPolicy:
+    """How rounds are taken.
+
+    Attributes:
+        warmup_rounds: rounds of every contestant that are run first and thrown away.
+        foreign_load_limit: share of the machine that others may use during a round before it is repeated.
+        retries: how often one disturbed round is repeated before it is kept and marked.
+        time_budget: seconds after which no further block is started.
+        max_blocks: no more blocks than this.
+    """
+
+    warmup_rounds: int = 2
+    foreign_load_limit: float = 0.10
+    retries: int = 2
+    time_budget: float = 120.0
+    max_blocks: int = 40
+
+
+@dataclass
+class Arena:
+    """One workload's contestants and the blocks they have run. The first contestant named is the reference."""
+
+    contestants: Mapping[str, Contestant]
+    reference: str
+    workload: Workload
+    prompts: PromptPool
+    policy: ArenaPolicy
+    blocks: list[Block] = field(default_factory=list)
+    stopped: str = "not started"
+
+    def run(self, decided: Callable[[Sequence[Block]], bool], progress: Callable[[str], None] = lambda _: None) -> None:
+        """Warm up, then add blocks until ``decided(blocks)`` is true, the budget is spent or max_blocks is reached."""
+        started = time.perf_counter()
+        for index in range(self.policy.warmup_rounds):
+            for name in self.contestants:
+                self._round(name, self._prompts(-1 - index))
+        while True:
+            if self.blocks and decided(self.blocks):
+                self.stopped = "every gate decided"
+                return
+            if len(self.blocks) >= self.policy.max_blocks:
+                self.stopped = f"{self.policy.max_blocks} blocks"
+                return
+            if self.blocks and time.perf_counter() - started > self.policy.time_budget:
+                self.stopped = f"time budget of {self.policy.time_budget:.0f} s spent"
+                return
+            self.blocks.append(self._block(len(self.blocks)))
+            progress(f"{self.workload.id}: block {len(self.blocks)}")
+
+    def entry(self, warnings: Sequence[str] = ()) -> ArenaEntry:
+        """What happened, for the run record."""
+        work = self.workload
+        return ArenaEntry(
+            workload=work.id,
+            batch_size=work.batch_size,
+            input_len=work.input_len,
+            output_len=work.output_len,
+            seed=work.seed,
+            reference=self.reference,
+            contestants=list(self.contestants),
+            warmup_rounds=self.policy.warmup_rounds,
+            blocks=list(self.blocks),
+            stopped=self.stopped,
+            warnings=list(warnings),
+        )
+
+    def _prompts(self, round_index: int) -> list[list[int]]:
+        work = self.workload
+        return self.prompts.batch(work.batch_size, work.input_len, seed=work.seed, round_index=round_index)
+
+    def _block(self, index: int) -> Block:
+        order = list(self.contestants)[:: 1 if index % 2 == 0 else -1]
+        prompts = self._prompts(index)
+        rounds, retries = [], 0
+        for name in order:
+            sample = self._round(name, prompts)
+            while sample.disturbed and retries < self.policy.retries * len(order):
+                retries += 1
+                sample = self._round(name, prompts)
+            rounds.append(sample)
+        return Block(rounds=rounds, retries=retries)
+
+    def _round(self, name: str, prompts: Sequence[Sequence[int]]) -> Round:
+        params = SamplingParams(max_tokens=self.workload.output_len, ignore_eos=True)
+        contestant = self.contestants[name]
+        with quiet_process():
+            before = read_cpu_clock()
+            start = time.perf_counter()
+            generations = contestant.generate(prompts, params)
+            seconds = time.perf_counter() - start
+            after = read_cpu_clock()
+        try:
+            check_generations(generations, self.workload.batch_size, self.workload.output_len, seconds)
+        except MeasurementError as error:
+            raise MeasurementError(f"{name}, {self.workload.id}: {error.problem}", error.mend) from error
+        latency = summarise(generations)
+        load = foreign_load(before, after)
+        return Round(
+            engine=name,
+            seconds=seconds,
+            tokens=sum(len(generation.token_ids) for generation in generations),
+            ttft=latency.ttft,
+            itl_p50=latency.itl_p50,
+            itl_p95=latency.itl_p95,
+            itl_p99=latency.itl_p99,
+            foreign_load=load,
+            disturbed=load > self.policy.foreign_load_limit,
+        )
+
+
+#: The per-round figure behind each speed metric: smaller is faster.
+TIMED = {"speedup": "seconds", "ttft": "ttft", "itl": "itl_p50"}
+
+
+def log_ratios(blocks: Sequence[Block], reference: str, candidate: str, metric: str = "speedup") -> list[float]:
+    """Per block, log(time of the reference / time of the candidate): positive where the candidate is faster.
+
+    Raises:
+        MeasurementError: a block lacks one of the two, or a time is not a positive finite number.
+    """
+    attribute = TIMED[metric]
+    ratios = []
+    for index, block in enumerate(blocks):
+        times = {entry.engine: getattr(entry, attribute) for entry in block.rounds}
+        try:
+            over, under = float(times[reference]), float(times[candidate])
+        except KeyError as missing:
+            raise MeasurementError(f"block {index} holds no round of {missing}") from None
+        if not (math.isfinite(over) and math.isfinite(under) and over > 0 and under > 0):
+            raise MeasurementError(f"block {index}: {metric} times {over} and {under} s are not positive numbers")
+        ratios.append(math.log(over / under))
+    return ratios
+
+
+def disturbance(blocks: Sequence[Block]) -> tuple[float, float]:
+    """Share of blocks that kept a disturbed round, and the median foreign load over all rounds."""
+    if not blocks:
+        return 0.0, 0.0
+    disturbed = sum(any(entry.disturbed for entry in block.rounds) for block in blocks) / len(blocks)
+    loads = [entry.foreign_load for block in blocks for entry in block.rounds if math.isfinite(entry.foreign_load)]
+    return disturbed, statistics.median(loads) if loads else float("nan")

@@ -1,0 +1,136 @@
+"""Memory of one engine, in a fresh process of its own, apart from any timing.
+
+The parent calls ``measure_memory``; the child is this module run as a program. On a CPU the figures are growth of the
+child's resident set over what it was with the backend's libraries imported: resident, not proportional, because
+another process that maps the same weights would halve a proportional figure. The peak is the kernel's own high-water
+mark, reset after loading, so no spike between samples is missed. On an NVIDIA GPU they are growth of the device's used
+memory as NVML reports it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.errors import MeasurementError
+from harness.records import MemoryEntry
+from harness.specs import EngineSpec, QuantizationSpec, RuntimeSpec, SamplingParams, Workload
+
+STATUS = Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
+
+
+def measure_memory(
+    engine_dir: Path,
+    disk_bytes: int,
+    spec: EngineSpec,
+    runtime: RuntimeSpec,
+    prompts: Sequence[Sequence[int]],
+    workload: Workload,
+    timeout: float = 600,
+) -> MemoryEntry:
+    """Load the engine in a child, answer ``prompts`` once, and report what it took. Raises MeasurementError."""
+    job = {
+        "engine_dir": str(engine_dir),
+        "spec": asdict(spec),
+        "runtime": asdict(runtime),
+        "prompts": [list(prompt) for prompt in prompts],
+        "max_tokens": workload.output_len,
+    }
+    child = subprocess.run(
+        [sys.executable, "-m", __name__], input=json.dumps(job), capture_output=True, text=True, timeout=timeout
+    )
+    lines = child.stdout.strip().splitlines()
+    if child.returncode != 0 or not lines:
+        raise MeasurementError(
+            f"the memory pass of {spec.id} ended with code {child.returncode}: {child.stderr.strip()[-2000:]}",
+            "mend what its last lines name; a code of -9 is the kernel's out-of-memory killer",
+        )
+    found = json.loads(lines[-1])
+    return MemoryEntry(engine=spec.id, workload=workload.id, disk=disk_bytes, **found)
+
+
+def spec_from_dict(data: dict[str, Any]) -> EngineSpec:
+    """The inverse of dataclasses.asdict for an EngineSpec."""
+    return EngineSpec(**{**data, "quantization": QuantizationSpec(**data["quantization"])})
+
+
+def _resident(field: str) -> int:
+    for line in STATUS.read_text(encoding="ascii").splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise MeasurementError(f"{STATUS} has no {field}")
+
+
+class _CpuMeter:
+    """Resident set of this process."""
+
+    device = "cpu"
+
+    def used(self) -> int:
+        return _resident("VmRSS")
+
+    def reset_peak(self) -> None:
+        CLEAR_REFS.write_text("5", encoding="ascii")
+
+    def peak(self) -> int:
+        return _resident("VmHWM")
+
+
+class _GpuMeter:
+    """Used memory of the first visible NVIDIA GPU; the peak adds the growth of torch's own high-water mark."""
+
+    def __init__(self) -> None:
+        import pynvml
+
+        pynvml.nvmlInit()
+        self._nvml = pynvml
+        self._handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        self.device = str(pynvml.nvmlDeviceGetName(self._handle))
+
+    def used(self) -> int:
+        return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used)
+
+    def reset_peak(self) -> None:
+        return
+
+    def peak(self) -> int:
+        return self.used()
+
+
+def _run(job: dict[str, Any]) -> dict[str, Any]:
+    from harness.engines.registry import load_backend
+
+    spec = spec_from_dict(job["spec"])
+    backend = load_backend(spec.backend)
+    for library in backend.libraries:
+        importlib.import_module(library)
+    meter = _GpuMeter() if backend.capabilities().device.startswith("cuda") else _CpuMeter()
+    before = meter.used()
+    engine = backend.load(Path(job["engine_dir"]), spec, RuntimeSpec(**job["runtime"]))
+    try:
+        loaded = meter.used()
+        meter.reset_peak()
+        engine.generate(job["prompts"], SamplingParams(max_tokens=job["max_tokens"]))
+        peak = meter.peak()
+        own = engine.memory()
+    finally:
+        engine.close()
+    return {
+        "loaded": max(0, loaded - before),
+        "peak": max(0, peak - before),
+        "kv_predicted": own.kv_cache_predicted,
+        "kv_used": own.kv_cache,
+        "kv_budget": own.kv_budget,
+        "device": meter.device,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(_run(json.loads(sys.stdin.read()))))

@@ -1,0 +1,114 @@
+"""The suite's pytest options, parsed in one place into one frozen value."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.config import REPOSITORY
+from harness.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asked for. Empty tuples mean: what the configuration file says.
+
+    Attributes:
+        models: names of files in configs/.
+        configs: configuration files given by path.
+        engines: backends.
+        precisions: precisions.
+        batch_sizes: batch sizes of the timed work.
+        baselines: folder of accepted baselines.
+        require_baseline: a missing baseline fails; the default where the environment variable CI is set.
+        strict: INCONCLUSIVE fails.
+        time_budget: seconds for all timed arenas together, or None for the configuration's.
+        runs: folder that receives the run records.
+        history: SQLAlchemy URL of the history, or empty for ``<runs>/history.sqlite``.
+        audit: measure the gates' own error rates on this machine.
+    """
+
+    models: tuple[str, ...]
+    configs: tuple[Path, ...]
+    engines: tuple[str, ...]
+    precisions: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
+    baselines: Path
+    require_baseline: bool
+    strict: bool
+    time_budget: float | None
+    runs: Path
+    history: str
+    audit: bool
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    group = parser.getgroup("enginegate", "benchmark and regression gates for LLM engines")
+    group.addoption("--model", default="", help="models by configuration name, comma separated (default smollm2-135m)")
+    group.addoption("--config", default="", help="configuration files of your own, comma separated")
+    group.addoption("--engine", default="", help="backends, comma separated (default: the configuration's)")
+    group.addoption("--precision", default="", help="precisions, comma separated, e.g. full_prec,int8_wo,int4_awq")
+    group.addoption("--batch-size", default="", help="batch sizes of the timed work, comma separated, e.g. 1,8")
+    group.addoption(
+        "--baselines", default=str(REPOSITORY / "baselines"), help="folder of accepted baselines (default %(default)s)"
+    )
+    group.addoption(
+        "--require-baseline",
+        action="store_true",
+        default=bool(os.environ.get("CI")),
+        help="fail where a baseline is missing (the default where CI is set)",
+    )
+    group.addoption(
+        "--no-require-baseline", dest="require_baseline", action="store_false", help="undo --require-baseline"
+    )
+    group.addoption("--strict-gates", action="store_true", help="an INCONCLUSIVE verdict fails its test")
+    group.addoption("--time-budget", default="", help="seconds for all timed arenas together")
+    group.addoption("--runs", default="runs", help="folder that receives the run records (default %(default)s)")
+    group.addoption("--history", default="", help="SQLAlchemy URL of the history (default sqlite file in --runs)")
+    group.addoption(
+        "--gate-audit", action="store_true", help="measure this gate's false alarms and power on this machine"
+    )
+
+
+def parse_options(config: pytest.Config) -> Options:
+    """Read the options. Raises ConfigError naming the option that cannot be used."""
+    return Options(
+        models=_names(config.getoption("--model")),
+        configs=tuple(Path(name) for name in _names(config.getoption("--config"))),
+        engines=_names(config.getoption("--engine")),
+        precisions=_names(config.getoption("--precision")),
+        batch_sizes=tuple(_positive("--batch-size", value) for value in _names(config.getoption("--batch-size"))),
+        baselines=Path(config.getoption("--baselines")),
+        require_baseline=bool(config.getoption("require_baseline")),
+        strict=bool(config.getoption("--strict-gates")),
+        time_budget=_seconds("--time-budget", config.getoption("--time-budget")),
+        runs=Path(config.getoption("--runs")),
+        history=str(config.getoption("--history")),
+        audit=bool(config.getoption("--gate-audit")),
+    )
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+def _positive(option: str, value: str) -> int:
+    if not value.isdigit() or int(value) == 0:
+        raise ConfigError(f"{option} {value!r} is not a positive whole number", f"for example {option} 1,8")
+    return int(value)
+
+
+def _seconds(option: str, value: str) -> float | None:
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"{option} {value!r} is not a positive number of seconds", f"for example {option} 120")
+    return seconds

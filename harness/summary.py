@@ -1,0 +1,151 @@
+"""A run record in numbers: what each engine measured, one figure per engine, workload and metric. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from harness.measure.arena import TIMED, log_ratios
+from harness.records import ArenaEntry, RunRecord, VerdictEntry
+
+#: Statuses from the worst to the best.
+SEVERITY = ("FAIL", "INCONCLUSIVE", "NO_BASELINE", "PASS")
+
+#: Metrics of which more is better (ratios over the reference among them); of every other metric less is.
+HIGHER_IS_BETTER = frozenset({*TIMED, "throughput"})
+
+#: Confidence of the intervals that this module computes itself.
+CONFIDENCE = 0.99
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One figure of a run.
+
+    Attributes:
+        engine: engine id.
+        workload: workload id, or "" where the figure belongs to the engine as a whole.
+        metric: e.g. ``latency``, ``speedup``, ``peak_memory``, ``cloze.acc_norm``. ``speedup``, ``ttft`` and ``itl``
+            are ratios over the reference (more is faster), ``ttft_seconds`` and ``itl_seconds`` the times themselves.
+        unit: ``seconds``, ``tokens/s``, ``x``, ``bytes`` or ``score``.
+        value: the figure, in ``unit``.
+        low: lower end of its interval, or None.
+        high: upper end of its interval, or None.
+        verdict: status of the gate on exactly this figure, or "".
+    """
+
+    engine: str
+    workload: str
+    metric: str
+    unit: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    verdict: str = ""
+
+
+def ratio_metrics(arena: ArenaEntry) -> list[str]:
+    """The metrics whose ratio to the reference this arena measured: a single token has no gap to a next one."""
+    return [metric for metric in TIMED if metric != "itl" or arena.output_len > 1]
+
+
+def paired_log_ratios(arena: ArenaEntry, engine: str) -> dict[str, list[float]]:
+    """``log(t_reference / t_engine)`` of every block, by metric; positive is faster. Raises MeasurementError."""
+    return {metric: log_ratios(arena.blocks, arena.reference, engine, metric) for metric in ratio_metrics(arena)}
+
+
+def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Distribution-free confidence interval of the median by order statistics; None where the values are too few.
+
+    Source: W. R. Thompson, Annals of Mathematical Statistics 7 (1936) 122-128.
+    """
+    count = len(values)
+    tail, rank = 0.0, 0
+    while rank < count // 2:
+        tail += math.comb(count, rank) / 2**count
+        if 2 * tail > 1 - confidence:
+            break
+        rank += 1
+    if rank == 0:
+        return None
+    ordered = sorted(values)
+    return ordered[rank - 1], ordered[count - rank]
+
+
+def worst(statuses: Sequence[str]) -> str:
+    """The worst of the statuses, or "" of none."""
+    return min(statuses, key=SEVERITY.index, default="")
+
+
+def higher_is_better(metric: str) -> bool:
+    """Whether more of this metric is better. Quality scores are, but for perplexity."""
+    if "." in metric:
+        return not any(word in metric for word in ("perplexity", "nll"))
+    return metric in HIGHER_IS_BETTER
+
+
+def measurements(record: RunRecord) -> list[Measurement]:
+    """Every figure of the run, joined with the verdicts on them; a verdict on a figure of its own adds that figure."""
+    found = {(item.engine, item.workload, item.metric): item for item in _measured(record)}
+    for verdict in record.verdicts:
+        key = (verdict.engine, verdict.workload or "", verdict.metric)
+        known = found.get(key)
+        status = verdict.status if known is None else worst([s for s in (known.verdict, verdict.status) if s])
+        found[key] = replace(_from_verdict(verdict, known), verdict=status)
+    return list(found.values())
+
+
+def _from_verdict(verdict: VerdictEntry, known: Measurement | None) -> Measurement:
+    low, high = (None if math.isnan(end) else end for end in verdict.interval)
+    if known is not None and (low is None or math.isnan(verdict.estimate)):
+        return known
+    return Measurement(
+        verdict.engine, verdict.workload or "", verdict.metric, verdict.unit, verdict.estimate, low, high
+    )
+
+
+def _measured(record: RunRecord) -> Iterator[Measurement]:
+    for arena in record.arenas:
+        for engine in arena.contestants:
+            yield from _timed(arena, engine)
+    for entry in record.memory:
+        figures = {
+            "disk_memory": entry.disk,
+            "loaded_memory": entry.loaded,
+            "peak_memory": entry.peak,
+            "kv_predicted": entry.kv_predicted,
+            "kv_used": entry.kv_used,
+        }
+        for metric, size in figures.items():
+            if size is not None:
+                yield Measurement(entry.engine, entry.workload, metric, "bytes", size)
+    for built in record.engines:
+        yield Measurement(built.id, "", "engine_size", "bytes", built.size_bytes)
+        yield Measurement(built.id, "", "build_seconds", "seconds", built.build_seconds)
+    for quality in record.quality:
+        for name, score in quality.scores.items():
+            yield Measurement(quality.engine, "", f"{quality.metric}.{name}", "score", score)
+
+
+def _timed(arena: ArenaEntry, engine: str) -> Iterator[Measurement]:
+    turns = [turn for block in arena.blocks for turn in block.rounds if turn.engine == engine]
+    turns = [turn for turn in turns if not turn.disturbed] or turns
+    if not turns:
+        return
+
+    def middle(metric: str, unit: str, values: list[float]) -> Measurement:
+        low, high = median_interval(values) or (None, None)
+        return Measurement(engine, arena.workload, metric, unit, median(values), low, high)
+
+    yield middle("latency", "seconds", [turn.seconds for turn in turns])
+    yield middle("throughput", "tokens/s", [turn.tokens / turn.seconds for turn in turns])
+    yield middle("ttft_seconds", "seconds", [turn.ttft for turn in turns])
+    if arena.output_len > 1:
+        yield middle("itl_seconds", "seconds", [turn.itl_p50 for turn in turns])
+        yield middle("itl_p95", "seconds", [turn.itl_p95 for turn in turns])
+        yield middle("itl_p99", "seconds", [turn.itl_p99 for turn in turns])
+    if engine != arena.reference:
+        for metric, ratios in paired_log_ratios(arena, engine).items():
+            yield middle(metric, "x", [math.exp(ratio) for ratio in ratios])
