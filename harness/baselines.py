@@ -1,7 +1,7 @@
 """Accepted baselines: what a later run is compared with. Loading fails closed; only ``enginegate accept`` writes.
 
-    baselines/quality/<model>/<backend>-<precision>.json         per-item scores, independent of hardware
-    baselines/perf/<fingerprint key>/<model>/<workload>.json     log ratios of several sessions, memory, sizes
+baselines/quality/<model>/<backend>-<precision>.json         per-item scores, independent of hardware
+baselines/perf/<fingerprint key>/<model>/<workload>.json     log ratios of several sessions, memory, sizes
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from pydantic import Field, ValidationError
 
 from harness.errors import BaselineError
+from harness.quality.entry import method_version
 from harness.records import Stored
 from harness.records_io import first_problem
 
@@ -40,7 +41,10 @@ class EngineName(Protocol):
 
 
 class Provenance(Stored):
-    """Where accepted numbers come from: the run, when and at which commit it was taken, and with what."""
+    """Where accepted numbers come from: the run, when and at which commit it was taken, and with what.
+
+    ``versions`` has ``enginegate`` and the library versions of the ``engine`` and of the ``reference``.
+    """
 
     run: str
     started: str
@@ -50,8 +54,9 @@ class Provenance(Stored):
 
 
 class QualityMetric(Stored):
-    """One metric's per-item numbers; the fields are those of QualityEntry."""
+    """One metric's per-item numbers, as in QualityEntry, and the run they were accepted from."""
 
+    provenance: Provenance
     version: str
     columns: list[str]
     items: dict[str, list[float]]
@@ -66,17 +71,16 @@ class QualityBaseline(Stored):
     model_digest: str
     backend: str
     precision: str
-    provenance: dict[str, Provenance]
     metrics: dict[str, QualityMetric]
 
     def metric(self, name: str, version: str) -> QualityMetric | None:
-        """The metric's accepted items, or None where none were accepted.
+        """The metric's accepted items, or None where none were accepted. Their set may differ from the run's.
 
         Raises:
-            BaselineError: they were scored by another version of the metric's code or data.
+            BaselineError: they were scored by another version of the metric's code or with other settings.
         """
         found = self.metrics.get(name)
-        if found is not None and found.version != version:
+        if found is not None and _method(found.version) != _method(version):
             raise BaselineError(
                 f"the quality baseline of {self.model} on {self.backend}-{self.precision} holds {name} of version"
                 f" {found.version}, this run measures version {version}",
@@ -87,12 +91,13 @@ class QualityBaseline(Stored):
     @property
     def runs(self) -> frozenset[str]:
         """Ids of the runs it was accepted from."""
-        return frozenset(entry.run for entry in self.provenance.values())
+        return frozenset(metric.provenance.run for metric in self.metrics.values())
 
 
 class MemoryFigures(Stored):
-    """Memory in bytes, as in MemoryEntry."""
+    """Memory in bytes, as in MemoryEntry, and the run it was accepted from."""
 
+    provenance: Provenance
     disk: int
     loaded: int
     peak: int
@@ -102,24 +107,43 @@ class MemoryFigures(Stored):
 
 
 class PerfSession(Stored):
-    """One accepted session of one engine: log ratios ``log(t_reference / t_engine)`` by metric, one per block."""
+    """One accepted session of one engine.
+
+    Attributes:
+        provenance: the run it comes from.
+        size_bytes: size of the built engine on disk.
+        build_seconds: what building it took.
+        log_ratios: ``log(t_reference / t_engine)`` of every block, by metric (``speedup``, ``ttft``, ``itl``).
+    """
 
     provenance: Provenance
+    size_bytes: int
+    build_seconds: float
     log_ratios: dict[str, list[float]]
 
 
 class PerfEngine(Stored):
-    """What is accepted of one engine at one workload. Sessions are ordered, newest last; sizes in bytes."""
+    """What is accepted of one engine at one workload. Sessions are in the order they were accepted, newest last."""
 
     sessions: list[PerfSession] = Field(default_factory=list)
     memory: MemoryFigures | None = None
-    memory_run: str = ""
-    size_bytes: int | None = None
-    build_seconds: float | None = None
+
+    def log_ratios(self, metric: str) -> list[list[float]]:
+        """The metric's samples, one list for each accepted session that has them."""
+        return [entry.log_ratios[metric] for entry in self.sessions if entry.log_ratios.get(metric)]
+
+    @property
+    def provenance(self) -> list[Provenance]:
+        """Every run that this was accepted from."""
+        found = [entry.provenance for entry in self.sessions]
+        return [*found, self.memory.provenance] if self.memory else found
 
 
 class PerfBaseline(Stored):
-    """Accepted speed and memory of every engine at one workload on one kind of machine."""
+    """Accepted speed and memory of every engine at one workload on one kind of machine.
+
+    ``reference`` is the engine id that every ratio is taken over, or "" while only memory was accepted.
+    """
 
     schema_version: int = SCHEMA
     model: str
@@ -132,8 +156,20 @@ class PerfBaseline(Stored):
     @property
     def runs(self) -> frozenset[str]:
         """Ids of the runs it was accepted from."""
-        sessions = {entry.provenance.run for engine in self.engines.values() for entry in engine.sessions}
-        return frozenset(sessions | {engine.memory_run for engine in self.engines.values() if engine.memory_run})
+        return frozenset(entry.run for engine in self.engines.values() for entry in engine.provenance)
+
+    def version_changes(self, engine: str, versions: Mapping[str, str]) -> list[str]:
+        """Sentences on libraries that differ from those of the newest accepted session of ``engine``.
+
+        A ratio moves when the reference's library changes, though the engine did not.
+        """
+        sessions = self.engines[engine].sessions if engine in self.engines else []
+        accepted = sessions[-1].provenance.versions if sessions else {}
+        return [
+            f"the baseline was taken with {role} {accepted[role]}, this run with {version}"
+            for role, version in versions.items()
+            if accepted.get(role, version) != version
+        ]
 
 
 def quality_path(root: Path, model: str, engine: EngineName) -> Path:
@@ -180,7 +216,7 @@ def load_perf(
         reference: engine id of the reference that ratios are taken over now; its precision is part of it.
 
     Raises:
-        BaselineError: it is damaged, of another schema, checkpoint or machine, or its ratios are over another reference.
+        BaselineError: it is damaged, or of another schema, checkpoint, machine or reference.
     """
     path = perf_path(root, fingerprint, model, workload)
     baseline = _load(path, PerfBaseline)
@@ -203,6 +239,11 @@ def assert_not_own_baseline(record_id: str, baseline: PerfBaseline | QualityBase
             f"run {record_id} is part of the baseline it would be compared with; that says nothing",
             "gate a run that was taken after the baseline was accepted",
         )
+
+
+def _method(version: str) -> str:
+    """A version that names no item set is compared whole."""
+    return method_version(version) or version
 
 
 Baseline = TypeVar("Baseline", PerfBaseline, QualityBaseline)
@@ -235,7 +276,7 @@ def _load(path: Path, kind: type[Baseline]) -> Baseline | None:
 def _must_match(path: Path, baseline: PerfBaseline | QualityBaseline, wanted: Mapping[str, Any]) -> None:
     for field, value in wanted.items():
         found = getattr(baseline, field)
-        if found != value:
+        if found != value and not (field == "reference" and not found):
             label = field.replace("_", " ")
             raise BaselineError(f"baseline {path} is of {label} {found}, this run's is {value}", RECORD_NEW)
 

@@ -107,9 +107,10 @@ class QualitySection(Section):
     passages: str = "../fixtures/data/passages.jsonl"
     questions: str = "../fixtures/data/questions/test.jsonl"
     question_limit: Positive | None = None
-    letters_limit: Positive | None = 200
+    letters_limit: Positive | None = 120
     similarity_tokens: Positive = 48
     summary_tokens: Positive = 64
+    determinism_prompts: Positive = 16
 
 
 class SpeedSection(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -15,6 +15,9 @@ SEVERITY = ("FAIL", "INCONCLUSIVE", "NO_BASELINE", "PASS")
 
 #: Metrics of which more is better (ratios over the reference among them); of every other metric less is.
 HIGHER_IS_BETTER = frozenset({*TIMED, "throughput"})
+
+#: Scores that say how another was come by, and are neither better nor worse themselves.
+DESCRIPTIVE_SCORES = frozenset({"stderr", "stderr_norm", "chance", "tokens", "items"})
 
 #: Confidence of the intervals that this module computes itself.
 CONFIDENCE = 0.99
@@ -82,8 +85,13 @@ def worst(statuses: Sequence[str]) -> str:
 def higher_is_better(metric: str) -> bool:
     """Whether more of this metric is better. Quality scores are, but for perplexity."""
     if "." in metric:
-        return not any(word in metric for word in ("perplexity", "nll"))
+        return not metric.startswith("perplexity.")
     return metric in HIGHER_IS_BETTER
+
+
+def headline_scores(scores: Mapping[str, float]) -> dict[str, float]:
+    """The scores worth a line in a table: without those of single subjects and the numbers that only describe."""
+    return {name: score for name, score in scores.items() if "/" not in name and name not in DESCRIPTIVE_SCORES}
 
 
 def measurements(record: RunRecord) -> list[Measurement]:
@@ -125,7 +133,7 @@ def _measured(record: RunRecord) -> Iterator[Measurement]:
         yield Measurement(built.id, "", "engine_size", "bytes", built.size_bytes)
         yield Measurement(built.id, "", "build_seconds", "seconds", built.build_seconds)
     for quality in record.quality:
-        for name, score in quality.scores.items():
+        for name, score in headline_scores(quality.scores).items():
             yield Measurement(quality.engine, "", f"{quality.metric}.{name}", "score", score)
 
 

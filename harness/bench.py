@@ -1,0 +1,270 @@
+"""One session's models, engines and samples. Everything is made once, when it is first asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from harness.config import Config
+from harness.engines.base import Engine, Progress
+from harness.engines.effective import check_effective
+from harness.engines.registry import load_backend
+from harness.engines.store import EngineStore, StoreEntry
+from harness.errors import EngineGateError, MeasurementError
+from harness.measure.arena import Arena, ArenaPolicy
+from harness.measure.memory import measure_memory
+from harness.measure.prompts import PromptPool
+from harness.models import Checkpoint
+from harness.models.sources import resolve
+from harness.models.tokenizer import Tokenizer
+from harness.quality.data import load_prompts
+from harness.quality.entry import refuse_random_weights
+from harness.quality.kept import Answers, Kept, dependency_digest, load_or_measure
+from harness.quality.measure import COMPARED, measure_quality
+from harness.quality.similarity import reference_answers
+from harness.quality.text import Answer
+from harness.records import ArenaEntry, Block, EngineEntry, Fingerprint, MemoryEntry, QualityEntry
+from harness.specs import EngineSpec, RuntimeSpec, Workload
+
+#: Called with an engine just loaded; may return another to be used in its place (the hook of that name).
+Wrap = Callable[[Engine], Engine]
+
+
+@dataclass
+class ModelBench:
+    """The engines and samples of one model (one configuration file).
+
+    Attributes:
+        config: the model's configuration.
+        fingerprint: the machine.
+        cache: folder of models, engines and reference scores.
+        progress: receives one line per long step.
+        wrap: see Wrap.
+    """
+
+    config: Config
+    fingerprint: Fingerprint
+    cache: Path
+    progress: Progress
+    wrap: Wrap = lambda engine: engine
+    engines: dict[str, EngineEntry] = field(default_factory=dict)
+    arenas: dict[str, ArenaEntry] = field(default_factory=dict)
+    memory: dict[str, MemoryEntry] = field(default_factory=dict)
+    quality: dict[str, QualityEntry] = field(default_factory=dict)
+    _loaded: dict[str, Engine] = field(default_factory=dict)
+    _checkpoint: Checkpoint | None = None
+    _tokenizer: Tokenizer | None = None
+    _reference: EngineSpec | None = None
+    _answers: dict[str, Answer] | None = None
+
+    @property
+    def store(self) -> EngineStore:
+        """The engine store."""
+        return EngineStore(self.cache)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The model's local checkpoint."""
+        if self._checkpoint is None:
+            model = self.config.file.model
+            source = model.source
+            if source.startswith("path:"):
+                source = f"path:{self.config.resolve(source.removeprefix('path:'))}"
+            self._checkpoint = resolve(source, cache=self.cache, sha256=model.sha256, progress=self.progress)
+        return self._checkpoint
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer.load(self.checkpoint.path)
+        return self._tokenizer
+
+    def reference(self) -> EngineSpec:
+        """The live reference of speed-ups: as configured, or the fastest precision here, measured once and kept."""
+        if self._reference is None:
+            section = self.config.file.reference
+            precision = section.precision
+            if precision == "auto":
+                precision = self._fastest_reference(section.backend)
+            self._reference = self.config.spec(section.backend, precision)
+        return self._reference
+
+    def quality_reference(self) -> EngineSpec:
+        """The engine that quality is compared with on the same items."""
+        section = self.config.file.quality.reference
+        return self.config.spec(section.backend, section.precision)
+
+    def build(self, spec: EngineSpec) -> StoreEntry:
+        """The engine's files, built where they are not in the store."""
+        return self.store.get(spec, self.checkpoint, load_backend(spec.backend), progress=self.progress)
+
+    def engine(self, spec: EngineSpec, runtime: RuntimeSpec, role: str) -> Engine:
+        """The engine, built, loaded, and found to be what was asked. Raises EngineError where it is not."""
+        if spec.id not in self._loaded:
+            entry = self.build(spec)
+            backend = load_backend(spec.backend)
+            self.progress(f"loading {spec.id}")
+            engine = self.wrap(backend.load(entry.path, spec, runtime))
+            self._loaded[spec.id] = engine
+            effective = engine.effective()
+            check_effective(spec, runtime, effective)
+            self.engines[spec.id] = EngineEntry.model_validate(
+                {
+                    "id": spec.id,
+                    "backend": spec.backend,
+                    "precision": spec.precision,
+                    "role": role,
+                    "spec": asdict(spec),
+                    "runtime": asdict(runtime),
+                    "effective": json.loads(json.dumps(asdict(effective), default=str)),
+                    "version": backend.version(),
+                    "key": entry.manifest.key,
+                    "size_bytes": entry.manifest.size_bytes,
+                    "build_seconds": entry.manifest.build_seconds,
+                }
+            )
+        return self._loaded[spec.id]
+
+    def unload(self, engine_id: str) -> None:
+        """Close one engine and give its memory back."""
+        engine = self._loaded.pop(engine_id, None)
+        if engine is not None:
+            engine.close()
+
+    def race(
+        self,
+        specs: Sequence[tuple[EngineSpec, RuntimeSpec]],
+        workload: Workload,
+        decided: Callable[[ArenaEntry], bool],
+        time_budget: float,
+        max_blocks: int,
+    ) -> ArenaEntry:
+        """Time the engines against the reference, interleaved, until ``decided`` says so."""
+        if workload.id not in self.arenas:
+            reference = self.reference()
+            contestants: dict[str, Engine] = {
+                reference.id: self.engine(reference, self.config.runtime(reference.backend), "reference")
+            }
+            for spec, runtime in specs:
+                contestants[spec.id] = self.engine(spec, runtime, "candidate")
+            arena = self._arena(contestants, reference.id, workload, time_budget, max_blocks)
+
+            def enough(_: Sequence[Block]) -> bool:
+                return decided(arena.entry())
+
+            self.progress(f"timing {workload.id}: {' '.join(contestants)}")
+            arena.run(enough, self.progress)
+            self.arenas[workload.id] = arena.entry()
+        return self.arenas[workload.id]
+
+    def memory_of(self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload) -> MemoryEntry:
+        """Memory of one engine under one workload, in a process of its own."""
+        key = f"{spec.id}/{workload.id}"
+        if key not in self.memory:
+            entry = self.build(spec)
+            self.progress(f"memory of {spec.id} at {workload.id}")
+            prompts = self._pool(workload).batch(
+                workload.batch_size, workload.input_len, seed=workload.seed, round_index=0
+            )
+            self.memory[key] = measure_memory(entry.path, entry.manifest.size_bytes, spec, runtime, prompts, workload)
+        return self.memory[key]
+
+    def quality_of(self, spec: EngineSpec, runtime: RuntimeSpec, metric: str) -> QualityEntry:
+        """One quality metric of one engine. Raises CapabilityError where the weights are random."""
+        refuse_random_weights(self.checkpoint)
+        key = f"{spec.id}/{metric}"
+        if key not in self.quality:
+            answers = self.reference_answers() if metric in COMPARED else {}
+            engine = self.engine(spec, runtime, "candidate")
+            self.progress(f"{metric} of {spec.id}")
+            self.quality[key] = measure_quality(metric, engine, self.tokenizer, self.config, answers)
+        return self.quality[key]
+
+    def reference_quality(self, metric: str) -> QualityEntry:
+        """The quality reference's own scores, kept in the cache like an engine."""
+        refuse_random_weights(self.checkpoint)
+        spec = self.quality_reference()
+        key = f"{spec.id}/{metric}"
+        if key not in self.quality:
+            answers = self.reference_answers() if metric in COMPARED else {}
+
+            def measure() -> QualityEntry:
+                engine = self._quality_reference_engine()
+                self.progress(f"{metric} of the quality reference {spec.id} (kept for later runs)")
+                return measure_quality(metric, engine, self.tokenizer, self.config, answers)
+
+            self.quality[key] = self._kept(metric, QualityEntry, measure)
+        return self.quality[key]
+
+    def reference_answers(self) -> dict[str, Answer]:
+        """The quality reference's greedy answers to the prompts, kept in the cache."""
+        if self._answers is None:
+            quality = self.config.file.quality
+
+            def measure() -> Answers:
+                prompts = load_prompts(self.config.resolve(quality.prompts))
+                engine = self._quality_reference_engine()
+                self.progress("answers of the quality reference (kept for later runs)")
+                return Answers(items=reference_answers(engine, self.tokenizer, prompts, quality.similarity_tokens))
+
+            self._answers = self._kept("answers", Answers, measure).items
+        return self._answers
+
+    def _quality_reference_engine(self) -> Engine:
+        spec = self.quality_reference()
+        return self.engine(spec, self.config.runtime(spec.backend), "quality-reference")
+
+    def _kept(self, name: str, kind: type[Kept], measure: Callable[[], Kept]) -> Kept:
+        """A result of the quality reference, from the cache where nothing that it depends on has changed."""
+        spec = self.quality_reference()
+        runtime = self.config.runtime(spec.backend)
+        key = dependency_digest(self.config, self.build(spec).manifest.key, asdict(runtime))
+        return load_or_measure(self.cache / "quality" / f"{spec.id}-{name}-{key}.json", kind, measure)
+
+    def close(self) -> None:
+        """Close every engine, also where one of them fails to close; the first failure is raised at the end."""
+        failures: list[Exception] = []
+        for engine_id in list(self._loaded):
+            try:
+                self.unload(engine_id)
+            except EngineGateError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _arena(
+        self, contestants: Mapping[str, Engine], reference: str, workload: Workload, budget: float, max_blocks: int
+    ) -> Arena:
+        section = self.config.file.arena
+        policy = ArenaPolicy(section.warmup_rounds, section.foreign_load_limit, section.retries, budget, max_blocks)
+        return Arena(contestants, reference, workload, self._pool(workload), policy)
+
+    def _pool(self, workload: Workload) -> PromptPool:
+        texts = [prompt.text for prompt in load_prompts(self.config.resolve(self.config.file.quality.prompts))]
+        return PromptPool.from_texts([self.tokenizer.encode(text) for text in texts], workload.input_len)
+
+    def _fastest_reference(self, backend_name: str) -> str:
+        """Measured once per machine, checkpoint and library version; kept in the cache with the times it was chosen by."""
+        backend = load_backend(backend_name)
+        fastest = getattr(backend, "fastest_precision", None)
+        if fastest is None:
+            raise MeasurementError(
+                f"backend {backend_name!r} cannot choose its fastest precision", "name one under reference.precision"
+            )
+        digest = self.checkpoint.digest[:12]
+        kept = self.cache / "reference" / f"{self.fingerprint.key}-{digest}-{backend_name}.json"
+        version = backend.version()
+        if kept.is_file():
+            found = json.loads(kept.read_text(encoding="utf-8"))
+            if found.get("version") == version:
+                return str(found["precision"])
+        self.progress(f"choosing the fastest precision of {backend_name} on this machine (once)")
+        precision, seconds = fastest(self.checkpoint)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(
+            json.dumps({"precision": precision, "seconds": seconds, "version": version}, indent=1), encoding="utf-8"
+        )
+        return str(precision)

@@ -1,0 +1,145 @@
+"""The pytest plugin: hooks only. What they do lies in the modules beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from harness.errors import EngineGateError
+from harness.plugin.options import add_options, parse_options
+from harness.plugin.outcomes import attach, outcome_of, verdict_report
+from harness.plugin.progress import TerminalProgress
+from harness.plugin.session import GateSession
+
+SESSION = pytest.StashKey[GateSession]()
+
+MARKERS = (
+    "perf: times engines or measures their memory",
+    "quality: scores what engines answer",
+    "gpu: needs an NVIDIA GPU",
+    "slow: takes more than a few seconds",
+    "gates(n): how many error-rated gates the test holds (default 1); they share the session's error budget",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the suite's options."""
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the suite's own hooks."""
+    from harness.plugin import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Parse the options; what was asked for by name must exist and be possible, before anything runs."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    try:
+        options = parse_options(config)
+        session = GateSession(
+            options, tuple(config.invocation_params.args), TerminalProgress(config), _wrapping(config)
+        )
+        if options.models or options.configs or options.engines or options.precisions or options.batch_sizes:
+            _ = session.selection
+    except EngineGateError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[SESSION] = session
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each selected engine, and for each batch size where the test asks for one."""
+    if "candidate" not in metafunc.fixturenames:
+        return
+    session = metafunc.config.stash[SESSION]
+    try:
+        selection = session.selection
+    except EngineGateError as error:
+        pytest.exit(f"{error}", returncode=pytest.ExitCode.USAGE_ERROR)
+    timed = "batch_size" in metafunc.fixturenames
+    cases: list[Any] = []
+    for candidate in selection.candidates:
+        group = pytest.mark.xdist_group(candidate.id)
+        if not timed:
+            cases.append(pytest.param(candidate, id=candidate.id, marks=group))
+            continue
+        for size in selection.batch_sizes[candidate.config.name]:
+            cases.append(pytest.param(candidate, size, id=f"{candidate.id}-b{size}", marks=group))
+    metafunc.parametrize(("candidate", "batch_size") if timed else "candidate", cases)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Now it is known how many gates share the error budget, and which engines meet in which arena."""
+    gates = session.config.stash[SESSION]
+    for item in session.items:
+        if not isinstance(item, pytest.Function) or "gate" not in item.fixturenames:
+            continue
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        candidate, batch_size = parameters.get("candidate"), parameters.get("batch_size")
+        if candidate is None:
+            continue
+        marker = item.get_closest_marker("gates")
+        gates.expect(candidate, batch_size, int(marker.args[0]) if marker else 1, item.get_closest_marker("timed"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put the verdicts of a test on its report, for the terminal, JUnit XML and xdist."""
+    report = yield
+    if call.when == "call":
+        attach(report, item)
+    return report
+
+
+def pytest_runtest_logfinish(nodeid: str, location: tuple[str, int | None, str]) -> None:
+    """See ``pytest_runtest_teardown``."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Keep what was concluded so far on disk, so that a crash later loses nothing."""
+    item.config.stash[SESSION].save_if_changed()
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """A test whose verdict is INCONCLUSIVE or NO_BASELINE shows as that, not as passed."""
+    return outcome_of(report)
+
+
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """The machine's fingerprint goes into pytest-benchmark's files."""
+    machine_info["enginegate"] = config.stash[SESSION].fingerprint.model_dump()
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Close the engines and write the records, marked partial where the session was cut short."""
+    config = session.config
+    gates = config.stash[SESSION]
+    gates.close(gates.warnings.append)
+    complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    gates.finish(config, complete)
+
+
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """A worker of xdist has ended: take over its part of the records."""
+    node.config.stash[SESSION].take_over(getattr(node, "workeroutput", {}), error)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The results table, the verdicts and where the files are."""
+    verdict_report(terminalreporter, config.stash[SESSION])
+
+
+def _wrapping(config: pytest.Config) -> Any:
+    def wrap(engine: Any) -> Any:
+        other = config.hook.pytest_enginegate_engine_loaded(engine=engine)
+        return engine if other is None else other
+
+    return wrap

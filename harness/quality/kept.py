@@ -1,0 +1,49 @@
+"""Scores of the quality reference are kept like an engine: under a key of everything that they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from harness.config import Config
+from harness.quality.text import Answer
+from harness.records import Stored
+
+Kept = TypeVar("Kept", bound=Stored)
+
+
+class Answers(Stored):
+    """Greedy answers by item hash."""
+
+    items: dict[str, Answer]
+
+
+def dependency_digest(config: Config, *parts: object) -> str:
+    """A digest of ``parts`` and of all that decides quality scores: the data, the sizes and the scoring code."""
+    quality = config.file.quality
+    files = [config.resolve(name) for name in (quality.prompts, quality.articles, quality.passages, quality.questions)]
+    code = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(json.dumps([quality.model_dump(), *parts], sort_keys=True, default=str).encode())
+    for path in (*files, *code):
+        for file in sorted(path.rglob("*.csv")) if path.is_dir() else [path]:
+            digest.update(file.read_bytes() if file.is_file() else b"missing")
+    return digest.hexdigest()[:16]
+
+
+def load_or_measure(path: Path, kind: type[Kept], measure: Callable[[], Kept]) -> Kept:
+    """What ``path`` holds, else what ``measure`` gives, then written there in one step; a damaged file is replaced."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        result = measure()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+    unfinished.write_text(result.model_dump_json(), encoding="utf-8")
+    unfinished.replace(path)
+    return result

@@ -1,0 +1,79 @@
+"""The quality metrics by name, each with the data and sizes that the configuration gives it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from harness.config import Config
+from harness.engines.base import Engine
+from harness.quality.choice import evaluate_cloze, evaluate_letters
+from harness.quality.data import load_articles, load_passages, load_prompts, load_questions, take
+from harness.quality.determinism import evaluate_determinism
+from harness.quality.perplexity import evaluate_perplexity
+from harness.quality.similarity import evaluate_similarity
+from harness.quality.summaries import evaluate_summaries
+from harness.quality.text import Answer, Tokenizer
+from harness.records import QualityEntry
+
+#: Metrics that need the reference's own greedy answers.
+COMPARED = frozenset({"similarity"})
+
+
+def measure_quality(
+    metric: str, engine: Engine, tokenizer: Tokenizer, config: Config, answers: Mapping[str, Answer]
+) -> QualityEntry:
+    """Evaluate one metric on one engine.
+
+    Args:
+        metric: a key of METRICS.
+        engine: the engine asked.
+        tokenizer: the model's.
+        config: where the data lie and how much of it is used.
+        answers: the quality reference's greedy answers, for the metrics in COMPARED.
+    """
+    return METRICS[metric](engine, tokenizer, config, answers)
+
+
+def _similarity(engine: Engine, tokenizer: Tokenizer, config: Config, answers: Mapping[str, Answer]) -> QualityEntry:
+    quality = config.file.quality
+    prompts = load_prompts(config.resolve(quality.prompts))
+    return evaluate_similarity(engine, tokenizer, prompts, answers, quality.similarity_tokens)
+
+
+def _summaries(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
+    quality = config.file.quality
+    return evaluate_summaries(
+        engine, tokenizer, load_articles(config.resolve(quality.articles)), quality.summary_tokens
+    )
+
+
+def _letters(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
+    quality = config.file.quality
+    questions = take(load_questions(config.resolve(quality.questions)), quality.letters_limit)
+    return evaluate_letters(engine, tokenizer, questions)
+
+
+def _cloze(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
+    quality = config.file.quality
+    questions = take(load_questions(config.resolve(quality.questions)), quality.question_limit)
+    return evaluate_cloze(engine, tokenizer, questions)
+
+
+def _perplexity(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
+    return evaluate_perplexity(engine, tokenizer, load_passages(config.resolve(config.file.quality.passages)))
+
+
+def _determinism(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
+    quality = config.file.quality
+    prompts = take(load_prompts(config.resolve(quality.prompts)), quality.determinism_prompts)
+    return evaluate_determinism(engine, tokenizer, prompts, quality.similarity_tokens)
+
+
+METRICS: dict[str, Callable[[Engine, Tokenizer, Config, Mapping[str, Answer]], QualityEntry]] = {
+    "similarity": _similarity,
+    "summaries": _summaries,
+    "mmlu": _letters,
+    "cloze": _cloze,
+    "perplexity": _perplexity,
+    "determinism": _determinism,
+}

@@ -1,0 +1,94 @@
+"""The 2 x 4 grid of metrics by model, batch size and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.report.rows import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Title, row attribute, whether it differs by batch size, whether less is better.
+PANELS: tuple[tuple[str, str, bool, bool], ...] = (
+    ("Latency (ms)", "latency_ms", True, True),
+    ("Tokens/sec", "tokens_per_second", True, False),
+    ("Memory, peak (MB)", "memory_mb", True, True),
+    ("Accuracy (%)", "accuracy", False, False),
+    ("ROUGE-1", "rouge1", False, False),
+    ("ROUGE-2", "rouge2", False, False),
+    ("ROUGE-L", "rouge_l", False, False),
+    ("ROUGE-Lsum", "rouge_lsum", False, False),
+)
+
+
+def draw(rows: Sequence[Row]) -> Figure:
+    """Eight panels of bars, grouped by model (and batch size where it matters), coloured by engine and precision.
+
+    What was not measured reads "n/a" at the foot of its place, so that it is not taken for a zero.
+    """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
+    series = list(dict.fromkeys(f"{row.engine} {row.precision}" for row in rows))
+    colors = {name: colormaps["tab10"](index % 10) for index, name in enumerate(series)}
+    groups = len({(row.model, row.workload) for row in rows})
+    figure = Figure(figsize=(max(16.0, 4 * (1 + 0.28 * groups * max(len(series), 1))), 8.5), layout="constrained")
+    axes = figure.subplots(2, 4)
+    for axis, (title, attribute, by_batch, less_is_better) in zip(axes.flat, PANELS):
+        _panel(axis, rows, attribute, by_batch, colors)
+        axis.set_title(f"{title}   {'lower' if less_is_better else 'higher'} is better", fontsize=11)
+    if series:
+        handles = axes.flat[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=min(len(series), 6), frameon=False, fontsize=11)
+    models = ", ".join(dict.fromkeys(_model_name(row) for row in rows)) or "no results"
+    figure.suptitle(f"enginegate: {models}", fontsize=14)
+    return figure
+
+
+def save_plot(rows: Sequence[Row], path: Path) -> None:
+    """Draw and write as PNG. Raises OSError."""
+    draw(rows).savefig(path, dpi=110, format="png")
+
+
+def _panel(axis: Any, rows: Sequence[Row], attribute: str, by_batch: bool, colors: dict[str, Any]) -> None:
+    values: dict[tuple[str, str], float | None] = {}
+    for row in rows:
+        key = (_group(row, by_batch), f"{row.engine} {row.precision}")
+        if values.get(key) is None:
+            values[key] = getattr(row, attribute)
+    groups = list(dict.fromkeys(group for group, _ in values))
+    width = 0.8 / max(len(colors), 1)
+    measured = [value for value in values.values() if value is not None]
+    for index, (name, color) in enumerate(colors.items()):
+        offset = (index - (len(colors) - 1) / 2) * width
+        heights = [values.get((group, name)) for group in groups]
+        bars = axis.bar(
+            [place + offset for place in range(len(groups))],
+            [height or 0.0 for height in heights],
+            width=0.94 * width,
+            color=color,
+            label=name,
+        )
+        labels = ["n/a" if height is None else _number(height) for height in heights]
+        axis.bar_label(bars, labels, fontsize=8, padding=2, rotation=90 if len(groups) * len(colors) > 4 else 0)
+    axis.set_xticks(range(len(groups)), groups, fontsize=9)
+    axis.set_ylim(0, max(measured, default=1.0) * 1.22 or 1.0)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="y", alpha=0.25)
+    axis.set_axisbelow(True)
+
+
+def _group(row: Row, by_batch: bool) -> str:
+    batch = "" if row.batch_size is None else f"\nbatch {row.batch_size}"
+    return row.model + (batch if by_batch else "")
+
+
+def _model_name(row: Row) -> str:
+    return f"{row.model} (random weights)" if row.random_weights else row.model
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
