@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,12 +13,11 @@ from harness.engines.base import Engine, Progress
 from harness.engines.effective import check_effective
 from harness.engines.registry import load_backend
 from harness.engines.store import EngineStore, StoreEntry
-from harness.errors import EngineGateError, MeasurementError
+from harness.errors import ConfigError, EngineGateError
 from harness.measure.arena import Arena, ArenaPolicy
 from harness.measure.memory import measure_memory
 from harness.measure.prompts import PromptPool
-from harness.models import Checkpoint
-from harness.models.sources import resolve
+from harness.models import Checkpoint, resolve
 from harness.models.tokenizer import Tokenizer
 from harness.quality.data import load_prompts
 from harness.quality.entry import refuse_random_weights
@@ -25,11 +25,19 @@ from harness.quality.kept import Answers, Kept, dependency_digest, load_or_measu
 from harness.quality.measure import COMPARED, measure_quality
 from harness.quality.similarity import reference_answers
 from harness.quality.text import Answer
-from harness.records import ArenaEntry, Block, EngineEntry, Fingerprint, MemoryEntry, QualityEntry
+from harness.records import ArenaEntry, Block, EngineEntry, Fingerprint, MemoryEntry, QualityEntry, Stored
 from harness.specs import EngineSpec, RuntimeSpec, Workload
 
 #: Called with an engine just loaded; may return another to be used in its place (the hook of that name).
 Wrap = Callable[[Engine], Engine]
+
+
+class ReferenceChoice(Stored):
+    """The reference's precision, the seconds of each round it was chosen by, and the library's version then."""
+
+    precision: str
+    seconds: dict[str, list[float]]
+    version: str
 
 
 @dataclass
@@ -54,15 +62,12 @@ class ModelBench:
     memory: dict[str, MemoryEntry] = field(default_factory=dict)
     quality: dict[str, QualityEntry] = field(default_factory=dict)
     _loaded: dict[str, Engine] = field(default_factory=dict)
+    _store: EngineStore | None = None
+    _entries: dict[str, StoreEntry] = field(default_factory=dict)
     _checkpoint: Checkpoint | None = None
     _tokenizer: Tokenizer | None = None
     _reference: EngineSpec | None = None
     _answers: dict[str, Answer] | None = None
-
-    @property
-    def store(self) -> EngineStore:
-        """The engine store."""
-        return EngineStore(self.cache)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -98,8 +103,13 @@ class ModelBench:
         return self.config.spec(section.backend, section.precision)
 
     def build(self, spec: EngineSpec) -> StoreEntry:
-        """The engine's files, built where they are not in the store."""
-        return self.store.get(spec, self.checkpoint, load_backend(spec.backend), progress=self.progress)
+        """The engine's files, built where they are not in the store; checked byte by byte once a session."""
+        if spec.id not in self._entries:
+            if self._store is None:
+                self._store = EngineStore(self.cache)
+            backend = load_backend(spec.backend)
+            self._entries[spec.id] = self._store.get(spec, self.checkpoint, backend, progress=self.progress)
+        return self._entries[spec.id]
 
     def engine(self, spec: EngineSpec, runtime: RuntimeSpec, role: str) -> Engine:
         """The engine, built, loaded, and found to be what was asked. Raises EngineError where it is not."""
@@ -127,6 +137,16 @@ class ModelBench:
                 }
             )
         return self._loaded[spec.id]
+
+    def checkpoint_weights(self) -> int:
+        """How many weights the checkpoint has; tied ones are stored, and count, once."""
+        from safetensors import safe_open
+
+        total = 0
+        for file in sorted(self.checkpoint.path.glob("*.safetensors")):
+            with safe_open(file, framework="np") as tensors:  # type: ignore[no-untyped-call]
+                total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+        return total
 
     def unload(self, engine_id: str) -> None:
         """Close one engine and give its memory back."""
@@ -232,6 +252,8 @@ class ModelBench:
                 self.unload(engine_id)
             except EngineGateError as error:
                 failures.append(error)
+        if self._store is not None:
+            self._store.close()
         if failures:
             raise failures[0]
 
@@ -247,24 +269,25 @@ class ModelBench:
         return PromptPool.from_texts([self.tokenizer.encode(text) for text in texts], workload.input_len)
 
     def _fastest_reference(self, backend_name: str) -> str:
-        """Measured once per machine, checkpoint and library version; kept in the cache with the times it was chosen by."""
-        backend = load_backend(backend_name)
-        fastest = getattr(backend, "fastest_precision", None)
-        if fastest is None:
-            raise MeasurementError(
-                f"backend {backend_name!r} cannot choose its fastest precision", "name one under reference.precision"
+        """Measured once per machine, checkpoint and library version, and kept with the times it was chosen by."""
+        if backend_name != "hf":
+            raise ConfigError(
+                f"reference precision 'auto' is for the backend hf, not {backend_name!r}",
+                "name the precision under reference.precision",
             )
-        digest = self.checkpoint.digest[:12]
-        kept = self.cache / "reference" / f"{self.fingerprint.key}-{digest}-{backend_name}.json"
-        version = backend.version()
-        if kept.is_file():
-            found = json.loads(kept.read_text(encoding="utf-8"))
-            if found.get("version") == version:
-                return str(found["precision"])
-        self.progress(f"choosing the fastest precision of {backend_name} on this machine (once)")
-        precision, seconds = fastest(self.checkpoint)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(
-            json.dumps({"precision": precision, "seconds": seconds, "version": version}, indent=1), encoding="utf-8"
-        )
-        return str(precision)
+        version = load_backend(backend_name).version()
+        kept = self.cache / "reference" / f"{self.fingerprint.key}-{self.checkpoint.digest[:12]}-{backend_name}.json"
+
+        def measure() -> ReferenceChoice:
+            from harness.engines.reference import fastest_precision
+
+            self.progress(f"choosing the fastest precision of {backend_name} on this machine (once)")
+            choice = fastest_precision(self.checkpoint, runtime=self.config.runtime(backend_name))
+            seconds = {name: list(times) for name, times in choice.seconds.items()}
+            return ReferenceChoice(precision=choice.precision, seconds=seconds, version=version)
+
+        choice = load_or_measure(kept, ReferenceChoice, measure)
+        if choice.version != version:
+            kept.unlink()
+            choice = load_or_measure(kept, ReferenceChoice, measure)
+        return choice.precision

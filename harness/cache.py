@@ -19,6 +19,8 @@ from pathlib import Path
 import platformdirs
 from filelock import FileLock, Timeout
 
+from harness.errors import EngineGateError
+
 #: Called with one short line when a long step starts; the caller decides where it goes.
 Progress = Callable[[str], None]
 
@@ -118,12 +120,25 @@ def leftover_targets(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def diagnose(error: BaseException, folder: Path) -> tuple[str, str] | None:
-    """Say whether an exception means that ``folder`` is full or not writable.
+@contextmanager
+def explained(folder: Path, kind: type[EngineGateError]) -> Iterator[None]:
+    """Turn an exception that comes from ``folder`` being full or not writable into an error that says so.
 
-    Returns:
-        The problem and the mend, for an EngineGateError; None where the reason is another one.
+    Inside ``staged``, so that the free space is looked at before the half-made folder is removed.
     """
+    try:
+        yield
+    except kind:
+        raise
+    except Exception as error:
+        diagnosis = _diagnose(error, folder)
+        if diagnosis is None:
+            raise
+        raise kind(*diagnosis) from error
+
+
+def _diagnose(error: BaseException, folder: Path) -> tuple[str, str] | None:
+    """The problem and the mend where an exception means that ``folder`` is full or not writable, else None."""
     try:
         free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
     except OSError:  # a folder that cannot even be looked at: its free space is no clue

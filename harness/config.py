@@ -21,6 +21,7 @@ FULL_PRECISION = "full_prec"
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positively = Annotated[float | None, Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -138,30 +139,59 @@ class MemorySection(Section):
     quantum: Annotated[int, Field(ge=0)] = 16 << 20
 
 
+class MarginSection(Section):
+    """A loss up to ``margin`` is no failure; a loss from ``tolerated`` on must not pass. In the metric's own unit."""
+
+    margin: Annotated[float, Field(ge=0)]
+    tolerated: Annotated[float, Field(gt=0)]
+
+
+class QualityGatesSection(Section):
+    """The quality gates against accepted per-item results.
+
+    BLEU in points, ROUGE from 0 to 1, perplexity relative. ``accuracy_visible``: the loss (share of items) that the
+    accuracy gate must be able to see before it may pass. ``flips``: share of changed answers tolerated.
+    ``length_ratio``: mean output length over the reference's, at least.
+    """
+
+    bleu: MarginSection = MarginSection(margin=1.0, tolerated=6.0)
+    rouge: MarginSection = MarginSection(margin=0.01, tolerated=0.06)
+    perplexity: MarginSection = MarginSection(margin=0.005, tolerated=0.02)
+    accuracy_visible: Fraction = 0.03
+    flips: Fraction = 0.05
+    length_ratio: Fraction = 0.90
+    beta: Fraction = 0.05
+
+
 class GatesSection(Section):
-    """Error rates and margins of all gates."""
+    """Error rates and margins of all gates. ``alpha``: chance of any false FAIL in one session."""
 
     alpha: Fraction = 0.01
     speed: SpeedSection = SpeedSection()
     memory: MemorySection = MemorySection()
+    quality: QualityGatesSection = QualityGatesSection()
 
 
 class Floors(Section):
     """What one precision must reach on a machine or model that has no baseline yet. None: not gated.
 
-    Speed floors are ratios over the reference by batch size (``b1``, ``b8``). Quality limits compare with the
-    quality reference on the same items.
+    Speed floors (``speedup``, ``ttft``, ``itl``) are ratios over the reference by batch size (``b1``, ``b8``), at
+    least. ``peak_memory_ratio``: peak memory over the reference's, at most. ``bits_per_weight``: engine size on disk
+    per weight of the checkpoint, at most. The others compare with the quality reference on the same items:
+    ``accuracy_loss`` (share of items), ``perplexity_ratio`` and ``summary_rougeL_loss`` (0 to 1) at most, ``bleu``
+    (0 to 100) and ``rougeL`` (0 to 1) at least.
     """
 
     speedup: dict[str, float] = Field(default_factory=dict)
     ttft: dict[str, float] = Field(default_factory=dict)
     itl: dict[str, float] = Field(default_factory=dict)
-    disk_ratio: float | None = None
-    accuracy_loss: float | None = None
-    perplexity_ratio: float | None = None
-    bleu: float | None = None
-    rougeL: float | None = None  # noqa: N815 - the metric's own name
-    summary_rougeL_loss: float | None = None  # noqa: N815
+    peak_memory_ratio: Positively = None
+    bits_per_weight: Positively = None
+    accuracy_loss: Positively = None
+    perplexity_ratio: Positively = None
+    bleu: Positively = None
+    rougeL: Positively = None  # noqa: N815 - the metric's own name
+    summary_rougeL_loss: Positively = None  # noqa: N815
 
     @field_validator("speedup", "ttft", "itl")
     @classmethod

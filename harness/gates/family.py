@@ -2,7 +2,7 @@
 
 The budget is *split* before anything is measured where a gate may stop early: a sequential gate must know its own
 error probability at its first look, and k is known once the tests are collected. *Holm* is for gates whose p-values
-are all there at the end; it is never weaker than splitting, but its verdicts depend on one another and wait for the last.
+are all there at the end; it is never weaker than splitting, but its verdicts hang together and wait for the last.
 """
 
 from __future__ import annotations

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 #: Share of the samples trimmed from each end.
-TRIM = 0.10
+TRIM = 0.15
+#: The same where the two orders are compared, of which each has half of the blocks.
+ORDER_TRIM = 0.20
 #: Fewest blocks from which a location and its error can be had: two of each order.
 MIN_BLOCKS = 4
 #: Lag-1 autocorrelation is not followed beyond this; a series that wanders more is not a sample of anything.
@@ -65,7 +67,7 @@ def trimmed_mean(samples: Array, trim: float) -> Array:
 
 def without_order_effect(samples: Array) -> tuple[Array, Array]:
     """The series with the difference between odd and even blocks taken out, and half that difference."""
-    half = (trimmed_mean(samples[..., 0::2], 2 * TRIM) - trimmed_mean(samples[..., 1::2], 2 * TRIM)) / 2.0
+    half = (trimmed_mean(samples[..., 0::2], ORDER_TRIM) - trimmed_mean(samples[..., 1::2], ORDER_TRIM)) / 2.0
     sign = np.where(np.arange(samples.shape[-1]) % 2 == 0, 1.0, -1.0)
     return samples - half[..., None] * sign, half
 

@@ -62,13 +62,23 @@ def looks_until(count: int, policy: SpeedPolicy) -> tuple[int, ...]:
     return (*(look for look in policy.looks if look < count), count)
 
 
-def level_at(count: int, policy: SpeedPolicy, total: float, *, final: bool) -> float:
+def level_at(count: int, policy: SpeedPolicy, total: float, *, final: bool, early: bool = True) -> float:
     """One-sided nominal level at a look of ``count`` blocks whose whole sequence may err with probability ``total``.
 
     A last look before the plan's end (the time budget is spent) gets all of the error that is left: when it comes
     does not depend on the ratio, so nothing is lost.
     """
-    return nominal_levels(looks_until(count, policy), policy.looks[-1], total, final)[-1]
+    return nominal_levels(looks_until(count, policy), policy.looks[-1], total, final=final, early=early)[-1]
+
+
+def fail_level(count: int, policy: SpeedPolicy, *, final: bool) -> float:
+    """Level of the FAIL test at a look: spent late, when the noise and its correlation are known."""
+    return level_at(count, policy, policy.alpha, final=final, early=False)
+
+
+def pass_level(count: int, policy: SpeedPolicy, *, final: bool) -> float:
+    """Level of the PASS test at a look: spent early, because most runs pass and should do so soon."""
+    return level_at(count, policy, policy.beta, final=final)
 
 
 def half_width(location: Location, anchor: Anchor, level: float) -> Array:
@@ -105,11 +115,11 @@ def decide_many(
         still = np.flatnonzero(status == UNDECIDED)
         if not len(still):
             break
-        here = Anchor(*(_at(part, still) for part in (anchor.estimate, anchor.error, anchor.shift)), anchor.shift_df)
+        here = Anchor(_at(anchor.estimate, still), _at(anchor.error, still), _at(anchor.shift, still), anchor.shift_df)
         location = locate(log_ratios[still, :look], trim)
         slower = np.asarray(here.estimate) - location.estimate
-        fail = slower - half_width(location, here, level_at(look, policy, policy.alpha, final=final)) > low
-        good = slower + half_width(location, here, level_at(look, policy, policy.beta, final=final)) < high
+        fail = slower - half_width(location, here, fail_level(look, policy, final=final)) > low
+        good = slower + half_width(location, here, pass_level(look, policy, final=final)) < high
         status[still] = np.where(fail, FAILED, np.where(good, PASSED, UNDECIDED))
         blocks[still] = look
     return Outcome(status, blocks)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from harness.gates.robust import MAX_AUTOCORRELATION, MIN_BLOCKS, Location, locate
-from harness.gates.sequential import SpeedPolicy, half_width, level_at, next_look
+from harness.gates.sequential import SpeedPolicy, fail_level, half_width, level_at, next_look, pass_level
 from harness.gates.sessions import Anchor, Baseline, Floor, Known, anchor_of
 from harness.gates.verdict import Status, Verdict
 
@@ -131,8 +131,8 @@ class _Bench:
         anchor = anchor_of(self.against, policy.shift)
         low, high = _bounds(self.against, policy)
         slower = float(anchor.estimate) - centre
-        fail_reach = float(half_width(location, anchor, level_at(count, policy, policy.alpha, final=last)))
-        pass_reach = float(half_width(location, anchor, level_at(count, policy, policy.beta, final=last)))
+        fail_reach = float(half_width(location, anchor, fail_level(count, policy, final=last)))
+        pass_reach = float(half_width(location, anchor, pass_level(count, policy, final=last)))
         spread = float(np.hypot(np.hypot(location.error, anchor.error), anchor.shift))
         visible = float(np.expm1(low + fail_reach + float(ndtri(policy.power)) * spread))
         wanders = float(location.autocorrelation) >= MAX_AUTOCORRELATION

@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.engines.base import Generation
 from harness.errors import MeasurementError
+from harness.records import Round
 
 
 @dataclass(frozen=True)
@@ -56,3 +57,19 @@ def summarise(generations: Sequence[Generation]) -> Latency:
         return Latency(float(np.mean(first)), float("nan"), float("nan"), float("nan"))
     p50, p95, p99 = np.percentile(gaps, [50, 95, 99])
     return Latency(float(np.mean(first)), float(p50), float(p95), float(p99))
+
+
+def summarise_rounds(rounds: Sequence[Round]) -> dict[str, float]:
+    """Medians over the rounds of one engine: times in seconds, rates per second, tokens really produced counted."""
+
+    def middle(values: Sequence[float]) -> float:
+        return float(np.median(np.asarray(values, dtype=float)))
+
+    return {
+        "latency": middle([entry.seconds for entry in rounds]),
+        "tokens_per_second": middle([entry.tokens / entry.seconds for entry in rounds]),
+        "ttft": middle([entry.ttft for entry in rounds]),
+        "itl_p50": middle([entry.itl_p50 for entry in rounds]),
+        "itl_p95": middle([entry.itl_p95 for entry in rounds]),
+        "itl_p99": middle([entry.itl_p99 for entry in rounds]),
+    }

@@ -40,6 +40,6 @@ def resolve(source: str, *, cache: Path, sha256: str = "", progress: Callable[[s
     Raises:
         ModelError: the source is malformed, cannot be fetched, has another hash, or is no readable checkpoint.
     """
-    from harness.models import sources  # here, so that importing the Checkpoint type stays light
+    from harness.models.sources import resolve_source  # here, so that importing the Checkpoint type stays light
 
-    return sources.resolve(source, cache=cache, sha256=sha256, progress=progress)
+    return resolve_source(source, cache=cache, sha256=sha256, progress=progress)

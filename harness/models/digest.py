@@ -15,7 +15,7 @@ from harness.cache import Progress, file_sha256, write_whole
 _ANNOUNCE_BYTES = 1 << 30
 
 
-def folder_digest(folder: Path, *, cache: Path, progress: Progress) -> str:
+def folder_digest(folder: Path, *, cache: Path | None, progress: Progress) -> str:
     """SHA-256 over the relative names and contents of a folder's files, hidden ones apart.
 
     The digest is that of the lines ``name NUL sha256-of-content LF``, sorted by name, names in POSIX form. The
@@ -25,25 +25,27 @@ def folder_digest(folder: Path, *, cache: Path, progress: Progress) -> str:
 
     Args:
         folder: the checkpoint; symbolic links to files are followed.
-        cache: the cache folder; one that cannot be written only means that files are read again next time.
+        cache: the cache folder; one that cannot be written only means that files are read again next time. None
+            for a folder that is about to be renamed, of which nothing is worth noting.
         progress: told when more than a gigabyte has to be read.
     """
-    notes = cache / "digests" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}.json"
-    known = _read_notes(notes)
     files = {path.relative_to(folder).as_posix(): path for path in _visible_files(folder)}
     stamps = {name: _stamp(path) for name, path in files.items()}
-    unread = [name for name in files if known.get(name, ("", ""))[0] != stamps[name]]
+    notes = (
+        cache / "digests" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}.json" if cache else None
+    )
+    known = _read_notes(notes) if notes else {}
+    hashes = {name: content for name, (stamp, content) in known.items() if stamps.get(name) == stamp}
+    unread = sorted(files.keys() - hashes.keys())
     size = sum(files[name].stat().st_size for name in unread)
     if size > _ANNOUNCE_BYTES:
         progress(f"hashing {size / 1e9:.1f} GB of {folder}")
-    hashes = {
-        name: file_sha256(files[name]) if name in set(unread) else known[name][1] for name in sorted(files)
-    }
-    if unread or known.keys() != files.keys():
+    hashes |= {name: file_sha256(files[name]) for name in unread}
+    if notes and (unread or known.keys() != files.keys()):
         with suppress(OSError):  # a read-only or full cache costs time on the next call, nothing else
             notes.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(notes, json.dumps({name: [stamps[name], hashes[name]] for name in hashes}))
-    lines = "".join(f"{name}\0{content}\n" for name, content in hashes.items())
+            write_whole(notes, json.dumps({name: [stamps[name], hashes[name]] for name in files}))
+    lines = "".join(f"{name}\0{content}\n" for name, content in sorted(hashes.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 
 

@@ -121,8 +121,8 @@ def _unpermute(weight: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]
     first rows of a head before all second ones.
     """
     rows, columns = weight.shape
-    pairs = weight.reshape(heads, rows // heads // 2, 2, columns)
-    return pairs.swapaxes(1, 2).reshape(rows, columns)
+    pairs: np.ndarray[Any, Any] = weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2)
+    return pairs.reshape(rows, columns)
 
 
 def _key_value_heads(values: _Metadata) -> int:

@@ -41,9 +41,7 @@ class Tokenizer:
 
     def decode(self, ids: list[int] | tuple[int, ...], skip_special: bool = True) -> str:
         """The text of token ids, as it is: no space is tidied away."""
-        text = self._tokenizer.decode(
-            list(ids), skip_special_tokens=skip_special, clean_up_tokenization_spaces=False
-        )
+        text = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special, clean_up_tokenization_spaces=False)
         return str(text)
 
     def chat(self, user_text: str) -> list[int]:

@@ -11,15 +11,19 @@ from harness.errors import EngineGateError
 from harness.plugin.options import add_options, parse_options
 from harness.plugin.outcomes import attach, outcome_of, verdict_report
 from harness.plugin.progress import TerminalProgress
+from harness.plugin.replay import replay_clock
 from harness.plugin.session import GateSession
 
 SESSION = pytest.StashKey[GateSession]()
+#: Name under which an xdist worker sends its records to the controller.
+PART = "enginegate_records"
 
 MARKERS = (
     "perf: times engines or measures their memory",
     "quality: scores what engines answer",
     "gpu: needs an NVIDIA GPU",
     "slow: takes more than a few seconds",
+    "timed(metric): the speed metric that the test judges: speedup, ttft or itl",
     "gates(n): how many error-rated gates the test holds (default 1); they share the session's error budget",
 )
 
@@ -79,12 +83,21 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     for item in session.items:
         if not isinstance(item, pytest.Function) or "gate" not in item.fixturenames:
             continue
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        parameters: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
         candidate, batch_size = parameters.get("candidate"), parameters.get("batch_size")
         if candidate is None:
             continue
         marker = item.get_closest_marker("gates")
-        gates.expect(candidate, batch_size, int(marker.args[0]) if marker else 1, item.get_closest_marker("timed"))
+        timed = item.get_closest_marker("timed")
+        gates.expect(candidate, batch_size, int(marker.args[0]) if marker else 1, timed.args[0] if timed else None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Timed tests show pytest-benchmark the samples that the arena took; see harness.plugin.replay."""
+    for item in items:
+        timed = item.get_closest_marker("timed")
+        if timed is not None:
+            item.add_marker(pytest.mark.benchmark(timer=replay_clock, group=timed.args[0]))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -98,14 +111,11 @@ def pytest_runtest_makereport(
     return report
 
 
-def pytest_runtest_logfinish(nodeid: str, location: tuple[str, int | None, str]) -> None:
-    """See ``pytest_runtest_teardown``."""
-
-
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Keep what was concluded so far on disk, so that a crash later loses nothing."""
-    item.config.stash[SESSION].save_if_changed()
+    if not hasattr(item.config, "workerinput"):
+        item.config.stash[SESSION].save_if_changed()
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
@@ -113,6 +123,7 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple
     return outcome_of(report)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """The machine's fingerprint goes into pytest-benchmark's files."""
     machine_info["enginegate"] = config.stash[SESSION].fingerprint.model_dump()
@@ -124,12 +135,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     gates = config.stash[SESSION]
     gates.close(gates.warnings.append)
     complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
-    gates.finish(config, complete)
+    if hasattr(config, "workeroutput"):
+        config.workeroutput[PART] = gates.part(complete)
+    else:
+        gates.finish(complete)
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object | None) -> None:
     """A worker of xdist has ended: take over its part of the records."""
-    node.config.stash[SESSION].take_over(getattr(node, "workeroutput", {}), error)
+    node.config.stash[SESSION].take_over(getattr(node, "workeroutput", {}).get(PART), error)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

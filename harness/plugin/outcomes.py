@@ -32,7 +32,9 @@ def attach(report: pytest.TestReport, item: pytest.Item) -> None:
             f"{verdict.metric}_explanation": verdict.explanation,
         }
         report.user_properties.extend(fields.items())
-        report.sections.append((f"Verdict: {verdict.status.value}", "\n".join([verdict.explanation, *verdict.warnings])))
+        report.sections.append(
+            (f"Verdict: {verdict.status.value}", "\n".join([verdict.explanation, *verdict.warnings]))
+        )
 
 
 def outcome_of(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
@@ -50,12 +52,16 @@ def verdict_report(reporter: pytest.TerminalReporter, session: GateSession) -> N
     """The table, the verdicts that are not a PASS, and where the files are."""
     for line in session.warnings:
         reporter.write_line(f"warning: {line}", yellow=True)
-    for record, folder in session.saved:
-        from harness.report.table import render_table
+    if not session.saved:
+        return
+    from rich.console import Console
 
-        reporter.section(f"enginegate: {record.model.name} on {record.fingerprint.key}", sep="-")
-        reporter.write(render_table(record, color=reporter.hasmarkup))
-        for entry in record.verdicts:
-            if entry.status != "PASS":
-                reporter.write_line(f"{entry.status}: {entry.explanation}", red=entry.status == "FAIL", yellow=True)
-        reporter.write_line(f"{record.status} run {record.id}: {folder}")
+    from harness.report.terminal import print_report
+
+    console = Console(
+        file=reporter._tw._file, force_terminal=reporter.hasmarkup, width=max(100, reporter._tw.fullwidth)
+    )
+    for record, path in session.saved:
+        reporter.section(f"{record.model.name} on {record.fingerprint.key}", sep="-")
+        print_report(record, console)
+        reporter.write_line(f"{record.status} run {record.id}: {path.parent}")

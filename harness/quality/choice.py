@@ -91,12 +91,12 @@ def evaluate_letters(
         letter, because a model too small for this format gives one letter to every question.
     """
     require_items(questions, "mmlu")
-    prompts = {question.hash: letters_prompt(question, examples) for question in questions}
+    asked = {question.hash: (letters_prompt(question, examples), tuple(LETTERS)) for question in questions}
+    items = _choose(engine, tokenizer, questions, asked, prefix)
     chance = max(Counter(question.answer for question in questions).values()) / len(questions)
-    settings = {"examples": digest([example.hash for example in examples])}
-    return _evaluate(
-        engine, tokenizer, "mmlu", questions, prompts, [tuple(LETTERS)] * len(questions), prefix, settings, chance
-    )
+    settings = {"examples": digest([example.hash for example in examples]), "prefix": digest(prefix)}
+    scores = _scores(questions, items, "acc", chance)
+    return quality_entry(engine, "mmlu", REVISION, settings, COLUMNS, items, scores)
 
 
 def evaluate_cloze(
@@ -114,26 +114,18 @@ def evaluate_cloze(
         For each item whether the choice is right (``acc``, ``acc_norm``), the index chosen, and the margin: the
         log-likelihood of the best choice less that of the second (``_norm``: per character). Scores: ``accuracy`` and
         ``accuracy_norm`` over all questions (micro average), their standard errors, ``accuracy_norm_macro`` (mean
-        over subjects, each counting the same), ``accuracy_norm/SUBJECT``, and ``chance``: what
-        guessing scores, 0.25.
+        over subjects, each counting the same), ``accuracy_norm/SUBJECT``, and ``chance``, what guessing
+        scores: 0.25.
 
     Raises:
         ConfigError: a choice without a token, or a prompt longer than the engine was built for.
         MeasurementError: no questions.
     """
     require_items(questions, "cloze")
-    prompts = {question.hash: cloze_prompt(question) for question in questions}
-    return _evaluate(
-        engine,
-        tokenizer,
-        "cloze",
-        questions,
-        prompts,
-        [question.choices for question in questions],
-        prefix,
-        {},
-        1 / len(LETTERS),
-    )
+    asked = {question.hash: (cloze_prompt(question), question.choices) for question in questions}
+    items = _choose(engine, tokenizer, questions, asked, prefix)
+    scores = _scores(questions, items, "acc_norm", 1 / len(LETTERS))
+    return quality_entry(engine, "cloze", REVISION, {"prefix": digest(prefix)}, COLUMNS, items, scores)
 
 
 def choice_row(likelihoods: Sequence[float], choices: Sequence[str], answer: int) -> tuple[float, ...]:
@@ -149,38 +141,35 @@ def _best(values: Sequence[float]) -> tuple[int, float]:
     return best, values[best] - max(value for index, value in enumerate(values) if index != best)
 
 
-def _evaluate(
+def _choose(
     engine: Engine,
     tokenizer: Tokenizer,
-    metric: str,
     questions: Sequence[Question],
-    prompts: Mapping[str, str],
-    choices: Sequence[Sequence[str]],
+    asked: Mapping[str, tuple[str, Sequence[str]]],
     prefix: Sequence[int],
-    settings: Mapping[str, object],
-    chance: float,
-) -> QualityEntry:
+) -> dict[str, tuple[float, ...]]:
+    """The numbers of each item, from the prompt and the choices under its hash in ``asked``."""
     sequences: dict[tuple[str, int], list[int]] = {}
     starts: dict[tuple[str, int], int] = {}
-    for question, texts in zip(questions, choices, strict=True):
-        for index, text in enumerate(texts):
-            tokens, start = encode_pair(tokenizer, prompts[question.hash], f" {text}")
-            sequences[question.hash, index] = [*prefix, *tokens]
-            starts[question.hash, index] = len(prefix) + start
+    for key, (prompt, choices) in asked.items():
+        for index, text in enumerate(choices):
+            tokens, start = encode_pair(tokenizer, prompt, f" {text}")
+            sequences[key, index] = [*prefix, *tokens]
+            starts[key, index] = len(prefix) + start
     scored = score_sequences(engine, tokenizer, sequences)
     # the first token has no score, so that of token i stands at i - 1
     likelihoods = {key: math.fsum(scored[key][starts[key] - 1 :]) for key in sequences}
-    items = {
-        question.hash: choice_row(
-            [likelihoods[question.hash, index] for index in range(len(texts))], texts, question.answer
-        )
-        for question, texts in zip(questions, choices, strict=True)
-    }
-    scores = _scores(questions, items, "acc" if metric == "mmlu" else "acc_norm") | {"chance": chance}
-    return quality_entry(engine, metric, REVISION, {**settings, "prefix": digest(prefix)}, COLUMNS, items, scores)
+    rows = {}
+    for question in questions:
+        _, choices = asked[question.hash]
+        values = [likelihoods[question.hash, index] for index in range(len(choices))]
+        rows[question.hash] = choice_row(values, choices, question.answer)
+    return rows
 
 
-def _scores(questions: Sequence[Question], items: Mapping[str, Sequence[float]], main: str) -> dict[str, float]:
+def _scores(
+    questions: Sequence[Question], items: Mapping[str, Sequence[float]], main: str, chance: float
+) -> dict[str, float]:
     index = COLUMNS.index(main)
     subjects: dict[str, list[float]] = defaultdict(list)
     for question in questions:
@@ -192,6 +181,7 @@ def _scores(questions: Sequence[Question], items: Mapping[str, Sequence[float]],
         "accuracy_norm": mean_column(COLUMNS, items, "acc_norm"),
         "stderr": standard_error([row[0] for row in items.values()]),
         "stderr_norm": standard_error([row[1] for row in items.values()]),
+        "chance": chance,
         f"{name}_macro": fmean(by_subject.values()),
         **by_subject,
     }

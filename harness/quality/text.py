@@ -27,7 +27,7 @@ class Tokenizer(Protocol):
         """Token ids of plain text, without special tokens."""
         ...
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: list[int] | tuple[int, ...]) -> str:
         """The text of token ids."""
         ...
 
@@ -161,4 +161,4 @@ def _require_fit(
 
 
 def _ending(tokenizer: Tokenizer, sequence: Sequence[int]) -> str:
-    return repr(tokenizer.decode(sequence[-16:]))
+    return repr(tokenizer.decode(tuple(sequence[-16:])))

@@ -37,7 +37,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     groups = len({(row.model, row.workload) for row in rows})
     figure = Figure(figsize=(max(16.0, 4 * (1 + 0.28 * groups * max(len(series), 1))), 8.5), layout="constrained")
     axes = figure.subplots(2, 4)
-    for axis, (title, attribute, by_batch, less_is_better) in zip(axes.flat, PANELS):
+    for axis, (title, attribute, by_batch, less_is_better) in zip(axes.flat, PANELS, strict=True):
         _panel(axis, rows, attribute, by_batch, colors)
         axis.set_title(f"{title}   {'lower' if less_is_better else 'higher'} is better", fontsize=11)
     if series:

@@ -116,8 +116,7 @@ def record_rows(record: RunRecord) -> list[Row]:
     found: dict[tuple[str, str], dict[str, Measurement]] = {}
     for item in measurements(record):
         found.setdefault((item.engine, item.workload), {})[item.metric] = item
-    batches = {arena.workload: arena.batch_size for arena in record.arenas}
-    batches |= {entry.workload: _batch_size(entry.workload) for entry in record.memory if entry.workload not in batches}
+    batches = {entry.workload: _batch_size(entry.workload) for entry in (*record.memory, *record.arenas)}
     rows = []
     for engine in record.engines:
         whole = found.get((engine.id, ""), {})
@@ -172,6 +171,7 @@ def row_verdict(record: RunRecord, engine: str, workload: str) -> str:
 
 
 def _batch_size(workload: str) -> int | None:
+    """The batch size that a workload id such as ``b8-i64-o64`` begins with."""
     head = workload.partition("-")[0]
     return int(head[1:]) if head[:1] == "b" and head[1:].isdigit() else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -36,9 +37,10 @@ QUALITY_COLUMNS = (
 )
 
 
-def print_report(record: RunRecord, console: Console) -> None:
-    """Speed and quality tables, then every verdict that is not a PASS with its explanation, then a tally."""
+def render_table(record: RunRecord, color: bool = False, width: int = 120) -> str:
+    """The speed and quality tables as text of at most ``width`` columns; "" where nothing was measured."""
     rows = record_rows(record)
+    console = Console(width=width, force_terminal=color, no_color=not color, record=True, file=io.StringIO())
     timed = [row for row in rows if row.workload]
     if timed:
         console.print(_speed_table(record.model.name, timed))
@@ -47,11 +49,11 @@ def print_report(record: RunRecord, console: Console) -> None:
         console.print(_quality_table(record.model.name, scored))
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
-    print_verdicts(record, console)
+    return console.export_text(styles=color)
 
 
 def print_verdicts(record: RunRecord, console: Console) -> None:
-    """The verdicts, worst first; passed ones only as their explanation."""
+    """Every verdict with its explanation and warnings, worst first, then how many there are of each."""
     for verdict in sorted(record.verdicts, key=lambda verdict: SEVERITY.index(verdict.status)):
         console.print(f"[{STYLES[verdict.status]}]{verdict.status}[/] {escape(verdict.explanation)}")
         for warning in verdict.warnings:

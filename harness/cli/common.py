@@ -1,0 +1,88 @@
+"""What several subcommands share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def command(subparsers: Subparsers, name: str, summary: str, example: str) -> argparse.ArgumentParser:
+    """A subcommand whose ``--help`` ends with an example."""
+    return subparsers.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example: {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The ``--json`` option."""
+    parser.add_argument("--json", action="store_true", help="print JSON for a script")
+
+
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """The ``--runs`` option, by which a run id or ``latest`` is found."""
+    parser.add_argument(
+        "--runs",
+        default="runs",
+        metavar="DIR",
+        help="folder of run records (default %(default)s), for a run id or 'latest'",
+    )
+
+
+def print_json(value: Any) -> None:
+    """Indented JSON; NaN and infinity become null, which every reader understands."""
+    print(json.dumps(_finite(value), indent=1, ensure_ascii=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
+
+
+def size(text: str) -> int:
+    """``20GB``, ``1.5GiB`` or a plain number of bytes, for argparse."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?", text.strip().lower())
+    if found is None or found[2] not in _UNITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 20GB or 500MiB")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def fraction(text: str) -> float:
+    """``5%``, ``2.5%`` or ``0.05``, for argparse."""
+    number, percent = (text[:-1], True) if text.endswith("%") else (text, False)
+    try:
+        value = float(number) / (100 if percent else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share such as 5%, 2.5% or 0.05")
+    return value
+
+
+def show_bytes(count: float) -> str:
+    """A size for people, in decimal units."""
+    for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if abs(count) >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+def columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of left-aligned columns; the last one is not padded."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)][:-1]
+    return ["  ".join([*(f"{cell:<{width}}" for cell, width in zip(row, widths)), row[-1]]) for row in rows]  # noqa: B905

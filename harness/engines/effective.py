@@ -1,0 +1,32 @@
+"""Compares what an engine says it is with what was asked."""
+
+from __future__ import annotations
+
+from harness.engines.base import Effective
+from harness.errors import EngineError
+from harness.specs import EngineSpec, RuntimeSpec
+
+
+def check_effective(asked: EngineSpec, runtime: RuntimeSpec, found: Effective) -> None:
+    """Raise EngineError where the running engine is not what was asked for.
+
+    Weight precision and length are always compared; KV precision, activation precision and threads where the runtime
+    names them (``auto`` and 0 leave them to the backend, and the engine reports what it chose).
+    """
+    length = asked.max_input_len + asked.max_output_len
+    mismatches = []
+    if found.precision != asked.precision:
+        mismatches.append(f"weights are {found.precision}, asked was {asked.precision}")
+    if runtime.kv_precision not in ("auto", found.kv_precision):
+        mismatches.append(f"the KV cache is {found.kv_precision}, asked was {runtime.kv_precision}")
+    if runtime.activation_precision not in ("auto", found.activation_precision):
+        mismatches.append(f"computes in {found.activation_precision}, asked was {runtime.activation_precision}")
+    if found.max_length < length:
+        mismatches.append(f"a sequence may have {found.max_length} tokens, asked was {length}")
+    if runtime.threads and found.threads is not None and found.threads != runtime.threads:
+        mismatches.append(f"runs {found.threads} threads, asked were {runtime.threads}")
+    if mismatches:
+        raise EngineError(
+            f"{asked.id} is not the engine that was asked for: {'; '.join(mismatches)}",
+            "rebuild it (enginegate engines build), or ask for what it can be in the config",
+        )

@@ -1,0 +1,299 @@
+"""The reference: Hugging Face Transformers, eager, greedy, in a loop as bare as a fair comparison allows."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.engines import host
+from harness.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
+from harness.engines.requests import check_prompts, check_sequences, eos_token_ids, length_batches
+from harness.errors import CapabilityError, EngineError
+from harness.models import Checkpoint
+from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
+
+_TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_SUITE_NAMES = {f"torch.{torch_name}": name for name, torch_name in _TORCH_NAMES.items()}
+_INSTALL = "pip install -e '.[openvino]' (brings the CPU build's needs), or install torch and transformers"
+
+#: Float32 logits held at once while scoring: 64 Mi values, 256 MiB.
+_LOGIT_BUDGET = 1 << 26
+
+
+class HuggingFaceBackend:
+    """Builds and loads the reference. An engine folder is the checkpoint itself, hard-linked."""
+
+    name = "hf"
+    libraries = ("torch", "transformers")
+
+    def version(self) -> str:
+        """Versions of torch and transformers."""
+        return host.versions(("torch", "transformers"))
+
+    def capabilities(self) -> Capabilities:
+        """fp32, bf16 and fp16; the KV cache has the type of the weights."""
+        device = "cuda" if host.has_cuda() else "cpu"
+        missing = host.missing_modules(("torch", "transformers"))
+        if missing:
+            absent = Capability(False, f"{', '.join(missing)} not installed: {_INSTALL}")
+            return Capabilities(dict.fromkeys(_TORCH_NAMES, absent), dict.fromkeys(_TORCH_NAMES, absent), device)
+        precisions = {name: Capability(True) for name in _TORCH_NAMES}
+        if device == "cpu":
+            if not host.cpu_computes_bf16():
+                precisions["bf16"] = Capability(True, "works, but this CPU has no bf16 arithmetic, so it is slow")
+            precisions["fp16"] = Capability(True, "works, but float16 prompts and batches are slow on a CPU")
+        return Capabilities(precisions, {name: Capability(True) for name in _TORCH_NAMES}, device)
+
+    def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
+        """Link the checkpoint's files into ``out_dir`` (copy them where the file systems differ).
+
+        Links rather than a pointer: a checkpoint that is moved or deleted later takes nothing with it, and the engine's
+        own manifest covers the weights.
+        """
+        if spec.precision not in _TORCH_NAMES:
+            raise CapabilityError(f"backend hf has no precision {spec.precision!r}", f"take {', '.join(_TORCH_NAMES)}")
+        progress(f"linking {checkpoint.path.name} for {spec.id}")
+        files = [file for file in sorted(checkpoint.path.iterdir()) if file.is_file()]
+        if not any(file.name == "config.json" for file in files):
+            raise EngineError(f"checkpoint {checkpoint.path} has no config.json", "name a Hugging Face checkpoint")
+        for file in files:
+            try:
+                os.link(file.resolve(), out_dir / file.name)
+            except OSError:
+                shutil.copyfile(file, out_dir / file.name)
+
+    def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> HuggingFaceEngine:
+        """Load the checkpoint in the spec's precision, on CUDA where torch has it."""
+        missing = host.missing_modules(("torch", "transformers"))
+        if missing:
+            raise CapabilityError(f"backend hf needs {', '.join(missing)}", _INSTALL)
+        if runtime.kv_precision not in ("auto", spec.precision):
+            raise CapabilityError(
+                f"backend hf keeps the KV cache in the weights' precision {spec.precision}, "
+                f"asked was {runtime.kv_precision}",
+                "set kv_precision to auto",
+            )
+        if runtime.activation_precision not in ("auto", spec.precision):
+            raise CapabilityError(
+                f"backend hf computes in the weights' precision {spec.precision}, "
+                f"asked was {runtime.activation_precision}",
+                "set activation_precision to auto",
+            )
+        return HuggingFaceEngine(engine_dir, spec, runtime)
+
+
+class HuggingFaceEngine:
+    """A loaded reference. See ``harness.engines.base.Engine``."""
+
+    def __init__(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, DynamicCache
+
+        self.spec = spec
+        self.runtime = runtime
+        self._torch = torch
+        self._new_cache = DynamicCache
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._threads = runtime.threads or host.usable_cores()
+        self._use_threads()
+        try:
+            model = AutoModelForCausalLM.from_pretrained(
+                engine_dir, dtype=getattr(torch, _TORCH_NAMES[spec.precision]), attn_implementation="sdpa"
+            )
+        except (OSError, ValueError, KeyError) as error:
+            raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "rebuild the engine") from error
+        self._model: Any = model.to(self._device).eval()
+        self._last_only = (
+            {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+        )
+        self._eos = eos_token_ids(engine_dir)
+
+    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
+        """Greedy decoding of the whole batch in lockstep; see ``_steps``."""
+        self._check_open()
+        check_prompts(self.spec, prompts, params)
+        eos = frozenset() if params.ignore_eos else self._eos
+        ids: list[list[int]] = [[] for _ in prompts]
+        times: list[float] = []
+        running = set(range(len(prompts)))
+        for tokens, elapsed in self._steps(prompts, params.max_tokens):
+            times.append(elapsed)
+            for row in list(running) if eos else running:
+                ids[row].append(tokens[row])
+                if tokens[row] in eos:
+                    running.discard(row)
+            if not running:
+                break
+        return [
+            Generation(tuple(row), tuple(times[: len(row)]), "stop" if row[-1] in eos else "length") for row in ids
+        ]
+
+    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[TokenEvent]:
+        """The loop of ``generate`` at batch 1, one token at a time."""
+        self._check_open()
+        check_prompts(self.spec, [prompt], params)
+        eos = frozenset() if params.ignore_eos else self._eos
+        return self._events(prompt, params.max_tokens, eos)
+
+    def _events(self, prompt: Sequence[int], max_tokens: int, eos: frozenset[int]) -> Iterator[TokenEvent]:
+        for tokens, elapsed in self._steps([prompt], max_tokens):
+            yield TokenEvent(tokens[0], elapsed)
+            if tokens[0] in eos:
+                return
+
+    def _steps(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[tuple[list[int], float]]:
+        """The reference loop: prefill, then one forward pass a token.
+
+        Yields, up to ``max_tokens`` times, one token id for each prompt and the seconds since the call. Prompts of
+        equal length carry no mask; shorter ones are padded on the left. Reading the ids waits for the device, so the
+        time is taken when the tokens exist.
+        """
+        torch = self._torch
+        self._use_threads()
+        start = time.perf_counter()
+        longest = max(map(len, prompts))
+        padding = [longest - len(prompt) for prompt in prompts]
+        rows = [[0] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
+        tokens = torch.tensor(rows, device=self._device)
+        cache = self._new_cache(config=self._model.config)
+        extra: dict[str, Any] = {}
+        if any(padding):
+            mask = torch.ones((len(prompts), longest + max_tokens), dtype=torch.long, device=self._device)
+            for row, pad in enumerate(padding):
+                mask[row, :pad] = 0
+            positions = (mask.cumsum(1) - 1).clamp(min=0)
+            extra = {"attention_mask": mask[:, :longest], "position_ids": positions[:, :longest]}
+        for seen in range(longest, longest + max_tokens):
+            if extra and seen > longest:
+                extra = {"attention_mask": mask[:, :seen], "position_ids": positions[:, seen - 1 : seen]}
+            # Entered anew for each pass: held over a yield, it would leak into whoever reads this iterator.
+            with torch.inference_mode():
+                logits = self._model(
+                    input_ids=tokens, past_key_values=cache, use_cache=True, **extra, **self._last_only
+                ).logits
+                tokens = logits[:, -1].argmax(-1, keepdim=True)
+            chosen = tokens.squeeze(1).tolist()
+            yield chosen, time.perf_counter() - start
+
+    def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
+        """Log-probabilities in float32, [tokens - 1] a sequence, in batches padded on the right.
+
+        Attention is causal and every sequence starts at position 0, so what is padded behind a sequence cannot change
+        its scores and needs no mask. The logits held at once are bounded by ``_LOGIT_BUDGET``.
+        """
+        self._check_open()
+        check_sequences(self.spec, sequences, prefill, self._max_length())
+        self._use_threads()
+        vocabulary = self._model.config.get_text_config().vocab_size
+        lengths = [len(sequence) for sequence in sequences]
+        largest = len(sequences) if prefill is None else self.spec.max_batch_size
+        scores: list[tuple[float, ...]] = [()] * len(sequences)
+        for batch in length_batches(lengths, max(1, _LOGIT_BUDGET // vocabulary), max(1, largest)):
+            rows = self._score_batch([sequences[index] for index in batch], prefill)
+            for index, row in zip(batch, rows, strict=True):
+                scores[index] = tuple(row[: lengths[index] - 1])
+        return scores
+
+    def _score_batch(self, sequences: Sequence[Sequence[int]], prefill: int | None) -> list[list[float]]:
+        torch = self._torch
+        with torch.inference_mode():
+            longest = max(map(len, sequences))
+            tokens = torch.tensor(
+                [[*sequence, *[0] * (longest - len(sequence))] for sequence in sequences], device=self._device
+            )
+            if prefill is None:
+                logits = self._model(input_ids=tokens[:, :-1], use_cache=False).logits
+                return list(_gather_log_softmax(torch, logits, tokens[:, 1:]).tolist())
+            first = min(prefill, longest - 1)
+            spans = [(0, first), *((position, position + 1) for position in range(first, longest - 1))]
+            cache = self._new_cache(config=self._model.config)
+            parts = []
+            for begin, end in spans:
+                logits = self._model(input_ids=tokens[:, begin:end], past_key_values=cache, use_cache=True).logits
+                parts.append(_gather_log_softmax(torch, logits, tokens[:, begin + 1 : end + 1]))
+            return list(torch.cat(parts, 1).tolist())
+
+    def memory(self) -> MemoryUse:
+        """Bytes of parameters and buffers, and the KV cache that the largest batch would need."""
+        self._check_open()
+        config = self._model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        elements = 2 * config.num_hidden_layers * heads * head_size
+        tokens = self.spec.max_batch_size * (self.spec.max_input_len + self.spec.max_output_len)
+        return MemoryUse(
+            weights=int(self._model.get_memory_footprint()),
+            kv_cache=None,  # grows and goes with each call; nothing is allocated in between
+            kv_cache_predicted=elements * tokens * (4 if self.spec.precision == "fp32" else 2),
+        )
+
+    def effective(self) -> Effective:
+        """Types found in the parameters and in a cache after a small forward pass."""
+        self._check_open()
+        torch = self._torch
+        found: Counter[str] = Counter()
+        for parameter in self._model.parameters():
+            found[_SUITE_NAMES.get(str(parameter.dtype), str(parameter.dtype))] += parameter.nbytes
+        cache = self._new_cache(config=self._model.config)
+        with torch.inference_mode():
+            logits = self._model(
+                input_ids=torch.zeros((1, 1), dtype=torch.long, device=self._device), past_key_values=cache
+            ).logits
+        return Effective(
+            precision=dominant_precision(found),
+            kv_precision=_SUITE_NAMES.get(str(cache.layers[0].keys.dtype), str(cache.layers[0].keys.dtype)),
+            activation_precision=_SUITE_NAMES.get(str(logits.dtype), str(logits.dtype)),
+            max_length=self._max_length(),
+            threads=torch.get_num_threads() if self._device == "cpu" else None,
+            details={
+                "device": torch.cuda.get_device_name() if self._device == "cuda" else "cpu",
+                "weight_bytes": dict(found),
+                "attention": self._model.config._attn_implementation,
+                "max_position_embeddings": self._positions(),
+                "versions": host.versions(("torch", "transformers")),
+            },
+        )
+
+    def close(self) -> None:
+        """Drop the model and give its memory back."""
+        if self._model is not None:
+            self._model = None
+            if self._device == "cuda":
+                self._torch.cuda.empty_cache()
+
+    def _positions(self) -> int:
+        return int(self._model.config.get_text_config().max_position_embeddings)
+
+    def _max_length(self) -> int:
+        return min(self._positions(), self.spec.max_input_len + self.spec.max_output_len)
+
+    def _use_threads(self) -> None:
+        # torch's thread count belongs to the process, so another engine may have changed it.
+        if self._torch.get_num_threads() != self._threads:
+            self._torch.set_num_threads(self._threads)
+
+    def _check_open(self) -> None:
+        if self._model is None:
+            raise EngineError(f"{self.spec.id}: the engine is closed", "load it again")
+
+
+def dominant_precision(weight_bytes: Counter[str]) -> str:
+    """The precision of at least 99 % of the weights' bytes, else ``mixed`` with what was found."""
+    total = sum(weight_bytes.values())
+    name, largest = weight_bytes.most_common(1)[0]
+    if largest >= 0.99 * total:
+        return name
+    return "mixed: " + ", ".join(f"{kind} {size / total:.0%}" for kind, size in weight_bytes.most_common())
+
+
+def _gather_log_softmax(torch: Any, logits: Any, targets: Any) -> Any:
+    """Log-probability in float32 of each target. Shapes [batch, time, vocabulary], [batch, time] -> [batch, time]."""
+    logits = logits.float()
+    chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    return chosen - torch.logsumexp(logits, -1)

@@ -1,0 +1,340 @@
+"""The other quality gates, paired by item: corpus scores, perplexity, flips and output lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from scipy import stats
+
+from harness.gates.accuracy import judge_accuracy
+from harness.gates.items import Pairing, QualityPolicy, pair, ratio_of_sums, refuse, t_bound, too_few
+from harness.gates.robust import Array
+from harness.gates.verdict import Status, Verdict
+
+__all__ = ["QualityPolicy", "judge_accuracy", "judge_corpus", "judge_flips", "judge_lengths", "judge_nll"]
+
+
+def judge_corpus(
+    candidate_stats: Mapping[str, Sequence[float]],
+    baseline_stats: Mapping[str, Sequence[float]] | None,
+    score: Callable[[Array], float],
+    policy: QualityPolicy,
+    *,
+    limit: float | None = None,
+    reference_stats: Mapping[str, Sequence[float]] | None = None,
+    metric: str = "bleu",
+    unit: str = "points",
+    subject: str = "",
+) -> Verdict:
+    """Judge a corpus score by paired bootstrap over items (Koehn 2004).
+
+    Args:
+        candidate_stats: item hash to that item's statistics: for BLEU matches, totals and lengths; for ROUGE its F.
+        baseline_stats: likewise, accepted before; None where there is none.
+        score: statistics of shape (items, columns) to the corpus score; higher is better.
+        policy: FAIL rejects "loss <= margin" at alpha, PASS rejects "loss >= tolerated" at beta, in the score's unit.
+        limit: loss against ``reference_stats`` tolerated where there is no baseline; takes the place of both bounds.
+        reference_stats: likewise, of the reference engine on the same items.
+        metric, unit, subject: names for the verdict.
+
+    The bounds are the observed loss plus or minus a t quantile times the bootstrap standard error: percentiles of
+    2,000 resamples could not resolve the small alpha of a gate in a family.
+    """
+    known, margin, tolerated = baseline_stats, policy.margin, policy.tolerated
+    if known is None and limit is not None:
+        known, margin, tolerated = reference_stats, limit, limit
+    if not candidate_stats:
+        return refuse(metric, "no items were scored", policy, unit=unit, subject=subject)
+    items = sorted(candidate_stats)
+    mine = np.array([candidate_stats[item] for item in items], dtype=np.float64)
+    if not np.all(np.isfinite(mine)):
+        return refuse(metric, "a statistic is not a finite number", policy, unit=unit, subject=subject)
+    if known is None:
+        return _no_baseline(float(score(mine)), metric, unit, policy, len(items), subject)
+    pairing = pair(candidate_stats, known)
+    reason = too_few(pairing, policy)
+    if not pairing.common:
+        return refuse(metric, "no item is in both runs", policy, unit=unit, subject=subject)
+    mine = np.array([candidate_stats[item] for item in pairing.common], dtype=np.float64)
+    theirs = np.array([known[item] for item in pairing.common], dtype=np.float64)
+    if not np.all(np.isfinite(theirs)):
+        return refuse(metric, "a baseline statistic is not a finite number", policy, unit=unit, subject=subject)
+    count = len(mine)
+    draws = np.random.default_rng(policy.seed).integers(0, count, (policy.resamples, count))
+    ours = np.array([score(mine[draw]) for draw in draws])
+    differences = np.array([score(theirs[draw]) for draw in draws]) - ours
+    value, before = float(score(mine)), float(score(theirs))
+    return _bounded(
+        before - value,
+        float(differences.std(ddof=1)),
+        margin,
+        tolerated,
+        policy,
+        pairing,
+        estimate=value,
+        estimate_error=float(ours.std(ddof=1)),
+        baseline=before,
+        metric=metric,
+        unit=unit,
+        subject=subject,
+        reason=reason,
+    )
+
+
+def judge_nll(
+    candidate: Mapping[str, tuple[float, float]],
+    baseline: Mapping[str, tuple[float, float]] | None,
+    policy: QualityPolicy,
+    *,
+    limit: float | None = None,
+    reference: Mapping[str, tuple[float, float]] | None = None,
+    metric: str = "perplexity",
+    subject: str = "",
+) -> Verdict:
+    """Judge perplexity, paired by document.
+
+    Args:
+        candidate: document hash to (sum of negative log-likelihood in nats, scored tokens).
+        baseline: likewise, accepted before; None where there is none.
+        policy: margin and tolerated are relative perplexity (0.01 = 1 % higher).
+        limit: perplexity over that of ``reference`` at most this (1.30) where there is no baseline.
+        reference: likewise, of the reference engine on the same documents.
+        metric, subject: names for the verdict.
+
+    The log of the perplexity ratio is the sum of differences over the sum of tokens, a ratio of sums over documents.
+    """
+    known, low, high = baseline, np.log1p(policy.margin), np.log1p(policy.tolerated)
+    if known is None and limit is not None and reference is not None:
+        known, low, high = reference, np.log(limit), np.log(limit)
+    for part in (candidate, known or {}):
+        values = np.array(list(part.values()), dtype=np.float64).reshape(-1, 2)
+        if not len(part) and part is candidate:
+            return refuse(metric, "no documents were scored", policy, unit="ppl", subject=subject)
+        if not np.all(np.isfinite(values)) or np.any(values[:, 0] < 0) or np.any(values[:, 1] <= 0):
+            reason = "a document has a negative or non-finite likelihood or no tokens"
+            return refuse(metric, reason, policy, unit="ppl", subject=subject, samples=len(candidate))
+    own = np.array([candidate[item] for item in sorted(candidate)], dtype=np.float64)
+    if known is None:
+        value = float(np.exp(own[:, 0].sum() / own[:, 1].sum()))
+        return _no_baseline(value, metric, "ppl", policy, len(own), subject)
+    pairing = pair(candidate, known)
+    if not pairing.common:
+        return refuse(metric, "no document is in both runs", policy, unit="ppl", subject=subject)
+    mine = np.array([candidate[item] for item in pairing.common], dtype=np.float64)
+    theirs = np.array([known[item] for item in pairing.common], dtype=np.float64)
+    if np.any(mine[:, 1] != theirs[:, 1]):
+        reason = "token counts of the same document differ, so the tokenization or the scoring changed"
+        return refuse(metric, reason, policy, unit="ppl", subject=subject, samples=len(mine))
+    worse, error = ratio_of_sums(mine[:, 0] - theirs[:, 0], mine[:, 1])
+    level, level_error = ratio_of_sums(mine[:, 0], mine[:, 1])
+    reach = t_bound(max(len(mine) - 1, 1), 0.025) * level_error
+    before = float(np.exp(theirs[:, 0].sum() / theirs[:, 1].sum()))
+    return _bounded(
+        worse,
+        error,
+        float(low),
+        float(high),
+        policy,
+        pairing,
+        estimate=float(np.exp(level)),
+        interval=(float(np.exp(level - reach)), float(np.exp(level + reach))),
+        baseline=before,
+        metric=metric,
+        unit="ppl",
+        subject=subject,
+        reason=too_few(pairing, policy),
+        relative=True,
+    )
+
+
+def judge_flips(
+    candidate: Mapping[str, object],
+    baseline: Mapping[str, object] | None,
+    policy: QualityPolicy,
+    *,
+    limit: float,
+    metric: str = "flips",
+    subject: str = "",
+) -> Verdict:
+    """Judge how many answers changed at all, right or wrong: equal accuracy with many flips is another model.
+
+    Args:
+        candidate: item hash to the answer given.
+        baseline: likewise, of the baseline or the reference; None where there is none.
+        policy: FAIL rejects "rate <= limit" at alpha, PASS rejects "rate >= limit" at beta, exact binomial tests.
+        limit: tolerated share of changed answers.
+        metric, subject: names for the verdict.
+    """
+    if not candidate:
+        return refuse(metric, "no items were answered", policy, unit="share", subject=subject)
+    if baseline is None:
+        return _no_baseline(float("nan"), metric, "share", policy, len(candidate), subject)
+    pairing = pair(candidate, baseline)
+    count = len(pairing.common)
+    if not count:
+        return refuse(metric, "no item is in both runs", policy, unit="share", subject=subject)
+    flips = sum(candidate[item] != baseline[item] for item in pairing.common)
+    reason = too_few(pairing, policy)
+    more = float(stats.binom.sf(flips - 1, count, limit))
+    fewer = float(stats.binom.cdf(flips, count, limit))
+    status = Status.FAIL if more <= policy.alpha else Status.PASS if fewer <= policy.beta else Status.INCONCLUSIVE
+    text = f"{flips} of {count} answers changed, tolerated {100 * limit:.1f} %"
+    if reason is not None:
+        status, text = Status.INCONCLUSIVE, f"{text}; undecided: {reason}"
+    elif status is Status.INCONCLUSIVE:
+        text += "; undecided: too close to it for this many items"
+    interval = stats.binomtest(flips, count).proportion_ci(0.95, "exact")
+    name = f"{subject}: " if subject else ""
+    return Verdict(
+        status=status,
+        metric=metric,
+        estimate=flips / count,
+        interval=(float(interval.low), float(interval.high)),
+        unit="share",
+        baseline=None,
+        change=None,
+        margin=limit,
+        alpha=policy.alpha,
+        smallest_visible=None,
+        samples=count,
+        explanation=name + text,
+        warnings=pairing.warnings,
+    )
+
+
+def judge_lengths(
+    candidate: Mapping[str, float],
+    baseline: Mapping[str, float] | None,
+    policy: QualityPolicy,
+    *,
+    minimum: float = 0.90,
+    metric: str = "output_length",
+    subject: str = "",
+) -> Verdict:
+    """Judge output length: a speed-up cannot come from shorter output (the rule of MLPerf inference, 90 %).
+
+    Args:
+        candidate: item hash to tokens produced.
+        baseline: likewise, of the baseline or the reference; None where there is none.
+        policy: FAIL rejects "ratio >= minimum" at alpha, PASS rejects "ratio <= minimum" at beta.
+        minimum: smallest tolerated ratio of the mean lengths.
+        metric, subject: names for the verdict.
+    """
+    for part in (candidate, baseline or {}):
+        values = np.array(list(part.values()), dtype=np.float64)
+        if not np.all(np.isfinite(values)) or np.any(values < 0):
+            reason = "a length is negative or not a finite number"
+            return refuse(metric, reason, policy, unit="x", subject=subject, samples=len(candidate))
+    if not candidate or sum(candidate.values()) <= 0:
+        return refuse(metric, "nothing was produced", policy, unit="x", subject=subject, samples=len(candidate))
+    if baseline is None:
+        return _no_baseline(float("nan"), metric, "x", policy, len(candidate), subject)
+    pairing = pair(candidate, baseline)
+    mine = np.array([candidate[item] for item in pairing.common], dtype=np.float64)
+    theirs = np.array([baseline[item] for item in pairing.common], dtype=np.float64)
+    if not len(mine) or theirs.sum() <= 0:
+        return refuse(metric, "no item with output is in both runs", policy, unit="x", subject=subject)
+    ratio, error = ratio_of_sums(mine, theirs)
+    return _bounded(
+        1.0 - ratio,
+        error,
+        1.0 - minimum,
+        1.0 - minimum,
+        policy,
+        pairing,
+        estimate=ratio,
+        estimate_error=error,
+        baseline=1.0,
+        metric=metric,
+        unit="x",
+        subject=subject,
+        reason=too_few(pairing, policy),
+    )
+
+
+def _bounded(
+    loss: float,
+    error: float,
+    low: float,
+    high: float,
+    policy: QualityPolicy,
+    pairing: Pairing,
+    *,
+    estimate: float,
+    baseline: float,
+    metric: str,
+    unit: str,
+    subject: str,
+    reason: str | None,
+    estimate_error: float = 0.0,
+    interval: tuple[float, float] | None = None,
+    relative: bool = False,
+) -> Verdict:
+    """FAIL where the loss is shown to exceed ``low``, PASS where shown to stay under ``high``; bounds by t."""
+    count = len(pairing.common)
+    df = max(count - 1, 1)
+    least, most = loss - t_bound(df, policy.alpha) * error, loss + t_bound(df, policy.beta) * error
+    visible = low + (t_bound(df, policy.alpha) + float(stats.norm.ppf(policy.power))) * error
+    if interval is None:
+        reach = t_bound(df, 0.025) * estimate_error
+        interval = (estimate - reach, estimate + reach)
+    show = _relative if relative else _plain
+    text = f"{estimate:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], baseline {baseline:.3f}: "
+    text += f"loss {show(loss)}, between {show(least)} and {show(most)}"
+    if reason is not None:
+        status = Status.INCONCLUSIVE
+        text += f"; undecided: {reason}"
+    elif least > low:
+        status = Status.FAIL
+        text += f", more than the margin of {show(low)}"
+    elif most < high:
+        status = Status.PASS
+        text += f", less than the {show(high)} tolerated"
+    else:
+        status = Status.INCONCLUSIVE
+        text += f"; undecided: {count} items could have shown a loss of {show(visible)}"
+    name = f"{subject}: " if subject else ""
+    worse = float(np.expm1(loss)) if relative else (loss / abs(baseline) if baseline else None)
+    return Verdict(
+        status=status,
+        metric=metric,
+        estimate=estimate,
+        interval=interval,
+        unit=unit,
+        baseline=baseline,
+        change=worse,
+        margin=float(np.expm1(low)) if relative else low,
+        alpha=policy.alpha,
+        smallest_visible=float(np.expm1(visible)) if relative else visible,
+        samples=count,
+        explanation=name + text,
+        warnings=pairing.warnings,
+    )
+
+
+def _no_baseline(value: float, metric: str, unit: str, policy: QualityPolicy, count: int, subject: str) -> Verdict:
+    name = f"{subject}: " if subject else ""
+    measured = f"{value:.3f}, " if np.isfinite(value) else ""
+    return Verdict(
+        status=Status.NO_BASELINE,
+        metric=metric,
+        estimate=value,
+        interval=(float("nan"), float("nan")),
+        unit=unit,
+        baseline=None,
+        change=None,
+        margin=policy.margin,
+        alpha=policy.alpha,
+        smallest_visible=None,
+        samples=count,
+        explanation=f"{name}{measured}no baseline to compare with",
+    )
+
+
+def _plain(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _relative(value: float) -> str:
+    return f"{100 * float(np.expm1(value)):.2f} %"

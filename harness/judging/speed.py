@@ -1,0 +1,63 @@
+"""Speed gates, from a record or a running arena."""
+
+from __future__ import annotations
+
+from harness.errors import MeasurementError
+from harness.gates.sequential import SpeedPolicy
+from harness.gates.sessions import Baseline, Floor, ShiftPrior
+from harness.gates.speed import judge_speed, replay_speed
+from harness.gates.verdict import Verdict
+from harness.judging import lookup
+from harness.judging.lookup import Inputs
+from harness.measure.arena import disturbance, log_ratios
+from harness.records import ArenaEntry, RunRecord
+
+#: Beyond this share of blocks with a round that others disturbed, and repeating did not help, nothing is decided.
+MAX_DISTURBED = 0.5
+
+
+def speed_undecided(inputs: Inputs, entry: ArenaEntry) -> bool:
+    """Whether a speed gate still wants blocks from a running arena."""
+    policy = _speed_policy(inputs)
+    ratios = log_ratios(entry.blocks, inputs["reference"], inputs["candidate"], inputs["metric"])
+    looks = [look for look in policy.looks if look <= len(ratios)]
+    return all(judge_speed(ratios[:look], _against(inputs), policy, final=False) is None for look in looks)
+
+
+def judge_speed_gate(inputs: Inputs, record: RunRecord) -> Verdict:
+    """Speed-up, TTFT or ITL of one engine over the reference, as its session decided at its own look."""
+    entry = lookup.arena(record, inputs["workload"])
+    ratios = log_ratios(entry.blocks, inputs["reference"], inputs["candidate"], inputs["metric"])
+    if not ratios:
+        raise MeasurementError(f"arena {entry.workload} collected no blocks", "give it a larger --time-budget")
+    disturbed, load = disturbance(entry.blocks)
+    warnings = []
+    if disturbed:
+        warnings.append(f"{disturbed:.0%} of blocks ran beside other work (median load {load:.0%} of the machine)")
+    spoiled = None
+    if disturbed > MAX_DISTURBED:
+        spoiled = f"other work disturbed {disturbed:.0%} of the blocks, also when repeated"
+    return replay_speed(
+        ratios,
+        _against(inputs),
+        _speed_policy(inputs),
+        metric=inputs["metric"],
+        subject=inputs["subject"],
+        reference=inputs["reference_label"],
+        warnings=warnings,
+        spoiled=spoiled,
+    )
+
+
+def _speed_policy(inputs: Inputs) -> SpeedPolicy:
+    policy = inputs["policy"]
+    return SpeedPolicy(**{**policy, "looks": tuple(policy["looks"]), "shift": ShiftPrior(**policy["shift"])})
+
+
+def _against(inputs: Inputs) -> Baseline | Floor | None:
+    against = inputs["against"]
+    if against is None:
+        return None
+    if against["kind"] == "floor":
+        return Floor(against["ratio"])
+    return Baseline(tuple(tuple(session) for session in against["sessions"]))

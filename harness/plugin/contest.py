@@ -1,0 +1,82 @@
+"""One engine's part in an arena, and the inputs of the speed gates that read it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.baselines import PerfBaseline, assert_not_own_baseline, load_perf
+from harness.gates.sequential import SpeedPolicy
+from harness.records import ArenaEntry
+from harness.specs import Workload
+
+if TYPE_CHECKING:
+    from harness.config import Config
+    from harness.plugin.selection import Candidate
+    from harness.plugin.session import GateSession
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One engine's part in an arena: the samples that its speed is judged by."""
+
+    candidate: Candidate
+    workload: Workload
+    arena: ArenaEntry
+
+
+def perf_baseline(session: GateSession, config: Config, workload: Workload) -> PerfBaseline | None:
+    """The accepted speed and memory on this machine, or None. Raises BaselineError where it cannot be used."""
+    bench = session.bench(config)
+    baseline = load_perf(
+        session.options.baselines,
+        session.fingerprint.key,
+        config.name,
+        bench.checkpoint.digest,
+        workload.id,
+        bench.reference().id,
+    )
+    if baseline is not None:
+        assert_not_own_baseline(session.run, baseline)
+    return baseline
+
+
+def speed_inputs(session: GateSession, candidate: Candidate, workload: Workload, metric: str) -> dict[str, Any]:
+    """What a speed gate compares with: the stored sessions, else the portable floor, else nothing."""
+    config = candidate.config
+    section = config.file.gates.speed
+    policy = SpeedPolicy(
+        margin=section.margin,
+        tolerated=section.tolerated,
+        alpha=session.alpha(config),
+        beta=section.beta,
+        looks=tuple(section.looks),
+    )
+    reference = session.bench(config).reference()
+    return {
+        "gate": "speed",
+        "metric": metric,
+        "workload": workload.id,
+        "candidate": candidate.id,
+        "reference": reference.id,
+        "reference_label": f"{reference.backend}-{reference.precision}",
+        "subject": f"{candidate.spec.precision} b{workload.batch_size}"
+        + ("" if metric == "speedup" else f" {metric.upper()}"),
+        "against": _against(session, candidate, workload, metric),
+        "policy": asdict(policy),
+    }
+
+
+def _against(session: GateSession, candidate: Candidate, workload: Workload, metric: str) -> dict[str, Any] | None:
+    baseline = perf_baseline(session, candidate.config, workload)
+    engine = baseline.engines.get(candidate.id) if baseline else None
+    sessions = [entry.log_ratios[metric] for entry in engine.sessions if metric in entry.log_ratios] if engine else []
+    if sessions:
+        return {"kind": "baseline", "sessions": sessions}
+    if session.options.require_baseline:
+        return None
+    floors: dict[str, float] = getattr(
+        candidate.config.floors(candidate.spec.backend, candidate.spec.precision), metric
+    )
+    floor = floors.get(f"b{workload.batch_size}")
+    return None if floor is None else {"kind": "floor", "ratio": floor}

@@ -1,0 +1,78 @@
+import math
+
+import pytest
+from quality_fakes import FakeEngine, Tokens, WordTokenizer
+
+from harness.errors import ConfigError, MeasurementError
+from harness.quality.data import Passage
+from harness.quality.perplexity import evaluate_perplexity
+
+
+def passage(text: str) -> Passage:
+    return Passage(id=text[:6], topic="t", text=text)
+
+
+def test_a_uniform_engine_has_the_size_of_its_vocabulary() -> None:
+    engine = FakeEngine(logprob=lambda _before, _token: -math.log(50))
+    entry = evaluate_perplexity(engine, WordTokenizer(), [passage("a b c d"), passage("one two")], prefill=1)
+    assert entry.scores["perplexity"] == pytest.approx(50)
+    assert entry.scores["tokens"] == 3 + 1
+
+
+def test_a_bigram_engine_has_the_perplexity_of_its_table() -> None:
+    tokenizer = WordTokenizer()
+    table = {
+        (tokenizer.encode(before)[0], tokenizer.encode(after)[0]): probability
+        for before, after, probability in (("so", " la", 0.5), (" la", " la", 0.25), (" la", " ti", 0.125))
+    }
+
+    def logprob(before: Tokens, token: int) -> float:
+        return math.log(table[before[-1], token])
+
+    passages = [passage("so la ti"), passage("so la la la ti")]
+    entry = evaluate_perplexity(FakeEngine(logprob=logprob), tokenizer, passages, prefill=2)
+    bits = {passages[0].hash: 1 + 3, passages[1].hash: 1 + 2 + 2 + 3}
+    for key, value in bits.items():
+        nll, tokens, size = entry.items[key]
+        assert nll == pytest.approx(value * math.log(2))
+        assert (tokens, size) == ((2, 6) if key == passages[0].hash else (4, 12)), "the first token is given"
+    assert entry.scores["perplexity"] == pytest.approx(2 ** (12 / 6)), "pooled over tokens, not a mean of passages"
+    assert entry.scores["bits_per_byte"] == pytest.approx(12 / 18)
+
+
+def test_with_a_prefix_every_token_of_the_passage_is_scored() -> None:
+    tokenizer = WordTokenizer()
+    engine = FakeEngine(logprob=lambda before, _token: -1.0 if len(before) > 1 else -100.0)
+    text = passage("été à la mer")
+    entry = evaluate_perplexity(engine, tokenizer, [text], prefill=3, prefix=[7, 8])
+    assert entry.items[text.hash] == [4, 4, len(text.text.encode())]
+    assert engine.scored == [[(7, 8, *tokenizer.encode(text.text))]]
+
+
+def test_most_tokens_are_decode_steps_in_batches_of_like_lengths() -> None:
+    tokenizer = WordTokenizer()
+    passages = [passage(f"{'w ' * length}end{length}") for length in (40, 20, 41, 21, 60)]
+    engine = FakeEngine(max_batch_size=2)
+    entry = evaluate_perplexity(engine, tokenizer, passages)
+    assert engine.prefills == [16, 16, 16]
+    assert [[len(sequence) for sequence in batch] for batch in engine.scored] == [[21, 22], [41, 42], [61]]
+    assert entry.version.startswith("perplexity/1;prefill=16;prefix=none;items=")
+
+
+def test_a_passage_that_reaches_no_decode_step_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'only t' has 3 tokens, all of which"):
+        evaluate_perplexity(FakeEngine(), WordTokenizer(), [passage("only three words")], prefill=3)
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf, math.inf])
+def test_likelihoods_that_are_not_finite_are_refused(value: float) -> None:
+    engine = FakeEngine(logprob=lambda _before, _token: value)
+    with pytest.raises(MeasurementError, match="not finite, in the text that ends in 'a b c'"):
+        evaluate_perplexity(engine, WordTokenizer(), [passage("a b c")], prefill=1)
+
+
+def test_an_engine_that_skips_tokens_is_refused() -> None:
+    engine = FakeEngine()
+    engine.score = lambda sequences, *, prefill=None: [(-1.0,)]  # type: ignore[method-assign]  # noqa: ARG005
+    with pytest.raises(MeasurementError, match="did not score every token"):
+        evaluate_perplexity(engine, WordTokenizer(), [passage("a b c")], prefill=1)

@@ -1,0 +1,170 @@
+"""Synthetic run records with a known law: every number follows from the arguments, noise from a seeded generator."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.records import (
+    ArenaEntry,
+    Block,
+    EngineEntry,
+    Fingerprint,
+    MemoryEntry,
+    ModelEntry,
+    QualityEntry,
+    Round,
+    RunRecord,
+    VerdictEntry,
+)
+
+MODEL = "tiny-8m"
+REFERENCE = "tiny-8m-hf-bf16"
+SPEEDUPS = {"tiny-8m-openvino-bf16": 1.5, "tiny-8m-openvino-int8_wo": 2.5, "tiny-8m-openvino-int4_awq": 3.0}
+SCORES = {
+    "cloze": {"accuracy": 0.80, "accuracy_norm": 0.87, "stderr": 0.01, "chance": 0.25, "accuracy_norm/capitals": 0.9},
+    "similarity": {"bleu": 58.4, "rouge1": 0.7, "rouge2": 0.5, "rougeL": 0.6, "rougeLsum": 0.65, "exact": 0.1},
+    "summaries": {"rouge1": 0.29, "rouge2": 0.1, "rougeL": 0.19, "rougeLsum": 0.25, "length": 40.0},
+    "perplexity": {"perplexity": 27.17, "bits_per_byte": 0.9, "tokens": 4000.0},
+}
+
+
+def engine_entry(engine: str, role: str = "candidate") -> EngineEntry:
+    backend, precision = engine.removeprefix(MODEL + "-").split("-", 1)
+    return EngineEntry.model_validate(
+        {
+            "id": engine,
+            "backend": backend,
+            "precision": precision,
+            "role": role,
+            "spec": {"model": MODEL, "backend": backend, "precision": precision},
+            "runtime": {"kv_precision": "auto"},
+            "effective": {"precision": precision},
+            "version": "hf 5.5.4" if backend == "hf" else "openvino 2026.4.1",
+            "key": f"key-of-{engine}",
+            "size_bytes": 16_000_000,
+            "build_seconds": 12.5,
+        }
+    )
+
+
+def arena_entry(
+    batch_size: int = 1,
+    speedups: Mapping[str, float] = SPEEDUPS,
+    blocks: int = 16,
+    noise: float = 0.01,
+    seed: int = 0,
+    output_len: int = 64,
+) -> ArenaEntry:
+    """The reference takes 1 s a batch, an engine ``1 / speedup``; TTFT is 5 % and the median ITL 1 % of that."""
+    generator = random.Random(f"{batch_size}/{seed}")
+    contestants = [REFERENCE, *speedups]
+
+    def turn(engine: str) -> Round:
+        seconds = math.exp(generator.gauss(0, noise)) / speedups.get(engine, 1.0)
+        return Round(
+            engine=engine,
+            seconds=seconds,
+            tokens=batch_size * output_len,
+            ttft=0.05 * seconds,
+            itl_p50=0.01 * seconds if output_len > 1 else math.nan,
+            itl_p95=0.02 * seconds if output_len > 1 else math.nan,
+            itl_p99=0.03 * seconds if output_len > 1 else math.nan,
+            foreign_load=0.01,
+        )
+
+    return ArenaEntry(
+        workload=f"b{batch_size}-i64-o{output_len}",
+        batch_size=batch_size,
+        input_len=64,
+        output_len=output_len,
+        seed=0,
+        reference=REFERENCE,
+        contestants=contestants,
+        warmup_rounds=2,
+        blocks=[
+            Block(rounds=[turn(engine) for engine in (contestants if index % 2 == 0 else contestants[::-1])])
+            for index in range(blocks)
+        ],
+        stopped="every gate decided",
+    )
+
+
+def memory_entry(engine: str, workload: str = "b1-i64-o64", peak: int = 600 * 2**20) -> MemoryEntry:
+    return MemoryEntry(
+        engine=engine,
+        workload=workload,
+        disk=16_000_000,
+        loaded=512 * 2**20,
+        peak=peak,
+        kv_predicted=1_000_000,
+        kv_used=1_000_000,
+        kv_budget=2_000_000,
+        device="cpu",
+    )
+
+
+def quality_entry(engine: str, metric: str = "cloze", items: int = 8, revision: int = 1, **scores: float) -> QualityEntry:
+    return QualityEntry(
+        engine=engine,
+        metric=metric,
+        version=f"{metric}/{revision};prefix=none;items={items}",
+        columns=["acc", "acc_norm"],
+        items={f"item{index}": [float(index % 2), 1.0] for index in range(items)},
+        scores=SCORES[metric] | scores,
+    )
+
+
+def verdict_entry(engine: str, workload: str | None = "b1-i64-o64", status: str = "PASS", **changes: Any) -> VerdictEntry:
+    values: dict[str, Any] = {
+        "test": f"test_speedup[{engine}-{workload}]",
+        "engine": engine,
+        "workload": workload,
+        "status": status,
+        "metric": "speedup",
+        "estimate": 2.31,
+        "interval": (2.27, 2.36),
+        "unit": "x",
+        "baseline": 2.48,
+        "change": 0.069,
+        "margin": 0.03,
+        "alpha": 0.01,
+        "smallest_visible": 0.04,
+        "samples": 16,
+        "explanation": f"{engine} {workload}: 2.31x [2.27, 2.36] over hf-bf16",
+        "warnings": [],
+        "accepted": False,
+    }
+    return VerdictEntry.model_validate(values | changes)
+
+
+def run_record(
+    run: str = "20261121-091500-abc",
+    speedups: Mapping[str, float] = SPEEDUPS,
+    batch_sizes: Sequence[int] = (1, 8),
+    quality: bool = True,
+    seed: int = 0,
+    **changes: Any,
+) -> RunRecord:
+    arenas = [arena_entry(size, speedups, seed=seed) for size in batch_sizes]
+    values: dict[str, Any] = {
+        "id": run,
+        "started": "2026-11-21T09:15:00+00:00",
+        "finished": "2026-11-21T09:25:00+00:00",
+        "status": "complete",
+        "enginegate": "0.1.0",
+        "arguments": ["tests_perf", "tests_quality"],
+        "commit": "486177f",
+        "fingerprint": Fingerprint(key="epyc-2c-0a1b2c3d", identity={"cpu": "EPYC", "cores": 2}, context={"load": 0.5}),
+        "model": ModelEntry(name=MODEL, source="random:tiny?seed=0", digest="d" * 64, random_weights=False),
+        "config": {},
+        "engines": [engine_entry(REFERENCE, "reference"), *(engine_entry(engine) for engine in speedups)],
+        "arenas": arenas,
+        "memory": [memory_entry(engine, arena.workload) for arena in arenas for engine in speedups],
+        "quality": [quality_entry(engine, metric) for engine in speedups for metric in SCORES] if quality else [],
+        "verdicts": [verdict_entry(engine, arena.workload) for arena in arenas for engine in speedups],
+        "warnings": ["the machine was busy"],
+    }
+    return RunRecord(**(values | changes))

@@ -1,0 +1,10 @@
+"""Memory, in a process of its own: after loading, the peak while generating, and the KV cache's budget."""
+
+import pytest
+
+pytestmark = [pytest.mark.perf, pytest.mark.gates(0)]
+
+
+@pytest.mark.parametrize("field", ["loaded", "peak", "kv_budget"])
+def test_memory(memory, workload, gate, field):
+    assert gate.memory(memory, workload, field)

@@ -1,0 +1,10 @@
+"""Speed-up over the live reference: end-to-end time of a batch, reference over candidate, block by block."""
+
+import pytest
+
+pytestmark = [pytest.mark.perf, pytest.mark.timed("speedup")]
+
+
+def test_speedup(contest, gate, replay_rounds):
+    replay_rounds("seconds")
+    assert gate.speed(contest, "speedup")

@@ -1,0 +1,9 @@
+"""Summaries of articles against reference summaries: ROUGE."""
+
+import pytest
+
+pytestmark = pytest.mark.quality
+
+
+def test_summary_rouge(quality, gate):
+    assert gate.rouge(quality("summaries"), "rougeL")
