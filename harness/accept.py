@@ -21,6 +21,7 @@ from harness.baselines import (
     load_quality,
     perf_path,
     quality_path,
+    same_method,
 )
 from harness.errors import BaselineError
 from harness.gates.robust import MIN_BLOCKS
@@ -267,7 +268,7 @@ def _quality_update(record: RunRecord, root: Path, engine: EngineEntry, measured
 def _items_note(before: QualityMetric | None, entry: QualityEntry) -> str:
     if before is None:
         return f"{len(entry.items)} items"
-    if before.version != entry.version:
+    if not same_method(before.version, entry.version):
         return f"version {before.version} becomes {entry.version}"
     added, removed = entry.items.keys() - before.items.keys(), before.items.keys() - entry.items.keys()
     if not added and not removed:

@@ -80,7 +80,7 @@ class QualityBaseline(Stored):
             BaselineError: they were scored by another version of the metric's code or with other settings.
         """
         found = self.metrics.get(name)
-        if found is not None and _method(found.version) != _method(version):
+        if found is not None and not same_method(found.version, version):
             raise BaselineError(
                 f"the quality baseline of {self.model} on {self.backend}-{self.precision} holds {name} of version"
                 f" {found.version}, this run measures version {version}",
@@ -172,6 +172,14 @@ class PerfBaseline(Stored):
         ]
 
 
+def same_method(first: str, second: str) -> bool:
+    """Whether two versions of a metric measure the same thing, if not on the same items.
+
+    A version that names no item set is compared whole.
+    """
+    return (method_version(first) or first) == (method_version(second) or second)
+
+
 def quality_path(root: Path, model: str, engine: EngineName) -> Path:
     """Where the quality baseline of one engine lies."""
     return root / "quality" / _part(model) / f"{_part(engine.backend)}-{_part(engine.precision)}.json"
@@ -239,11 +247,6 @@ def assert_not_own_baseline(record_id: str, baseline: PerfBaseline | QualityBase
             f"run {record_id} is part of the baseline it would be compared with; that says nothing",
             "gate a run that was taken after the baseline was accepted",
         )
-
-
-def _method(version: str) -> str:
-    """A version that names no item set is compared whole."""
-    return method_version(version) or version
 
 
 Baseline = TypeVar("Baseline", PerfBaseline, QualityBaseline)

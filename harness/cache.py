@@ -1,4 +1,4 @@
-"""The cache folder: where it is, and how a folder appears in it whole or not at all.
+"""How a folder appears in the cache whole or not at all.
 
 Everything kept here can be made again. Whoever makes something holds a lock on its name, works in a folder beside
 it and renames that into place, so that a process killed at any moment leaves either the whole thing or nothing that
@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock, Timeout
 
 from harness.errors import EngineGateError
@@ -26,15 +25,9 @@ Progress = Callable[[str], None]
 
 _TEMPORARY = ".tmp-"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 #: A library written in C++ may report a full disk as any exception; with less than this left, the disk is the reason.
 _NEARLY_FULL_BYTES = 4 << 20
-
-
-def default_folder() -> Path:
-    """The cache folder: ``$ENGINEGATE_CACHE`` where it is set, else the platform's cache folder for enginegate."""
-    chosen = os.environ.get("ENGINEGATE_CACHE")
-    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("enginegate")
 
 
 def file_sha256(path: Path) -> str:

@@ -13,9 +13,6 @@ from harness.records import ArenaEntry, RunRecord, VerdictEntry
 #: Statuses from the worst to the best.
 SEVERITY = ("FAIL", "INCONCLUSIVE", "NO_BASELINE", "PASS")
 
-#: Metrics of which more is better (ratios over the reference among them); of every other metric less is.
-HIGHER_IS_BETTER = frozenset({*TIMED, "throughput"})
-
 #: Scores that say how another was come by, and are neither better nor worse themselves.
 DESCRIPTIVE_SCORES = frozenset({"stderr", "stderr_norm", "chance", "tokens", "items"})
 
@@ -80,13 +77,6 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
 def worst(statuses: Sequence[str]) -> str:
     """The worst of the statuses, or "" of none."""
     return min(statuses, key=SEVERITY.index, default="")
-
-
-def higher_is_better(metric: str) -> bool:
-    """Whether more of this metric is better. Quality scores are, but for perplexity."""
-    if "." in metric:
-        return not metric.startswith("perplexity.")
-    return metric in HIGHER_IS_BETTER
 
 
 def headline_scores(scores: Mapping[str, float]) -> dict[str, float]:

@@ -28,7 +28,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "sessions",
         metavar="SESSION",
         nargs="+",
-        help="one or more BASE sessions and, last, the NEW one: run records or pytest-benchmark JSON files with samples",
+        help="BASE sessions and, last, the NEW one: run records, or pytest-benchmark JSON files with samples",
     )
     parser.add_argument(
         "--margin",

@@ -78,16 +78,15 @@ def _cache() -> dict[str, Any]:
 
 def _backend(name: str) -> dict[str, Any]:
     from harness.engines.registry import load_backend
-    from harness.errors import EngineGateError
 
     try:
         backend = load_backend(name)
         capabilities = backend.capabilities()
         version = backend.version()
-    except EngineGateError as error:
+    except Exception as error:  # whatever a backend of others raises is a finding, not the end of the examination
         return {
             "works": False,
-            "reason": str(error),
+            "reason": f"{type(error).__name__}: {error}",
             "version": "",
             "device": "",
             "precisions": {},
@@ -132,5 +131,5 @@ def _print_capabilities(title: str, known: dict[str, dict[str, Any]]) -> None:
     working = [name for name, entry in known.items() if entry["supported"]]
     print(f"  {title}: {', '.join(working) or 'none'}")
     for name, entry in known.items():
-        if not entry["supported"]:
-            print(f"    not {name}: {entry['reason']}")
+        if entry["reason"]:
+            print(f"    {'' if entry['supported'] else 'not '}{name}: {entry['reason']}")

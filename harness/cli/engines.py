@@ -19,7 +19,7 @@ Declare = Callable[[Subparsers], None]
 
 def add_parser(subparsers: Subparsers) -> None:
     """Declare the subcommand and its own subcommands."""
-    parser = command(subparsers, "engines", "list, build, prune or verify built engines", "enginegate engines ls")
+    parser = command(subparsers, "engines", "manage the built engines", "enginegate engines ls")
     actions = parser.add_subparsers(metavar="ACTION", required=True)
     for declare in ACTIONS:
         declare(actions)
@@ -72,7 +72,11 @@ def list_engines(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(
             [
-                {"path": str(entry.path), "last_used": entry.last_used, "manifest": asdict(entry.manifest)}
+                {
+                    "path": str(entry.path),
+                    "last_used": entry.last_used,
+                    "manifest": entry.manifest.model_dump(mode="json"),
+                }
                 for entry in entries
             ]
         )

@@ -55,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _report(records: list[RunRecord], folder: Path, as_json: bool) -> int:
     from dataclasses import asdict
 
-    from harness.report import record_rows, write_report
+    from harness.report import write_report
+    from harness.report.rows import record_rows
 
     written = write_report(records, folder)
     if as_json:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+from harness.baselines import same_method
 from harness.comparison.sources import StoredSession
 from harness.errors import RecordError
 from harness.gates.compare import ABSOLUTE_SHIFT, compare_samples
@@ -14,7 +15,6 @@ from harness.gates.quality import judge_accuracy, judge_corpus, judge_nll
 from harness.gates.resources import judge_memory, judge_size
 from harness.gates.sequential import SpeedPolicy
 from harness.gates.verdict import Status, Verdict
-from harness.quality.entry import method_version
 from harness.records import QualityEntry, RunRecord
 from harness.summary import worst
 
@@ -112,14 +112,15 @@ def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> 
 
 
 def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator[Compared]:
-    tolerances = new.config.get("gates", {}).get("memory", {})
+    configured = new.config.get("gates", {}).get("memory", {})
+    tolerances = {name: configured[name] for name in ("relative", "quantum") if name in configured}
     for entry in new.memory:
         for metric, field in (("loaded_memory", "loaded"), ("peak_memory", "peak")):
             before = [
                 getattr(old, field)
                 for base in bases
                 for old in base.memory
-                if (old.engine, old.workload) == (entry.engine, entry.workload)
+                if (old.engine, old.workload) == (entry.engine, entry.workload) and getattr(old, field) > 0
             ]
             if before and rule.wants(metric):
                 verdict = judge_memory(getattr(entry, field), median(before), metric=metric, **tolerances)
@@ -137,14 +138,15 @@ def _quality(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator
             old
             for base in bases
             for old in base.quality
-            if (old.engine, old.metric) == (entry.engine, entry.metric)
-            and method_version(old.version) == method_version(entry.version)
+            if (old.engine, old.metric) == (entry.engine, entry.metric) and same_method(old.version, entry.version)
         ]
         if judge is not None and before and rule.wants(entry.metric):
             yield Compared(entry.engine, entry.metric, judge(entry, before[-1], rule.alpha))
 
 
 def _column(entry: QualityEntry, name: str) -> dict[str, float]:
+    if name not in entry.columns:
+        raise RecordError(f"{entry.metric} of {entry.engine} has no column {name!r}", "record a new run")
     index = entry.columns.index(name)
     return {item: values[index] for item, values in entry.items.items()}
 
@@ -172,16 +174,19 @@ def _similarity(new: QualityEntry, old: QualityEntry, alpha: float) -> Verdict:
 
 
 def _summaries(new: QualityEntry, old: QualityEntry, alpha: float) -> Verdict:
-    scores = [{item: [value] for item, value in _column(entry, "rougeL").items()} for entry in (new, old)]
-    return judge_corpus(*scores, lambda rows: float(rows.mean()), _policy("rougeL", alpha), metric="rougeL", unit="F")
+    def scores(entry: QualityEntry) -> dict[str, list[float]]:
+        return {item: [value] for item, value in _column(entry, "rougeL").items()}
+
+    policy = _policy("rougeL", alpha)
+    return judge_corpus(scores(new), scores(old), lambda rows: float(rows.mean()), policy, metric="rougeL", unit="F")
 
 
 def _perplexity(new: QualityEntry, old: QualityEntry, alpha: float) -> Verdict:
-    pairs = []
-    for entry in (new, old):
+    def documents(entry: QualityEntry) -> dict[str, tuple[float, float]]:
         nll, tokens = _column(entry, "nll"), _column(entry, "tokens")
-        pairs.append({item: (nll[item], tokens[item]) for item in nll})
-    return judge_nll(*pairs, _policy("perplexity", alpha))
+        return {item: (nll[item], tokens[item]) for item in nll}
+
+    return judge_nll(documents(new), documents(old), _policy("perplexity", alpha))
 
 
 def _policy(score: str, alpha: float) -> QualityPolicy:

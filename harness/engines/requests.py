@@ -34,9 +34,7 @@ def check_prompts(spec: EngineSpec, prompts: Sequence[Sequence[int]], params: Sa
             )
 
 
-def check_sequences(
-    spec: EngineSpec, sequences: Sequence[Sequence[int]], prefill: int | None, max_length: int
-) -> None:
+def check_sequences(spec: EngineSpec, sequences: Sequence[Sequence[int]], prefill: int | None, max_length: int) -> None:
     """Raise EngineError unless every sequence can be scored: 2 to ``max_length`` tokens, ``prefill`` at least 1."""
     if prefill is not None and prefill < 1:
         raise EngineError(f"{spec.id}: prefill={prefill}, but at least one token opens a sequence", "pass 1 or more")

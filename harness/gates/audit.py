@@ -48,7 +48,8 @@ class AuditResult:
         blocks: A/A blocks measured, over all sessions.
         sessions: A/A sessions measured.
         block_length: length of the resampled runs of blocks.
-        autocorrelation: mean lag-1 autocorrelation of the sessions.
+        autocorrelation: mean lag-1 autocorrelation of the sessions; give it to the gates as
+            ``SpeedPolicy.correlation``, for their early looks cannot see it.
         noise: robust standard deviation of a block's log ratio.
         offset: mean A/A log ratio, which should be 0, and its standard error.
         resamples: resampled sessions behind every rate.
@@ -89,7 +90,8 @@ def audit(
         policy: the policy of the gate that is audited.
         slowdowns: true slowdowns injected into the resampled sessions.
         resamples: resampled sessions for every rate.
-        block_length: even number of consecutive blocks drawn together; None: 2 * ceil(n^(1/3) / 2), at least 2.
+        block_length: even number of consecutive blocks drawn together; None: about n^(1/3), more where
+            the blocks are correlated.
         baseline_sessions: judge against this many resampled stored sessions, instead of a ratio of exactly 1.
         seed: of the resampling.
 
@@ -109,7 +111,8 @@ def audit(
     )
     centred = [session - offset for session in sessions]
     shortest = min(len(session) for session in sessions)
-    length = block_length or max(2, 2 * int(np.ceil(shortest ** (1 / 3) / 2)))
+    memory = float(np.mean([float(location.autocorrelation) for location in locations]))
+    length = block_length or _block_length(shortest, memory)
     if length < 2 or length % 2 or length > shortest:
         raise MeasurementError(f"a block length of {length} is not an even number up to {shortest}")
     generator = np.random.default_rng(seed)
@@ -119,15 +122,15 @@ def audit(
 
     rates = []
     for slowdown in (0.0, policy.tolerated, *slowdowns):
-        anchor = Anchor(0.0, 0.0, 0.0, float("inf"))
+        anchor = Anchor(0.0)
         if baseline_sessions:
-            stored = locate(draw(resamples * baseline_sessions, policy.looks[-1]))
+            drawn = draw(resamples * baseline_sessions, policy.looks[-1])
+            stored = locate(drawn, correlation=policy.correlation)
             shape = (resamples, baseline_sessions)
-            anchor = combine(stored.estimate.reshape(shape), stored.error.reshape(shape), policy.shift)
+            anchor = combine(stored.estimate.reshape(shape), stored.error.reshape(shape), stored.df, policy.shift)
         outcome = decide_many(draw(resamples, policy.looks[-1]) - np.log1p(slowdown), anchor, policy)
         fails, passes = (_rate(int(np.sum(outcome.status == kind)), resamples) for kind in (FAILED, PASSED))
         rates.append(Power(float(slowdown), fails, passes, float(outcome.blocks.mean())))
-    memory = float(np.mean([float(location.autocorrelation) for location in locations]))
     noise = float(np.median([stats.median_abs_deviation(session, scale="normal") for session in sessions]))
     return AuditResult(
         false_alarms=rates[0].fails,
@@ -174,6 +177,13 @@ def _sessions(samples: Sequence[float] | Sequence[Sequence[float]] | Array) -> l
             "an audit needs at least 8 finite A/A blocks in every session", "run pytest --gate-audit with more blocks"
         )
     return sessions
+
+
+def _block_length(blocks: int, memory: float) -> int:
+    """Even, of the order n^(1/3) (Hall, Horowitz and Jing 1995), and twice as long as correlated blocks remember."""
+    remembered = 2.0 * (1.0 + max(memory, 0.0)) / (1.0 - min(max(memory, 0.0), 0.8))
+    wanted = 2 * int(np.ceil(max(blocks ** (1 / 3), remembered) / 2))
+    return max(2, min(wanted, 2 * (blocks // 4)))
 
 
 def _resample(sessions: list[Array], count: int, blocks: int, length: int, generator: np.random.Generator) -> Array:

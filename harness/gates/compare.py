@@ -59,15 +59,14 @@ def compare_samples(
         return _verdict(Status.FAIL, metric, float("nan"), nothing, None, margin, alpha, None, len(new), text)
     sign = -1.0 if higher_is_better else 1.0
     located = [_centre(np.log(group)) for group in groups]
-    estimates, errors = (np.array(part) for part in zip(*located, strict=True))
-    anchor = combine(estimates[:-1], errors[:-1], shift)
+    estimates, errors, dfs = (np.array(part) for part in zip(*located, strict=True))
+    anchor = combine(estimates[:-1], errors[:-1], dfs[:-1], shift)
     worse = sign * float(estimates[-1] - anchor.estimate)
     noise = float(np.hypot(anchor.error, errors[-1]))
-    df = max(len(new) - 2 * int(TRIM * len(new)) - 1, 1)
 
     def reach(level: float) -> float:
-        own = float(stdtrit(df, 1.0 - level)) * noise if noise else 0.0
-        return float(np.hypot(own, stdtrit(anchor.shift_df, 1.0 - level) * float(anchor.shift)))
+        parts = ((errors[-1], dfs[-1]), (anchor.error, anchor.error_df), (anchor.shift, anchor.shift_df))
+        return float(np.sqrt(sum((stdtrit(df, 1.0 - level) * error) ** 2 for error, df in parts if error)))
 
     low, high = np.log1p(margin), np.log1p(2 * margin if tolerated is None else tolerated)
     fail_reach, pass_reach, shown = reach(alpha), reach(beta), reach(0.025)
@@ -109,17 +108,18 @@ def compare_samples(
     )
 
 
-def _centre(logs: Array) -> tuple[float, float]:
-    """Trimmed mean and its standard error (Yuen 1974); the error is 0 where one sample says nothing of it."""
+def _centre(logs: Array) -> tuple[float, float, float]:
+    """Trimmed mean, its standard error (0 where one sample says nothing of it) and its df (Yuen 1974)."""
     count = len(logs)
     if count < 2:
-        return float(logs[0]), 0.0
+        return float(logs[0]), 0.0, 1.0
     ordered = np.sort(logs)
     cut = int(TRIM * count)
     kept = ordered[cut : count - cut]
     winsorized = np.clip(ordered, kept[0], kept[-1])
     centred = winsorized - winsorized.sum() / count
-    return float(kept.sum() / kept.size), float(np.sqrt(centred @ centred / (kept.size * max(kept.size - 1, 1))))
+    df = max(kept.size - 1, 1)
+    return float(kept.sum() / kept.size), float(np.sqrt(centred @ centred / (kept.size * df))), float(df)
 
 
 def _change(change: float) -> str:

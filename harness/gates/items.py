@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 from harness.gates.robust import Array
 from harness.gates.verdict import Status, Verdict
@@ -121,3 +121,92 @@ def refuse(metric: str, reason: str, policy: QualityPolicy, *, unit: str, subjec
         samples=samples,
         explanation=f"{name}results unusable: {reason}",
     )
+
+
+def bounded(
+    loss: float,
+    error: float,
+    low: float,
+    high: float,
+    policy: QualityPolicy,
+    pairing: Pairing,
+    *,
+    estimate: float,
+    baseline: float,
+    metric: str,
+    unit: str,
+    subject: str,
+    reason: str | None,
+    estimate_error: float = 0.0,
+    interval: tuple[float, float] | None = None,
+    relative: bool = False,
+    against: str = "baseline",
+) -> Verdict:
+    """FAIL where the loss is shown to exceed ``low``, PASS where shown to stay under ``high``; bounds by t."""
+    count = len(pairing.common)
+    df = max(count - 1, 1)
+    least, most = loss - t_bound(df, policy.alpha) * error, loss + t_bound(df, policy.beta) * error
+    visible = low + (t_bound(df, policy.alpha) + float(ndtri(policy.power))) * error
+    if interval is None:
+        reach = t_bound(df, 0.025) * estimate_error
+        interval = (estimate - reach, estimate + reach)
+    show = _relative if relative else _plain
+    text = f"{estimate:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], {against} {baseline:.3f}: "
+    text += f"loss {show(loss)}, between {show(least)} and {show(most)}"
+    if reason is not None:
+        status = Status.INCONCLUSIVE
+        text += f"; undecided: {reason}"
+    elif least > low:
+        status = Status.FAIL
+        text += f", more than the margin of {show(low)}"
+    elif most < high:
+        status = Status.PASS
+        text += f", less than the {show(high)} tolerated"
+    else:
+        status = Status.INCONCLUSIVE
+        text += f"; undecided: {count} items could have shown a loss of {show(visible)}"
+    name = f"{subject}: " if subject else ""
+    worse = float(np.expm1(loss)) if relative else (loss / abs(baseline) if baseline else None)
+    return Verdict(
+        status=status,
+        metric=metric,
+        estimate=estimate,
+        interval=interval,
+        unit=unit,
+        baseline=baseline,
+        change=worse,
+        margin=float(np.expm1(low)) if relative else low,
+        alpha=policy.alpha,
+        smallest_visible=float(np.expm1(visible)) if relative else visible,
+        samples=count,
+        explanation=name + text,
+        warnings=pairing.warnings,
+    )
+
+
+def no_baseline(value: float, metric: str, unit: str, policy: QualityPolicy, count: int, subject: str) -> Verdict:
+    """The verdict where nothing was accepted before."""
+    name = f"{subject}: " if subject else ""
+    measured = f"{value:.3f}, " if np.isfinite(value) else ""
+    return Verdict(
+        status=Status.NO_BASELINE,
+        metric=metric,
+        estimate=value,
+        interval=(float("nan"), float("nan")),
+        unit=unit,
+        baseline=None,
+        change=None,
+        margin=policy.margin,
+        alpha=policy.alpha,
+        smallest_visible=None,
+        samples=count,
+        explanation=f"{name}{measured}no baseline to compare with",
+    )
+
+
+def _plain(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _relative(value: float) -> str:
+    return f"{100 * float(np.expm1(value)):.2f} %"

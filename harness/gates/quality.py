@@ -8,7 +8,16 @@ import numpy as np
 from scipy import stats
 
 from harness.gates.accuracy import judge_accuracy
-from harness.gates.items import Pairing, QualityPolicy, pair, ratio_of_sums, refuse, t_bound, too_few
+from harness.gates.items import (
+    QualityPolicy,
+    bounded,
+    no_baseline,
+    pair,
+    ratio_of_sums,
+    refuse,
+    t_bound,
+    too_few,
+)
 from harness.gates.robust import Array
 from harness.gates.verdict import Status, Verdict
 
@@ -41,9 +50,9 @@ def judge_corpus(
     The bounds are the observed loss plus or minus a t quantile times the bootstrap standard error: percentiles of
     2,000 resamples could not resolve the small alpha of a gate in a family.
     """
-    known, margin, tolerated = baseline_stats, policy.margin, policy.tolerated
+    known, margin, tolerated, against = baseline_stats, policy.margin, policy.tolerated, "baseline"
     if known is None and limit is not None:
-        known, margin, tolerated = reference_stats, limit, limit
+        known, margin, tolerated, against = reference_stats, limit, limit, "reference"
     if not candidate_stats:
         return refuse(metric, "no items were scored", policy, unit=unit, subject=subject)
     items = sorted(candidate_stats)
@@ -51,7 +60,7 @@ def judge_corpus(
     if not np.all(np.isfinite(mine)):
         return refuse(metric, "a statistic is not a finite number", policy, unit=unit, subject=subject)
     if known is None:
-        return _no_baseline(float(score(mine)), metric, unit, policy, len(items), subject)
+        return no_baseline(float(score(mine)), metric, unit, policy, len(items), subject)
     pairing = pair(candidate_stats, known)
     reason = too_few(pairing, policy)
     if not pairing.common:
@@ -59,13 +68,17 @@ def judge_corpus(
     mine = np.array([candidate_stats[item] for item in pairing.common], dtype=np.float64)
     theirs = np.array([known[item] for item in pairing.common], dtype=np.float64)
     if not np.all(np.isfinite(theirs)):
-        return refuse(metric, "a baseline statistic is not a finite number", policy, unit=unit, subject=subject)
+        return refuse(metric, f"a {against} statistic is not a finite number", policy, unit=unit, subject=subject)
+    if mine.shape != theirs.shape:
+        return refuse(metric, f"the {against} keeps other statistics", policy, unit=unit, subject=subject)
     count = len(mine)
     draws = np.random.default_rng(policy.seed).integers(0, count, (policy.resamples, count))
     ours = np.array([score(mine[draw]) for draw in draws])
     differences = np.array([score(theirs[draw]) for draw in draws]) - ours
     value, before = float(score(mine)), float(score(theirs))
-    return _bounded(
+    if not np.isfinite(value + before):
+        return refuse(metric, "the score is not a finite number", policy, unit=unit, subject=subject, samples=count)
+    return bounded(
         before - value,
         float(differences.std(ddof=1)),
         margin,
@@ -79,6 +92,7 @@ def judge_corpus(
         unit=unit,
         subject=subject,
         reason=reason,
+        against=against,
     )
 
 
@@ -104,9 +118,9 @@ def judge_nll(
 
     The log of the perplexity ratio is the sum of differences over the sum of tokens, a ratio of sums over documents.
     """
-    known, low, high = baseline, np.log1p(policy.margin), np.log1p(policy.tolerated)
+    known, low, high, against = baseline, np.log1p(policy.margin), np.log1p(policy.tolerated), "baseline"
     if known is None and limit is not None and reference is not None:
-        known, low, high = reference, np.log(limit), np.log(limit)
+        known, low, high, against = reference, np.log(limit), np.log(limit), "reference"
     for part in (candidate, known or {}):
         values = np.array(list(part.values()), dtype=np.float64).reshape(-1, 2)
         if not len(part) and part is candidate:
@@ -117,7 +131,7 @@ def judge_nll(
     own = np.array([candidate[item] for item in sorted(candidate)], dtype=np.float64)
     if known is None:
         value = float(np.exp(own[:, 0].sum() / own[:, 1].sum()))
-        return _no_baseline(value, metric, "ppl", policy, len(own), subject)
+        return no_baseline(value, metric, "ppl", policy, len(own), subject)
     pairing = pair(candidate, known)
     if not pairing.common:
         return refuse(metric, "no document is in both runs", policy, unit="ppl", subject=subject)
@@ -130,7 +144,7 @@ def judge_nll(
     level, level_error = ratio_of_sums(mine[:, 0], mine[:, 1])
     reach = t_bound(max(len(mine) - 1, 1), 0.025) * level_error
     before = float(np.exp(theirs[:, 0].sum() / theirs[:, 1].sum()))
-    return _bounded(
+    return bounded(
         worse,
         error,
         float(low),
@@ -145,6 +159,7 @@ def judge_nll(
         subject=subject,
         reason=too_few(pairing, policy),
         relative=True,
+        against=against,
     )
 
 
@@ -169,7 +184,7 @@ def judge_flips(
     if not candidate:
         return refuse(metric, "no items were answered", policy, unit="share", subject=subject)
     if baseline is None:
-        return _no_baseline(float("nan"), metric, "share", policy, len(candidate), subject)
+        return no_baseline(float("nan"), metric, "share", policy, len(candidate), subject)
     pairing = pair(candidate, baseline)
     count = len(pairing.common)
     if not count:
@@ -229,14 +244,14 @@ def judge_lengths(
     if not candidate or sum(candidate.values()) <= 0:
         return refuse(metric, "nothing was produced", policy, unit="x", subject=subject, samples=len(candidate))
     if baseline is None:
-        return _no_baseline(float("nan"), metric, "x", policy, len(candidate), subject)
+        return no_baseline(float("nan"), metric, "x", policy, len(candidate), subject)
     pairing = pair(candidate, baseline)
     mine = np.array([candidate[item] for item in pairing.common], dtype=np.float64)
     theirs = np.array([baseline[item] for item in pairing.common], dtype=np.float64)
     if not len(mine) or theirs.sum() <= 0:
         return refuse(metric, "no item with output is in both runs", policy, unit="x", subject=subject)
     ratio, error = ratio_of_sums(mine, theirs)
-    return _bounded(
+    return bounded(
         1.0 - ratio,
         error,
         1.0 - minimum,
@@ -251,90 +266,3 @@ def judge_lengths(
         subject=subject,
         reason=too_few(pairing, policy),
     )
-
-
-def _bounded(
-    loss: float,
-    error: float,
-    low: float,
-    high: float,
-    policy: QualityPolicy,
-    pairing: Pairing,
-    *,
-    estimate: float,
-    baseline: float,
-    metric: str,
-    unit: str,
-    subject: str,
-    reason: str | None,
-    estimate_error: float = 0.0,
-    interval: tuple[float, float] | None = None,
-    relative: bool = False,
-) -> Verdict:
-    """FAIL where the loss is shown to exceed ``low``, PASS where shown to stay under ``high``; bounds by t."""
-    count = len(pairing.common)
-    df = max(count - 1, 1)
-    least, most = loss - t_bound(df, policy.alpha) * error, loss + t_bound(df, policy.beta) * error
-    visible = low + (t_bound(df, policy.alpha) + float(stats.norm.ppf(policy.power))) * error
-    if interval is None:
-        reach = t_bound(df, 0.025) * estimate_error
-        interval = (estimate - reach, estimate + reach)
-    show = _relative if relative else _plain
-    text = f"{estimate:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], baseline {baseline:.3f}: "
-    text += f"loss {show(loss)}, between {show(least)} and {show(most)}"
-    if reason is not None:
-        status = Status.INCONCLUSIVE
-        text += f"; undecided: {reason}"
-    elif least > low:
-        status = Status.FAIL
-        text += f", more than the margin of {show(low)}"
-    elif most < high:
-        status = Status.PASS
-        text += f", less than the {show(high)} tolerated"
-    else:
-        status = Status.INCONCLUSIVE
-        text += f"; undecided: {count} items could have shown a loss of {show(visible)}"
-    name = f"{subject}: " if subject else ""
-    worse = float(np.expm1(loss)) if relative else (loss / abs(baseline) if baseline else None)
-    return Verdict(
-        status=status,
-        metric=metric,
-        estimate=estimate,
-        interval=interval,
-        unit=unit,
-        baseline=baseline,
-        change=worse,
-        margin=float(np.expm1(low)) if relative else low,
-        alpha=policy.alpha,
-        smallest_visible=float(np.expm1(visible)) if relative else visible,
-        samples=count,
-        explanation=name + text,
-        warnings=pairing.warnings,
-    )
-
-
-def _no_baseline(value: float, metric: str, unit: str, policy: QualityPolicy, count: int, subject: str) -> Verdict:
-    name = f"{subject}: " if subject else ""
-    measured = f"{value:.3f}, " if np.isfinite(value) else ""
-    return Verdict(
-        status=Status.NO_BASELINE,
-        metric=metric,
-        estimate=value,
-        interval=(float("nan"), float("nan")),
-        unit=unit,
-        baseline=None,
-        change=None,
-        margin=policy.margin,
-        alpha=policy.alpha,
-        smallest_visible=None,
-        samples=count,
-        explanation=f"{name}{measured}no baseline to compare with",
-    )
-
-
-def _plain(value: float) -> str:
-    return f"{value:.3f}"
-
-
-def _relative(value: float) -> str:
-    return f"{100 * float(np.expm1(value)):.2f} %"

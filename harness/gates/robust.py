@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,12 +79,13 @@ def lag_one(series: Array) -> Array:
     return np.asarray(np.divide(product, power, out=np.zeros_like(power), where=power > 0))
 
 
-def locate(samples: Sequence[float] | Array | Any, trim: float = TRIM) -> Location:
+def locate(samples: Sequence[float] | Array, trim: float = TRIM, correlation: float = 0.0) -> Location:
     """Trimmed mean with its standard error from winsorized deviations (Yuen 1974; Tukey and McLaughlin 1963).
 
     Args:
         samples: log ratios in the order they were taken, last axis blocks, at least MIN_BLOCKS of them.
         trim: share trimmed from each end.
+        correlation: lag-1 autocorrelation that is known of the machine; the larger of it and the series' own counts.
 
     The order effect of the reversing blocks is estimated and taken out, which costs one degree of freedom. Positive
     lag-1 autocorrelation r widens the squared error by (1 + r) / (1 - r), the variance of a mean of a first-order
@@ -105,6 +105,6 @@ def locate(samples: Sequence[float] | Array | Any, trim: float = TRIM) -> Locati
     deviations = winsorized - winsorized.mean(axis=-1, keepdims=True)
     squared = np.sum(deviations * deviations, axis=-1) / (kept * max(kept - 2, 1))
     memory = lag_one(winsorized)
-    bounded = np.clip(memory, 0.0, MAX_AUTOCORRELATION)
+    bounded = np.clip(memory, min(max(correlation, 0.0), MAX_AUTOCORRELATION), MAX_AUTOCORRELATION)
     error = np.sqrt(squared * (1.0 + bounded) / (1.0 - bounded))
     return Location(np.asarray(estimate), error, max(kept - 2, 1), memory, order_effect)

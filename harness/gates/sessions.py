@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.errors import BaselineError
 from harness.gates.robust import MIN_BLOCKS, Array, locate
@@ -76,26 +76,36 @@ class Anchor:
         estimate: log ratio expected of an unchanged engine.
         error: standard error of the estimate from the noise of the stored blocks.
         shift: standard deviation of (this session's shift - mean shift of the stored sessions).
-        shift_df: degrees of freedom of ``shift``; infinite where there is no shift.
+        shift_df: degrees of freedom of ``shift``.
+        error_df: degrees of freedom of ``error``.
     """
 
     estimate: Array | float
-    error: Array | float
-    shift: Array | float
-    shift_df: float
+    error: Array | float = 0.0
+    shift: Array | float = 0.0
+    shift_df: float = float("inf")
+    error_df: Array | float = float("inf")
+
+    def at(self, index: NDArray[np.int64]) -> Anchor:
+        """The anchors of some of the simulated series."""
+        parts = (self.estimate, self.error, self.shift, self.error_df)
+        estimate, error, shift, error_df = (part[index] if isinstance(part, np.ndarray) else part for part in parts)
+        return Anchor(estimate, error, shift, self.shift_df, error_df)
 
 
-def combine(estimates: Array, errors: Array, prior: ShiftPrior) -> Anchor:
+def combine(estimates: Array, errors: Array, dfs: Array | float, prior: ShiftPrior) -> Anchor:
     """Stored sessions to an anchor.
 
     Args:
         estimates: location of each session, last axis sessions.
         errors: their standard errors, same shape.
+        dfs: degrees of freedom of those errors, same shape or one number.
         prior: belief about the shift.
 
     With K sessions of variance S^2 and mean squared error e^2, the shift's variance is the moderated
     (d0 s0^2 + (K-1) max(S^2 - e^2, 0)) / (d0 + K - 1) on d0 + K - 1 degrees of freedom (Smyth 2004; for one session
     the prior alone), and a new session differs from the mean of the stored ones with variance shift^2 (1 + 1/K).
+    The noise of the stored blocks has Welch and Satterthwaite's degrees of freedom.
     """
     count = estimates.shape[-1]
     spread = estimates.var(axis=-1, ddof=1) if count > 1 else np.zeros(estimates.shape[:-1])
@@ -108,26 +118,29 @@ def combine(estimates: Array, errors: Array, prior: ShiftPrior) -> Anchor:
         error=np.asarray(np.sqrt(noise / count)),
         shift=np.asarray(np.sqrt(variance * (1.0 + 1.0 / count))),
         shift_df=df,
+        error_df=_pooled_df(errors, dfs),
     )
 
 
-def anchor_of(against: Baseline | Floor | Known, prior: ShiftPrior) -> Anchor:
+def anchor_of(against: Baseline | Floor | Known, prior: ShiftPrior, correlation: float = 0.0) -> Anchor:
     """The anchor of one gate. A floor and a known ratio are exact and claim something about this session alone."""
     if isinstance(against, Baseline):
-        locations = [locate(session) for session in against.sessions]
+        locations = [locate(session, correlation=correlation) for session in against.sessions]
         return combine(
             np.array([float(location.estimate) for location in locations]),
             np.array([float(location.error) for location in locations]),
+            np.array([float(location.df) for location in locations]),
             prior,
         )
-    return Anchor(float(np.log(against.ratio)), 0.0, 0.0, float("inf"))
+    return Anchor(float(np.log(against.ratio)))
+
+
+def _pooled_df(errors: Array, dfs: Array | float) -> Array:
+    square = errors * errors
+    weight = np.sum(square * square / dfs, axis=-1)
+    return np.asarray(np.divide(np.sum(square, axis=-1) ** 2, weight, out=np.ones_like(weight), where=weight > 0))
 
 
 def _positive(value: float, name: str) -> None:
     if not (np.isfinite(value) and value > 0):
         raise BaselineError(f"a {name} of {value} is not a ratio", "give a positive number, such as 1.5")
-
-
-def as_sessions(sessions: Sequence[Sequence[float]]) -> Baseline:
-    """A baseline from any nested sequence."""
-    return Baseline(tuple(tuple(float(value) for value in session) for session in sessions))

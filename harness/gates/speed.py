@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtri
 
-from harness.gates.robust import MAX_AUTOCORRELATION, MIN_BLOCKS, Location, locate
-from harness.gates.sequential import SpeedPolicy, fail_level, half_width, level_at, next_look, pass_level
+from harness.gates.robust import MIN_BLOCKS, Location, locate
+from harness.gates.sequential import FAILED, UNDECIDED, SpeedPolicy, bounds, half_width, level_at, next_look, weigh
 from harness.gates.sessions import Anchor, Baseline, Floor, Known, anchor_of
 from harness.gates.verdict import Status, Verdict
 
@@ -70,7 +70,7 @@ def judge_speed(
         ratio = float(np.exp(np.mean(log_ratios)))
         reason = f"only {count} blocks, fewer than the {MIN_BLOCKS} that an error can be had from"
         return bench.verdict(Status.INCONCLUSIVE, count, ratio, (np.nan, np.nan), reason=reason)
-    return bench.look(locate(log_ratios), count, last, spoiled)
+    return bench.look(locate(log_ratios, correlation=policy.correlation), count, last, spoiled)
 
 
 def replay_speed(
@@ -119,45 +119,38 @@ class _Bench:
     warnings: tuple[str, ...]
 
     def look(self, location: Location, count: int, last: bool, spoiled: str | None) -> Verdict | None:
-        policy = self.policy
+        policy, floor = self.policy, isinstance(self.against, Floor)
+        if spoiled is not None and not last:
+            return None
         tail = level_at(count, policy, (1.0 - policy.confidence) / 2.0, final=last)
-        exact = Anchor(0.0, 0.0, 0.0, float("inf"))
-        reach = float(half_width(location, exact, tail))
-        centre = float(location.estimate)
+        centre, reach = float(location.estimate), float(half_width(location, Anchor(0.0), tail))
         ratio, interval = float(np.exp(centre)), (float(np.exp(centre - reach)), float(np.exp(centre + reach)))
         bench = replace(self, warnings=(*self.warnings, *noise_warnings(location, count)))
         if self.against is None:
-            return bench.verdict(Status.NO_BASELINE, count, ratio, interval)
-        anchor = anchor_of(self.against, policy.shift)
-        low, high = _bounds(self.against, policy)
-        slower = float(anchor.estimate) - centre
-        fail_reach = float(half_width(location, anchor, fail_level(count, policy, final=last)))
-        pass_reach = float(half_width(location, anchor, pass_level(count, policy, final=last)))
-        spread = float(np.hypot(np.hypot(location.error, anchor.error), anchor.shift))
-        visible = float(np.expm1(low + fail_reach + float(ndtri(policy.power)) * spread))
-        wanders = float(location.autocorrelation) >= MAX_AUTOCORRELATION
-        reason = spoiled or (
-            f"the blocks wander (lag-1 autocorrelation {float(location.autocorrelation):.2f}), they are not a sample"
-            if wanders
-            else None
-        )
-        if reason is not None:
-            status = Status.INCONCLUSIVE
-            if not last:
-                return None
-        elif slower - fail_reach > low:
-            status = Status.FAIL
-        elif slower + pass_reach < high:
-            status = Status.PASS
-        elif not last:
+            kept = bench if spoiled is None else replace(bench, warnings=(*bench.warnings, spoiled))
+            return kept.verdict(Status.NO_BASELINE, count, ratio, interval)
+        anchor = anchor_of(self.against, policy.shift, policy.correlation)
+        seen = weigh(location, anchor, policy, count, final=last, floor=floor)
+        slower, least, most = float(seen.slower), float(seen.least), float(seen.most)
+        spread = float(np.sqrt(location.error**2 + anchor.error**2 + anchor.shift**2))
+        low = bounds(policy, floor=floor)[0]
+        visible = float(np.expm1(low + (slower - least) + float(ndtri(policy.power)) * spread))
+        decided = int(seen.status)
+        if spoiled is None and decided != UNDECIDED:
+            status = Status.FAIL if decided == FAILED else Status.PASS
+            return bench.verdict(status, count, ratio, interval, slower, visible)
+        if not last:
             return None
+        if spoiled is not None:
+            reason = spoiled
+        elif bool(seen.wanders):
+            reason = f"the blocks wander (lag-1 autocorrelation {float(location.autocorrelation):.2f})"
+        elif floor:
+            ends = (float(np.exp(float(anchor.estimate) - bound)) for bound in (most, least))
+            reason = f"after {count} blocks the ratio lies between " + " and ".join(f"{end:.2f}x" for end in ends)
         else:
-            status = Status.INCONCLUSIVE
-            reason = (
-                f"after {count} blocks the slowdown lies between {_percent(slower - fail_reach)} and "
-                f"{_percent(slower + pass_reach)}"
-            )
-        return bench.verdict(status, count, ratio, interval, slower, visible, reason)
+            reason = f"after {count} blocks the slowdown lies between {_percent(least)} and {_percent(most)}"
+        return bench.verdict(Status.INCONCLUSIVE, count, ratio, interval, slower, visible, reason)
 
     def verdict(
         self,
@@ -179,14 +172,31 @@ class _Bench:
         if reason:
             text += f"; undecided: {reason}"
             if visible is not None:
-                text += f"; it could have seen {visible:.1%}".replace("%", " %")
+                text += f"; the smallest slowdown it could have seen is {100 * visible:.1f} %"
+        return self._filled(status, count, text, ratio, interval, slower, visible)
+
+    def unusable(self, count: int, reason: str) -> Verdict:
+        nothing = float("nan")
+        text = f"{self.subject}: samples unusable: {reason}" if self.subject else f"samples unusable: {reason}"
+        return self._filled(Status.FAIL, count, text, nothing, (nothing, nothing), None, None)
+
+    def _filled(
+        self,
+        status: Status,
+        count: int,
+        text: str,
+        ratio: float,
+        interval: tuple[float, float],
+        slower: float | None,
+        visible: float | None,
+    ) -> Verdict:
         return Verdict(
             status=status,
             metric=self.metric,
             estimate=ratio,
             interval=interval,
             unit="x",
-            baseline=self._baseline_ratio(),
+            baseline=self._expected(),
             change=None if slower is None else float(np.expm1(slower)),
             margin=0.0 if isinstance(self.against, Floor) else self.policy.margin,
             alpha=self.policy.alpha,
@@ -196,48 +206,26 @@ class _Bench:
             warnings=self.warnings,
         )
 
-    def unusable(self, count: int, reason: str) -> Verdict:
-        subject = f"{self.subject}: " if self.subject else ""
-        return Verdict(
-            status=Status.FAIL,
-            metric=self.metric,
-            estimate=float("nan"),
-            interval=(float("nan"), float("nan")),
-            unit="x",
-            baseline=self._baseline_ratio(),
-            change=None,
-            margin=self.policy.margin,
-            alpha=self.policy.alpha,
-            smallest_visible=None,
-            samples=count,
-            explanation=f"{subject}samples unusable: {reason}",
-            warnings=self.warnings,
-        )
-
-    def _baseline_ratio(self) -> float | None:
+    def _expected(self) -> float | None:
         if self.against is None:
             return None
-        return float(np.exp(anchor_of(self.against, self.policy.shift).estimate))
+        return float(np.exp(anchor_of(self.against, self.policy.shift, self.policy.correlation).estimate))
 
     def _comparison(self, status: Status, slower: float | None) -> str:
-        against = self.against
-        if against is None:
+        if self.against is None:
             return "; there is no baseline to compare with"
         if slower is None:
             return ""
-        if isinstance(against, Floor):
+        if isinstance(self.against, Floor):
             place = {Status.FAIL: "below", Status.PASS: "above"}.get(status, "not shown to be above or below")
-            return f", {place} the floor of {against.ratio:.2f}x"
-        name = "expected" if isinstance(against, Known) else "baseline"
-        change = float(np.expm1(slower))
-        text = f", {name} {float(self._baseline_ratio() or 0.0):.2f}x: "
-        text += f"slower by {_percent(slower)}" if change >= 0 else f"faster by {_percent(-slower)}"
-        margin, tolerated = f"{self.policy.margin:.3g}", f"{self.policy.tolerated:.3g}"
-        margin, tolerated = (f"{100 * float(part):.3g} %" for part in (margin, tolerated))
+            return f", {place} the floor of {self.against.ratio:.2f}x"
+        name = "expected" if isinstance(self.against, Known) else "baseline"
+        text = f", {name} {float(self._expected() or 0.0):.2f}x: "
+        text += f"slower by {_percent(slower)}" if slower >= 0 else f"faster by {_percent(-slower)}"
         if status is Status.FAIL:
-            return text + f", more than the {margin} margin"
-        if status is Status.PASS:
-            return text + (f", less than the {tolerated} tolerated" if change > self.policy.margin else "")
+            return text + f", more than the {100 * self.policy.margin:.3g} % margin"
+        if status is Status.PASS and np.expm1(slower) > self.policy.margin:
+            return text + f", less than the {100 * self.policy.tolerated:.3g} % tolerated"
         return text
 
 
@@ -252,12 +240,6 @@ def noise_warnings(location: Location, count: int) -> tuple[str, ...]:
             f"the order within a block moves the ratio by {abs(float(location.order_effect)):.1%}; it is taken out"
         )
     return tuple(found)
-
-
-def _bounds(against: Against, policy: SpeedPolicy) -> tuple[float, float]:
-    if isinstance(against, Floor):
-        return 0.0, 0.0
-    return float(np.log1p(policy.margin)), float(np.log1p(policy.tolerated))
 
 
 def _percent(log_change: float) -> str:

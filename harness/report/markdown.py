@@ -86,14 +86,15 @@ def _verdicts(record: RunRecord) -> Iterator[str]:
 
 
 def _quality(record: RunRecord) -> Iterator[str]:
-    lines = [
-        [entry.engine, entry.metric, str(len(entry.items)), name, f"{score:.4g}"]
-        for entry in record.quality
-        for name, score in headline_scores(entry.scores).items()
-    ]
-    if lines:
+    engines = list(dict.fromkeys(entry.engine for entry in record.quality))
+    scores: dict[tuple[str, str], dict[str, str]] = {}
+    for entry in record.quality:
+        for name, score in headline_scores(entry.scores).items():
+            scores.setdefault((f"{entry.metric} ({len(entry.items)} items)", name), {})[entry.engine] = f"{score:.4g}"
+    if scores:
         yield "\n<details><summary>Quality scores</summary>\n"
-        yield from markdown_table(["Engine", "Metric", "Items", "Score", "Value"], lines)
+        lines = ([*key, *(found.get(engine, "n/a") for engine in engines)] for key, found in scores.items())
+        yield from markdown_table(["Metric", "Score", *engines], lines)
         yield "\n</details>"
 
 

@@ -34,8 +34,9 @@ def draw(rows: Sequence[Row]) -> Figure:
 
     series = list(dict.fromkeys(f"{row.engine} {row.precision}" for row in rows))
     colors = {name: colormaps["tab10"](index % 10) for index, name in enumerate(series)}
-    groups = len({(row.model, row.workload) for row in rows})
-    figure = Figure(figsize=(max(16.0, 4 * (1 + 0.28 * groups * max(len(series), 1))), 8.5), layout="constrained")
+    bars = len(series) * len({(row.model, row.workload) for row in rows})
+    width = max(16.0, 4 + 0.64 * bars)
+    figure = Figure(figsize=(width, max(8.5, 0.4 * width)), layout="constrained")
     axes = figure.subplots(2, 4)
     for axis, (title, attribute, by_batch, less_is_better) in zip(axes.flat, PANELS, strict=True):
         _panel(axis, rows, attribute, by_batch, colors)
@@ -74,7 +75,7 @@ def _panel(axis: Any, rows: Sequence[Row], attribute: str, by_batch: bool, color
         )
         labels = ["n/a" if height is None else _number(height) for height in heights]
         axis.bar_label(bars, labels, fontsize=8, padding=2, rotation=90 if len(groups) * len(colors) > 4 else 0)
-    axis.set_xticks(range(len(groups)), groups, fontsize=9)
+    axis.set_xticks(range(len(groups)), groups, fontsize=9 if len(groups) <= 4 else 7)
     axis.set_ylim(0, max(measured, default=1.0) * 1.22 or 1.0)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", alpha=0.25)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,8 @@ def record_rows(record: RunRecord) -> list[Row]:
     found: dict[tuple[str, str], dict[str, Measurement]] = {}
     for item in measurements(record):
         found.setdefault((item.engine, item.workload), {})[item.metric] = item
-    batches = {entry.workload: _batch_size(entry.workload) for entry in (*record.memory, *record.arenas)}
+    names = [*(entry.workload for entry in record.memory), *(arena.workload for arena in record.arenas)]
+    batches = {name: _batch_size(name) for name in names}
     rows = []
     for engine in record.engines:
         whole = found.get((engine.id, ""), {})
@@ -132,7 +134,8 @@ def _row(
     record: RunRecord, engine: EngineEntry, workload: str, batch_size: int | None, found: dict[str, Measurement]
 ) -> Row:
     def value(metric: str, factor: float = 1.0) -> float | None:
-        return found[metric].value * factor if metric in found else None
+        item = found.get(metric)
+        return item.value * factor if item is not None and math.isfinite(item.value) else None
 
     quality, kind = {}, ""
     for attribute, sources in QUALITY_SOURCES.items():
@@ -140,7 +143,7 @@ def _row(
         quality[attribute] = value(*measured[0]) if measured else None
         if attribute == "accuracy" and measured:
             kind = measured[0][0].partition(".")[0]
-    speedup = found.get("speedup")
+    speedup = found.get("speedup") if value("speedup") is not None else None
     return Row(
         model=record.model.name,
         engine=engine.backend,

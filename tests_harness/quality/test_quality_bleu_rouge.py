@@ -83,6 +83,7 @@ def test_sentences_matter_to_rouge_lsum_only() -> None:
     assert scores["rouge1"] == scores["rougeLsum"] == 1
     assert scores["rougeL"] == pytest.approx(3 / 5), "as one sequence only the longer sentence is common"
     assert rouge_scores("", reference) == (0, 0, 0, 0)
+    assert rouge_scores("It runs", "It ran") == rouge_scores("It runs", "It run"), "words are not stemmed"
 
 
 @pytest.mark.parametrize(

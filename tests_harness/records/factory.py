@@ -30,6 +30,15 @@ SCORES = {
     "perplexity": {"perplexity": 27.17, "bits_per_byte": 0.9, "tokens": 4000.0},
 }
 
+ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+BLEU = tuple(f"bleu{index}" for index in range(10))
+COLUMNS = {
+    "cloze": ("acc", "acc_norm", "chosen", "chosen_norm", "margin", "margin_norm"),
+    "similarity": (*BLEU, *ROUGE, "exact", "length", "reference_length"),
+    "summaries": (*ROUGE, "length"),
+    "perplexity": ("nll", "tokens", "bytes"),
+}
+
 
 def engine_entry(engine: str, role: str = "candidate") -> EngineEntry:
     backend, precision = engine.removeprefix(MODEL + "-").split("-", 1)
@@ -106,18 +115,34 @@ def memory_entry(engine: str, workload: str = "b1-i64-o64", peak: int = 600 * 2*
     )
 
 
-def quality_entry(engine: str, metric: str = "cloze", items: int = 8, revision: int = 1, **scores: float) -> QualityEntry:
+def quality_entry(
+    engine: str, metric: str = "cloze", items: int = 8, revision: int = 1, **scores: float
+) -> QualityEntry:
+    """Items with the columns of the real metric; in ``cloze`` every second answer is right by ``acc``."""
     return QualityEntry(
         engine=engine,
         metric=metric,
         version=f"{metric}/{revision};prefix=none;items={items}",
-        columns=["acc", "acc_norm"],
-        items={f"item{index}": [float(index % 2), 1.0] for index in range(items)},
+        columns=list(COLUMNS[metric]),
+        items={f"item{index}": _item(metric, index) for index in range(items)},
         scores=SCORES[metric] | scores,
     )
 
 
-def verdict_entry(engine: str, workload: str | None = "b1-i64-o64", status: str = "PASS", **changes: Any) -> VerdictEntry:
+def _item(metric: str, index: int) -> list[float]:
+    if metric == "cloze":
+        return [float(index % 2), 1.0, 0.0, 0.0, 0.5, 0.5]
+    if metric == "perplexity":
+        return [30.0 + index, 10.0, 40.0]
+    rouge = [0.3 + 0.01 * index, 0.1, 0.2 + 0.01 * index, 0.25]
+    if metric == "summaries":
+        return [*rouge, 40.0]
+    return [8.0, 6.0, 4.0, 2.0, 10.0, 9.0, 8.0, 7.0, 10.0, 10.0, *rouge, 0.0, 20.0, 20.0]
+
+
+def verdict_entry(
+    engine: str, workload: str | None = "b1-i64-o64", status: str = "PASS", **changes: Any
+) -> VerdictEntry:
     values: dict[str, Any] = {
         "test": f"test_speedup[{engine}-{workload}]",
         "engine": engine,
@@ -168,3 +193,28 @@ def run_record(
         "warnings": ["the machine was busy"],
     }
     return RunRecord(**(values | changes))
+
+
+def gated_record(floor: float) -> RunRecord:
+    """A record with one speed verdict that was really judged on its samples, against a floor."""
+    from dataclasses import asdict
+
+    from harness.gates.sequential import SpeedPolicy
+    from harness.judging import judge
+
+    engine, workload = "tiny-8m-openvino-int8_wo", "b8-i64-o64"
+    record = run_record(verdicts=[])
+    inputs: dict[str, Any] = {
+        "gate": "speed",
+        "metric": "speedup",
+        "workload": workload,
+        "candidate": engine,
+        "reference": REFERENCE,
+        "reference_label": "hf-bf16",
+        "subject": "int8_wo b8",
+        "against": {"kind": "floor", "ratio": floor},
+        "policy": asdict(SpeedPolicy()),
+    }
+    verdict = judge(inputs, record)
+    fields = asdict(verdict) | {"status": verdict.status.value, "warnings": list(verdict.warnings)}
+    return record.model_copy(update={"verdicts": [verdict_entry(engine, workload, **fields, inputs=inputs)]})

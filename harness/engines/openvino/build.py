@@ -1,0 +1,103 @@
+"""Exports a checkpoint to an OpenVINO model, as a child process: ``python -m harness.engines.openvino.build < job``.
+
+Half-precision models are exported from a torch model of that very type, so that the IR stores bf16 or f16 constants
+(half the bytes of fp32), which OpenVINO widens or keeps as the activation precision asks. Quantized ones go through
+NNCF: int8 per channel and asymmetric; int4 symmetric in groups, with embedding and output layer kept at int8. AWQ is
+Lin et al. 2023 (arXiv:2306.00978), GPTQ is Frantar et al. 2022 (arXiv:2210.17323).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from harness.engines.openvino.precisions import QUANTIZED
+from harness.errors import EngineError
+from harness.specs import EngineSpec, QuantizationSpec
+
+#: What an engine needs of an export; tokenization is the suite's own.
+_KEPT = ("openvino_model.xml", "openvino_model.bin", "config.json", "generation_config.json")
+
+
+def read_passages(quantization: QuantizationSpec) -> list[str]:
+    """The first ``calibration_samples`` passages of the calibration file. Raises EngineError where there are none."""
+    try:
+        lines = Path(quantization.calibration).read_text(encoding="utf-8").splitlines()
+        passages = [json.loads(line)["text"] for line in lines if line.strip()]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineError(
+            f"calibration passages {quantization.calibration!r} cannot be read: {error!r}",
+            "set quantization.calibration to a JSON-lines file with a text field",
+        ) from error
+    if not passages:
+        raise EngineError(f"{quantization.calibration} holds no passages", "add some, or name another file")
+    return passages[: quantization.calibration_samples]
+
+
+def quantization_arguments(spec: EngineSpec, checkpoint: Path) -> dict[str, Any]:
+    """Arguments of optimum-intel's ``OVWeightQuantizationConfig`` for a quantized precision."""
+    if spec.precision == "int8_wo":
+        return {"bits": 8, "sym": False}
+    group_size = -1 if spec.quantization.group_size is None else spec.quantization.group_size
+    arguments: dict[str, Any] = {"bits": 4, "sym": True, "group_size": group_size, "ratio": 1.0}
+    if spec.precision in ("int4_awq", "int4_gptq"):
+        passages = read_passages(spec.quantization)
+        arguments |= {"dataset": passages, "num_samples": len(passages), "tokenizer": str(checkpoint)}
+        arguments |= {"quant_method": "awq"} if spec.precision == "int4_awq" else {"gptq": True}
+    return arguments
+
+
+def export(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
+    """Write the OpenVINO model of ``checkpoint`` in the spec's precision, and nothing else, into ``out_dir``."""
+    if spec.precision in QUANTIZED:
+        from optimum.intel import OVModelForCausalLM, OVWeightQuantizationConfig
+
+        OVModelForCausalLM.from_pretrained(
+            checkpoint,
+            export=True,
+            compile=False,
+            quantization_config=OVWeightQuantizationConfig(**quantization_arguments(spec, checkpoint)),
+        ).save_pretrained(out_dir)
+    else:
+        import torch
+        from optimum.exporters.openvino import export_from_model
+        from transformers import AutoModelForCausalLM
+
+        dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[spec.precision]
+        export_from_model(
+            AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype),
+            out_dir,
+            task="text-generation-with-past",
+            patch_16bit_model=dtype is not torch.float32,
+        )
+    for file in out_dir.iterdir():
+        if file.is_file() and file.name not in _KEPT:
+            file.unlink()
+
+
+def _die_with_parent() -> None:
+    """On Linux, end when the parent does, so that a killed session leaves no export running."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def main() -> int:
+    """Read a job (spec, checkpoint, out_dir) from standard input and do it."""
+    _die_with_parent()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    job = json.loads(sys.stdin.read())
+    quantization = QuantizationSpec(**job["spec"].pop("quantization"))
+    export(EngineSpec(quantization=quantization, **job["spec"]), Path(job["checkpoint"]), Path(job["out_dir"]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

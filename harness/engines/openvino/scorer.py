@@ -1,0 +1,101 @@
+"""Log-probabilities from the stateful form of the model, whose graph gives logits (the paged pipeline gives tokens)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.engines.requests import length_batches
+
+#: Float32 logits held at once: 64 Mi values, 256 MiB.
+_LOGIT_BUDGET = 1 << 26
+#: Rows of logits that one thread reduces at a time; small enough that they stay in its cache.
+_ROWS = 8
+
+
+class Scorer:
+    """A second compiled copy of an engine's model, with the same properties, made when scores are first asked for.
+
+    Its attention keeps the KV cache in the state, in the element type of ``KV_CACHE_PRECISION``, so that tokens fed one
+    at a time read what a quantized cache gives back. A prompt's own pass does not: there keys and values are still at
+    hand as they were computed.
+    """
+
+    def __init__(self, model_xml: Path, properties: Mapping[str, object], threads: int, largest_batch: int) -> None:
+        import openvino
+
+        self.compiled: Any = openvino.Core().compile_model(model_xml, "CPU", dict(properties))
+        self._request = self.compiled.create_infer_request()
+        self._inputs = {name for port in self.compiled.inputs for name in port.names}
+        shape = self.compiled.output("logits").partial_shape
+        self._vocabulary = shape[2].get_length()
+        self._threads = threads
+        self._largest_batch = largest_batch
+
+    def score(self, sequences: Sequence[Sequence[int]], prefill: int | None) -> list[tuple[float, ...]]:
+        """See ``Engine.score``. Sequences of similar length go together, padded on the right.
+
+        Attention is causal and every sequence starts at position 0: padding behind a sequence cannot change its scores.
+        """
+        lengths = [len(sequence) for sequence in sequences]
+        largest = max(1, len(sequences)) if prefill is None else self._largest_batch
+        scores: list[tuple[float, ...]] = [()] * len(sequences)
+        with ThreadPoolExecutor(self._threads) as pool:
+            for batch in length_batches(lengths, max(1, _LOGIT_BUDGET // self._vocabulary), largest):
+                tokens = np.zeros((len(batch), lengths[batch[0]]), np.int64)
+                for row, index in enumerate(batch):
+                    tokens[row, : lengths[index]] = sequences[index]
+                values = self._score_batch(tokens, prefill, pool)
+                for row, index in enumerate(batch):
+                    scores[index] = tuple(values[row, : lengths[index] - 1].tolist())
+        return scores
+
+    def _score_batch(
+        self, tokens: NDArray[np.int64], prefill: int | None, pool: ThreadPoolExecutor
+    ) -> NDArray[np.float32]:
+        """Scores [batch, time - 1] of ``tokens`` [batch, time]."""
+        last = tokens.shape[1] - 1
+        first = last if prefill is None else min(prefill, last)
+        self._request.reset_state()
+        parts = []
+        for begin, end in [(0, first), *((position, position + 1) for position in range(first, last))]:
+            logits = self._logits(tokens, begin, end)
+            parts.append(_log_softmax_at(logits, tokens[:, begin + 1 : end + 1], pool))
+        return np.concatenate(parts, axis=1)
+
+    def _logits(self, tokens: NDArray[np.int64], begin: int, end: int) -> NDArray[np.float32]:
+        """Logits [batch, end - begin, vocabulary], a view that the next pass overwrites."""
+        rows = len(tokens)
+        offered: dict[str, NDArray[Any]] = {
+            "input_ids": np.ascontiguousarray(tokens[:, begin:end]),
+            "attention_mask": np.ones((rows, end), np.int64),
+            "position_ids": np.broadcast_to(np.arange(begin, end, dtype=np.int64), (rows, end - begin)).copy(),
+            "beam_idx": np.arange(rows, dtype=np.int32),
+        }
+        self._request.infer({name: value for name, value in offered.items() if name in self._inputs}, share_inputs=True)
+        logits: NDArray[np.float32] = self._request.get_tensor("logits").data
+        return logits
+
+
+def _log_softmax_at(
+    logits: NDArray[np.float32], targets: NDArray[np.int64], pool: ThreadPoolExecutor
+) -> NDArray[np.float32]:
+    """Log-probability of each target in float32. Shapes [batch, time, vocabulary], [batch, time] -> [batch, time]."""
+    flat = logits.reshape(-1, logits.shape[-1])
+    wanted = targets.reshape(-1)
+    values = np.empty(len(flat), np.float32)
+
+    def reduce(begin: int) -> None:
+        rows = flat[begin : begin + _ROWS]
+        highest = rows.max(axis=1, keepdims=True)
+        total = np.exp(rows - highest).sum(axis=1)
+        chosen = rows[np.arange(len(rows)), wanted[begin : begin + _ROWS]]
+        values[begin : begin + _ROWS] = chosen - highest[:, 0] - np.log(total)
+
+    list(pool.map(reduce, range(0, len(flat), _ROWS)))
+    return values.reshape(targets.shape)

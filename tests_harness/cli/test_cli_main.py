@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cli import COMMANDS, build_parser, main
+from harness.cli.common import columns, fraction, print_json, show_bytes, size
+
+SUBCOMMANDS = [["doctor"], ["engines"], ["engines", "ls"], ["engines", "prune"], ["engines", "verify"], ["accept"],
+               ["report"], ["compare"]]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", SUBCOMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--help"]) == 0
+    assert "example: enginegate " + words[0] in capsys.readouterr().out
+
+
+def test_every_command_is_in_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(module.__name__.rpartition(".")[2] in out for module in COMMANDS)
+    assert main(["--version"]) == 0
+    assert build_parser().prog == "enginegate"
+
+
+@pytest.mark.parametrize(
+    "argv", [[], ["nonsense"], ["report"], ["engines", "prune"], ["engines", "prune", "--keep", "lots"]]
+)
+def test_bad_usage_is_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_an_error_is_one_message_without_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["report", str(tmp_path / "none")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("enginegate: there is no run record at ")
+    assert "mend: " in error
+    assert "Traceback" not in error
+
+
+def test_the_start_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from harness.cli import main; main(['--help']); heavy = {'torch', 'transformers', 'openvino',"
+        " 'matplotlib', 'sqlalchemy', 'scipy', 'numpy', 'pydantic', 'rich', 'evaluate'} & set(sys.modules);"
+        " print(heavy); sys.exit(bool(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-200:]
+
+
+def test_python_dash_m_harness_is_the_command_and_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "harness", "report", str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no run record" in done.stderr
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as closed:
+        listing = subprocess.run(
+            [sys.executable, "-m", "harness", "engines", "ls"], stdout=closed, stderr=subprocess.PIPE, text=True
+        )
+    assert (listing.returncode, listing.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("20GB", 20 * 10**9), ("1.5GiB", 3 * 2**29), ("500mb", 5 * 10**8), ("0", 0), ("12 k", 12_000)]
+)
+def test_sizes(text: str, count: int) -> None:
+    assert size(text) == count
+
+
+@pytest.mark.parametrize(("text", "value"), [("5%", 0.05), ("2.5%", 0.025), ("0.05", 0.05), ("0", 0.0)])
+def test_shares(text: str, value: float) -> None:
+    assert fraction(text) == pytest.approx(value)
+
+
+def test_small_helpers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert [show_bytes(count) for count in (12, 1500, 2_500_000, 3e9)] == ["12 B", "1.5 kB", "2.5 MB", "3.0 GB"]
+    assert columns([["a", "bb", "c"], ["aaa", "b", "cc"]]) == ["a    bb  c", "aaa  b   cc"]
+    print_json({"a": [float("nan"), float("inf"), 1.5], "b": (1,)})
+    assert json.loads(capsys.readouterr().out) == {"a": [None, None, 1.5], "b": [1]}

@@ -1,0 +1,214 @@
+"""Checks of a checkpoint's files, its digest, and its tokenizer."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from models_fakes import TEMPLATE, write_safetensors, write_small_checkpoint
+
+from harness.errors import ModelError
+from harness.models import digest as digest_module
+from harness.models.digest import folder_digest
+from harness.models.integrity import check_checkpoint
+from harness.models.tokenizer import Tokenizer
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_small_checkpoint(tmp_path / "checkpoint")
+
+
+def test_a_whole_checkpoint_passes(folder: Path) -> None:
+    check_checkpoint(folder)
+
+
+def test_pickled_weights_pass(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    check_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", None, "config.json is missing"),
+        ("config.json", b"{", "config.json cannot be read"),
+        ("config.json", b"[]", "is not a JSON object"),
+        ("config.json", b"{}", "no model_type"),
+        ("model.safetensors", None, "has no weights"),
+        ("model.safetensors", b"", "damaged"),
+        ("model.safetensors", b"\x05\0\0\0\0\0\0\0{}", "damaged: its header should be 5 bytes"),
+        ("model.safetensors", b"\x05\0\0\0\0\0\0\0{[}]x", "damaged"),
+        (
+            "model.safetensors.index.json",
+            b'{"weight_map": {"a": "model-2.safetensors"}}',
+            "model-2.safetensors is missing",
+        ),
+    ],
+)
+def test_what_is_not_whole_is_refused(folder: Path, name: str, content: bytes | None, message: str) -> None:
+    (folder / name).unlink(missing_ok=True)
+    if content is not None:
+        (folder / name).write_bytes(content)
+    with pytest.raises(ModelError, match=message) as caught:
+        check_checkpoint(folder)
+    assert str(folder) in caught.value.problem
+    assert caught.value.mend
+
+
+@pytest.mark.parametrize("change", [-1, 1])
+def test_weights_shorter_or_longer_than_their_header_are_refused(folder: Path, change: int) -> None:
+    path = folder / "model.safetensors"
+    os.truncate(path, path.stat().st_size + change)
+    with pytest.raises(ModelError, match="its header says"):
+        check_checkpoint(folder)
+
+
+def test_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="not a folder"):
+        check_checkpoint(tmp_path / "nothing")
+
+
+def digest(folder: Path, tmp_path: Path) -> str:
+    return folder_digest(folder, cache=tmp_path / "cache", progress=print)
+
+
+def test_the_digest_is_of_names_and_contents(folder: Path, tmp_path: Path) -> None:
+    other = write_small_checkpoint(tmp_path / "elsewhere")
+    first = digest(folder, tmp_path)
+    assert digest(other, tmp_path) == first
+    (other / "model.safetensors").rename(other / "renamed.safetensors")
+    assert digest(other, tmp_path) != first
+
+
+def test_hidden_files_do_not_count(folder: Path, tmp_path: Path) -> None:
+    first = digest(folder, tmp_path)
+    (folder / ".git").mkdir()
+    (folder / ".git" / "HEAD").write_text("x")
+    (folder / ".gitattributes").write_text("x")
+    assert digest(folder, tmp_path) == first
+
+
+def test_nothing_is_read_twice(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    first = digest(folder, tmp_path)
+    read: list[Path] = []
+    original = digest_module.file_sha256
+    monkeypatch.setattr(digest_module, "file_sha256", lambda path: (read.append(path), original(path))[1])
+    assert digest(folder, tmp_path) == first
+    assert read == []
+    write_safetensors(folder / "model.safetensors", {"a": [9, 9, 9]})
+    assert digest(folder, tmp_path) != first
+    assert read == [folder / "model.safetensors"]
+
+
+def test_a_change_is_noticed_though_the_times_were_put_back(folder: Path, tmp_path: Path) -> None:
+    path = folder / "model.safetensors"
+    first, before = digest(folder, tmp_path), path.stat()
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x7f")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert digest(folder, tmp_path) != first
+
+
+@pytest.mark.parametrize("notes", ["", "{", "[]", '{"config.json": 3}'])
+def test_damaged_notes_are_ignored(folder: Path, tmp_path: Path, notes: str) -> None:
+    first = digest(folder, tmp_path)
+    (file,) = (tmp_path / "cache" / "digests").iterdir()
+    file.write_text(notes)
+    assert digest(folder, tmp_path) == first
+
+
+def test_a_cache_that_cannot_be_written_does_not_matter(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert folder_digest(folder, cache=tmp_path / "file", progress=print) == digest(folder, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return Tokenizer.load(write_small_checkpoint(tmp_path_factory.mktemp("tokenizer"), template=TEMPLATE))
+
+
+def test_digits_are_tokens_of_their_own(tokenizer: Tokenizer) -> None:
+    # there is a merge of "1" and "2", which splitting digits must not allow
+    assert [tokenizer.decode([i]) for i in tokenizer.encode("12 the 1")] == ["1", "2", " the", " ", "1"]
+
+
+@given(text=st.text())
+def test_every_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode(text)
+    assert all(0 <= i < tokenizer.vocab_size for i in ids)
+    assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " ",
+        "  leading and trailing  ",
+        "Don't tidy , this . Or ' this '",
+        "def f(x):\n\treturn x ** 2  # x²\r\n\n\n",
+        "Übergröße, naïve, 東京, привет, 🙂👩‍👩‍👧, e\u0301",
+        "a\u00a0b\u2009c\u200bd",
+        "0123456789 3.14159 1,000,000",
+    ],
+)
+def test_texts_come_back(tokenizer: Tokenizer, text: str) -> None:
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_nothing_is_added(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode("") == []
+    assert len(tokenizer.encode("a")) == 1
+    assert tokenizer.encode("a<|im_end|>")[1:] == [2]
+
+
+def test_markers_are_left_out_unless_asked_for(tokenizer: Tokenizer) -> None:
+    ids = [1, *tokenizer.encode("a b"), 2]
+    assert tokenizer.decode(ids) == "a b"
+    assert tokenizer.decode(tuple(ids), skip_special=False) == "<|im_start|>a b<|im_end|>"
+
+
+def test_chat_is_the_template(tokenizer: Tokenizer) -> None:
+    assert tokenizer.has_chat_template
+    assert tokenizer.decode(tokenizer.chat("Hi"), skip_special=False) == "[user]Hi<|im_end|>"
+
+
+def test_ids(tokenizer: Tokenizer) -> None:
+    assert tokenizer.eos_ids == (2, 0)
+    assert tokenizer.bos_id == 1
+    assert tokenizer.pad_id == 2
+    assert tokenizer.vocab_size == 3 + 256 + 4
+
+
+def test_no_chat_template_is_a_clear_error(folder: Path) -> None:
+    tokenizer = Tokenizer.load(folder)
+    assert not tokenizer.has_chat_template
+    with pytest.raises(ModelError, match=r"tokenizer_config\.json has no chat_template"):
+        tokenizer.chat("Hi")
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_no_tokenizer_is_a_clear_error(folder: Path, content: str | None) -> None:
+    (folder / "tokenizer.json").unlink()
+    if content is not None:
+        (folder / "tokenizer.json").write_text(content)
+    with pytest.raises(ModelError, match="no tokenizer that can be read"):
+        Tokenizer.load(folder)
+
+
+def test_generation_config_that_is_damaged_is_a_clear_error(folder: Path) -> None:
+    (folder / "generation_config.json").write_text("{")
+    with pytest.raises(ModelError, match="generation_config"):
+        Tokenizer.load(folder)
+
+
+def test_one_end_token_is_enough(folder: Path) -> None:
+    (folder / "generation_config.json").write_text(json.dumps({}))
+    assert Tokenizer.load(folder).eos_ids == (2,)

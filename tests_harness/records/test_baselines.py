@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.accept import apply_accept, plan_accept
+from harness.baselines import (
+    MAX_SESSIONS,
+    PerfBaseline,
+    assert_not_own_baseline,
+    load_perf,
+    load_quality,
+    perf_path,
+    quality_path,
+)
+from harness.errors import BaselineError
+from harness.records import RunRecord
+from tests_harness.records.factory import (
+    MODEL,
+    REFERENCE,
+    arena_entry,
+    engine_entry,
+    memory_entry,
+    quality_entry,
+    run_record,
+    verdict_entry,
+)
+
+INT8 = "tiny-8m-openvino-int8_wo"
+WORKLOAD = "b8-i64-o64"
+
+
+def perf(root: Path, record: RunRecord, **changes: str) -> PerfBaseline | None:
+    asked: dict[str, Any] = {
+        "fingerprint": record.fingerprint.key,
+        "model": MODEL,
+        "digest": record.model.digest,
+        "workload": WORKLOAD,
+        "reference": REFERENCE,
+    }
+    return load_perf(root, **(asked | changes))
+
+
+def test_nothing_accepted_is_none(tmp_path: Path) -> None:
+    assert perf(tmp_path, run_record()) is None
+    assert load_quality(tmp_path, MODEL, "d" * 64, engine_entry(INT8)) is None
+
+
+def test_accepting_writes_what_a_gate_then_reads(tmp_path: Path) -> None:
+    record = run_record()
+    written = apply_accept(record, tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in written) == [
+        "perf/epyc-2c-0a1b2c3d/tiny-8m/b1-i64-o64.json",
+        "perf/epyc-2c-0a1b2c3d/tiny-8m/b8-i64-o64.json",
+        "quality/tiny-8m/openvino-bf16.json",
+        "quality/tiny-8m/openvino-int4_awq.json",
+        "quality/tiny-8m/openvino-int8_wo.json",
+    ]
+    baseline = perf(tmp_path, record)
+    assert baseline is not None
+    engine = baseline.engines[INT8]
+    (ratios,) = engine.log_ratios("speedup")
+    assert len(ratios) == 16
+    assert all(round(value, 5) == value for value in ratios)
+    assert sum(ratios) / 16 == pytest.approx(math.log(2.5), abs=0.02)
+    assert set(engine.sessions[0].log_ratios) == {"speedup", "ttft", "itl"}
+    assert engine.memory is not None
+    assert engine.memory.peak == 600 * 2**20
+    assert engine.sessions[0].provenance.versions["reference"] == "hf 5.5.4"
+    assert REFERENCE not in baseline.engines
+    quality = load_quality(tmp_path, MODEL, record.model.digest, engine_entry(INT8))
+    assert quality is not None
+    metric = quality.metric("cloze", "cloze/1;prefix=none;items=8")
+    assert metric is not None
+    assert metric.items["item1"] == [1.0, 1.0, 0.0, 0.0, 0.5, 0.5]
+    assert quality.metric("mmlu", "mmlu/1;items=8") is None
+
+
+def test_the_plan_writes_nothing_and_says_what_moves(tmp_path: Path) -> None:
+    first = plan_accept(run_record("a"), tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert {change.old for change in first} == {None}
+    apply_accept(run_record("a"), tmp_path)
+    faster = run_record("b", {INT8: 2.75}, memory=[memory_entry(INT8, WORKLOAD, peak=660 * 2**20)])
+    moved = {(change.engine, change.workload, change.metric): change for change in plan_accept(faster, tmp_path)}
+    speedup = moved[INT8, WORKLOAD, "speedup"]
+    assert speedup.percent == pytest.approx(10, abs=2)
+    assert "session 2 of at most 10" in speedup.note
+    assert moved[INT8, WORKLOAD, "peak_memory"].percent == pytest.approx(10)
+    assert moved[INT8, "", "cloze.accuracy_norm"].percent == 0
+
+
+def test_sessions_append_and_the_oldest_leave(tmp_path: Path) -> None:
+    for number in range(MAX_SESSIONS + 2):
+        apply_accept(run_record(f"run{number}", {INT8: 2.5}, seed=number, quality=False), tmp_path)
+    baseline = perf(tmp_path, run_record())
+    assert baseline is not None
+    runs = [session.provenance.run for session in baseline.engines[INT8].sessions]
+    assert runs == [f"run{number}" for number in range(2, MAX_SESSIONS + 2)]
+
+
+def test_an_engine_that_did_not_run_keeps_its_sessions(tmp_path: Path) -> None:
+    apply_accept(run_record("a"), tmp_path)
+    apply_accept(run_record("b", {INT8: 2.5}), tmp_path)
+    baseline = perf(tmp_path, run_record())
+    assert baseline is not None
+    assert {name: len(engine.sessions) for name, engine in baseline.engines.items()} == {
+        "tiny-8m-openvino-bf16": 1, INT8: 2, "tiny-8m-openvino-int4_awq": 1,
+    }  # fmt: skip
+
+
+def test_a_run_counts_once(tmp_path: Path) -> None:
+    apply_accept(run_record("a"), tmp_path)
+    with pytest.raises(BaselineError, match="was accepted before"):
+        apply_accept(run_record("a"), tmp_path, force=True)
+
+
+def test_accepting_goes_on_where_it_was_killed(tmp_path: Path) -> None:
+    record = run_record("a")
+    written = apply_accept(record, tmp_path)
+    written[1].unlink()
+    assert apply_accept(record, tmp_path) == [written[1]]
+    baseline = perf(tmp_path, record)
+    assert baseline is not None
+    assert len(baseline.engines[INT8].sessions) == 1
+
+
+def test_quality_replaces_metric_by_metric_and_tells_items(tmp_path: Path) -> None:
+    apply_accept(run_record("a"), tmp_path)
+    later = run_record("b", {INT8: 2.5}, batch_sizes=[], quality=False)
+    later = later.model_copy(update={"quality": [quality_entry(INT8, "cloze", items=10, accuracy_norm=0.9)]})
+    changes = {change.metric: change for change in plan_accept(later, tmp_path)}
+    assert changes["cloze.accuracy_norm"].note == "10 items, 2 added, 0 removed"
+    apply_accept(later, tmp_path)
+    quality = load_quality(tmp_path, MODEL, later.model.digest, engine_entry(INT8))
+    assert quality is not None
+    assert len(quality.metrics["cloze"].items) == 10
+    assert len(quality.metrics["perplexity"].items) == 8
+    assert quality.runs == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"status": "partial"}, "partial"),
+        ({"verdicts": [verdict_entry(INT8, status="FAIL")]}, "1 failed verdict"),
+    ],
+)
+def test_a_bad_run_needs_force(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    record = run_record(**changes)
+    with pytest.raises(BaselineError, match=reason) as caught:
+        apply_accept(record, tmp_path)
+    assert "--force" in caught.value.mend
+    assert not list(tmp_path.iterdir())
+    assert apply_accept(record, tmp_path, force=True)
+
+
+def test_an_empty_or_too_short_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BaselineError, match="measured nothing"):
+        plan_accept(run_record(batch_sizes=[], quality=False), tmp_path)
+    with pytest.raises(BaselineError, match="3 blocks"):
+        plan_accept(run_record(arenas=[arena_entry(blocks=3)]), tmp_path)
+    with pytest.raises(BaselineError, match="does not describe that engine"):
+        plan_accept(run_record(memory=[memory_entry("tiny-8m-openvino-fp32")]), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ({"digest": "e" * 64}, "of model digest"),
+        ({"reference": "tiny-8m-hf-fp32"}, "of reference tiny-8m-hf-bf16, this run's is tiny-8m-hf-fp32"),
+    ],
+)
+def test_a_foreign_perf_baseline_fails_closed(tmp_path: Path, asked: dict[str, str], reason: str) -> None:
+    record = run_record()
+    apply_accept(record, tmp_path)
+    with pytest.raises(BaselineError, match=reason) as caught:
+        perf(tmp_path, record, **asked)
+    assert "enginegate accept" in caught.value.mend
+
+
+def test_a_baseline_moved_to_another_machines_folder_is_refused(tmp_path: Path) -> None:
+    record = run_record()
+    apply_accept(record, tmp_path)
+    elsewhere = perf_path(tmp_path, "other-4c-11111111", MODEL, WORKLOAD)
+    elsewhere.parent.mkdir(parents=True)
+    elsewhere.write_bytes(perf_path(tmp_path, record.fingerprint.key, MODEL, WORKLOAD).read_bytes())
+    with pytest.raises(BaselineError, match="of fingerprint epyc"):
+        perf(tmp_path, record, fingerprint="other-4c-11111111")
+
+
+def test_a_stale_metric_and_a_foreign_checkpoint_are_refused(tmp_path: Path) -> None:
+    record = run_record()
+    apply_accept(record, tmp_path)
+    quality = load_quality(tmp_path, MODEL, record.model.digest, engine_entry(INT8))
+    assert quality is not None
+    assert quality.metric("cloze", "cloze/1;prefix=none;items=another-set") is not None
+    for version in ("cloze/2;prefix=none;items=8", "cloze/1;prefix=other;items=8", "unversioned"):
+        with pytest.raises(BaselineError, match="version"):
+            quality.metric("cloze", version)
+    with pytest.raises(BaselineError, match="model digest"):
+        load_quality(tmp_path, MODEL, "e" * 64, engine_entry(INT8))
+
+
+def test_damaged_baselines_are_refused_and_can_be_replaced(tmp_path: Path) -> None:
+    record = run_record("a")
+    apply_accept(record, tmp_path)
+    path = quality_path(tmp_path, MODEL, engine_entry(INT8))
+    good = json.loads(path.read_text())
+    cases = {
+        "not valid JSON": path.read_text()[:-40],
+        "schema version 7": json.dumps(good | {"schema_version": 7}),
+        "schema version None": json.dumps([1]),
+        "damaged: surprise": json.dumps(good | {"surprise": 1}),
+    }
+    for reason, text in cases.items():
+        path.write_text(text)
+        with pytest.raises(BaselineError, match=reason) as caught:
+            load_quality(tmp_path, MODEL, record.model.digest, engine_entry(INT8))
+        assert "enginegate accept" in caught.value.mend
+    notes = {change.note for change in plan_accept(run_record("b"), tmp_path) if change.path == path}
+    assert all(note.startswith("replaces: ") for note in notes)
+    apply_accept(run_record("b"), tmp_path)
+    assert load_quality(tmp_path, MODEL, record.model.digest, engine_entry(INT8)) is not None
+
+
+def test_a_run_is_not_its_own_baseline(tmp_path: Path) -> None:
+    apply_accept(run_record("a"), tmp_path)
+    baseline = perf(tmp_path, run_record())
+    quality = load_quality(tmp_path, MODEL, "d" * 64, engine_entry(INT8))
+    assert baseline is not None
+    assert quality is not None
+    for kept in (baseline, quality):
+        assert_not_own_baseline("b", kept)
+        with pytest.raises(BaselineError, match="part of the baseline"):
+            assert_not_own_baseline("a", kept)
+
+
+def test_a_changed_library_is_told(tmp_path: Path) -> None:
+    apply_accept(run_record("a"), tmp_path)
+    baseline = perf(tmp_path, run_record())
+    assert baseline is not None
+    assert baseline.version_changes(INT8, {"reference": "hf 5.5.4"}) == []
+    (sentence,) = baseline.version_changes(INT8, {"reference": "hf 6.0", "engine": "openvino 2026.4.1"})
+    assert "hf 5.5.4" in sentence
+    assert "hf 6.0" in sentence
+
+
+def test_memory_alone_is_accepted_and_takes_any_reference(tmp_path: Path) -> None:
+    record = run_record(
+        "a", arenas=[], quality=False, engines=[engine_entry(INT8)], memory=[memory_entry(INT8, WORKLOAD)]
+    )
+    apply_accept(record, tmp_path)
+    baseline = perf(tmp_path, record)
+    assert baseline is not None
+    assert baseline.engines[INT8].memory is not None
+    assert baseline.engines[INT8].sessions == []
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "a\\b"])
+def test_names_cannot_lead_out_of_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BaselineError, match="cannot name a baseline"):
+        perf_path(tmp_path, "key", name, "b1")

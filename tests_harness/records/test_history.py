@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.errors import RecordError
+from harness.history import append, default_url, series
+from harness.records_io import save_record
+from tests_harness.records.factory import run_record, verdict_entry
+
+INT8 = "tiny-8m-openvino-int8_wo"
+
+
+def test_a_series_is_in_the_order_of_time_and_of_one_machine(tmp_path: Path) -> None:
+    url = default_url(tmp_path / "runs")
+    append(run_record("late", started="2026-11-22T00:00:00+00:00", commit="bbb"), url, "runs/late/run.json")
+    append(run_record("early", started="2026-11-21T00:00:00+00:00", commit="aaa"), url)
+    points = series(url, "speedup", INT8, "b8-i64-o64", "epyc-2c-0a1b2c3d")
+    assert [(point.run, point.commit, point.verdict) for point in points] == [
+        ("early", "aaa", "PASS"),
+        ("late", "bbb", "PASS"),
+    ]
+    assert (points[0].value, points[0].low, points[0].high) == (2.31, 2.27, 2.36)
+    assert series(url, "speedup", INT8, "b8-i64-o64", "another") == []
+    assert len(series(url, "engine_size", INT8)) == 2
+    assert (tmp_path / "runs" / "history.sqlite").is_file()
+
+
+def test_the_same_run_twice_counts_once_and_the_later_state_wins(tmp_path: Path) -> None:
+    url = default_url(tmp_path)
+    append(run_record("a", status="partial", verdicts=[]), url)
+    append(run_record("a"), url)
+    append(run_record("a"), url)
+    (point,) = series(url, "speedup", INT8, "b1-i64-o64")
+    assert point.verdict == "PASS"
+
+
+def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
+    url = default_url(tmp_path)
+    verdict = verdict_entry(INT8, None, "FAIL", metric="flips", estimate=math.nan, interval=(math.nan, math.nan))
+    append(run_record("a", verdicts=[verdict]), url)
+    (point,) = series(url, "flips", INT8)
+    assert (point.value, point.low, point.high, point.verdict) == (None, None, None, "FAIL")
+
+
+def test_processes_append_at_once(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from harness.history import append; from harness.records_io import"
+        " load_record; append(load_record(Path(sys.argv[1])), sys.argv[2])"
+    )
+    url = default_url(tmp_path)
+    paths = [save_record(run_record(f"run{number}"), tmp_path) for number in range(4)]
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(path), url]) for path in paths]
+    assert [process.wait() for process in processes] == [0] * 4
+    assert len(series(url, "speedup", INT8, "b1-i64-o64")) == 4
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("sqlite:////proc/nowhere/history.sqlite", "cannot be used"),
+        ("nonsense", "cannot be used"),
+        ("nosuchdatabase://host/name", "driver that is not installed"),
+    ],
+)
+def test_a_history_that_cannot_be_used_is_a_clear_error(url: str, reason: str) -> None:
+    with pytest.raises(RecordError, match=reason):
+        append(run_record(), url)
+
+
+def test_a_password_is_not_shown() -> None:
+    with pytest.raises(RecordError) as caught:
+        append(run_record(), "postgresql+nosuchdriver://user:secret@host/name")
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import math
+from statistics import median
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from harness.summary import measurements, median_interval, paired_log_ratios, worst
+from tests_harness.records.factory import arena_entry, run_record, verdict_entry
+
+INT8 = "tiny-8m-openvino-int8_wo"
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60))
+def test_the_interval_of_the_median_covers_as_often_as_it_says(values: list[float]) -> None:
+    interval = median_interval(values, 0.99)
+    count = len(values)
+    if interval is None:
+        assert 2 * 0.5**count > 0.01
+        return
+    low, high = interval
+    assert low <= median(values) <= high
+    rank = sorted(values).index(low) + 1
+    assert 1 - 2 * binom.cdf(rank - 1, count, 0.5) >= 0.99 or values.count(low) > 1
+
+
+def test_the_interval_is_the_narrowest_that_covers() -> None:
+    for count in range(8, 60):
+        values = list(range(count))
+        low, _ = median_interval(values, 0.99) or (0, 0)
+        assert 1 - 2 * binom.cdf(low, count, 0.5) >= 0.99 > 1 - 2 * binom.cdf(low + 1, count, 0.5)
+
+
+def test_figures_follow_the_law_of_the_factory() -> None:
+    found = {(item.engine, item.workload, item.metric): item for item in measurements(run_record(verdicts=[]))}
+    speedup = found[INT8, "b8-i64-o64", "speedup"]
+    assert speedup.value == pytest.approx(2.5, rel=0.02)
+    assert speedup.low is not None
+    assert speedup.low < speedup.value < (speedup.high or 0)
+    assert found[INT8, "b8-i64-o64", "throughput"].value == pytest.approx(8 * 64 * 2.5, rel=0.02)
+    assert found[INT8, "b1-i64-o64", "ttft_seconds"].value == pytest.approx(0.05 / 2.5, rel=0.02)
+    assert found[INT8, "", "cloze.accuracy_norm"].value == 0.87
+    assert (INT8, "", "cloze.accuracy_norm/capitals") not in found
+    assert (INT8, "", "cloze.stderr") not in found
+
+
+def test_disturbed_rounds_do_not_count_while_there_are_others() -> None:
+    arena = arena_entry()
+    slow = arena.blocks[0].rounds[0].model_copy(update={"seconds": 1000.0, "disturbed": True})
+    blocks = [arena.blocks[0].model_copy(update={"rounds": [slow]})] * 20 + arena.blocks[1:]
+    record = run_record(arenas=[arena.model_copy(update={"blocks": blocks, "contestants": [slow.engine]})], verdicts=[])
+    latency = next(item for item in measurements(record) if item.metric == "latency")
+    assert latency.value == pytest.approx(1.0, rel=0.05)
+
+
+def test_one_token_has_no_gap_to_a_next_one() -> None:
+    arena = arena_entry(output_len=1)
+    assert set(paired_log_ratios(arena, INT8)) == {"speedup", "ttft"}
+    record = run_record(arenas=[arena], memory=[], verdicts=[])
+    assert not any(item.metric.startswith("itl") for item in measurements(record))
+
+
+def test_a_verdict_lends_its_interval_and_status_to_its_figure() -> None:
+    verdicts = [
+        verdict_entry(INT8, "b1-i64-o64", "FAIL"),
+        verdict_entry(INT8, "b1-i64-o64", "PASS", metric="peak_memory", interval=(math.nan, math.nan), unit="bytes"),
+        verdict_entry(INT8, None, "INCONCLUSIVE", metric="flips", unit="share", estimate=0.02, interval=(0.01, 0.03)),
+    ]
+    found = {(i.engine, i.workload, i.metric): i for i in measurements(run_record(verdicts=verdicts))}
+    speedup = found[INT8, "b1-i64-o64", "speedup"]
+    assert (speedup.value, speedup.low, speedup.high, speedup.verdict) == (2.31, 2.27, 2.36, "FAIL")
+    memory = found[INT8, "b1-i64-o64", "peak_memory"]
+    assert (memory.value, memory.low, memory.verdict) == (600 * 2**20, None, "PASS")
+    assert found[INT8, "", "flips"].verdict == "INCONCLUSIVE"
+    assert found[INT8, "b8-i64-o64", "speedup"].verdict == ""
+
+
+def test_the_worst_status_wins() -> None:
+    assert worst(["PASS", "NO_BASELINE"]) == "NO_BASELINE"
+    assert worst(["INCONCLUSIVE", "FAIL", "PASS"]) == "FAIL"
+    assert worst([]) == ""

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.report.plot import PANELS, draw, save_plot
+from harness.report.rows import record_rows
+from tests_harness.records.factory import run_record
+
+
+def test_eight_panels_with_a_bar_or_n_a_for_every_engine() -> None:
+    rows = record_rows(run_record(batch_sizes=(1, 8)))
+    figure = draw(rows)
+    assert len(figure.axes) == 8
+    titles = [axis.get_title() for axis in figure.axes]
+    for (title, _, _, _), shown in zip(PANELS, titles, strict=True):
+        assert shown.startswith(title)
+    latency, accuracy = figure.axes[0], figure.axes[3]
+    assert len(latency.patches) == 4 * 2
+    assert [label.get_text() for label in latency.get_xticklabels()] == ["tiny-8m\nbatch 1", "tiny-8m\nbatch 8"]
+    assert len(accuracy.patches) == 4
+    assert [label.get_text() for label in accuracy.get_xticklabels()] == ["tiny-8m"]
+    legend = figure.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "hf bf16",
+        "openvino bf16",
+        "openvino int8_wo",
+        "openvino int4_awq",
+    ]
+
+
+def test_what_was_not_measured_is_labelled_n_a() -> None:
+    figure = draw(record_rows(run_record()))
+    rouge = figure.axes[4]
+    assert [text.get_text() for text in rouge.texts] == ["n/a", "29", "29", "29"]
+    heights = [patch.get_height() for patch in rouge.patches]
+    assert heights == pytest.approx([0, 29, 29, 29])
+
+
+def test_a_real_zero_is_not_n_a() -> None:
+    record = run_record()
+    zero = [
+        entry.model_copy(update={"scores": entry.scores | {"rouge2": 0.0}}) if entry.metric == "summaries" else entry
+        for entry in record.quality
+    ]
+    figure = draw(record_rows(record.model_copy(update={"quality": zero})))
+    assert [text.get_text() for text in figure.axes[5].texts] == ["n/a", "0", "0", "0"]
+
+
+def test_the_file_is_a_png(tmp_path: Path) -> None:
+    path = tmp_path / "plot.png"
+    save_plot(record_rows(run_record()), path)
+    content = path.read_bytes()
+    assert content.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = (int.from_bytes(content[start : start + 4], "big") for start in (16, 20))
+    assert width >= 1600
+    assert height >= 900
+    assert content.endswith(b"IEND\xaeB`\x82")
+
+
+def test_no_results_is_an_empty_grid() -> None:
+    assert len(draw([]).axes) == 8
