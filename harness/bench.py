@@ -270,21 +270,21 @@ class ModelBench:
 
     def _fastest_reference(self, backend_name: str) -> str:
         """Measured once per machine, checkpoint and library version, and kept with the times it was chosen by."""
-        if backend_name != "hf":
+        backend = load_backend(backend_name)
+        fastest = getattr(backend, "fastest_precision", None)
+        if fastest is None:
             raise ConfigError(
-                f"reference precision 'auto' is for the backend hf, not {backend_name!r}",
+                f"backend {backend_name!r} cannot choose its fastest precision",
                 "name the precision under reference.precision",
             )
-        version = load_backend(backend_name).version()
+        version = backend.version()
         kept = self.cache / "reference" / f"{self.fingerprint.key}-{self.checkpoint.digest[:12]}-{backend_name}.json"
 
         def measure() -> ReferenceChoice:
-            from harness.engines.reference import fastest_precision
-
             self.progress(f"choosing the fastest precision of {backend_name} on this machine (once)")
-            choice = fastest_precision(self.checkpoint, runtime=self.config.runtime(backend_name))
-            seconds = {name: list(times) for name, times in choice.seconds.items()}
-            return ReferenceChoice(precision=choice.precision, seconds=seconds, version=version)
+            precision, seconds = fastest(self.checkpoint)
+            times = {name: list(rounds) for name, rounds in seconds.items()}
+            return ReferenceChoice(precision=precision, seconds=times, version=version)
 
         choice = load_or_measure(kept, ReferenceChoice, measure)
         if choice.version != version:

@@ -324,7 +324,7 @@ def cache_folder() -> Path:
     """Where models, engines and reference scores are kept: $ENGINEGATE_CACHE, else the platform's cache folder."""
     named = os.environ.get("ENGINEGATE_CACHE")
     if named:
-        return Path(named).expanduser()
+        return Path(named).expanduser().absolute()
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("enginegate"))

@@ -129,7 +129,7 @@ class VerdictEntry(Stored):
     test: str
     engine: str
     workload: str | None
-    status: str
+    status: str = Field(pattern="^(PASS|FAIL|INCONCLUSIVE|NO_BASELINE)$")
     metric: str
     estimate: float
     interval: tuple[float, float]

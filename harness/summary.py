@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+from harness.errors import RecordError
 from harness.measure.arena import TIMED, log_ratios
 from harness.records import ArenaEntry, RunRecord, VerdictEntry
 
@@ -85,7 +86,11 @@ def headline_scores(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def measurements(record: RunRecord) -> list[Measurement]:
-    """Every figure of the run, joined with the verdicts on them; a verdict on a figure of its own adds that figure."""
+    """Every figure of the run, joined with the verdicts on them; a verdict on a figure of its own adds that figure.
+
+    Raises:
+        RecordError, MeasurementError: a time of the record is not a positive finite number.
+    """
     found = {(item.engine, item.workload, item.metric): item for item in _measured(record)}
     for verdict in record.verdicts:
         key = (verdict.engine, verdict.workload or "", verdict.metric)
@@ -132,6 +137,8 @@ def _timed(arena: ArenaEntry, engine: str) -> Iterator[Measurement]:
     turns = [turn for turn in turns if not turn.disturbed] or turns
     if not turns:
         return
+    if not all(0 < turn.seconds < math.inf for turn in turns):
+        raise RecordError(f"a round of {engine} at {arena.workload} has no positive time", "record a new run")
 
     def middle(metric: str, unit: str, values: list[float]) -> Measurement:
         low, high = median_interval(values) or (None, None)

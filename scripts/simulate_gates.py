@@ -12,7 +12,6 @@ the real ones.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -359,16 +358,18 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a tenth of the replications")
     parser.add_argument("--write", action="store_true", help=f"replace the table in {DOCUMENT.relative_to(ROOT)}")
     options = parser.parse_args()
-    text = "\n".join(tables(800 if options.quick else 8000))
+    count = 800 if options.quick else 8000
     if not options.write:
-        print(text)
+        print("\n".join(tables(count)))
         return 0
     document = DOCUMENT.read_text(encoding="utf-8")
-    marked = re.compile(r"(<!-- simulation: begin -->\n).*?(\n<!-- simulation: end -->)", re.DOTALL)
-    if not marked.search(document):
+    begin, end = "<!-- simulation: begin -->\n", "<!-- simulation: end -->"
+    if begin not in document or end not in document:
         print(f"{DOCUMENT} has no simulation markers", file=sys.stderr)
         return 2
-    DOCUMENT.write_text(marked.sub(lambda match: match[1] + text + match[2], document), encoding="utf-8")
+    before, rest = document.split(begin, 1)
+    after = rest.split(end, 1)[1]
+    DOCUMENT.write_text(before + begin + "\n".join(tables(count)) + "\n" + end + after, encoding="utf-8")
     return 0
 
 

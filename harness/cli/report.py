@@ -68,12 +68,11 @@ def _report(records: list[RunRecord], folder: Path, as_json: bool) -> int:
 
     from rich.console import Console
 
-    from harness.report.table import print_verdicts, render_table
+    from harness.report.terminal import print_report
 
     console = Console(width=None if sys.stdout.isatty() else 120)
     for record in records:
-        print(render_table(record, color=sys.stdout.isatty()))
-        print_verdicts(record, console)
+        print_report(record, console)
     for path in written:
         print(f"written: {path}")
     return 0
@@ -107,9 +106,9 @@ def _verdict_row(outcome: Recomputed) -> dict[str, object]:
     return {
         "test": outcome.stored.test,
         "stored": outcome.stored.status,
-        "recomputed": again.status.value if again else None,
+        "recomputed": again.status.value if again is not None else None,
         "stored_estimate": outcome.stored.estimate,
-        "recomputed_estimate": again.estimate if again else None,
+        "recomputed_estimate": again.estimate if again is not None else None,
         "agrees": outcome.agrees,
         "problem": outcome.problem,
     }

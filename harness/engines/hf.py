@@ -7,7 +7,8 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,10 @@ class HuggingFaceEngine:
         self._threads = runtime.threads or host.usable_cores()
         self._use_threads()
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                engine_dir, dtype=getattr(torch, _TORCH_NAMES[spec.precision]), attn_implementation="sdpa"
-            )
+            with _quiet_loading():
+                model = AutoModelForCausalLM.from_pretrained(
+                    engine_dir, dtype=getattr(torch, _TORCH_NAMES[spec.precision]), attn_implementation="sdpa"
+                )
         except (OSError, ValueError, KeyError) as error:
             raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "rebuild the engine") from error
         self._model: Any = model.to(self._device).eval()
@@ -287,13 +289,27 @@ class HuggingFaceEngine:
             raise EngineError(f"{self.spec.id}: the engine is closed", "load it again")
 
 
-def dominant_precision(weight_bytes: Counter[str]) -> str:
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Keep Transformers' progress bar off the terminal."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def dominant_precision(weight_bytes: Mapping[str, int]) -> str:
     """The precision of at least 99 % of the weights' bytes, else ``mixed`` with what was found."""
     total = sum(weight_bytes.values())
-    name, largest = weight_bytes.most_common(1)[0]
-    if largest >= 0.99 * total:
+    name = max(weight_bytes, key=weight_bytes.__getitem__)
+    if weight_bytes[name] >= 0.99 * total:
         return name
-    return "mixed: " + ", ".join(f"{kind} {size / total:.0%}" for kind, size in weight_bytes.most_common())
+    return "mixed: " + ", ".join(f"{kind} {size / total:.0%}" for kind, size in weight_bytes.items())
 
 
 def _gather_log_softmax(torch: Any, logits: Any, targets: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib import metadata, util
 from pathlib import Path
@@ -42,7 +43,7 @@ def has_cuda() -> bool:
     return Path("/proc/driver/nvidia/version").exists()
 
 
-def missing_modules(modules: tuple[str, ...]) -> list[str]:
+def missing_modules(modules: Iterable[str]) -> list[str]:
     """Those of ``modules`` (top-level import names) that are not installed."""
     return [name for name in modules if util.find_spec(name) is None]
 

@@ -76,7 +76,7 @@ class Arena:
         self._deadline = self.clock() + self.policy.time_budget
         for index in range(self.policy.warmup_rounds):
             for name in self.contestants:
-                self._round(name, self._prompts(-1 - index))
+                self.round(name, self._prompts(-1 - index))
         while True:
             if self.blocks and decided(self.blocks):
                 self.stopped = "every gate decided"
@@ -116,16 +116,17 @@ class Arena:
         prompts = self._prompts(index)
         rounds, retries = [], 0
         for name in order:
-            sample = self._round(name, prompts)
+            sample = self.round(name, prompts)
             for _ in range(self.policy.retries):
                 if not sample.disturbed or self.clock() > self._deadline:
                     break
                 retries += 1
-                sample = self._round(name, prompts)
+                sample = self.round(name, prompts)
             rounds.append(sample)
         return Block(rounds=rounds, retries=retries)
 
-    def _round(self, name: str, prompts: Sequence[Sequence[int]]) -> Round:
+    def round(self, name: str, prompts: Sequence[Sequence[int]]) -> Round:
+        """Time one contestant once, and refuse it where it did not do the work. Raises MeasurementError."""
         params = SamplingParams(max_tokens=self.workload.output_len, ignore_eos=True)
         contestant = self.contestants[name]
         with quiet_process():

@@ -21,7 +21,7 @@ _CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
-#: Most of the weights in one file, and in memory at a time (twice this while the file is written).
+#: At most this much in one file; twice as much is in memory while it is written.
 _SHARD_BYTES = 1 << 30
 _CHUNK_VALUES = 1 << 24
 

@@ -120,3 +120,10 @@ def test_records_are_found_by_name(tmp_path: Path) -> None:
     assert load_record(find_record(str(second.parent), tmp_path)).id == "b"
     with pytest.raises(RecordError, match="no run in"):
         find_record("latest", tmp_path / "empty")
+
+
+def test_a_verdict_has_one_of_four_statuses(tmp_path: Path) -> None:
+    path = save_record(run_record(), tmp_path)
+    path.write_text(path.read_text().replace('"status": "PASS"', '"status": "MAYBE"'))
+    with pytest.raises(RecordError, match=r"damaged: verdicts.0.status.*and 5 more"):
+        load_record(path)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from harness.errors import EngineGateError
 from harness.summary import measurements, median_interval, paired_log_ratios, worst
 from tests_harness.records.factory import arena_entry, run_record, verdict_entry
 
@@ -82,3 +83,12 @@ def test_the_worst_status_wins() -> None:
     assert worst(["PASS", "NO_BASELINE"]) == "NO_BASELINE"
     assert worst(["INCONCLUSIVE", "FAIL", "PASS"]) == "FAIL"
     assert worst([]) == ""
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf])
+def test_a_time_that_is_none_is_refused(seconds: float) -> None:
+    arena = arena_entry()
+    rounds = [turn.model_copy(update={"seconds": seconds}) for turn in arena.blocks[0].rounds]
+    broken = arena.model_copy(update={"blocks": [arena.blocks[0].model_copy(update={"rounds": rounds})]})
+    with pytest.raises(EngineGateError, match="positive"):
+        measurements(run_record(arenas=[broken], verdicts=[]))

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from harness.records import RunRecord
 from harness.report import write_report
 from harness.report.markdown import markdown_summary, markdown_table
 from harness.report.rows import record_rows
-from harness.report.table import render_table
+from harness.report.terminal import print_report
 from tests_harness.records.factory import REFERENCE, memory_entry, quality_entry, run_record, verdict_entry
 
 INT8 = "tiny-8m-openvino-int8_wo"
@@ -24,6 +27,12 @@ HEADINGS = (
 def read(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def shown(record: RunRecord, width: int = 120, color: bool = False) -> str:
+    text = io.StringIO()
+    print_report(record, Console(file=text, width=width, force_terminal=color))
+    return text.getvalue()
 
 
 def test_the_csv_has_one_line_for_each_engine_and_batch_size(tmp_path: Path) -> None:
@@ -142,36 +151,26 @@ def test_random_weights_are_labelled_everywhere() -> None:
     record = run_record(quality=False)
     record = record.model_copy(update={"model": record.model.model_copy(update={"random_weights": True})})
     assert "random weights" in markdown_summary(record)
-    assert "random weights" in render_table(record)
+    assert "random weights" in shown(record)
 
 
 def test_cells_cannot_break_a_markdown_table() -> None:
     assert list(markdown_table(["a"], [["x|y\nz"]]))[2] == "| x\\|y z |"
 
 
-def test_the_terminal_table_fits_and_keeps_every_column() -> None:
-    long = f"tiny-8m-openvino-{'int4_gptq'}"
-    record = run_record(speedups={long: 12.345}, verdicts=[verdict_entry(long, status="INCONCLUSIVE")])
-    text = render_table(record, width=120)
-    assert max(len(line) for line in text.splitlines()) <= 120
-    for word in (
-        "Latency",
-        "Tokens",
-        "TTFT",
-        "ITL",
-        "Memory",
-        "WM",
-        "RM",
-        "Speedup",
-        "INCONCLUSIVE",
-        "2.31x [2.27, 2.36]",
-    ):
-        assert word in text, word
-    for word in ("Accuracy", "ROUGE-1", "ROUGE-2", "ROUGE-L", "ROUGE-Lsum", "BLEU", "Perplexity"):
+@pytest.mark.parametrize(("width", "backend"), [(100, "openvino"), (120, "trtllm")])
+def test_the_terminal_table_fits_and_keeps_every_column(width: int, backend: str) -> None:
+    long = f"tiny-8m-{backend}-int4_gptq"
+    verdict = verdict_entry(long, status="INCONCLUSIVE", estimate=12.31, interval=(12.27, 12.36))
+    record = run_record(speedups={long: 12.345}, verdicts=[verdict])
+    text = shown(record, width=width)
+    assert max(len(line) for line in text.splitlines()) <= width
+    words = "Latency Tokens TTFT ITL Memory WM RM Speedup Accuracy ROUGE-1 ROUGE-2 ROUGE-L ROUGE-Lsum BLEU Perplexity"
+    for word in (*words.split(), "INCONCLUSIVE", "12.31x", "12.36]"):
         assert word in text, word
     assert "…" not in text
     assert "\x1b[" not in text
-    assert "\x1b[" in render_table(record, color=True)
+    assert "\x1b[" in shown(record, color=True)
 
 
 def test_a_run_that_measured_nothing_still_reports(tmp_path: Path) -> None:
@@ -179,7 +178,7 @@ def test_a_run_that_measured_nothing_still_reports(tmp_path: Path) -> None:
     csv_path, _, plot = write_report([record], tmp_path)
     assert csv_path.read_text().splitlines() == [HEADINGS]
     assert plot.stat().st_size > 0
-    assert render_table(record) == ""
+    assert "no verdicts" in shown(record)
 
 
 def test_several_runs_share_one_table(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 from harness.errors import EngineError
 
 _BITS = {"f32": 32, "f16": 16, "bf16": 16, "u8": 8, "i8": 8, "u4": 4, "i4": 4, "nf4": 4}
+#: What is kept of NNCF's record: what decides the numbers that are stored.
+_COMPRESSION = ("mode", "backup_mode", "group_size", "ratio", "awq", "gptq", "scale_estimation")
 _FLOATS = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 
 #: Share of the stored elements that must be quantized for the model to be called so; scales, norms and zero points
@@ -72,7 +74,8 @@ def read_weights(model_xml: Path) -> Weights:
             stored[kind, data.get("offset", "")] = int(data.get("size", "0"))
     section = root.find("./rt_info/nncf/weight_compression")
     for entry in section if section is not None else ():
-        compression[entry.tag] = entry.get("value", "")
+        if entry.tag in _COMPRESSION:
+            compression[entry.tag] = entry.get("value", "")
     bytes_by_type: Counter[str] = Counter()
     for (kind, _), size in stored.items():
         bytes_by_type[kind] += size

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,6 +15,9 @@ from harness.report.rows import Row, cell, record_rows, speedup_text
 from harness.summary import SEVERITY
 
 STYLES = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "NO_BASELINE": "cyan", "": "dim"}
+
+#: From this width on, columns are two spaces apart instead of one.
+WIDE = 112
 
 #: Two tables, each within 100 columns: heading, row attribute, decimals.
 SPEED_COLUMNS = (
@@ -37,19 +40,18 @@ QUALITY_COLUMNS = (
 )
 
 
-def render_table(record: RunRecord, color: bool = False, width: int = 120) -> str:
-    """The speed and quality tables as text of at most ``width`` columns; "" where nothing was measured."""
+def print_report(record: RunRecord, console: Console) -> None:
+    """The speed and quality tables, and every verdict; made for a console of 100 columns or more."""
     rows = record_rows(record)
-    console = Console(width=width, force_terminal=color, no_color=not color, record=True, file=io.StringIO())
     timed = [row for row in rows if row.workload]
     if timed:
-        console.print(_speed_table(record.model.name, timed))
+        console.print(_speed_table(record.model.name, timed, console.width))
     scored = list({(row.engine, row.precision): row for row in rows if _has_quality(row)}.values())
     if scored:
-        console.print(_quality_table(record.model.name, scored))
+        console.print(_quality_table(record.model.name, scored, console.width))
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
-    return console.export_text(styles=color)
+    print_verdicts(record, console)
 
 
 def print_verdicts(record: RunRecord, console: Console) -> None:
@@ -61,13 +63,13 @@ def print_verdicts(record: RunRecord, console: Console) -> None:
     console.print(f"{record.model.name}: {tally(record)}", markup=False, style="bold")
 
 
-def _speed_table(model: str, rows: Sequence[Row]) -> Table:
-    table = _table(f"{model}: speed and memory")
-    table.add_column("Batch\nSize", justify="right")
+def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:
+    table = _table(f"{model}: speed and memory", width)
+    table.add_column("Batch\nSize", justify="right", no_wrap=True)
     for heading, _, _ in SPEED_COLUMNS:
-        table.add_column(heading, justify="right")
-    table.add_column("Speedup", justify="right")
-    table.add_column("Verdict")
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("Speedup", justify="right", overflow="fold")
+    table.add_column("Verdict", no_wrap=True)
     for row in rows:
         table.add_row(
             f"{row.engine} {row.precision}",
@@ -79,8 +81,8 @@ def _speed_table(model: str, rows: Sequence[Row]) -> Table:
     return table
 
 
-def _quality_table(model: str, rows: Sequence[Row]) -> Table:
-    table = _table(f"{model}: quality")
+def _quality_table(model: str, rows: Sequence[Row], width: int) -> Table:
+    table = _table(f"{model}: quality", width)
     for heading, _, _ in QUALITY_COLUMNS:
         table.add_column(heading, justify="right")
     for row in rows:
@@ -89,9 +91,10 @@ def _quality_table(model: str, rows: Sequence[Row]) -> Table:
     return table
 
 
-def _table(title: str) -> Table:
-    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)
-    table.add_column("Engine")
+def _table(title: str, width: int) -> Table:
+    gap = 1 if width >= WIDE else 0
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, gap, 0, 0))
+    table.add_column("Engine", no_wrap=True)
     return table
 
 

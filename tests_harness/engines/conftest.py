@@ -1,0 +1,117 @@
+"""A tiny random Llama with a tokenizer, and the engines built from it, each built and loaded once a session."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.engines.base import Engine
+from harness.engines.registry import load_backend
+from harness.models import Checkpoint
+from harness.specs import EngineSpec, QuantizationSpec, RuntimeSpec
+
+VOCABULARY = 512
+END = 2
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory) -> Checkpoint:
+    """Hidden 64, 2 layers, 4 heads of 16, 2 KV heads; weights wide enough that greedy choices are not near-ties."""
+    torch = pytest.importorskip("torch")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+        bos_token_id=1,
+        eos_token_id=END,
+        pad_token_id=END,
+    )
+    torch.manual_seed(0)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = {token: index for index, token in enumerate(["<unk>", "<s>", "</s>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(words, [], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    ).save_pretrained(folder)
+    return Checkpoint(folder, "0" * 64, f"path:{folder}", random_weights=True)
+
+
+@pytest.fixture(scope="session")
+def calibration(tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("calibration") / "passages.jsonl"
+    lines = [
+        json.dumps({"text": f"Passage {number} tells of rivers, of trains and of {number} ships."})
+        for number in range(8)
+    ]
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Builds engines of the tiny model, each folder once."""
+
+    checkpoint: Checkpoint
+    calibration: Path
+    root: Path
+
+    def spec(self, backend: str, precision: str) -> EngineSpec:
+        return EngineSpec(
+            model="tiny",
+            backend=backend,
+            precision=precision,
+            quantization=QuantizationSpec(group_size=32, calibration=str(self.calibration), calibration_samples=4),
+            max_batch_size=4,
+            max_input_len=48,
+            max_output_len=32,
+        )
+
+    def folder(self, backend: str, precision: str) -> Path:
+        """The built engine's folder."""
+        spec = self.spec(backend, precision)
+        folder = self.root / spec.id
+        if not folder.exists():
+            folder.mkdir()
+            load_backend(backend).build(spec, self.checkpoint, folder, lambda _: None)
+        return folder
+
+    def load(self, backend: str, precision: str, runtime: RuntimeSpec | None = None) -> Engine:
+        """A fresh engine; the caller closes it."""
+        spec = self.spec(backend, precision)
+        return load_backend(backend).load(self.folder(backend, precision), spec, runtime or RuntimeSpec())
+
+
+@pytest.fixture(scope="session")
+def workshop(checkpoint, calibration, tmp_path_factory) -> Workshop:
+    return Workshop(checkpoint, calibration, tmp_path_factory.mktemp("engines"))
+
+
+@pytest.fixture(scope="session")
+def shared_engine(workshop) -> Iterator[Callable[[str, str], Engine]]:
+    """Engines by backend and precision that tests share and must leave as they found them."""
+    loaded: dict[tuple[str, str], Engine] = {}
+
+    def get(backend: str, precision: str) -> Engine:
+        if (backend, precision) not in loaded:
+            loaded[backend, precision] = workshop.load(backend, precision)
+        return loaded[backend, precision]
+
+    yield get
+    for engine in loaded.values():
+        engine.close()

@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from harness.engines.hf import dominant_precision
+from harness.engines.reference import fastest_precision
+from harness.engines.registry import load_backend
+from harness.errors import CapabilityError, EngineError
+from harness.models import Checkpoint
+from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
+from tests_harness.engines.conformance import Conformance, prompts
+
+torch = pytest.importorskip("torch")
+
+
+class TestFp32(Conformance):
+    backend, precision, exact = "hf", "fp32", True
+
+
+class TestBf16(Conformance):
+    backend, precision, exact = "hf", "bf16", False
+
+
+def test_loop_gives_what_model_generate_gives(shared_engine):
+    engine = shared_engine("hf", "fp32")
+    batch = prompts(3, 20)
+    output = engine._model.generate(
+        torch.tensor(batch),
+        attention_mask=torch.ones(3, 20, dtype=torch.long),
+        max_new_tokens=24,
+        do_sample=False,
+        eos_token_id=None,
+    )
+    answers = engine.generate(batch, SamplingParams(24))
+    assert [list(answer.token_ids) for answer in answers] == output[:, 20:].tolist()
+
+
+@pytest.mark.parametrize("prefill", [None, 5])
+def test_score_is_the_log_softmax_of_the_model(shared_engine, prefill):
+    engine = shared_engine("hf", "fp32")
+    sequences = [prompts(1, length, seed)[0] for seed, length in enumerate((7, 22, 40))]
+    for sequence, scores in zip(sequences, engine.score(sequences, prefill=prefill), strict=True):
+        with torch.no_grad():
+            logits = engine._model(torch.tensor([sequence])).logits[0].double()
+        expected = torch.log_softmax(logits, -1)[torch.arange(len(sequence) - 1), torch.tensor(sequence[1:])]
+        np.testing.assert_allclose(scores, expected.numpy(), atol=1e-4)
+
+
+def test_generation_leaves_inference_mode_to_the_caller(shared_engine):
+    stream = shared_engine("hf", "fp32").stream([5, 6], SamplingParams(4))
+    next(stream)
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_threads_are_the_engines_own(workshop):
+    engine = workshop.load("hf", "fp32", RuntimeSpec(threads=1))
+    torch.set_num_threads(2)
+    engine.generate([[5]], SamplingParams(1))
+    assert engine.effective().threads == 1
+    engine.close()
+
+
+def test_build_links_the_checkpoint_and_survives_its_removal(workshop, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for file in workshop.checkpoint.path.iterdir():
+        os.link(file, source / file.name)
+    backend, spec = load_backend("hf"), workshop.spec("hf", "fp32")
+    out = tmp_path / "engine"
+    out.mkdir()
+    backend.build(spec, Checkpoint(source, "0" * 64, "path"), out, lambda _: None)
+    for file in source.iterdir():
+        file.unlink()
+    backend.load(out, spec, RuntimeSpec()).close()
+
+
+def test_folder_that_is_no_checkpoint_is_refused(workshop, tmp_path):
+    backend, spec = load_backend("hf"), workshop.spec("hf", "fp32")
+    with pytest.raises(EngineError, match=r"config\.json"):
+        backend.build(spec, Checkpoint(tmp_path, "0" * 64, "path"), tmp_path, lambda _: None)
+    with pytest.raises(EngineError, match="cannot be loaded"):
+        backend.load(tmp_path, spec, RuntimeSpec())
+
+
+@pytest.mark.parametrize("runtime", [RuntimeSpec(kv_precision="int8"), RuntimeSpec(activation_precision="bf16")])
+def test_what_transformers_cannot_be_told_is_refused(workshop, runtime):
+    with pytest.raises(CapabilityError, match="fp32"):
+        workshop.load("hf", "fp32", runtime)
+
+
+def test_precision_of_mixed_weights_is_reported():
+    assert dominant_precision({"bf16": 1000, "fp32": 5}) == "bf16"
+    assert dominant_precision({"bf16": 600, "fp32": 400}) == "mixed: bf16 60%, fp32 40%"
+
+
+def test_fastest_precision_is_the_one_with_the_lowest_median(workshop):
+    winner, seconds = load_backend("hf").fastest_precision(workshop.checkpoint)
+    assert set(seconds) >= {winner, "fp32"}
+    medians = {precision: np.median(times) for precision, times in seconds.items()}
+    assert medians[winner] == min(medians.values())
+
+
+class _Timed:
+    """An engine whose rounds take the given seconds."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def generate(self, batch, params):
+        from harness.engines.base import Generation
+
+        return [Generation((0,), (self.seconds,), "length") for _ in batch]
+
+    def close(self):
+        self.seconds = None
+
+
+def test_fastest_precision_reads_the_times_and_closes_engines(workshop):
+    engines = []
+
+    class Backend:
+        name = "timed"
+
+        def load(self, folder, spec: EngineSpec, runtime):
+            engines.append(_Timed({"fp32": 2.0, "bf16": 3.0}[spec.precision]))
+            return engines[-1]
+
+    winner, seconds = fastest_precision(Backend(), workshop.checkpoint, ("bf16", "fp32"), rounds=2)
+    assert (winner, seconds) == ("fp32", {"bf16": (3.0, 3.0), "fp32": (2.0, 2.0)})
+    assert [engine.seconds for engine in engines] == [None, None]

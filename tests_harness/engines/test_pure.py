@@ -1,0 +1,110 @@
+"""The engines' calculations, without an engine."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.engines import host
+from harness.engines.openvino import kv_cache, precisions
+from harness.engines.openvino.weights import Weights, read_weights
+from harness.engines.requests import eos_token_ids, length_batches
+from harness.errors import CapabilityError, EngineError
+from harness.specs import EngineSpec, RuntimeSpec
+
+GEOMETRY = kv_cache.Geometry(layers=30, heads=3, head_size=64, positions=8192)
+
+
+@given(st.lists(st.integers(1, 100), max_size=40), st.integers(1, 300), st.integers(1, 8))
+def test_batches_hold_every_item_once_within_budget(lengths, budget, largest):
+    batches = length_batches(lengths, budget, largest)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len(batch) <= largest
+        assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
+
+
+def test_end_ids_come_from_the_generation_config_first(tmp_path):
+    assert eos_token_ids(tmp_path) == frozenset()
+    (tmp_path / "config.json").write_text('{"eos_token_id": 2}')
+    assert eos_token_ids(tmp_path) == {2}
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [7, 9]}')
+    assert eos_token_ids(tmp_path) == {7, 9}
+
+
+@pytest.mark.parametrize(
+    ("precision", "reported"),
+    # Bytes a block that the running pipeline reported for this geometry.
+    [("fp32", 1474560), ("fp16", 737280), ("bf16", 737280), ("int8", 437760), ("int4", 506880)],
+)
+def test_kv_block_sizes_are_those_that_the_pipeline_reports(precision, reported):
+    assert kv_cache.allocated_bytes(reported, precision) == kv_cache.block_bytes(GEOMETRY, precision)
+    assert kv_cache.precision_found(GEOMETRY, precision, 64 * reported, 64) == precision
+
+
+def test_kv_pool_of_another_size_is_found_out():
+    assert kv_cache.precision_found(GEOMETRY, "int8", 64 * 737280, 64) == "fp16 or bf16"
+    assert kv_cache.precision_found(GEOMETRY, "fp16", 64 * 437760, 64) == "int8"
+    assert kv_cache.precision_found(GEOMETRY, "fp16", 64 * 737280, 32) == "fp32"
+    assert "unknown" in kv_cache.precision_found(GEOMETRY, "fp16", 64 * 500000, 64)
+
+
+@given(st.integers(1, 64), st.integers(1, 4096))
+def test_blocks_hold_the_tokens_and_waste_less_than_one_block_each(sequences, tokens):
+    blocks = kv_cache.blocks_needed(sequences, tokens)
+    assert 0 <= blocks * 32 - sequences * tokens < sequences * 32
+
+
+@pytest.mark.parametrize(
+    ("stored", "record", "name"),
+    [
+        ({"f32": 100}, {}, "fp32"),
+        ({"bf16": 1000, "f32": 5}, {}, "bf16"),
+        ({"f16": 1000, "f32": 5}, {}, "fp16"),
+        ({"u8": 1000, "f16": 20, "f32": 5}, {"awq": "False"}, "int8_wo"),
+        ({"i4": 500, "u8": 280, "f16": 60}, {"awq": "False", "gptq": "False"}, "int4_wo"),
+        ({"i4": 500, "u8": 280, "f16": 60}, {"awq": "True", "gptq": "False"}, "int4_awq"),
+        ({"u4": 500, "u8": 280, "f16": 60}, {"awq": "False", "gptq": "True"}, "int4_gptq"),
+        ({"u8": 100, "f32": 300}, {}, "mixed: f32 75%, u8 25%"),
+    ],
+)
+def test_weights_are_named_by_what_is_stored(stored, record, name):
+    assert Weights(stored, record).precision == name
+
+
+def test_weights_of_equal_content_count_once(tmp_path):
+    file = tmp_path / "model.xml"
+    constant = '<layer type="Const"><data element_type="u8" offset="{}" size="64" shape="64"/></layer>'
+    file.write_text(f"<net><layers>{constant.format(0)}{constant.format(0)}{constant.format(64)}</layers></net>")
+    assert read_weights(file).bytes_by_type == {"u8": 128}
+    file.write_text("<net><layers/></net>")
+    with pytest.raises(EngineError, match="no weights"):
+        read_weights(file)
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision", "activation", "kv"),
+    [
+        ({"avx512_bf16"}, "fp32", "fp32", "fp32"),
+        ({"avx512_bf16"}, "bf16", "bf16", "fp16"),
+        ({"avx512_bf16"}, "fp16", "bf16", "fp16"),
+        ({"avx512_fp16", "avx512_bf16"}, "fp16", "fp16", "fp16"),
+        ({"avx512_bf16"}, "int4_awq", "bf16", "int8"),
+        ({"avx2"}, "int8_wo", "fp32", "int8"),
+        ({"avx2"}, "fp16", "fp32", "fp16"),
+    ],
+)
+def test_types_that_auto_takes(monkeypatch, flags, precision, activation, kv):
+    monkeypatch.setattr(host, "cpu_flags", lambda: frozenset(flags))
+    spec = EngineSpec("m", "openvino", precision)
+    assert precisions.activation_precision(spec, RuntimeSpec()) == activation
+    assert precisions.kv_precision(spec, RuntimeSpec(), activation) == kv
+
+
+def test_activation_that_the_cpu_lacks_is_refused(monkeypatch):
+    monkeypatch.setattr(host, "cpu_flags", lambda: frozenset({"avx2"}))
+    with pytest.raises(CapabilityError, match="does not compute in bf16"):
+        precisions.activation_precision(
+            EngineSpec("m", "openvino", "int8_wo"), RuntimeSpec(activation_precision="bf16")
+        )

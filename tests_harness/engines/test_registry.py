@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from harness.engines import host, registry
+from harness.engines.base import Capabilities, Capability, Effective
+from harness.engines.effective import check_effective
+from harness.engines.registry import check_precision, load_backend
+from harness.errors import CapabilityError, ConfigError, EngineError
+from harness.specs import EngineSpec, RuntimeSpec
+
+
+def test_unknown_backend_names_the_known_ones():
+    with pytest.raises(ConfigError, match="known are .*hf.*openvino") as caught:
+        load_backend("vlmm")
+    assert "pip install" in caught.value.mend
+
+
+def test_finding_backends_and_capabilities_imports_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from harness.engines.registry import load_backend\n"
+        "for name in ('hf', 'openvino'): load_backend(name).capabilities(); load_backend(name).version()\n"
+        "print([m for m in ('torch', 'transformers', 'openvino', 'optimum', 'nncf') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+class _Half:
+    """A backend that is not one: it has a name and nothing else."""
+
+    name = "half"
+
+
+def test_third_party_backend_is_found_by_its_entry_point(monkeypatch):
+    offered = [
+        EntryPoint("other", "harness.engines.hf:HuggingFaceBackend", registry.GROUP),
+        EntryPoint("half", f"{__name__}:_Half", registry.GROUP),
+        EntryPoint("broken", "no_such_module_here:Backend", registry.GROUP),
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: offered)
+    assert "other" in registry.known_backends()
+    assert load_backend("other").name == "hf"
+    with pytest.raises(ConfigError, match="lacks a part"):
+        load_backend("half")
+    with pytest.raises(CapabilityError, match="cannot be imported"):
+        load_backend("broken")
+
+
+@pytest.mark.parametrize("backend", ["hf", "openvino"])
+def test_missing_library_is_a_reason_with_its_mend(backend, monkeypatch):
+    monkeypatch.setattr(host, "missing_modules", lambda modules: ["thelibrary"])
+    with pytest.raises(CapabilityError, match=r"thelibrary not installed.*\.\[openvino\]"):
+        check_precision(load_backend(backend), "fp32")
+    with pytest.raises(CapabilityError, match="thelibrary"):
+        load_backend(backend).load(None, EngineSpec("m", backend, "fp32"), RuntimeSpec())
+
+
+def test_capabilities_follow_the_cpu(monkeypatch):
+    monkeypatch.setattr(host, "missing_modules", lambda modules: [])
+    monkeypatch.setattr(host, "cpu_flags", lambda: frozenset({"avx2"}))
+    without = load_backend("openvino").capabilities().precisions
+    assert not without["bf16"].supported
+    assert "bf16" in without["bf16"].reason
+    assert "computes in fp32" in without["fp16"].reason
+    monkeypatch.setattr(host, "cpu_flags", lambda: frozenset({"amx_bf16", "avx512_fp16"}))
+    assert load_backend("openvino").capabilities().precisions["bf16"] == Capability(True)
+
+
+class _Limited:
+    name = "limited"
+
+    def capabilities(self):
+        return Capabilities(
+            {"fp32": Capability(True), "fp8": Capability(False, "needs a newer card")},
+            {"fp16": Capability(True)},
+            "cpu",
+        )
+
+
+def test_precision_check_tells_unknown_from_unsupported():
+    check_precision(_Limited(), "fp32")
+    check_precision(_Limited(), "fp32", "fp16")
+    with pytest.raises(CapabilityError, match="cannot do precision fp8 here: needs a newer card"):
+        check_precision(_Limited(), "fp8")
+    with pytest.raises(CapabilityError, match="has no precision 'int2'"):
+        check_precision(_Limited(), "int2")
+    with pytest.raises(CapabilityError, match="has no KV precision 'int8'"):
+        check_precision(_Limited(), "fp32", "int8")
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"precision": "int4_wo"}, "weights are int4_wo, asked was int8_wo"),
+        ({"kv_precision": "fp16"}, "KV cache is fp16, asked was int8"),
+        ({"activation_precision": "bf16"}, "computes in bf16, asked was fp32"),
+        ({"max_length": 1535}, "may have 1535 tokens, asked was 1536"),
+        ({"threads": 1}, "runs 1 threads, asked were 2"),
+    ],
+)
+def test_each_mismatch_is_an_error(found, said):
+    asked = EngineSpec("m", "openvino", "int8_wo")
+    runtime = RuntimeSpec(kv_precision="int8", activation_precision="fp32", threads=2)
+    right = {"precision": "int8_wo", "kv_precision": "int8", "activation_precision": "fp32", "max_length": 1536}
+    check_effective(asked, runtime, Effective(**right, threads=2))
+    with pytest.raises(EngineError, match=said):
+        check_effective(asked, runtime, Effective(**{**right, "threads": 2, **found}))
+    if "max_length" not in found and "precision" not in found:
+        check_effective(asked, RuntimeSpec(), Effective(**{**right, "threads": 2, **found}))
