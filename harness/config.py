@@ -100,13 +100,17 @@ class WorkloadSection(Section):
 
 
 class QualitySection(Section):
-    """Data and sizes of the quality tests. Paths are relative to the configuration file."""
+    """Data and sizes of the quality tests. Paths are relative to the configuration file.
+
+    ``add_bos``: put the tokenizer's BOS before every scored text, for models trained with it (Llama and its kin).
+    """
 
     reference: ReferenceSection = ReferenceSection(precision="fp32")
     prompts: str = "../fixtures/data/prompts.jsonl"
     articles: str = "../fixtures/data/articles.jsonl"
     passages: str = "../fixtures/data/passages.jsonl"
     questions: str = "../fixtures/data/questions/test.jsonl"
+    add_bos: bool = False
     question_limit: Positive | None = None
     letters_limit: Positive | None = 120
     similarity_tokens: Positive = 48

@@ -26,7 +26,7 @@ CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 
 def main(extras: str) -> int:
     """Install the given extras; the exit code."""
-    if sys.version_info < (3, 10):
+    if sys.version_info < (3, 10):  # noqa: UP036 - it runs before anything has checked
         print(f"enginegate needs Python 3.10 or newer, this is {sys.version.split()[0]}: make PYTHON=python3.11 ...")
         return 2
     stamp = VENV / f".installed-{extras.replace(',', '-')}-{_digest()}"

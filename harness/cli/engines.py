@@ -56,7 +56,22 @@ def _add_verify(actions: Subparsers) -> None:
     parser.set_defaults(handler=verify)
 
 
-ACTIONS: tuple[Declare, ...] = (_add_ls, _add_prune, _add_verify)
+def _add_build(actions: Subparsers) -> None:
+    parser = command(
+        actions,
+        "build",
+        "build engines into the store, as pytest would when it first needs them",
+        "enginegate engines build --precision int8_wo,int4_awq",
+    )
+    parser.add_argument("--model", default="", help="models by configuration name, comma separated")
+    parser.add_argument("--config", default="", help="configuration files of your own, comma separated")
+    parser.add_argument("--engine", default="", help="backends, comma separated")
+    parser.add_argument("--precision", default="", help="precisions, comma separated")
+    add_json(parser)
+    parser.set_defaults(handler=build)
+
+
+ACTIONS: tuple[Declare, ...] = (_add_ls, _add_build, _add_prune, _add_verify)
 
 
 def _store() -> EngineStore:
@@ -94,6 +109,39 @@ def list_engines(arguments: argparse.Namespace) -> int:
     print("\n".join(columns(rows)))
     total = sum(entry.manifest.size_bytes for entry in entries)
     print(f"{len(entries)} engine(s), {show_bytes(total)}")
+    return 0
+
+
+def build(arguments: argparse.Namespace) -> int:
+    """Build what is not in the store yet."""
+    import sys
+
+    from harness.bench import ModelBench
+    from harness.config import cache_folder
+    from harness.measure.fingerprint import fingerprint
+    from harness.selection import names, select
+
+    def progress(line: str) -> None:
+        print(f"  .. {line}", file=sys.stderr)
+
+    selection = select(
+        models=names(arguments.model),
+        configs=names(arguments.config),
+        engines=names(arguments.engine),
+        precisions=names(arguments.precision),
+    )
+    benches: dict[str, ModelBench] = {}
+    built = []
+    for candidate in selection.candidates:
+        bench = benches.setdefault(
+            candidate.config.name, ModelBench(candidate.config, fingerprint(), cache_folder(), progress)
+        )
+        entry = bench.build(candidate.spec)
+        built.append({"engine": candidate.id, "path": str(entry.path), "size_bytes": entry.manifest.size_bytes})
+        if not arguments.json:
+            print(f"{candidate.id}  {show_bytes(entry.manifest.size_bytes)}  {entry.path}")
+    if arguments.json:
+        print_json(built)
     return 0
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -166,6 +167,29 @@ def sees(result: AuditResult, change: float, power: float = 0.90) -> bool:
     points = sorted((entry.slowdown, entry.fails.value) for entry in result.powers)
     slowdowns, values = [0.0, *(point[0] for point in points)], [result.false_alarms.value, *(p[1] for p in points)]
     return bool(np.interp(change, slowdowns, values) >= power)
+
+
+def blind(result: AuditResult, policy: SpeedPolicy, power: float = 0.90) -> str | None:
+    """The warning for a gate whose audit cannot see the very slowdown that it must not let pass, or None."""
+    if sees(result, policy.tolerated, power):
+        return None
+    return f"by its audit this gate sees a slowdown of {100 * policy.tolerated:g} % with less than {100 * power:.0f} % power"
+
+
+def restore(values: Mapping[str, Any]) -> AuditResult:
+    """An audit from what ``dataclasses.asdict`` made of it, through JSON or not."""
+    rates = {name: _restored_rate(values[name]) for name in ("false_alarms", "false_passes", "unchanged_passes")}
+    powers = tuple(
+        Power(entry["slowdown"], _restored_rate(entry["fails"]), _restored_rate(entry["passes"]), entry["mean_blocks"])
+        for entry in values["powers"]
+    )
+    rest = {"powers": powers, "offset": tuple(values["offset"]), "warnings": tuple(values["warnings"])}
+    return AuditResult(**{**values, **rates, **rest})
+
+
+def _restored_rate(values: Mapping[str, Any]) -> Rate:
+    low, high = values["interval"]
+    return Rate(values["value"], (low, high))
 
 
 def _sessions(samples: Sequence[float] | Sequence[Sequence[float]] | Array) -> list[Array]:

@@ -23,7 +23,8 @@ class Verdict:
         status: what was concluded.
         metric: what was gated, e.g. ``speedup``, ``peak_memory``, ``cloze_accuracy``.
         estimate: the measured value, in ``unit``.
-        interval: confidence interval of ``estimate`` at level 1 - alpha (NaN, NaN where there is none).
+        interval: 95 % confidence interval of ``estimate`` (NaN, NaN where there is none); how each gate builds it is in
+            docs/gates.md.
         unit: ``x`` (ratio), ``bytes``, ``seconds``, ``points`` …
         baseline: the value compared with, in ``unit``, or None.
         change: relative change for the worse (0.05 = 5 % worse than the baseline; negative = better), or None.

@@ -12,8 +12,8 @@ from harness.specs import Workload
 
 if TYPE_CHECKING:
     from harness.config import Config
-    from harness.plugin.selection import Candidate
     from harness.plugin.session import GateSession
+    from harness.selection import Candidate
 
 
 @dataclass(frozen=True)

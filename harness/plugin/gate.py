@@ -15,9 +15,9 @@ from harness.gates.verdict import Status, Verdict
 from harness.judging import judge
 from harness.plugin.contest import Contest, perf_baseline, speed_inputs
 from harness.plugin.outcomes import keep
-from harness.plugin.selection import Candidate
 from harness.plugin.session import GateSession
 from harness.records import MemoryEntry, QualityEntry
+from harness.selection import Candidate
 from harness.specs import Workload
 
 

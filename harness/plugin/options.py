@@ -10,6 +10,7 @@ import pytest
 
 from harness.config import REPOSITORY
 from harness.errors import ConfigError
+from harness.selection import names
 
 
 @dataclass(frozen=True)
@@ -77,11 +78,11 @@ def add_options(parser: pytest.Parser) -> None:
 def parse_options(config: pytest.Config) -> Options:
     """Read the options. Raises ConfigError naming the option that cannot be used."""
     return Options(
-        models=_names(config.getoption("--model")),
-        configs=tuple(Path(name) for name in _names(config.getoption("--config"))),
-        engines=_names(config.getoption("--engine")),
-        precisions=_names(config.getoption("--precision")),
-        batch_sizes=tuple(_positive("--batch-size", value) for value in _names(config.getoption("--batch-size"))),
+        models=names(config.getoption("--model")),
+        configs=tuple(Path(name) for name in names(config.getoption("--config"))),
+        engines=names(config.getoption("--engine")),
+        precisions=names(config.getoption("--precision")),
+        batch_sizes=tuple(_positive("--batch-size", value) for value in names(config.getoption("--batch-size"))),
         baselines=Path(config.getoption("--baselines")),
         require_baseline=bool(config.getoption("require_baseline")),
         strict=bool(config.getoption("--strict-gates")),
@@ -90,10 +91,6 @@ def parse_options(config: pytest.Config) -> Options:
         history=str(config.getoption("--history")),
         audit=bool(config.getoption("--gate-audit")),
     )
-
-
-def _names(value: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
 
 
 def _positive(option: str, value: str) -> int:

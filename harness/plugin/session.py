@@ -21,9 +21,9 @@ from harness.judging import speed_undecided
 from harness.measure.fingerprint import fingerprint
 from harness.plugin.contest import Contest, speed_inputs
 from harness.plugin.options import Options
-from harness.plugin.selection import Candidate, Selection, select
 from harness.records import ArenaEntry, Fingerprint, ModelEntry, RunRecord, VerdictEntry
 from harness.records_io import save_record
+from harness.selection import Candidate, Selection, select
 
 Entry = TypeVar("Entry")
 
@@ -63,7 +63,14 @@ class GateSession:
     def selection(self) -> Selection:
         """What is tested. Raises ConfigError or CapabilityError."""
         if self._selection is None:
-            self._selection = select(self.options)
+            options = self.options
+            self._selection = select(
+                models=options.models,
+                configs=options.configs,
+                engines=options.engines,
+                precisions=options.precisions,
+                batch_sizes=options.batch_sizes,
+            )
         return self._selection
 
     @property

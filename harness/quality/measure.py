@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from harness.config import Config
 from harness.engines.base import Engine
+from harness.errors import ConfigError
 from harness.quality.choice import evaluate_cloze, evaluate_letters
 from harness.quality.data import load_articles, load_passages, load_prompts, load_questions, take
 from harness.quality.determinism import evaluate_determinism
@@ -50,23 +51,34 @@ def _summaries(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[
 def _letters(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
     quality = config.file.quality
     questions = take(load_questions(config.resolve(quality.questions)), quality.letters_limit)
-    return evaluate_letters(engine, tokenizer, questions)
+    return evaluate_letters(engine, tokenizer, questions, prefix=_prefix(tokenizer, config))
 
 
 def _cloze(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
     quality = config.file.quality
     questions = take(load_questions(config.resolve(quality.questions)), quality.question_limit)
-    return evaluate_cloze(engine, tokenizer, questions)
+    return evaluate_cloze(engine, tokenizer, questions, prefix=_prefix(tokenizer, config))
 
 
 def _perplexity(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
-    return evaluate_perplexity(engine, tokenizer, load_passages(config.resolve(config.file.quality.passages)))
+    passages = load_passages(config.resolve(config.file.quality.passages))
+    return evaluate_perplexity(engine, tokenizer, passages, prefix=_prefix(tokenizer, config))
 
 
 def _determinism(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
     quality = config.file.quality
     prompts = take(load_prompts(config.resolve(quality.prompts)), quality.determinism_prompts)
     return evaluate_determinism(engine, tokenizer, prompts, quality.similarity_tokens)
+
+
+def _prefix(tokenizer: Tokenizer, config: Config) -> list[int]:
+    if not config.file.quality.add_bos:
+        return []
+    if tokenizer.bos_id is None:
+        raise ConfigError(
+            f"{config.path}: quality.add_bos is set, but the tokenizer of {config.name} has no BOS token", "take it out"
+        )
+    return [tokenizer.bos_id]
 
 
 METRICS: dict[str, Callable[[Engine, Tokenizer, Config, Mapping[str, Answer]], QualityEntry]] = {

@@ -23,6 +23,11 @@ class Tokenizer(Protocol):
         """Tokens that end an answer."""
         ...
 
+    @property
+    def bos_id(self) -> int | None:
+        """The token that begins a text, or None."""
+        ...
+
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text, without special tokens."""
         ...

@@ -109,7 +109,7 @@ class _Timed:
     def __init__(self, seconds):
         self.seconds = seconds
 
-    def generate(self, batch, params):
+    def generate(self, batch, _params):
         from harness.engines.base import Generation
 
         return [Generation((0,), (self.seconds,), "length") for _ in batch]
@@ -124,7 +124,7 @@ def test_fastest_precision_reads_the_times_and_closes_engines(workshop):
     class Backend:
         name = "timed"
 
-        def load(self, folder, spec: EngineSpec, runtime):
+        def load(self, _folder, spec: EngineSpec, _runtime):
             engines.append(_Timed({"fp32": 2.0, "bf16": 3.0}[spec.precision]))
             return engines[-1]
 

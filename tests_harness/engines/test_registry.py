@@ -15,7 +15,7 @@ from harness.specs import EngineSpec, RuntimeSpec
 
 
 def test_unknown_backend_names_the_known_ones():
-    with pytest.raises(ConfigError, match="known are .*hf.*openvino") as caught:
+    with pytest.raises(ConfigError, match=r"known are .*hf.*openvino") as caught:
         load_backend("vlmm")
     assert "pip install" in caught.value.mend
 
@@ -43,7 +43,7 @@ def test_third_party_backend_is_found_by_its_entry_point(monkeypatch):
         EntryPoint("half", f"{__name__}:_Half", registry.GROUP),
         EntryPoint("broken", "no_such_module_here:Backend", registry.GROUP),
     ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: offered)
+    monkeypatch.setattr(registry, "entry_points", lambda **_: offered)
     assert "other" in registry.known_backends()
     assert load_backend("other").name == "hf"
     with pytest.raises(ConfigError, match="lacks a part"):
@@ -54,7 +54,7 @@ def test_third_party_backend_is_found_by_its_entry_point(monkeypatch):
 
 @pytest.mark.parametrize("backend", ["hf", "openvino"])
 def test_missing_library_is_a_reason_with_its_mend(backend, monkeypatch):
-    monkeypatch.setattr(host, "missing_modules", lambda modules: ["thelibrary"])
+    monkeypatch.setattr(host, "missing_modules", lambda _: ["thelibrary"])
     with pytest.raises(CapabilityError, match=r"thelibrary not installed.*\.\[openvino\]"):
         check_precision(load_backend(backend), "fp32")
     with pytest.raises(CapabilityError, match="thelibrary"):
@@ -62,7 +62,7 @@ def test_missing_library_is_a_reason_with_its_mend(backend, monkeypatch):
 
 
 def test_capabilities_follow_the_cpu(monkeypatch):
-    monkeypatch.setattr(host, "missing_modules", lambda modules: [])
+    monkeypatch.setattr(host, "missing_modules", lambda _: [])
     monkeypatch.setattr(host, "cpu_flags", lambda: frozenset({"avx2"}))
     without = load_backend("openvino").capabilities().precisions
     assert not without["bf16"].supported

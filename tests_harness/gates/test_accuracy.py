@@ -92,17 +92,14 @@ def test_visible_loss_and_items_needed_are_inverse() -> None:
 
 @pytest.mark.parametrize("tolerance", [0.01, 0.03])
 def test_the_tests_with_a_tolerance_keep_their_rates(tolerance: float) -> None:
-    """At a true loss of exactly the tolerance FAIL comes at most alpha and PASS at most beta of the time.
-
-    The score test is asymptotic, so it is allowed half as much again; see docs/gates.md.
-    """
+    """At a true loss of exactly the tolerance; the test is asymptotic, docs/gates.md gives 1.2 % for its 1 %."""
     generator = np.random.default_rng(1)
     drawn = generator.multinomial(600, [0.01 + tolerance, 0.01, 0.98 - tolerance], 6000)
     scores = np.array([score_z(int(row[0]), int(row[1]), 600, tolerance) for row in drawn])
     false_fails = int(np.sum(scores > stats.norm.isf(0.01)))
     false_passes = int(np.sum(scores < -stats.norm.isf(0.05)))
-    assert stats.binomtest(false_fails, 6000, 0.015, alternative="greater").pvalue > 1e-4
-    assert stats.binomtest(false_passes, 6000, 0.075, alternative="greater").pvalue > 1e-4
+    assert stats.binomtest(false_fails, 6000, 0.012, alternative="greater").pvalue > 1e-4
+    assert stats.binomtest(false_passes, 6000, 0.052, alternative="greater").pvalue > 1e-4
 
 
 def test_a_loss_fails_and_noise_passes() -> None:

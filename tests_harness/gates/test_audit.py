@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from scipy import stats
 
 from harness.errors import MeasurementError
-from harness.gates.audit import audit, one_line, sees
+from harness.gates.audit import audit, blind, one_line, restore, sees
 from harness.gates.sequential import FAILED, SpeedPolicy, decide_many
 from harness.gates.sessions import Anchor
 
@@ -29,6 +30,18 @@ def test_a_quiet_machine_is_certified() -> None:
     assert not sees(result, 0.02)
     assert result.mean_blocks < 10
     assert one_line(result).startswith("this gate on this machine: 0.0 % false alarms, sees ")
+
+
+def test_an_audit_survives_json() -> None:
+    result = audit(aa(0.02), POLICY, resamples=200)
+    assert restore(json.loads(json.dumps(asdict(result)))) == result
+
+
+def test_a_gate_that_cannot_see_what_it_must_not_pass_says_so() -> None:
+    assert blind(audit(aa(0.008), POLICY, resamples=200), POLICY) is None
+    warning = blind(audit(aa(0.3), POLICY, resamples=200), POLICY)
+    assert warning is not None
+    assert "6 %" in warning
 
 
 def test_a_loud_machine_is_told_so() -> None:

@@ -56,13 +56,14 @@ def quantization_arguments(spec: EngineSpec, checkpoint: Path) -> dict[str, Any]
 def export(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
     """Write the OpenVINO model of ``checkpoint`` in the spec's precision, and nothing else, into ``out_dir``."""
     if spec.precision in QUANTIZED:
+        arguments = quantization_arguments(spec, checkpoint)
         from optimum.intel import OVModelForCausalLM, OVWeightQuantizationConfig
 
         OVModelForCausalLM.from_pretrained(
             checkpoint,
             export=True,
             compile=False,
-            quantization_config=OVWeightQuantizationConfig(**quantization_arguments(spec, checkpoint)),
+            quantization_config=OVWeightQuantizationConfig(**arguments),
         ).save_pretrained(out_dir)
     else:
         import torch

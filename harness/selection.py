@@ -1,13 +1,14 @@
-"""Which engines a session tests: options and configuration files become a list of candidates."""
+"""Which engines are meant: names and configuration files become a list of candidates."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.config import FULL_PRECISION, Config, check_precision_name, find_config, load_config
 from harness.engines.registry import check_precision, load_backend
 from harness.errors import CapabilityError, ConfigError
-from harness.plugin.options import Options
 from harness.specs import EngineSpec, RuntimeSpec
 
 DEFAULT_MODEL = "smollm2-135m"
@@ -29,34 +30,53 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Selection:
-    """Everything selected for a session, decided without loading a model or a heavy library."""
+    """Everything selected, decided without loading a model or a heavy library."""
 
     candidates: tuple[Candidate, ...]
     batch_sizes: dict[str, tuple[int, ...]]
 
 
-def select(options: Options) -> Selection:
-    """Resolve what is tested.
+def names(text: str) -> tuple[str, ...]:
+    """The parts of a comma list, each once, in order."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def select(
+    *,
+    models: Sequence[str] = (),
+    configs: Sequence[str | Path] = (),
+    engines: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    batch_sizes: Sequence[int] = (),
+) -> Selection:
+    """Resolve what is tested; what is empty, the configuration file says.
+
+    Args:
+        models: names of files in configs/.
+        configs: configuration files by path.
+        engines: backends.
+        precisions: precisions, or ``full_prec``.
+        batch_sizes: batch sizes of the timed work.
 
     Raises:
         ConfigError: an unknown model, engine or precision, or a batch size over the engine's limit.
         CapabilityError: a backend that cannot do a precision here, with the reason.
     """
-    paths = list(options.configs) + [find_config(name) for name in options.models]
-    configs = [load_config(path) for path in paths or [find_config(DEFAULT_MODEL)]]
+    paths = [Path(path) for path in configs] + [find_config(name) for name in models]
+    loaded = [load_config(path) for path in paths or [find_config(DEFAULT_MODEL)]]
     candidates: list[Candidate] = []
-    batch_sizes: dict[str, tuple[int, ...]] = {}
-    for config in configs:
-        if config.name in batch_sizes:
+    sizes: dict[str, tuple[int, ...]] = {}
+    for config in loaded:
+        if config.name in sizes:
             raise ConfigError(f"model {config.name!r} is selected twice", "give each model one configuration")
-        batch_sizes[config.name] = _batch_sizes(config, options)
-        for backend in options.engines or (config.file.default_engine,):
-            candidates.extend(_candidates(config, backend, options.precisions))
-    return Selection(tuple(candidates), batch_sizes)
+        sizes[config.name] = _batch_sizes(config, batch_sizes)
+        for backend in engines or (config.file.default_engine,):
+            candidates.extend(_candidates(config, backend, precisions))
+    return Selection(tuple(candidates), sizes)
 
 
-def _batch_sizes(config: Config, options: Options) -> tuple[int, ...]:
-    sizes = options.batch_sizes or tuple(config.file.workload.batch_sizes)
+def _batch_sizes(config: Config, asked: Sequence[int]) -> tuple[int, ...]:
+    sizes = tuple(asked or config.file.workload.batch_sizes)
     limit = config.file.limits.max_batch_size
     for size in sizes:
         if size > limit:
@@ -67,18 +87,18 @@ def _batch_sizes(config: Config, options: Options) -> tuple[int, ...]:
     return sizes
 
 
-def _candidates(config: Config, backend_name: str, precisions: tuple[str, ...]) -> list[Candidate]:
+def _candidates(config: Config, backend_name: str, precisions: Sequence[str]) -> list[Candidate]:
     backend = load_backend(backend_name)
     section = config.file.engines.get(backend_name)
-    names = precisions or tuple(section.precisions if section else ())
-    if not names:
+    wanted = precisions or tuple(section.precisions if section else ())
+    if not wanted:
         raise ConfigError(
             f"{config.path} says no precisions for engine {backend_name!r}",
             f"add engines.{backend_name}.precisions there, or give --precision",
         )
     runtime = config.runtime(backend_name)
     found: dict[str, Candidate] = {}
-    for name in names:
+    for name in wanted:
         try:
             check_precision_name(name)
         except ValueError as error:
