@@ -100,12 +100,11 @@ class HuggingFaceEngine:
 
     def __init__(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, DynamicCache
+        from transformers import AutoModelForCausalLM
 
         self.spec = spec
         self.runtime = runtime
         self._torch = torch
-        self._new_cache = DynamicCache
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._threads = runtime.threads or host.usable_cores()
         self._use_threads()
@@ -167,7 +166,7 @@ class HuggingFaceEngine:
         padding = [longest - len(prompt) for prompt in prompts]
         rows = [[0] * pad + list(prompt) for pad, prompt in zip(padding, prompts, strict=True)]
         tokens = torch.tensor(rows, device=self._device)
-        cache = self._new_cache(config=self._model.config)
+        cache = None  # the first pass makes the model's own kind
         extra: dict[str, Any] = {}
         if any(padding):
             mask = torch.ones((len(prompts), longest + max_tokens), dtype=torch.long, device=self._device)
@@ -180,10 +179,11 @@ class HuggingFaceEngine:
                 extra = {"attention_mask": mask[:, :seen], "position_ids": positions[:, seen - 1 : seen]}
             # Entered anew for each pass: held over a yield, it would leak into whoever reads this iterator.
             with torch.inference_mode():
-                logits = self._model(
+                output = self._model(
                     input_ids=tokens, past_key_values=cache, use_cache=True, **extra, **self._last_only
-                ).logits
-                tokens = logits[:, -1].argmax(-1, keepdim=True)
+                )
+                cache = output.past_key_values
+                tokens = output.logits[:, -1].argmax(-1, keepdim=True)
             chosen = tokens.squeeze(1).tolist()
             yield chosen, time.perf_counter() - start
 
@@ -218,11 +218,12 @@ class HuggingFaceEngine:
                 return list(_gather_log_softmax(torch, logits, tokens[:, 1:]).tolist())
             first = min(prefill, longest - 1)
             spans = [(0, first), *((position, position + 1) for position in range(first, longest - 1))]
-            cache = self._new_cache(config=self._model.config)
+            cache = None
             parts = []
             for begin, end in spans:
-                logits = self._model(input_ids=tokens[:, begin:end], past_key_values=cache, use_cache=True).logits
-                parts.append(_gather_log_softmax(torch, logits, tokens[:, begin + 1 : end + 1]))
+                output = self._model(input_ids=tokens[:, begin:end], past_key_values=cache, use_cache=True)
+                cache = output.past_key_values
+                parts.append(_gather_log_softmax(torch, output.logits, tokens[:, begin + 1 : end + 1]))
             return list(torch.cat(parts, 1).tolist())
 
     def memory(self) -> MemoryUse:
@@ -246,15 +247,15 @@ class HuggingFaceEngine:
         found: Counter[str] = Counter()
         for parameter in self._model.parameters():
             found[_SUITE_NAMES.get(str(parameter.dtype), str(parameter.dtype))] += parameter.nbytes
-        cache = self._new_cache(config=self._model.config)
         with torch.inference_mode():
-            logits = self._model(
-                input_ids=torch.zeros((1, 1), dtype=torch.long, device=self._device), past_key_values=cache
-            ).logits
+            output = self._model(input_ids=torch.zeros((1, 1), dtype=torch.long, device=self._device), use_cache=True)
+        cache = output.past_key_values
+        # Caches are lists of layers since Transformers 4.54, and lists of tensors before.
+        keys = cache.layers[0].keys if hasattr(cache, "layers") else cache.key_cache[0]
         return Effective(
             precision=dominant_precision(found),
-            kv_precision=_SUITE_NAMES.get(str(cache.layers[0].keys.dtype), str(cache.layers[0].keys.dtype)),
-            activation_precision=_SUITE_NAMES.get(str(logits.dtype), str(logits.dtype)),
+            kv_precision=_SUITE_NAMES.get(str(keys.dtype), str(keys.dtype)),
+            activation_precision=_SUITE_NAMES.get(str(output.logits.dtype), str(output.logits.dtype)),
             max_length=self._max_length(),
             threads=torch.get_num_threads() if self._device == "cpu" else None,
             details={

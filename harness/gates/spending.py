@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from harness.gates.robust import Array
@@ -54,11 +53,7 @@ def nominal_levels(
     for index, time in enumerate(times):
         now = total if final and index == len(times) - 1 else spent(float(time), total, early=early)
         share = max(now - before, total * 1e-9)
-        if index == 0:
-            boundary = float(-ndtri(share))
-        else:
-            excess = partial(_excess, grid=grid, mass=mass, previous=previous, time=time, share=share)
-            boundary = float(brentq(excess, -3.0, 12.0, xtol=1e-10))
+        boundary = _boundary(grid, mass, previous, float(time), share) if index else float(-ndtri(share))
         levels.append(float(ndtr(-boundary)))
         fresh = (boundary + _DEPTH) / 2.0 * nodes + (boundary - _DEPTH) / 2.0
         if index == 0:
@@ -72,7 +67,11 @@ def nominal_levels(
     return tuple(levels)
 
 
-def _excess(boundary: float, *, grid: Array, mass: Array, previous: float, time: float, share: float) -> float:
-    """Probability of first crossing ``boundary`` at this look, beyond the share it may cost."""
-    step = (grid * np.sqrt(previous) - boundary * np.sqrt(time)) / np.sqrt(time - previous)
-    return float(mass @ ndtr(step)) - share
+def _boundary(grid: Array, mass: Array, previous: float, time: float, share: float) -> float:
+    """Where the probability of first crossing at this look is ``share``, by bisection: it falls as that rises."""
+    low, high = -3.0, 12.0
+    for _ in range(40):
+        middle = (low + high) / 2.0
+        step = (grid * np.sqrt(previous) - middle * np.sqrt(time)) / np.sqrt(time - previous)
+        low, high = (middle, high) if float(mass @ ndtr(step)) > share else (low, middle)
+    return high

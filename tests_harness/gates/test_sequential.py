@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import ndtri
@@ -26,6 +26,7 @@ def test_looking_five_times_costs_what_was_planned(total: float, early: bool) ->
     assert low <= total <= high
 
 
+@settings(max_examples=15)
 @given(st.floats(1e-5, 0.2), st.booleans())
 def test_every_level_lies_between_its_share_and_the_total(total: float, early: bool) -> None:
     levels = nominal_levels(LOOKS, 40, total, final=True, early=early)
