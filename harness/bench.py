@@ -15,8 +15,10 @@ from harness.engines.registry import load_backend
 from harness.engines.store import EngineStore, StoreEntry
 from harness.errors import ConfigError, EngineGateError
 from harness.measure.arena import Arena, ArenaPolicy
+from harness.measure.gpu import DeviceMonitor, refuse_busy
 from harness.measure.memory import measure_memory
 from harness.measure.prompts import PromptPool
+from harness.measure.turns import ChildEngine, load_engine
 from harness.models import Checkpoint, resolve
 from harness.models.tokenizer import Tokenizer
 from harness.quality.data import load_prompts
@@ -50,6 +52,7 @@ class ModelBench:
         cache: folder of models, engines and reference scores.
         progress: receives one line per long step.
         wrap: see Wrap.
+        expected: engines that the session will ask for; those with a process of their own are loaded side by side.
     """
 
     config: Config
@@ -57,11 +60,13 @@ class ModelBench:
     cache: Path
     progress: Progress
     wrap: Wrap = lambda engine: engine
+    expected: Sequence[tuple[EngineSpec, RuntimeSpec]] = ()
     engines: dict[str, EngineEntry] = field(default_factory=dict)
     arenas: dict[str, ArenaEntry] = field(default_factory=dict)
     memory: dict[str, MemoryEntry] = field(default_factory=dict)
     quality: dict[str, QualityEntry] = field(default_factory=dict)
     _loaded: dict[str, Engine] = field(default_factory=dict)
+    _loading: dict[str, ChildEngine] = field(default_factory=dict)
     _store: EngineStore | None = None
     _entries: dict[str, StoreEntry] = field(default_factory=dict)
     _checkpoint: Checkpoint | None = None
@@ -84,7 +89,8 @@ class ModelBench:
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
         if self._tokenizer is None:
-            self._tokenizer = Tokenizer.load(self.checkpoint.path)
+            plain = self.config.file.quality.plain_prompts
+            self._tokenizer = Tokenizer.load(self.checkpoint.path, plain)
         return self._tokenizer
 
     def reference(self) -> EngineSpec:
@@ -117,7 +123,7 @@ class ModelBench:
             entry = self.build(spec)
             backend = load_backend(spec.backend)
             self.progress(f"loading {spec.id}")
-            engine = self.wrap(backend.load(entry.path, spec, runtime))
+            engine = self.wrap(self._load(entry, spec, runtime))
             self._loaded[spec.id] = engine
             effective = engine.effective()
             check_effective(spec, runtime, effective)
@@ -137,6 +143,24 @@ class ModelBench:
                 }
             )
         return self._loaded[spec.id]
+
+    def _load(self, entry: StoreEntry, spec: EngineSpec, runtime: RuntimeSpec) -> Engine:
+        """Load an engine; one with a process of its own together with its like that the session will ask for."""
+        backend = load_backend(spec.backend)
+        if not getattr(backend, "own_process", False):
+            return load_engine(backend, entry.path, spec, runtime)
+        for other, other_runtime in ((spec, runtime), *self.expected):
+            if other.backend == spec.backend and other.id not in self._loaded and other.id not in self._loading:
+                path = self.build(other).path
+                self._loading[other.id] = ChildEngine(backend.name, path, other, other_runtime)
+        engine = self._loading.pop(spec.id)
+        engine.ready()
+        return engine
+
+    def _settle(self) -> None:
+        """Wait for engines that load in the background: nothing is measured beside them."""
+        for engine in self._loading.values():
+            engine.ready()
 
     def checkpoint_weights(self) -> int:
         """How many weights the checkpoint has; tied ones are stored, and count, once."""
@@ -170,6 +194,7 @@ class ModelBench:
             }
             for spec, runtime in specs:
                 contestants[spec.id] = self.engine(spec, runtime, "candidate")
+            self._settle()
             arena = self._arena(contestants, reference.id, workload, time_budget, max_blocks)
 
             def enough(_: Sequence[Block]) -> bool:
@@ -185,6 +210,7 @@ class ModelBench:
         key = f"{spec.id}/{workload.id}"
         if key not in self.memory:
             entry = self.build(spec)
+            self._settle()
             self.progress(f"memory of {spec.id} at {workload.id}")
             prompts = self._pool(workload).batch(
                 workload.batch_size, workload.input_len, seed=workload.seed, round_index=0
@@ -247,6 +273,8 @@ class ModelBench:
     def close(self) -> None:
         """Close every engine, also where one of them fails to close; the first failure is raised at the end."""
         failures: list[Exception] = []
+        self._loaded |= self._loading
+        self._loading.clear()
         for engine_id in list(self._loaded):
             try:
                 self.unload(engine_id)
@@ -262,7 +290,11 @@ class ModelBench:
     ) -> Arena:
         section = self.config.file.arena
         policy = ArenaPolicy(section.warmup_rounds, section.foreign_load_limit, section.retries, budget, max_blocks)
-        return Arena(contestants, reference, workload, self._pool(workload), policy)
+        monitor = None
+        if any(load_backend(engine.spec.backend).capabilities().device == "cuda" for engine in contestants.values()):
+            refuse_busy()
+            monitor = DeviceMonitor()
+        return Arena(contestants, reference, workload, self._pool(workload), policy, monitor=monitor)
 
     def _pool(self, workload: Workload) -> PromptPool:
         texts = [prompt.text for prompt in load_prompts(self.config.resolve(self.config.file.quality.prompts))]

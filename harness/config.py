@@ -103,6 +103,7 @@ class QualitySection(Section):
     """Data and sizes of the quality tests. Paths are relative to the configuration file.
 
     ``add_bos``: put the tokenizer's BOS before every scored text, for models trained with it (Llama and its kin).
+    ``plain_prompts``: a prompt is a text to be continued, for models without a chat template (GPT-2).
     """
 
     reference: ReferenceSection = ReferenceSection(precision="fp32")
@@ -111,6 +112,7 @@ class QualitySection(Section):
     passages: str = "../fixtures/data/passages.jsonl"
     questions: str = "../fixtures/data/questions/test.jsonl"
     add_bos: bool = False
+    plain_prompts: bool = False
     question_limit: Positive | None = None
     letters_limit: Positive | None = 120
     similarity_tokens: Positive = 48

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from harness.engines.base import Generation
 from harness.errors import MeasurementError
+from harness.measure.gpu import DeviceMonitor, throttled
 from harness.measure.host import foreign_load, quiet_process, read_cpu_clock
 from harness.measure.latency import check_generations, summarise
 from harness.measure.prompts import PromptPool
@@ -39,7 +40,7 @@ class ArenaPolicy:
         warmup_rounds: rounds of every contestant that are run first and thrown away.
         foreign_load_limit: share of the machine that others may use during a round before it is repeated.
         retries: how often one disturbed round is repeated before it is kept and marked.
-        time_budget: seconds after which no further block is started.
+        time_budget: seconds, counted from the end of the warm-up, after which no further block is started.
         max_blocks: no more blocks than this.
     """
 
@@ -58,6 +59,7 @@ class Arena:
         contestants: by engine id, in the order of an even block.
         reference: id of the contestant that ratios are taken over.
         clock: seconds, monotonic.
+        monitor: looks at the GPU after each round, or None on a CPU.
         stopped: why no further block was run.
     """
 
@@ -67,16 +69,17 @@ class Arena:
     prompts: PromptPool
     policy: ArenaPolicy
     clock: Callable[[], float] = time.perf_counter
+    monitor: DeviceMonitor | None = None
     blocks: list[Block] = field(default_factory=list)
     stopped: str = "not started"
     _deadline: float = math.inf
 
     def run(self, decided: Callable[[Sequence[Block]], bool], progress: Callable[[str], None] = lambda _: None) -> None:
         """Warm up, then add blocks until ``decided(blocks)`` is true, the budget is spent or max_blocks is reached."""
-        self._deadline = self.clock() + self.policy.time_budget
         for index in range(self.policy.warmup_rounds):
             for name in self.contestants:
                 self.round(name, self._prompts(-1 - index))
+        self._deadline = self.clock() + self.policy.time_budget
         while True:
             if self.blocks and decided(self.blocks):
                 self.stopped = "every gate decided"
@@ -141,6 +144,8 @@ class Arena:
             raise MeasurementError(f"{name}, {self.workload.id}: {error.problem}", error.mend) from error
         latency = summarise(generations)
         load = foreign_load(before, after)
+        device = self.monitor.read() if self.monitor else None
+        intruded = bool(self.monitor and self.monitor.foreign())
         return Round(
             engine=name,
             seconds=seconds,
@@ -150,7 +155,8 @@ class Arena:
             itl_p95=latency.itl_p95,
             itl_p99=latency.itl_p99,
             foreign_load=load,
-            disturbed=load > self.policy.foreign_load_limit,
+            disturbed=load > self.policy.foreign_load_limit or throttled(device) or intruded,
+            device=device,
         )
 
 

@@ -12,14 +12,19 @@ from harness.models.integrity import read_json
 class Tokenizer:
     """A checkpoint's tokenizer. Deterministic, reads local files only."""
 
-    def __init__(self, folder: Path, tokenizer: Any, eos_ids: tuple[int, ...]) -> None:
+    def __init__(self, folder: Path, tokenizer: Any, eos_ids: tuple[int, ...], plain_prompts: bool = False) -> None:
         self._folder = folder
+        self._plain_prompts = plain_prompts
         self._tokenizer = tokenizer
         self.eos_ids = eos_ids
 
     @classmethod
-    def load(cls, folder: Path) -> Tokenizer:
+    def load(cls, folder: Path, plain_prompts: bool = False) -> Tokenizer:
         """Read the tokenizer in a checkpoint's folder.
+
+        Args:
+            folder: the checkpoint.
+            plain_prompts: the model was never trained to chat: a user message is a text to be continued.
 
         Raises:
             ModelError: it has none, or one that cannot be read.
@@ -33,7 +38,7 @@ class Tokenizer:
                 f"{folder} has no tokenizer that can be read: {error}",
                 "copy tokenizer.json and tokenizer_config.json of the model into the folder",
             ) from error
-        return cls(folder, tokenizer, _eos_ids(folder, tokenizer))
+        return cls(folder, tokenizer, _eos_ids(folder, tokenizer), plain_prompts)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, with nothing added before or after. A marker such as ``<|im_end|>`` is one token."""
@@ -50,10 +55,12 @@ class Tokenizer:
         Raises:
             ModelError: the tokenizer has no chat template.
         """
+        if self._plain_prompts:
+            return self.encode(user_text)
         if not self.has_chat_template:
             raise ModelError(
                 f"{self._folder / 'tokenizer_config.json'} has no chat_template",
-                "add the model's chat_template to that file, or use plain prompts for this model",
+                "add the model's chat_template to that file, or set quality.plain_prompts in the configuration of a model that was never trained to chat",
             )
         encoded = self._tokenizer.apply_chat_template(
             [{"role": "user", "content": user_text}], add_generation_prompt=True, tokenize=True, return_dict=True

@@ -9,14 +9,15 @@ import pytest
 
 from harness.errors import EngineGateError
 from harness.plugin.options import add_options, parse_options
-from harness.plugin.outcomes import attach, outcome_of, verdict_report
+from harness.plugin.outcomes import explain, lost_reason, outcome_of, shorten, verdict_report
 from harness.plugin.progress import TerminalProgress
 from harness.plugin.replay import replay_clock
 from harness.plugin.session import GateSession
+from harness.plugin.workers import group_by_engine, is_worker, plain_id, refuse_shared_device, run_of_controller
 
 SESSION = pytest.StashKey[GateSession]()
-#: Name under which an xdist worker sends its records to the controller.
-PART = "enginegate_records"
+#: Names under which an xdist worker gets the run's id from the controller and sends its records back.
+RUN, PART = "enginegate_run", "enginegate_records"
 
 MARKERS = (
     "perf: times engines or measures their memory",
@@ -47,13 +48,25 @@ def pytest_configure(config: pytest.Config) -> None:
     try:
         options = parse_options(config)
         session = GateSession(
-            options, tuple(config.invocation_params.args), TerminalProgress(config), _wrapping(config)
+            options,
+            tuple(str(argument) for argument in config.invocation_params.args),
+            TerminalProgress(config),
+            _wrapping(config),
+            worker=is_worker(config),
+            **run_of_controller(config, RUN),
         )
         if options.models or options.configs or options.engines or options.precisions or options.batch_sizes:
             _ = session.selection
     except EngineGateError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SESSION] = session
+    group_by_engine(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """A worker of xdist is part of this run."""
+    node.workerinput[RUN] = node.config.stash[SESSION].run
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -100,22 +113,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.benchmark(timer=replay_clock, group=timed.args[0]))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is timed, or measures the device's memory, must have the device to itself."""
+    refuse_shared_device(item)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Put the verdicts of a test on its report, for the terminal, JUnit XML and xdist."""
+    """A failed test says what its verdict says; one that ended without a verdict is noted in the record."""
+    if call.excinfo is not None:
+        explain(item, call.excinfo.value)
     report = yield
-    if call.when == "call":
-        attach(report, item)
+    if call.excinfo is not None and report.failed:
+        reason = lost_reason(item, call.excinfo.value)
+        if reason is not None:
+            item.config.stash[SESSION].lose(plain_id(item), reason)
+        shorten(report, item, call.excinfo)
     return report
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
     """Keep what was concluded so far on disk, so that a crash later loses nothing."""
-    if not hasattr(item.config, "workerinput"):
-        item.config.stash[SESSION].save_if_changed()
+    item.config.stash[SESSION].save_if_changed()
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
@@ -125,20 +148,22 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
-    """The machine's fingerprint goes into pytest-benchmark's files."""
-    machine_info["enginegate"] = config.stash[SESSION].fingerprint.model_dump()
+    """What identifies this machine goes into pytest-benchmark's files, which warns where it differs between two."""
+    fingerprint = config.stash[SESSION].fingerprint
+    machine_info["enginegate"] = {"key": fingerprint.key, "identity": fingerprint.identity}
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Close the engines and write the records, marked partial where the session was cut short."""
     config = session.config
     gates = config.stash[SESSION]
-    gates.close(gates.warnings.append)
-    complete = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    gates.close()
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    complete = ended and not session.shouldfail and not session.shouldstop
     if hasattr(config, "workeroutput"):
         config.workeroutput[PART] = gates.part(complete)
-    else:
-        gates.finish(complete)
+    elif not gates.finish(complete) and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -37,7 +37,7 @@ def perf_baseline(session: GateSession, config: Config, workload: Workload) -> P
         bench.reference().id,
     )
     if baseline is not None:
-        assert_not_own_baseline(session.run, baseline)
+        assert_not_own_baseline(session.record_id(config.name), baseline)
     return baseline
 
 
@@ -70,7 +70,7 @@ def speed_inputs(session: GateSession, candidate: Candidate, workload: Workload,
 def _against(session: GateSession, candidate: Candidate, workload: Workload, metric: str) -> dict[str, Any] | None:
     baseline = perf_baseline(session, candidate.config, workload)
     engine = baseline.engines.get(candidate.id) if baseline else None
-    sessions = [entry.log_ratios[metric] for entry in engine.sessions if metric in entry.log_ratios] if engine else []
+    sessions = engine.log_ratios(metric) if engine else []
     if sessions:
         return {"kind": "baseline", "sessions": sessions}
     if session.options.require_baseline:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.baselines import QualityBaseline, assert_not_own_baseline, load_quality
+from harness.baselines import PerfEngine, PerfSession, QualityBaseline, assert_not_own_baseline, load_quality
 from harness.config import MarginSection
 from harness.gates.items import QualityPolicy
 from harness.gates.verdict import Status, Verdict
@@ -16,6 +16,7 @@ from harness.judging import judge
 from harness.plugin.contest import Contest, perf_baseline, speed_inputs
 from harness.plugin.outcomes import keep
 from harness.plugin.session import GateSession
+from harness.plugin.workers import plain_id
 from harness.records import MemoryEntry, QualityEntry
 from harness.selection import Candidate
 from harness.specs import Workload
@@ -71,7 +72,7 @@ class Gate:
             "candidate": self._candidate.id,
             "subject": f"{self._candidate.spec.precision} engine size",
             "baseline": stored.size_bytes if stored else None,
-            "limit": None if stored and stored.size_bytes else limit,
+            "limit": None if stored else limit,
         }
         return self._conclude(inputs, None)
 
@@ -179,12 +180,13 @@ class Gate:
             verdict = self._with_mend(verdict)
         keep(self._item, verdict)
         workload_id = workload.id if workload else None
-        self._session.conclude(model, self._item.nodeid, self._candidate.id, workload_id, verdict, inputs)
+        self._session.conclude(model, plain_id(self._item), self._candidate.id, workload_id, verdict, inputs)
         return verdict
 
     def _with_mend(self, verdict: Verdict) -> Verdict:
+        record = self._session.options.runs / self._session.record_id(self._candidate.config.name)
         mend = (
-            f"; record one on this machine: `enginegate accept {self._session.options.runs}/{self._session.run}`,"
+            f"; record one on this machine: `enginegate accept {record}`,"
             " review it and commit it, or run with --no-require-baseline"
         )
         return replace(verdict, explanation=verdict.explanation + mend)
@@ -200,19 +202,19 @@ class Gate:
         spec = self._candidate.spec
         baseline = load_quality(self._session.options.baselines, spec.model, self._bench.checkpoint.digest, spec)
         if baseline is not None:
-            assert_not_own_baseline(self._session.run, baseline)
+            assert_not_own_baseline(self._session.record_id(self._candidate.config.name), baseline)
         return baseline
 
-    def _stored_engine(self, workload: Workload) -> Any:
+    def _stored_engine(self, workload: Workload) -> PerfEngine | None:
         baseline = perf_baseline(self._session, self._candidate.config, workload)
         return baseline.engines.get(self._candidate.id) if baseline else None
 
-    def _stored_anywhere(self) -> Any:
-        """The engine's accepted size and build time; they are the same at every workload."""
+    def _stored_anywhere(self) -> PerfSession | None:
+        """The session that was accepted last, for the engine's size and build time: the same at every workload."""
         for size in self._session.selection.batch_sizes[self._candidate.config.name]:
             stored = self._stored_engine(self._candidate.config.workload(size))
-            if stored is not None and stored.size_bytes is not None:
-                return stored
+            if stored is not None and stored.sessions:
+                return stored.sessions[-1]
         return None
 
     def _peak_limit(self, workload: Workload) -> float | None:

@@ -60,7 +60,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--require-baseline",
         action="store_true",
-        default=bool(os.environ.get("CI")),
+        default=os.environ.get("CI", "").lower() not in ("", "0", "false"),
         help="fail where a baseline is missing (the default where CI is set)",
     )
     group.addoption(
@@ -78,23 +78,40 @@ def add_options(parser: pytest.Parser) -> None:
 def parse_options(config: pytest.Config) -> Options:
     """Read the options. Raises ConfigError naming the option that cannot be used."""
     return Options(
-        models=names(config.getoption("--model")),
-        configs=tuple(Path(name) for name in names(config.getoption("--config"))),
-        engines=names(config.getoption("--engine")),
-        precisions=names(config.getoption("--precision")),
-        batch_sizes=tuple(_positive("--batch-size", value) for value in names(config.getoption("--batch-size"))),
+        models=_names(config, "--model"),
+        configs=tuple(Path(name) for name in _names(config, "--config")),
+        engines=_names(config, "--engine"),
+        precisions=_names(config, "--precision"),
+        batch_sizes=tuple(_positive("--batch-size", value) for value in _names(config, "--batch-size")),
         baselines=Path(config.getoption("--baselines")),
         require_baseline=bool(config.getoption("require_baseline")),
         strict=bool(config.getoption("--strict-gates")),
         time_budget=_seconds("--time-budget", config.getoption("--time-budget")),
-        runs=Path(config.getoption("--runs")),
+        runs=_folder("--runs", config.getoption("--runs")),
         history=str(config.getoption("--history")),
         audit=bool(config.getoption("--gate-audit")),
     )
 
 
+def _names(config: pytest.Config, option: str) -> tuple[str, ...]:
+    value: str = config.getoption(option)
+    found = names(value)
+    if value and not found:
+        raise ConfigError(f"{option} {value!r} names nothing", "leave it out, or give a comma separated list")
+    return found
+
+
+def _folder(option: str, value: str) -> Path:
+    path = Path(value)
+    if path.exists() and not path.is_dir():
+        raise ConfigError(
+            f"{option} {value!r} is a file, not a folder", "name a folder; it is made where it is missing"
+        )
+    return path
+
+
 def _positive(option: str, value: str) -> int:
-    if not value.isdigit() or int(value) == 0:
+    if not value.isdecimal() or int(value) == 0:
         raise ConfigError(f"{option} {value!r} is not a positive whole number", f"for example {option} 1,8")
     return int(value)
 

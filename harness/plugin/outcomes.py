@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.errors import EngineGateError
+
 if TYPE_CHECKING:
     from harness.gates.verdict import Verdict
     from harness.plugin.session import GateSession
@@ -18,23 +20,44 @@ OTHER = {"INCONCLUSIVE": ("inconclusive", "I", "INCONCLUSIVE"), "NO_BASELINE": (
 
 
 def keep(item: pytest.Item, verdict: Verdict) -> None:
-    """Remember a verdict for the test's report."""
+    """Remember a verdict of a test, and put it among the properties that its reports carry to JUnit XML and xdist."""
     item.stash.setdefault(VERDICTS, []).append(verdict)
+    fields: dict[str, Any] = {
+        PROPERTY: verdict.status.value,
+        f"{verdict.metric}": verdict.estimate,
+        f"{verdict.metric}_interval": f"[{verdict.interval[0]:.6g}, {verdict.interval[1]:.6g}]",
+        f"{verdict.metric}_explanation": verdict.explanation,
+    }
+    item.user_properties.extend(fields.items())
 
 
-def attach(report: pytest.TestReport, item: pytest.Item) -> None:
-    """Put the verdicts of a test on its report; they become JUnit properties."""
-    for verdict in item.stash.get(VERDICTS, []):
-        fields: dict[str, Any] = {
-            PROPERTY: verdict.status.value,
-            f"{verdict.metric}": verdict.estimate,
-            f"{verdict.metric}_interval": f"[{verdict.interval[0]:.6g}, {verdict.interval[1]:.6g}]",
-            f"{verdict.metric}_explanation": verdict.explanation,
-        }
-        report.user_properties.extend(fields.items())
-        report.sections.append(
-            (f"Verdict: {verdict.status.value}", "\n".join([verdict.explanation, *verdict.warnings]))
-        )
+def refused(item: pytest.Item) -> list[Verdict]:
+    """The verdicts of a test that do not let it pass."""
+    return [verdict for verdict in item.stash.get(VERDICTS, []) if not verdict]
+
+
+def explain(item: pytest.Item, error: BaseException) -> None:
+    """Have a failed ``assert verdict`` say what the verdict says, in place of the values in the expression."""
+    if isinstance(error, AssertionError) and refused(item):
+        lines = [
+            line
+            for verdict in refused(item)
+            for line in (f"{verdict.status.value}: {verdict.explanation}", *verdict.warnings)
+        ]
+        error.args = ("\n".join(lines),)
+
+
+def lost_reason(item: pytest.Item, error: BaseException) -> str | None:
+    """Why a test of an engine ended without a verdict: the first line of its error; None where it has a verdict."""
+    if refused(item) or "candidate" not in getattr(item, "fixturenames", ()):
+        return None
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def shorten(report: pytest.TestReport, item: pytest.Item, failure: pytest.ExceptionInfo[BaseException]) -> None:
+    """The suite's own errors name the thing, the reason and the mend: no traceback, unless a style was asked for."""
+    if isinstance(failure.value, EngineGateError) and item.config.getoption("tbstyle", "auto") == "auto":
+        report.longrepr = failure.getrepr(style="value", chain=False)
 
 
 def outcome_of(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
@@ -50,7 +73,8 @@ def outcome_of(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str
 
 def verdict_report(reporter: pytest.TerminalReporter, session: GateSession) -> None:
     """The table, the verdicts that are not a PASS, and where the files are."""
-    for line in session.warnings:
+    recorded = [line for record, _ in session.saved for line in record.warnings]
+    for line in dict.fromkeys([*session.warnings, *recorded]):
         reporter.write_line(f"warning: {line}", yellow=True)
     if not session.saved:
         return

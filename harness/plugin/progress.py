@@ -21,7 +21,10 @@ class TerminalProgress:
             capture.suspend_global_capture(in_=False)
         try:
             reporter.ensure_newline()
-            reporter.write(f"  .. {line}\n", light=True)
+            # with -v pytest itself begins a new line before a test's name and outcome, without -v it does not
+            verbose = reporter.verbosity > 0
+            reporter.write(f"  .. {line}" + ("" if verbose else "\n"), flush=True, light=True)
+            reporter.currentfspath = -2 if verbose else None
         finally:
             if capture is not None:
                 capture.resume_global_capture()

@@ -28,8 +28,18 @@ def load(durations: Sequence[float]) -> None:
         now += duration
 
 
-def replay(benchmark: Any, seconds: Sequence[float], extra: Mapping[str, object]) -> None:
-    """Hand samples in seconds to the ``benchmark`` fixture, and what else is worth keeping under ``extra_info``."""
+def replay(
+    benchmark: Any, seconds: Sequence[float], parameters: Mapping[str, object], extra: Mapping[str, object]
+) -> None:
+    """Hand samples to the ``benchmark`` fixture.
+
+    Args:
+        benchmark: the fixture.
+        seconds: the samples.
+        parameters: what the test was parametrized with, as JSON; the test's own parameters are objects.
+        extra: what else is worth keeping, under ``extra_info``.
+    """
+    benchmark.params = dict(parameters)
     benchmark.extra_info.update(extra)
     load(seconds)
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import re
 import subprocess
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,6 +41,11 @@ class GateSession:
         wrap: see ModelBench.
         gates: how many gates were collected; the error budget is shared between them.
         expected: by model and workload, the engines and speed metrics that collected tests will judge.
+        warnings: what else the reader of the record must know.
+        lost: tests that ended without a verdict, and why; a record with any is partial.
+        run: the run's id, which xdist workers have from their controller.
+        worker: this is an xdist worker, which sends its records and writes none.
+        crashed: an xdist worker ended without sending its records.
         saved: the records written, with their folders.
     """
 
@@ -50,14 +57,17 @@ class GateSession:
     expected: dict[tuple[str, str], list[tuple[Candidate, str]]] = field(default_factory=dict)
     verdicts: dict[str, list[VerdictEntry]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
     started: str = field(default_factory=lambda: _now())
     run: str = field(default_factory=lambda: _run_id())
+    worker: bool = False
+    crashed: bool = False
     _selection: Selection | None = None
     _benches: dict[str, ModelBench] = field(default_factory=dict)
     _fingerprint: Fingerprint | None = None
     saved: list[tuple[RunRecord, Path]] = field(default_factory=list)
     _workers: dict[str, list[RunRecord]] = field(default_factory=dict)
-    _dirty: bool = False
+    _written: int = 0
 
     @property
     def selection(self) -> Selection:
@@ -89,6 +99,11 @@ class GateSession:
         """The bench of one model."""
         if config.name not in self._benches:
             self._benches[config.name] = ModelBench(config, self.fingerprint, cache_folder(), self.progress, self.wrap)
+            self._benches[config.name].expected = [
+                (candidate.spec, candidate.runtime)
+                for candidate in self.selection.candidates
+                if candidate.config.name == config.name
+            ]
         return self._benches[config.name]
 
     def alpha(self, config: Config) -> float:
@@ -106,7 +121,9 @@ class GateSession:
         """The engine's part in the arena of its model and batch size, which runs when it is first asked for."""
         config = candidate.config
         workload = config.workload(batch_size)
-        readers = self.expected.get((config.name, workload.id), [])
+        reference = self.bench(config).reference().id
+        expected = self.expected.get((config.name, workload.id), [])
+        readers = [(reader, metric) for reader, metric in expected if reader.id != reference]
         contestants = {reader.id: (reader.spec, reader.runtime) for reader, _ in readers}
         contestants.setdefault(candidate.id, (candidate.spec, candidate.runtime))
         gates = [speed_inputs(self, reader, workload, metric) for reader, metric in readers]
@@ -117,6 +134,7 @@ class GateSession:
         budget = (self.options.time_budget or config.file.arena.time_budget) / max(1, len(self.expected))
         bench = self.bench(config)
         arena = bench.race(list(contestants.values()), workload, decided, budget, max(config.file.gates.speed.looks))
+        self.save_if_changed()
         return Contest(candidate, workload, arena)
 
     def conclude(
@@ -144,20 +162,26 @@ class GateSession:
             inputs=dict(inputs),
         )
         self.verdicts.setdefault(model, []).append(entry)
-        self._dirty = True
+
+    def lose(self, test: str, reason: str) -> None:
+        """A test ended without a verdict: the record says so, and cannot be accepted as if it had passed."""
+        self.lost.append(f"{test} ended without a verdict: {reason}")
+
+    def record_id(self, model: str) -> str:
+        """The id of one model's record: the run's, with the model's name where the session tests several."""
+        return f"{self.run}-{model}" if len(self.selection.batch_sizes) > 1 else self.run
 
     def record(self, model: str, status: Literal["complete", "partial"]) -> RunRecord:
         """The record of one model as it stands."""
         bench = self._benches[model]
         checkpoint = bench.checkpoint
-        several = len(self._benches) > 1
         return RunRecord(
-            id=f"{self.run}-{model}" if several else self.run,
+            id=self.record_id(model),
             started=self.started,
             finished=_now(),
             status=status,
             enginegate=harness.__version__,
-            arguments=list(self.arguments),
+            arguments=[_without_password(argument) for argument in self.arguments],
             commit=_commit(),
             fingerprint=self.fingerprint,
             model=ModelEntry(
@@ -172,27 +196,37 @@ class GateSession:
             memory=list(bench.memory.values()),
             quality=list(bench.quality.values()),
             verdicts=self.verdicts.get(model, []),
-            warnings=list(self.warnings),
+            warnings=[*self.warnings, *self.lost],
         )
 
     def save(self, status: Literal["complete", "partial"]) -> list[tuple[RunRecord, Path]]:
         """Write the record of every model that has something to tell."""
-        records = [
+        self._written = self._results()
+        records = [*self._own(status), *(self._merged(parts, status) for parts in self._workers.values())]
+        self.saved = [(record, save_record(record, self.options.runs)) for record in records]
+        return self.saved
+
+    def _own(self, status: Literal["complete", "partial"]) -> list[RunRecord]:
+        """The records of the models that this process has something to tell of."""
+        return [
             self.record(name, status)
             for name, bench in self._benches.items()
             if bench.engines or bench.memory or self.verdicts.get(name)
         ]
-        records += [self._merged(parts) for parts in self._workers.values()]
-        self.saved = [(record, save_record(record, self.options.runs)) for record in records]
-        self._dirty = False
-        return self.saved
 
-    def _merged(self, parts: list[RunRecord]) -> RunRecord:
+    def _results(self) -> int:
+        """How much there is to write; it only grows."""
+        return sum(map(len, self.verdicts.values())) + sum(
+            len(bench.engines) + len(bench.arenas) + len(bench.memory) + len(bench.quality)
+            for bench in self._benches.values()
+        )
+
+    def _merged(self, parts: list[RunRecord], status: Literal["complete", "partial"]) -> RunRecord:
         """The records of several workers as one."""
-        complete = all(part.status == "complete" for part in parts) and not self.warnings
+        complete = status == "complete" and all(part.status == "complete" for part in parts)
         return parts[0].model_copy(
             update={
-                "id": self.run,
+                "id": self.record_id(parts[0].model.name),
                 "finished": _now(),
                 "status": "complete" if complete else "partial",
                 "engines": _union((part.engines for part in parts), lambda entry: entry.id),
@@ -205,44 +239,75 @@ class GateSession:
         )
 
     def save_if_changed(self) -> None:
-        """Write partial records after a test that concluded something, so that a crash later loses nothing."""
-        if self._dirty:
+        """Write partial records where anything is new, so that a crash later loses nothing."""
+        if self.worker or self._results() == self._written:
+            return
+        try:
             self.save("partial")
+        except EngineGateError as error:
+            self._warn(str(error))
 
-    def finish(self, complete: bool) -> None:
-        """Write the records, their reports and the history; what cannot be written is told, and loses nothing else."""
-        from harness.history import append
-        from harness.report import write_report
+    def finish(self, complete: bool) -> bool:
+        """Write the records, their reports and the history.
 
-        for record, path in self.save("complete" if complete else "partial"):
-            url = self.options.history or f"sqlite:///{self.options.runs / 'history.sqlite'}"
-            try:
-                write_report([record], path.parent)
-                append(record, url)
-            except EngineGateError as error:
-                self.warnings.append(str(error))
+        Returns:
+            False where something could not be written: it is told as a warning, and the rest is written.
+        """
+        whole = complete and not self.lost and not self.crashed
+        try:
+            saved = self.save("complete" if whole else "partial")
+        except EngineGateError as error:
+            self._warn(str(error))
+            return False
+        url = self.options.history or f"sqlite:///{self.options.runs / 'history.sqlite'}"
+        written = True
+        for record, path in saved:
+            for write in (_write_report, functools.partial(_append_history, url=url)):
+                try:
+                    write(record, path)
+                except EngineGateError as error:
+                    self._warn(str(error))
+                    written = False
+        return written
 
     def part(self, complete: bool) -> list[str]:
         """What an xdist worker measured and concluded, for its controller: one record in JSON for each model."""
-        status: Literal["complete", "partial"] = "complete" if complete else "partial"
-        return [self.record(name, status).model_dump_json() for name in self._benches]
+        status: Literal["complete", "partial"] = "complete" if complete and not self.lost else "partial"
+        return [record.model_dump_json() for record in self._own(status)]
 
     def take_over(self, part: list[str] | None, error: object | None) -> None:
         """Merge what a worker sent; one that sent nothing has crashed, and the record says so."""
         if part is None:
-            self.warnings.append(f"an xdist worker ended without sending its records: {error or 'no reason given'}")
+            self.crashed = True
+            self._warn(f"an xdist worker ended without sending its records: {error or 'no reason given'}")
             return
         for text in part:
             record = RunRecord.model_validate_json(text)
             self._workers.setdefault(record.model.name, []).append(record)
 
-    def close(self, failed: Callable[[str], None]) -> None:
-        """Close all engines; a failure to close is told to ``failed``, not raised."""
+    def _warn(self, line: str) -> None:
+        if line not in self.warnings:
+            self.warnings.append(line)
+
+    def close(self) -> None:
+        """Close all engines; a failure to close is told as a warning, not raised."""
         for bench in self._benches.values():
             try:
                 bench.close()
             except Exception as error:
-                failed(f"closing the engines of {bench.config.name}: {error}")
+                self._warn(f"closing the engines of {bench.config.name}: {error}")
+
+
+def _write_report(record: RunRecord, path: Path) -> None:
+    from harness.report import write_report
+
+    write_report([record], path.parent)
+
+
+def _append_history(record: RunRecord, path: Path, url: str) -> None:
+    from harness.history import append
+
+    append(record, url, str(path))
 
 
 def _union(groups: Iterable[Sequence[Entry]], key: Callable[[Entry], object]) -> list[Entry]:
@@ -254,6 +319,11 @@ def _union(groups: Iterable[Sequence[Entry]], key: Callable[[Entry], object]) ->
     return list(found.values())
 
 
+def _without_password(argument: str) -> str:
+    """A command-line argument as it may be stored: the password of a database URL is left out."""
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", argument)
+
+
 def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
@@ -262,6 +332,7 @@ def _run_id() -> str:
     return f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
 
 
+@functools.cache
 def _commit() -> str:
     """The checkout's commit, marked where files differ from it; empty where there is no git."""
     try:

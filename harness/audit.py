@@ -1,0 +1,194 @@
+"""The gate audits itself: its false alarms and its power, measured on the machine at hand and kept by the baselines.
+
+One engine races against itself and against the live reference, and slowed copies of it race along. The resampled
+blocks go through the real gate (harness.gates.audit); the slowed copies confirm one or two points by real delay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from harness.engines.base import Engine, Progress
+from harness.errors import BaselineError
+from harness.gates.audit import AuditResult, audit, blind, one_line, restore
+from harness.gates.sequential import SpeedPolicy
+from harness.gates.sessions import Known
+from harness.gates.speed import replay_speed
+from harness.measure.arena import Arena, ArenaPolicy, log_ratios
+from harness.measure.prompts import PromptPool
+from harness.measure.slowed import SlowedContestant
+from harness.records import Stored
+from harness.records_io import to_json, write_atomically
+from harness.specs import Workload
+
+SCHEMA = 1
+#: Slowdowns that are confirmed with a really slowed engine.
+CONFIRMED = (0.05, 0.10)
+
+
+class Confirmation(Stored):
+    """What the gate said of a really slowed engine."""
+
+    slowdown: float
+    status: str
+    change: float | None
+    explanation: str
+
+
+class AuditSession(Stored):
+    """One measured session: log ratios per block.
+
+    Attributes:
+        same: the engine against itself (A/A).
+        live: the reference over the engine, the numbers that the speed gate works on.
+        confirmations: verdicts on slowed copies of the engine.
+    """
+
+    run: str
+    started: str
+    same: list[float]
+    live: list[float]
+    confirmations: list[Confirmation]
+
+
+class AuditedGate(Stored):
+    """The audit of the speed gate for one engine and workload. ``same`` and ``live``: AuditResult as fields."""
+
+    engine: str
+    workload: str
+    reference: str
+    policy: dict[str, Any]
+    sessions: list[AuditSession]
+    same: dict[str, Any]
+    live: dict[str, Any]
+
+    @property
+    def result(self) -> AuditResult:
+        """The audit on the gate's own numbers, whose noise is that of both engines."""
+        return restore(self.live)
+
+    @property
+    def line(self) -> str:
+        """The line under a speed table."""
+        return one_line(self.result)
+
+    def blind(self, policy: SpeedPolicy) -> str | None:
+        """Why this gate cannot see its own margin here, or None."""
+        return blind(self.result, policy)
+
+
+class AuditFile(Stored):
+    """All audits of one machine, by ``<engine>/<workload>``."""
+
+    schema_version: int = SCHEMA
+    fingerprint: str
+    gates: dict[str, AuditedGate]
+
+    def of(self, engine: str, workload: str) -> AuditedGate | None:
+        """The audit of this engine, else that of another engine at the same workload."""
+        exact = self.gates.get(f"{engine}/{workload}")
+        return exact or next((gate for gate in self.gates.values() if gate.workload == workload), None)
+
+
+def audit_path(root: Path, fingerprint: str) -> Path:
+    """Where the audits of one machine lie."""
+    return root / "perf" / fingerprint / "audit.json"
+
+
+def load_audit(root: Path, fingerprint: str) -> AuditFile | None:
+    """The audits of one machine, or None. Raises BaselineError where the file is damaged or of another schema."""
+    path = audit_path(root, fingerprint)
+    try:
+        return AuditFile.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise BaselineError(
+            f"audit {path} cannot be used: {str(error).splitlines()[0]}",
+            "restore it from version control, or delete it and run `pytest --gate-audit`",
+        ) from error
+
+
+def measure_session(
+    engine: Engine,
+    reference: Engine,
+    workload: Workload,
+    prompts: PromptPool,
+    policy: SpeedPolicy,
+    *,
+    run: str,
+    started: str,
+    blocks: int,
+    time_budget: float,
+    progress: Progress,
+) -> AuditSession:
+    """Race the engine against itself, the reference and slowed copies of itself, in one arena."""
+    slowed = {f"slowed by {100 * slowdown:g} %": SlowedContestant(engine, slowdown) for slowdown in CONFIRMED}
+    arena = Arena(
+        {"reference": reference, "same 1": engine, "same 2": engine, **slowed},
+        "reference",
+        workload,
+        prompts,
+        ArenaPolicy(time_budget=time_budget, max_blocks=blocks),
+    )
+    arena.run(lambda _: False, progress)
+    confirmations = []
+    for name, slowdown in zip(slowed, CONFIRMED, strict=True):
+        verdict = replay_speed(log_ratios(arena.blocks, "same 1", name), Known(1.0), policy, subject=name)
+        confirmations.append(
+            Confirmation(
+                slowdown=slowdown,
+                status=verdict.status.value,
+                change=verdict.change,
+                explanation=verdict.explanation,
+            )
+        )
+    return AuditSession(
+        run=run,
+        started=started,
+        same=log_ratios(arena.blocks, "same 1", "same 2"),
+        live=log_ratios(arena.blocks, "reference", "same 1"),
+        confirmations=confirmations,
+    )
+
+
+def add_session(
+    root: Path,
+    fingerprint: str,
+    engine: str,
+    reference: str,
+    workload: str,
+    policy: SpeedPolicy,
+    session: AuditSession,
+) -> AuditedGate:
+    """File one more session and audit all of this engine's sessions again; what is stored is returned."""
+    file = load_audit(root, fingerprint) or AuditFile(fingerprint=fingerprint, gates={})
+    key = f"{engine}/{workload}"
+    known = file.gates.get(key)
+    earlier = known.sessions if known is not None and known.reference == reference else []
+    sessions = [*earlier, session]
+    gate = AuditedGate(
+        engine=engine,
+        workload=workload,
+        reference=reference,
+        policy=asdict(policy),
+        sessions=sessions,
+        same=asdict(audit([entry.same for entry in sessions], policy)),
+        live=asdict(audit([_centred(entry.live) for entry in sessions], policy)),
+    )
+    updated = file.model_copy(update={"gates": {**file.gates, key: gate}})
+    path = audit_path(root, fingerprint)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, to_json(updated.model_dump(mode="json")))
+    return gate
+
+
+def _centred(ratios: Sequence[float]) -> list[float]:
+    """The series about its own middle: what the speed-up itself is does not matter to the audit."""
+    return [float(value) for value in np.asarray(ratios) - np.median(ratios)]

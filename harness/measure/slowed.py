@@ -1,0 +1,34 @@
+"""An engine made slower on purpose, to see that the gates notice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from harness.engines.base import Generation
+from harness.measure.arena import Contestant
+from harness.specs import SamplingParams
+
+
+class SlowedContestant:
+    """Answers as another contestant does, each token later by a fixed share of the time it took.
+
+    The extra time is really spent, spinning, so that no core goes to sleep that would otherwise have worked.
+    """
+
+    def __init__(self, contestant: Contestant, slowdown: float) -> None:
+        self._contestant = contestant
+        self._slowdown = slowdown
+
+    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
+        """Answer the batch, then hold it back until ``1 + slowdown`` times the time has passed."""
+        factor = 1.0 + self._slowdown
+        start = time.perf_counter()
+        generations = self._contestant.generate(prompts, params)
+        until = start + factor * (time.perf_counter() - start)
+        while time.perf_counter() < until:
+            pass
+        return [
+            Generation(answer.token_ids, tuple(factor * moment for moment in answer.token_times), answer.finish_reason)
+            for answer in generations
+        ]

@@ -1,0 +1,84 @@
+"""The example backend of docs/adding_a_backend.md: installed as the page says, found, held to the conformance suite."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docs_text import blocks, read
+
+from harness.engines.base import Backend
+from harness.engines.registry import GROUP, known_backends, load_backend
+from harness.errors import CapabilityError
+from harness.models import resolve
+from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
+
+PAGE = read("adding_a_backend.md")
+MODULE = blocks(PAGE, "python", "enginegate_bigram.py")
+ENTRY_POINT = re.findall(rf'\[project\.entry-points\."{re.escape(GROUP)}"\]\n(.+)', "".join(blocks(PAGE, "toml")))
+
+#: The test file that the page gives, taken as a part of this one.
+_namespace: dict[str, Any] = {"__name__": __name__}
+exec("".join(blocks(PAGE, "python", "test_bigram.py")), _namespace)
+TestBigram = _namespace["TestBigram"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def installed(tmp_path_factory):
+    """The page's module and entry point as an installed distribution."""
+    assert len(MODULE) == len(ENTRY_POINT) == 1
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "enginegate_bigram.py").write_text(MODULE[0], encoding="utf-8")
+    metadata = folder / "enginegate_bigram-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: enginegate-bigram\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text(f"[{GROUP}]\n{ENTRY_POINT[0].replace(chr(34), '')}\n")
+    sys.path.insert(0, str(folder))
+    yield
+    sys.path.remove(str(folder))
+    sys.modules.pop("enginegate_bigram", None)
+
+
+def test_it_is_found_and_complete():
+    assert "bigram" in known_backends()
+    assert isinstance(load_backend("bigram"), Backend)
+
+
+def test_it_refuses_what_it_cannot_do(checkpoint, tmp_path):
+    spec = EngineSpec("tiny", "bigram", "int8_wo")
+    with pytest.raises(CapabilityError, match="int8_wo"):
+        load_backend("bigram").build(spec, checkpoint, tmp_path, lambda _: None)
+    with pytest.raises(CapabilityError, match="KV cache"):
+        load_backend("bigram").load(tmp_path, spec, RuntimeSpec(kv_precision="int8"))
+
+
+def test_it_builds_from_a_random_checkpoint(tmp_path):
+    pytest.importorskip("torch")
+    model = resolve("random:tiny?seed=0", cache=tmp_path / "cache", progress=lambda _: None)
+    spec = EngineSpec("tiny", "bigram", "fp32", max_batch_size=2, max_input_len=8, max_output_len=8)
+    backend = load_backend("bigram")
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    backend.build(spec, model, folder, lambda _: None)
+    engine = backend.load(folder, spec, RuntimeSpec())
+    answers = engine.generate([[3, 4, 5], [6]], SamplingParams(8))
+    engine.close()
+    assert [len(answer.token_ids) for answer in answers] == [8, 8]
+
+
+def test_the_members_named_are_those_of_the_protocol():
+    import harness.engines.base as base
+
+    for protocol, heading in ((base.Backend, "**`Backend`**"), (base.Engine, "**`Engine`**")):
+        table = PAGE[PAGE.index(heading) :].split("\n\n")[1]
+        named = set(re.findall(r"`(\w+)", "\n".join(line.split("|")[1] for line in table.splitlines())))
+        members = {name for name in (*vars(protocol), *protocol.__annotations__) if not name.startswith("_")}
+        assert named == members
+
+
+def test_named_files_exist():
+    for name in re.findall(r"`((?:harness|tests_harness)/[\w/.]+)`", PAGE):
+        assert (Path(__file__).parents[2] / name).exists(), name

@@ -1,0 +1,179 @@
+"""What the documents claim: links, test ids, options, configuration keys, and arithmetic in tables."""
+
+from __future__ import annotations
+
+import json
+import re
+import typing
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from docs_text import DOCS, PAGES, anchors, blocks, code, read, table_after, tables
+from pydantic import BaseModel
+
+from harness.cli import build_parser
+from harness.config import REPOSITORY, ConfigFile, load_config
+from harness.engines.openvino.kv_cache import Geometry, block_bytes
+from harness.models.randomized import GEOMETRIES
+from harness.plugin.options import add_options
+
+#: Options of pytest, its plugins, git and this repository's scripts that the pages use.
+OTHERS = {"--junitxml", "--dist", "--stat", "--write"}
+#: Prefix of pytest-benchmark's options.
+BENCHMARK = "--benchmark-"
+
+
+@pytest.fixture(params=PAGES, ids=lambda page: page.name)
+def page(request):
+    return request.param
+
+
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if target.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = target.partition("#")
+        found = (page.parent / path).resolve() if path else page
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found), target
+
+
+def test_named_tests_exist(page):
+    for path, name in re.findall(r"(tests_\w+/[\w/]+\.py)(?:::(\w+))?", page.read_text(encoding="utf-8")):
+        assert (REPOSITORY / path).is_file(), path
+        assert not name or f"def {name}(" in (REPOSITORY / path).read_text(encoding="utf-8"), name
+
+
+def suite_options() -> set[str]:
+    names: set[str] = set()
+
+    class Recorder:
+        def getgroup(self, *_: object) -> Recorder:
+            return self
+
+        def addoption(self, *options: str, **_: object) -> None:
+            names.update(options)
+
+    add_options(typing.cast(pytest.Parser, Recorder()))
+    return names
+
+
+def command_options() -> set[str]:
+    names: set[str] = set()
+    parsers = [build_parser()]
+    while parsers:
+        parser = parsers.pop()
+        for action in parser._actions:
+            names.update(action.option_strings)
+            if isinstance(action.choices, dict):
+                parsers.extend(action.choices.values())
+    return names
+
+
+def test_named_options_exist(page):
+    known = suite_options() | command_options() | OTHERS
+    named = {
+        option
+        for text in code(page.read_text(encoding="utf-8"))
+        for option in re.findall(r"(?<!\S)--[a-z][a-z-]+", text)
+    }
+    assert {option for option in named - known if not option.startswith(BENCHMARK)} == set()
+
+
+def test_yaml_blocks_are_yaml(page):
+    for block in blocks(page.read_text(encoding="utf-8"), "yaml"):
+        assert yaml.safe_load(block)
+
+
+def keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Every key of the file with its default; a required one has ``...``."""
+    for name, field in model.model_fields.items():
+        key = prefix + (field.alias or name)
+        section, path = field.annotation, key
+        for placeholder in ("<backend>", "<precision>"):
+            if typing.get_origin(section) is dict and key in ("engines", "floors"):
+                section, path = typing.get_args(section)[1], f"{path}.{placeholder}"
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            default = field.default if isinstance(field.default, BaseModel) else None
+            for inner, value in keys(section, f"{path}."):
+                last = inner.removeprefix(f"{path}.")
+                yield inner, (getattr(default, last) if default and hasattr(default, last) else value)
+        elif field.is_required():
+            yield path, ...
+        else:
+            yield path, field.get_default(call_default_factory=True)
+
+
+def test_every_key_is_explained_with_its_default():
+    text = read("adding_a_model.md")
+    documented = {row[0].strip("`"): row[1].strip("`") for row in table_after(text, "## Every key")}
+    defaults = dict(keys(ConfigFile))
+    assert documented.keys() == defaults.keys()
+    for key, default in defaults.items():
+        said = documented[key]
+        if default is ...:
+            assert said == "", key
+        else:
+            assert said == (default if isinstance(default, str) and default else json.dumps(default)), key
+
+
+def test_the_least_configuration_loads(tmp_path):
+    least = blocks(read("adding_a_model.md"), "yaml")[0]
+    file = tmp_path / "my-model.yaml"
+    file.write_text(least, encoding="utf-8")
+    assert load_config(file).name == "my-model"
+
+
+def test_every_geometry_is_named():
+    sentence = re.search(r"Geometries of `random:` are (.+?)\. Random", read("adding_a_model.md").replace("\n", " "))
+    assert sentence is not None
+    assert set(re.split(r", | and ", sentence[1])) == set(GEOMETRIES)
+
+
+def test_kv_table_follows_from_the_geometries():
+    rows = table_after(read("optimization_techniques.md"), "<!-- checked: kv -->")
+    for name, layers, heads, head_size, per_token, eight in rows:
+        config = GEOMETRIES[name.strip("`")].config
+        attention = config.get("num_attention_heads") or config["n_head"]
+        expected = (
+            config.get("num_hidden_layers") or config["n_layer"],
+            config.get("num_key_value_heads") or attention,
+            (config.get("hidden_size") or config["n_embd"]) // attention,
+        )
+        assert (int(layers), int(heads), int(head_size)) == expected
+        size = 2 * expected[0] * expected[1] * expected[2] * 2
+        assert per_token.replace(",", "") == str(size)
+        assert eight == f"{8 * 1024 * size / 1e9:.2f} GB"
+    assert {row[0].strip("`") for row in rows} == set(GEOMETRIES) - {"tiny"}
+
+
+def test_narrow_kv_caches_are_smaller_by_what_the_page_says():
+    geometry = Geometry(layers=30, heads=3, head_size=64, positions=8192)
+    half, int8, int4 = (block_bytes(geometry, name) for name in ("fp16", "int8", "int4"))
+    said = f"int8 cache {half / int8:.2f} and an int4 cache {half / int4:.2f} times smaller"
+    assert said in read("optimization_techniques.md").replace("\n", " ")
+
+
+def test_ratios_of_the_measured_table_follow_from_its_rates():
+    rows = table_after(read("optimization_techniques.md"), "<!-- measured: weights -->")
+    reference = next(row for row in rows if row[0] == "HF bf16")
+    for row in rows:
+        for rate, ratio in ((2, 3), (4, 5)):
+            assert float(row[ratio].rstrip("x")) == pytest.approx(float(row[rate]) / float(reference[rate]), abs=0.0051)
+
+
+def test_every_gated_test_is_tied_to_a_technique():
+    """A test of tests_perf or tests_quality that no technique names is either useless or undocumented."""
+    text = read("optimization_techniques.md") + read("reading_a_verdict.md")
+    for folder in ("tests_perf", "tests_quality"):
+        for file in sorted((REPOSITORY / folder).glob("test_*.py")):
+            names = re.findall(r"^def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+            if file.stem != "test_determinism":  # reported, not gated
+                assert [name for name in names if f"{file.name}::{name}" not in text] == [], file.name
+
+
+def test_pages_asked_for_are_there():
+    wanted = ["optimization_techniques", "adding_a_backend", "adding_a_model", "reading_a_verdict", "ci", "gates"]
+    assert {DOCS / f"{name}.md" for name in wanted} <= set(PAGES)
+    assert all(tables(read(f"{name}.md")) for name in wanted)

@@ -1,0 +1,106 @@
+"""Engines that misbehave in one way each, wrapped around one that does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from typing import Any
+
+import enginegate_fake
+
+
+class Wrapped:
+    """The engine as it is; subclasses change one thing."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+class Slowed(Wrapped):
+    """Each token takes ``factor`` times as long."""
+
+    factor = 1.12
+
+    def generate(self, prompts, params):
+        generations = self._engine.generate(prompts, params)
+        longest = max(generation.token_times[-1] for generation in generations)
+        enginegate_fake.CLOCK.sleep((self.factor - 1) * longest)
+        return [
+            dataclasses.replace(answer, token_times=tuple(self.factor * time for time in answer.token_times))
+            for answer in generations
+        ]
+
+
+class OneTokenLess(Wrapped):
+    def generate(self, prompts, params):
+        return [
+            dataclasses.replace(answer, token_ids=answer.token_ids[:-1], token_times=answer.token_times[:-1])
+            for answer in self._engine.generate(prompts, params)
+        ]
+
+
+class Timed(Wrapped):
+    """The first token comes at an impossible time."""
+
+    first = math.nan
+
+    def generate(self, prompts, params):
+        return [
+            dataclasses.replace(answer, token_times=(self.first, *answer.token_times[1:]))
+            for answer in self._engine.generate(prompts, params)
+        ]
+
+
+class ZeroTimed(Timed):
+    first = 0.0
+
+
+class NegativeTimed(Timed):
+    first = -0.001
+
+
+class Disguised(Wrapped):
+    """Runs in another precision than its name says, and admits it when asked."""
+
+    def effective(self):
+        return dataclasses.replace(self._engine.effective(), precision="int4_wo")
+
+
+class Swapped(enginegate_fake.FakeEngine):
+    """Has the weights of another precision than its name says, and lies about it."""
+
+    def __init__(self, engine: Any) -> None:
+        super().__init__(engine.spec, engine.runtime, {"precision": "int4_wo", "bytes": 1, "resident": 1})
+
+    def effective(self):
+        return dataclasses.replace(super().effective(), precision=self.spec.precision)
+
+
+class Interrupted(Wrapped):
+    """The user presses Ctrl-C while it answers for the fifth time."""
+
+    calls = 0
+
+    def generate(self, prompts, params):
+        self.calls += 1
+        if self.calls == 5:
+            import signal
+
+            os.kill(os.getpid(), signal.SIGINT)
+        return self._engine.generate(prompts, params)
+
+
+class Deadly(Wrapped):
+    """Takes its process with it when it scores."""
+
+    def score(self, sequences, *, prefill=None):
+        os._exit(9)
+
+
+class Unclosable(Wrapped):
+    def close(self):
+        raise RuntimeError("it will not close")

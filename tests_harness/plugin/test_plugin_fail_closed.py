@@ -1,0 +1,219 @@
+"""Every hole fails closed: the test itself does not pass, and its report says why and what to do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+import harness.plugin.gate
+import harness.plugin.session
+from harness.measure.arena import Arena
+
+pytest_plugins = ["pytester"]
+
+SPEED = ("tests_perf/test_speedup.py", "--precision=int8_wo", "--batch-size=1")
+CLOZE = ("tests_quality/test_multiple_choice.py", "--precision=int8_wo", "-k", "cloze and not flips")
+
+
+def assert_refused(result, *texts):
+    """One test, which did not pass, and whose report holds the texts."""
+    outcomes = result.parseoutcomes()
+    assert outcomes.get("failed", 0) + outcomes.get("errors", 0) == 1, outcomes
+    assert "passed" not in outcomes
+    assert "no baseline" not in outcomes
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    output = result.stdout.str()
+    for text in texts:
+        assert text in output
+
+
+def edit(folder, pattern, change):
+    """Change the one baseline file that matches."""
+    (path,) = folder.glob(pattern)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_missing_baseline_fails_where_one_is_required_and_tells_how_to_record_it(suite, monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    result = suite.run(*SPEED)
+    command = f"enginegate accept runs/{suite.record().id}"
+    assert_refused(result, "NO_BASELINE: int8_wo b1:", command, "--no-require-baseline")
+    assert "floor" not in result.stdout.str()
+    (summary,) = [line for line in result.outlines if line.startswith("FAILED tests_perf")]
+    assert "NO_BASELINE: int8_wo b1:" in summary
+    suite.run(*SPEED, "--no-require-baseline").assert_outcomes(passed=1)
+    monkeypatch.setenv("CI", "false")
+    suite.run(*SPEED).assert_outcomes(passed=1)
+
+
+def test_perf_baseline_of_another_machine_is_none(suite, accepted):
+    suite.take_baselines(accepted)
+    (own,) = (suite.folder / "baselines" / "perf").iterdir()
+    own.rename(own.with_name("another-machine-4c-00000000"))
+    assert_refused(suite.run(*SPEED, "--require-baseline"), "there is no baseline to compare with")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("schema_version", 99, "has schema version 99"),
+        ("model_digest", "0" * 64, "is of model digest 000"),
+        ("fingerprint", "another-machine", "is of fingerprint another-machine"),
+        ("reference", "toy-fake-bf16", "is of reference toy-fake-bf16, this run's is toy-fake-fp32"),
+    ],
+)
+def test_unfit_perf_baseline_is_refused(suite, accepted, field, value, text):
+    suite.take_baselines(accepted)
+    edit(suite.folder, "baselines/perf/*/toy/b1-*.json", lambda content: content.update({field: value}))
+    assert_refused(suite.run(*SPEED), text, "mend:")
+
+
+def test_unfit_quality_baseline_is_refused(suite, accepted):
+    suite.take_baselines(accepted)
+
+    def other_version(content):
+        content["metrics"]["cloze"]["version"] = "cloze/0;items=none"
+
+    edit(suite.folder, "baselines/quality/toy/fake-int8_wo.json", other_version)
+    assert_refused(suite.run(*CLOZE), "cloze of version cloze/0", "record a new one")
+
+
+def test_corrupt_baseline_is_refused_before_anything_is_timed(suite, accepted):
+    suite.take_baselines(accepted)
+    (path,) = suite.folder.glob("baselines/perf/*/toy/b1-*.json")
+    path.write_text(path.read_text(encoding="utf-8")[:-100], encoding="utf-8")
+    result = suite.run(*SPEED)
+    assert_refused(result, "is not valid JSON", "restore it from version control")
+    assert "block 1" not in result.stdout.str()
+
+
+def test_run_is_never_its_own_baseline(suite, accepted, monkeypatch):
+    suite.take_baselines(accepted)
+    monkeypatch.setattr(harness.plugin.session, "_run_id", lambda: accepted.record.id)
+    assert_refused(suite.run(*SPEED), f"run {accepted.record.id} is part of the baseline")
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "text"),
+    [
+        ("OneTokenLess", "produced 7 tokens where 8 were asked"),
+        ("Timed", "token times of sequence 0 are missing or not finite"),
+        ("ZeroTimed", "token times of sequence 0 decrease or lie outside the round"),
+        ("NegativeTimed", "token times of sequence 0 decrease or lie outside the round"),
+    ],
+)
+def test_samples_that_cannot_be_are_refused(suite, sabotage, text):
+    suite.prepare(sabotage)
+    result = suite.run(*SPEED)
+    assert_refused(result, f"toy-fake-int8_wo, b1-i16-o8: {'the engine ' * (sabotage == 'OneTokenLess')}{text}")
+    assert "Traceback" not in result.stdout.str()
+    record = suite.record()
+    assert record.status == "partial", "a test without a verdict must not look like one that passed"
+    assert any("test_speedup" in line and "ended without a verdict" in line for line in record.warnings)
+
+
+def test_gate_without_samples_is_refused(suite, monkeypatch):
+    monkeypatch.setattr(Arena, "run", lambda *_: None)
+    assert_refused(suite.run(*SPEED), "collected no blocks")
+
+
+def test_quality_gate_without_items_is_refused(suite):
+    (suite.workspace.folder / "data" / "empty.jsonl").write_text("", encoding="utf-8")
+    quality = {"reference": {"backend": "fake", "precision": "fp32"}, "questions": "data/empty.jsonl"}
+    result = suite.run(*CLOZE, config=suite.workspace.variant("empty", quality=quality))
+    assert_refused(result, "empty.jsonl")
+
+
+def test_crash_between_measuring_and_judging_fails_the_test_and_keeps_the_samples(suite, monkeypatch):
+    def fall_over(*_):
+        raise RuntimeError("the gate fell over")
+
+    monkeypatch.setattr(harness.plugin.gate, "judge", fall_over)
+    assert_refused(suite.run(*SPEED), "RuntimeError: the gate fell over")
+    record = suite.record()
+    assert record.status == "partial"
+    assert len(record.arenas[0].blocks) >= 6
+    assert record.verdicts == []
+
+
+def test_engine_of_another_precision_is_refused_by_what_it_says_of_itself(suite):
+    suite.prepare("Disguised")
+    assert_refused(suite.run(*SPEED), "toy-fake-int8_wo is not the engine", "weights are int4_wo, asked was int8_wo")
+
+
+def test_engine_of_another_precision_that_lies_about_it_fails_quality(suite, accepted):
+    suite.take_baselines(accepted)
+    suite.prepare("Swapped")
+    result = suite.run("tests_quality", "--precision=int8_wo", "-k", "perplexity or bleu")
+    result.assert_outcomes(failed=2, deselected=7)
+    result.stdout.fnmatch_lines(["*FAIL: int8_wo perplexity:*", "*FAIL: int8_wo bleu:*"])
+
+
+def test_doubled_kv_budget_fails_memory(suite, accepted):
+    suite.take_baselines(accepted)
+    engines = {"fake": {"precisions": ["int8_wo"], "runtime": {"kv_cache_bytes": 2 << 20}}}
+    doubled = suite.workspace.variant("doubled", engines=engines)
+    result = suite.run("tests_perf/test_memory.py", "--batch-size=1", "-k", "kv_budget", config=doubled)
+    assert_refused(result, "FAIL: int8_wo b1 kv budget: 2.0 MiB")
+
+
+def test_slowdown_fails_with_the_explanation_in_every_report(suite, accepted):
+    suite.take_baselines(accepted)
+    suite.prepare("Slowed")
+    result = suite.run(*SPEED, "--junitxml=junit.xml")
+    assert_refused(result, "FAIL: int8_wo b1:", "baseline 3.00x: slower by", "more than the 3 % margin")
+    output = result.stdout.str()
+    assert "where" not in output.partition("short test summary")[0].partition("FAILURES")[2].partition("junit")[0]
+    (case,) = ElementTree.parse(suite.folder / "junit.xml").getroot().iter("testcase")
+    properties = {entry.get("name"): entry.get("value") for entry in case.iter("property")}
+    assert properties["enginegate_verdict"] == "FAIL"
+    assert float(properties["speedup"]) == pytest.approx(3.0 / 1.12, rel=0.02)
+    assert "slower by" in properties["speedup_explanation"]
+    assert properties["speedup_interval"].startswith("[2.")
+    (failure,) = case.iter("failure")
+    assert "FAIL: int8_wo b1:" in failure.get("message")
+    record = suite.record()
+    assert record.status == "complete"
+    assert [verdict.status for verdict in record.verdicts] == ["FAIL"]
+
+
+def test_inconclusive_is_an_outcome_of_its_own_and_fails_under_strict_gates(suite, accepted):
+    suite.take_baselines(accepted)
+    letters = ("tests_quality/test_multiple_choice.py", "--precision=int8_wo", "-k", "letters")
+    result = suite.run(*letters, "-v")
+    result.stdout.fnmatch_lines(["*INCONCLUSIVE*", "*1 inconclusive*"])
+    assert "passed" not in result.parseoutcomes()
+    assert result.ret == pytest.ExitCode.OK
+    assert_refused(suite.run(*letters, "--strict-gates"), "INCONCLUSIVE: int8_wo mmlu accuracy")
+
+
+def test_random_weights_are_refused_for_quality_with_the_reason(suite):
+    config = suite.workspace.variant("random", model={"name": "toy", "source": "random:tiny"})
+    result = suite.run(*CLOZE, config=config)
+    assert_refused(result, "quality cannot be measured on random:tiny: its weights are random", "run tests_perf alone")
+
+
+def test_reference_itself_is_not_judged(suite):
+    result = suite.run("tests_perf/test_speedup.py", "--precision=fp32", "--batch-size=1", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*toy-fake-fp32 is the reference itself*"])
+
+
+def test_missing_checkpoint_is_an_error_that_names_it(suite):
+    config = suite.workspace.variant("missing", model={"name": "toy", "source": "path:nowhere"})
+    result = suite.run(*SPEED, config=config)
+    assert_refused(result, "no checkpoint at", "nowhere")
+    assert not (suite.folder / "runs").exists()
+
+
+def test_records_that_cannot_be_written_are_told_and_the_exit_code_says_so(suite):
+    shutil.copy(suite.workspace.config, suite.folder / "blocked")
+    result = suite.run(*SPEED, "--runs=blocked/runs")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["warning: run record blocked/runs/*cannot be written*"])
+    assert result.ret != pytest.ExitCode.OK

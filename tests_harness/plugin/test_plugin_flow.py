@@ -1,0 +1,106 @@
+"""One complete session, everything it wrote, and a second one that is judged by it."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ElementTree
+
+from harness.cli import main
+from harness.judging import judge
+from harness.records_io import load_record, save_record
+from harness.report.verdicts import recompute_verdicts
+
+pytest_plugins = ["pytester"]
+
+
+def test_complete_session_says_which_verdicts_have_no_baseline(accepted):
+    assert accepted.returncode == 0, accepted.output
+    statuses = [verdict.status for verdict in accepted.record.verdicts]
+    assert statuses.count("NO_BASELINE") > 10
+    assert f"{statuses.count('NO_BASELINE')} no baseline" in accepted.output
+    assert "NO BASELINE" in accepted.output
+    assert accepted.record.status == "complete"
+    assert accepted.record.warnings == []
+    assert accepted.output.count("toy: speed and memory") == 1
+    folder = accepted.folder / "runs" / accepted.record.id
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"run.json", "benchmark_results.csv", "summary.md", "plot.png"}
+    assert (accepted.folder / "runs" / "history.sqlite").exists()
+
+
+def test_progress_lines_leave_no_empty_line_in_verbose_output(accepted):
+    lines = accepted.output.splitlines()
+    shown = [index for index, line in enumerate(lines) if line.startswith("  .. ")]
+    assert len(shown) > 10
+    assert all(lines[index + 1].strip() for index in shown)
+
+
+def test_every_verdict_is_recomputed_from_the_record_alone(accepted, tmp_path):
+    again = load_record(save_record(accepted.record, tmp_path))
+    assert len(again.verdicts) == len(accepted.record.verdicts) > 15
+    for stored in again.verdicts:
+        verdict = judge(stored.inputs, again)
+        assert verdict.status.value == stored.status
+        assert verdict.explanation == stored.explanation
+        assert math.isclose(verdict.estimate, stored.estimate, rel_tol=1e-6) or math.isnan(stored.estimate)
+    assert all(entry.agrees for entry in recompute_verdicts(again))
+
+
+def test_every_gate_of_the_session_shares_its_error_budget(accepted):
+    speed = [verdict for verdict in accepted.record.verdicts if verdict.inputs["gate"] == "speed"]
+    quality = [verdict for verdict in accepted.record.verdicts if verdict.test.startswith("tests_quality")]
+    assert (len(speed), len(quality)) == (6, 8)
+    assert {verdict.alpha for verdict in speed + quality} == {round(0.01 / 14, 9)}
+
+
+def test_benchmark_file_holds_the_samples_of_the_arena_and_what_else_was_measured(accepted):
+    content = accepted.benchmarks
+    assert content["machine_info"]["enginegate"]["key"] == accepted.record.fingerprint.key
+    assert content["machine_info"]["enginegate"]["identity"] == accepted.record.fingerprint.identity
+    (arena,) = [arena for arena in accepted.record.arenas if arena.batch_size == 2]
+    rounds = [entry for block in arena.blocks for entry in block.rounds if entry.engine == "toy-fake-int8_wo"]
+    (speedup,) = [b for b in content["benchmarks"] if b["name"] == "test_speedup[toy-fake-int8_wo-b2]"]
+    samples = speedup["stats"]["data"]
+    assert len(samples) == len(rounds) >= 6
+    assert all(math.isclose(a, b.seconds, rel_tol=1e-5) for a, b in zip(samples, rounds, strict=True))
+    assert speedup["params"] == {"candidate": "toy-fake-int8_wo", "batch_size": 2}
+    extra = speedup["extra_info"]
+    assert {"ttft", "itl_p50", "itl_p95", "itl_p99", "tokens_per_second", "latency"} <= extra.keys()
+    (memory,) = [entry for entry in accepted.record.memory if entry.workload == arena.workload]
+    assert extra["memory"]["peak"] == memory.peak
+    assert "UNSERIALIZABLE" not in str(content)
+
+
+def test_junit_xml_carries_verdict_estimate_interval_and_explanation(accepted):
+    cases = ElementTree.parse(accepted.folder / "junit.xml").getroot().iter("testcase")
+    found = {case.get("name"): {p.get("name"): p.get("value") for p in case.iter("property")} for case in cases}
+    properties = found["test_speedup[toy-fake-int8_wo-b1]"]
+    assert properties["enginegate_verdict"] == "PASS"
+    assert float(properties["speedup"]) > 1.5
+    assert properties["speedup_interval"].startswith("[")
+    assert "above the floor of 1.50x" in properties["speedup_explanation"]
+
+
+def test_second_session_passes_against_the_accepted_one(suite, accepted, monkeypatch):
+    suite.take_baselines(accepted)
+    monkeypatch.setenv("ENGINEGATE_FAKE_SEED", "1")
+    result = suite.run(
+        "--precision=int8_wo", "--require-baseline", "--benchmark-autosave", "tests_perf", "tests_quality"
+    )
+    statuses = {verdict.test.rpartition("::")[2]: verdict for verdict in suite.record().verdicts}
+    letters = statuses.pop("test_letters[toy-fake-int8_wo]")
+    assert letters.status == "INCONCLUSIVE", "a metric at chance cannot see a loss"
+    assert {verdict.status for verdict in statuses.values()} == {"PASS"}, suite.record().verdicts
+    assert "baseline" in statuses["test_speedup[toy-fake-int8_wo-b1]"].explanation
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*1 inconclusive*"])
+    assert list((suite.folder / ".benchmarks").rglob("*.json"))
+    assert suite.record().status == "complete"
+    # its reference's scores came from the cache, and it can be accepted all the same
+    assert main(["accept", str(suite.folder / "runs" / suite.record().id), "--baselines=baselines"]) == 0
+
+
+def test_benchmark_disable_leaves_the_gates_as_they_are(suite):
+    result = suite.run("tests_perf/test_speedup.py", "-k", "b1 and int8_wo", "--benchmark-disable")
+    result.assert_outcomes(passed=1, deselected=3)
+    assert [verdict.status for verdict in suite.record().verdicts] == ["PASS"]

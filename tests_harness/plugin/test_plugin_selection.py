@@ -1,0 +1,108 @@
+"""What the options select, and what a wrong one is answered with."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.plugin import MARKERS
+
+pytest_plugins = ["pytester"]
+
+
+def collected(result):
+    return [line for line in result.outlines if "::" in line]
+
+
+def test_ids_name_model_engine_precision_and_batch_size(suite):
+    result = suite.run("tests_perf", "tests_quality", "--collect-only", "-q")
+    names = collected(result)
+    assert "tests_perf/test_speedup.py::test_speedup[toy-fake-int8_wo-b2]" in names
+    assert "tests_quality/test_multiple_choice.py::test_cloze[toy-fake-int4_wo]" in names
+    assert result.ret == 0
+
+
+def test_comma_lists_choose_engines_precisions_and_batch_sizes_and_two_configurations(suite):
+    other = suite.workspace.variant("other", model={"name": "other", "source": "path:checkpoint"})
+    result = suite.run(
+        "tests_perf/test_speedup.py",
+        "--collect-only",
+        "-q",
+        "--engine=fake",
+        "--precision=bf16, int8_wo,bf16",
+        "--batch-size=4,1",
+        config=f"{suite.workspace.config},{other}",
+    )
+    expected = [
+        f"tests_perf/test_speedup.py::test_speedup[{model}-fake-{precision}-b{size}]"
+        for model in ("toy", "other")
+        for precision in ("bf16", "int8_wo")
+        for size in (4, 1)
+    ]
+    assert collected(result) == expected
+
+
+def test_model_is_found_by_name_and_full_precision_is_the_native_half(suite):
+    args = ["tests_quality/test_perplexity.py", "--collect-only", "-q", "--strict-markers", "--engine=fake"]
+    result = suite.pytester.runpytest_inprocess(*args, "--model=smollm2-135m", "--precision=full_prec")
+    assert collected(result) == ["tests_quality/test_perplexity.py::test_perplexity[smollm2-135m-fake-bf16]"]
+
+
+def test_markers_are_registered_and_select(suite):
+    result = suite.run("tests_perf", "tests_quality", "--collect-only", "-q", "-m", "quality")
+    assert collected(result)
+    assert all(name.startswith("tests_quality/") for name in collected(result))
+    for marker in ("perf", "quality", "gpu", "slow", "timed(metric)", "gates(n)"):
+        assert any(line.startswith(f"{marker}:") for line in MARKERS)
+
+
+WRONG = [
+    (["--model=nosuch"], "unknown model 'nosuch'", "use one of"),
+    (["--engine=nosuch"], "no backend called 'nosuch'", "known are"),
+    (["--precision=int3"], "unknown precision 'int3'", "mend:"),
+    (["--precision=int8_wo,nvfp4"], "no precision 'nvfp4'", "take one that works here"),
+    (["--precision=fp8"], "nobody pretends fp8", "take one that works here"),
+    (["--batch-size=0"], "--batch-size '0' is not a positive whole number", "for example"),
+    (["--batch-size=two"], "--batch-size 'two'", "for example"),
+    (["--batch-size=99"], "batch size 99 is over limits.max_batch_size 4", "raise the limit"),
+    (["--precision=,"], "--precision ',' names nothing", "leave it out"),
+    (["--time-budget=-3"], "--time-budget '-3'", "for example"),
+    (["--time-budget=nan"], "--time-budget 'nan'", "for example"),
+    (["--runs=conftest.py"], "is a file, not a folder", "name a folder"),
+]
+
+
+@pytest.mark.parametrize(
+    ("args", "problem", "mend"), WRONG, ids=lambda value: value[0] if isinstance(value, list) else ""
+)
+def test_wrong_option_is_a_usage_error_with_reason_and_mend(suite, args, problem, mend):
+    result = suite.run("tests_perf", *args)
+    check_usage_error(result, problem, mend)
+
+
+@pytest.mark.parametrize(
+    ("sections", "problem"),
+    [
+        ({"workloads": {}}, "workloads: unknown key"),
+        ({"workload": {"batch_sizes": [0]}}, "workload.batch_sizes.0"),
+        ({"default_engine": "other"}, "default_engine 'other' is not under engines"),
+    ],
+)
+def test_wrong_configuration_is_a_usage_error_that_names_file_and_key(suite, sections, problem):
+    path = suite.workspace.variant("wrong", **sections)
+    result = suite.run("tests_perf", config=path)
+    check_usage_error(result, problem, "mend:")
+    assert str(path) in result.stderr.str()
+
+
+def test_wrong_option_is_a_usage_error_under_xdist_too(suite):
+    result = suite.run_apart("tests_perf", "-n2", "--precision=int3")
+    check_usage_error(result, "unknown precision 'int3'", "mend:")
+
+
+def check_usage_error(result, problem, mend):
+    shown = result.stderr.str()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert problem in shown
+    assert mend in shown
+    assert shown.count("ERROR:") == 1
+    assert "Traceback" not in shown + result.stdout.str()

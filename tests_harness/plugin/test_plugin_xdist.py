@@ -1,0 +1,67 @@
+"""Spread over worker processes: one record, each engine built once, and nothing timed beside other work."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from workspace import make_workspace
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.fixture
+def fresh(suite, tmp_path):
+    """A suite whose cache is empty."""
+    folder = tmp_path / "fresh"
+    folder.mkdir()
+    suite.workspace = make_workspace(folder)
+    return suite
+
+
+def run(suite, monkeypatch, *args):
+    for name, value in suite.workspace.environment.items():
+        monkeypatch.setenv(name, value)
+    return suite.run_apart(*args)
+
+
+def test_quality_tests_share_engines_and_end_in_one_record(fresh, monkeypatch):
+    result = run(fresh, monkeypatch, "-n2", "tests_quality", "--precision=int8_wo,bf16", "-k", "not similarity")
+    record = fresh.record()
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str()
+    events = Counter(fresh.workspace.events())
+    engines = ["toy-fake-bf16", "toy-fake-fp32", "toy-fake-int8_wo"]
+    assert {event: count for event, count in events.items() if event.startswith("build")} == {
+        f"build {name}": 1 for name in engines
+    }
+    assert events["load toy-fake-bf16"] == events["load toy-fake-int8_wo"] == 1, "one worker has all tests of an engine"
+    assert record.status == "complete"
+    assert record.warnings == []
+    assert sorted(entry.id for entry in record.engines) == engines
+    tests = [verdict.test for verdict in record.verdicts]
+    assert len(tests) == len(set(tests)) == 10
+    assert all(test.endswith("]") for test in tests), "the group that xdist appends is no part of a test's name"
+    assert len(list((fresh.folder / "runs").glob("*/run.json"))) == 1
+    assert result.stdout.str().count("complete run") == 1
+
+
+def test_perf_tests_are_refused_and_a_worker_that_crashes_leaves_a_partial_record(suite):
+    suite.prepare("Deadly", precision="int4_wo")
+    result = suite.run_apart(
+        "-n2", SPEED, "tests_quality/test_perplexity.py", "--precision=int8_wo,int4_wo", "--batch-size=1"
+    )
+    outcomes = result.parseoutcomes()
+    assert outcomes["errors"] == 2
+    assert outcomes["failed"] == 1
+    assert "passed" not in outcomes
+    output = result.stdout.str()
+    assert output.count("a perf test runs in xdist worker") >= 2
+    assert "run tests_perf without -n" in output
+    record = suite.record()
+    assert record.status == "partial"
+    assert any("an xdist worker ended without sending its records" in line for line in record.warnings)
+    assert [verdict.engine for verdict in record.verdicts] == ["toy-fake-int8_wo"]
+    assert f"partial run {record.id}" in output
+
+
+SPEED = "tests_perf/test_speedup.py"
