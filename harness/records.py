@@ -52,8 +52,24 @@ class EngineEntry(Stored):
     build_seconds: float
 
 
+class DeviceReading(Stored):
+    """What a GPU said of itself at one moment; None where it does not tell.
+
+    Attributes:
+        sm_mhz, memory_mhz: clocks.
+        celsius, watts: temperature and power.
+        reasons: why its clocks are lower than they could be, in NVML's words; idling is not among them.
+    """
+
+    sm_mhz: int | None = None
+    memory_mhz: int | None = None
+    celsius: int | None = None
+    watts: int | None = None
+    reasons: list[str] = Field(default_factory=list)
+
+
 class Round(Stored):
-    """One engine's turn in a block. All times in seconds."""
+    """One engine's turn in a block. All times in seconds. ``device``: the GPU right after it, None without one."""
 
     engine: str
     seconds: float
@@ -64,6 +80,7 @@ class Round(Stored):
     itl_p99: float
     foreign_load: float
     disturbed: bool = False
+    device: DeviceReading | None = None
 
 
 class Block(Stored):

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from harness.measure import gpu
 from harness.records import Fingerprint
 
 #: CPU features that decide which kernels an engine runs.
@@ -30,7 +31,7 @@ def fingerprint() -> Fingerprint:
         "memory_gib": round(_memory_bytes() / 2**30),
         "architecture": platform.machine(),
         "system": platform.system(),
-        "gpus": _gpus_identity(),
+        "gpus": gpu.identities(),
     }
     canonical = json.dumps(identity, sort_keys=True).encode()
     device = identity["gpus"][0]["name"] if identity["gpus"] else identity["cpu"]
@@ -41,6 +42,7 @@ def fingerprint() -> Fingerprint:
         "load_average": list(os.getloadavg()),
         "cpu_mhz": _cpu_mhz(),
         "libraries": library_versions(),
+        "gpus": gpu.descriptions(),
     }
     return Fingerprint(
         key=f"{slug}-{identity['cores']}c-{hashlib.sha256(canonical).hexdigest()[:8]}",
@@ -98,39 +100,3 @@ def _memory_bytes() -> int:
     import psutil
 
     return int(psutil.virtual_memory().total)
-
-
-def _gpus_identity() -> list[dict[str, Any]]:
-    """Name, memory and driver major of each NVIDIA GPU; empty where there is none or no driver."""
-    try:
-        import pynvml
-    except ImportError:
-        return []
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        driver = str(pynvml.nvmlSystemGetDriverVersion()).split(".")[0]
-        gpus = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-            gpus.append(
-                {
-                    "name": str(pynvml.nvmlDeviceGetName(handle)),
-                    "memory_gib": round(memory.total / 2**30),
-                    "driver_major": driver,
-                    "mig": _mig_mode(pynvml, handle),
-                }
-            )
-        return gpus
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _mig_mode(pynvml: Any, handle: Any) -> bool:
-    try:
-        return bool(pynvml.nvmlDeviceGetMigMode(handle)[0])
-    except pynvml.NVMLError:
-        return False

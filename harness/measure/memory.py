@@ -84,18 +84,25 @@ class _CpuMeter:
 
 
 class _GpuMeter:
-    """Used memory of the first visible NVIDIA GPU; the peak adds the growth of torch's own high-water mark."""
+    """Used memory of the visible NVIDIA GPUs, as NVML counts it.
+
+    Whoever else used the device would be counted too, so nobody may. The peak is what is used after the work: the
+    frameworks' allocators keep what they once took. A context is opened first, as it is the driver's own and would
+    cover a small model's weights.
+    """
 
     def __init__(self) -> None:
-        import pynvml
+        import torch
 
-        pynvml.nvmlInit()
-        self._nvml = pynvml
-        self._handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-        self.device = str(pynvml.nvmlDeviceGetName(self._handle))
+        from harness.measure import gpu
+
+        torch.zeros(1, device="cuda")
+        torch.cuda.synchronize()
+        self._used = gpu.used_bytes
+        self.device = str(gpu.identities()[0]["name"])
 
     def used(self) -> int:
-        return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used)
+        return self._used()
 
     def reset_peak(self) -> None:
         return
