@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from harness.engines.base import Engine, Progress
+from harness.engines.base import Progress
 from harness.errors import BaselineError
 from harness.gates.audit import AuditResult, audit, blind, one_line, restore
 from harness.gates.sequential import SpeedPolicy
 from harness.gates.sessions import Known
 from harness.gates.speed import replay_speed
-from harness.measure.arena import Arena, ArenaPolicy, log_ratios
+from harness.measure.arena import Arena, ArenaPolicy, Contestant, log_ratios
 from harness.measure.prompts import PromptPool
 from harness.measure.slowed import SlowedContestant
 from harness.records import Stored
@@ -116,8 +116,8 @@ def load_audit(root: Path, fingerprint: str) -> AuditFile | None:
 
 
 def measure_session(
-    engine: Engine,
-    reference: Engine,
+    engine: Contestant,
+    reference: Contestant,
     workload: Workload,
     prompts: PromptPool,
     policy: SpeedPolicy,

@@ -14,7 +14,7 @@ from harness.engines.effective import check_effective
 from harness.engines.registry import load_backend
 from harness.engines.store import EngineStore, StoreEntry
 from harness.errors import ConfigError, EngineGateError
-from harness.measure.arena import Arena, ArenaPolicy
+from harness.measure.arena import Arena, ArenaPolicy, Contestant
 from harness.measure.gpu import DeviceMonitor, refuse_busy
 from harness.measure.memory import measure_memory
 from harness.measure.prompts import PromptPool
@@ -204,6 +204,14 @@ class ModelBench:
             arena.run(enough, self.progress)
             self.arenas[workload.id] = arena.entry()
         return self.arenas[workload.id]
+
+    def audit_contestants(
+        self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload
+    ) -> tuple[Contestant, Contestant, PromptPool]:
+        """The engine, the reference and the prompts of an audit."""
+        reference = self.reference()
+        live = self.engine(reference, self.config.runtime(reference.backend), "reference")
+        return self.engine(spec, runtime, "candidate"), live, self._pool(workload)
 
     def memory_of(self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload) -> MemoryEntry:
         """Memory of one engine under one workload, in a process of its own."""

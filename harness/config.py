@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from harness.config_aliases import canonical
 from harness.errors import ConfigError
 from harness.specs import PRECISIONS, EngineSpec, QuantizationSpec, RuntimeSpec, Workload
 
@@ -130,12 +131,14 @@ class SpeedSection(Section):
 
 
 class ArenaSection(Section):
-    """How rounds are taken."""
+    """How rounds are taken; ``audit_blocks`` and ``audit_time_budget``: those of one session of ``--gate-audit``."""
 
     warmup_rounds: Positive = 2
     time_budget: Annotated[float, Field(gt=0)] = 240.0
     foreign_load_limit: Fraction = 0.10
     retries: Annotated[int, Field(ge=0)] = 2
+    audit_blocks: Annotated[int, Field(ge=8)] = 40
+    audit_time_budget: Annotated[float, Field(gt=0)] = 600.0
 
 
 class MemorySection(Section):
@@ -298,7 +301,7 @@ def load_config(path: Path) -> Config:
     if not isinstance(raw, dict):
         raise ConfigError(f"configuration {path} is not a mapping", f"start from {REPOSITORY / 'configs'}")
     try:
-        file = ConfigFile.model_validate(raw)
+        file = ConfigFile.model_validate(canonical(raw, path))
     except ValidationError as error:
         raise ConfigError(f"configuration {path} is not usable:\n{_plain(error)}", "mend the named keys") from error
     if file.default_engine not in file.engines:

@@ -107,7 +107,11 @@ class ArenaEntry(Stored):
 
 
 class MemoryEntry(Stored):
-    """Memory of one engine, measured in a process of its own. All in bytes; None where it could not be measured."""
+    """Memory of one engine, measured in a process of its own. All in bytes; None where it could not be measured.
+
+    ``weights``: of the loaded weights, as the engine counts them. ``copy_bytes_per_second``: what a large copy within
+    the GPU's memory moved in the same process, bytes read plus bytes written; None on a CPU.
+    """
 
     engine: str
     workload: str
@@ -118,6 +122,8 @@ class MemoryEntry(Stored):
     kv_used: int | None
     kv_budget: int | None
     device: str
+    weights: int | None = None
+    copy_bytes_per_second: float | None = None
 
 
 class QualityEntry(Stored):

@@ -31,7 +31,7 @@ def judge_speed_gate(inputs: Inputs, record: RunRecord) -> Verdict:
     if not ratios:
         raise MeasurementError(f"arena {entry.workload} collected no blocks", "give it a larger --time-budget")
     disturbed, load = disturbance(entry.blocks)
-    warnings = []
+    warnings = list(inputs["notes"])
     if disturbed:
         warnings.append(f"{disturbed:.0%} of blocks ran beside other work (median load {load:.0%} of the machine)")
     spoiled = None

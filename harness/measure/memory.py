@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -111,6 +112,25 @@ class _GpuMeter:
         return self.used()
 
 
+def copy_bandwidth(size: int = 1 << 31, rounds: int = 5) -> float:
+    """Bytes per second that copying ``size`` bytes within the GPU's memory moves, read plus written; the best round."""
+    import torch
+
+    source = torch.randint(0, 255, (size,), dtype=torch.uint8, device="cuda")
+    target = torch.empty_like(source)
+    best = math.inf
+    for _ in range(rounds + 1):
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        target.copy_(source)
+        end.record()
+        end.synchronize()
+        best = min(best, start.elapsed_time(end) / 1000)
+    del source, target
+    torch.cuda.empty_cache()
+    return 2 * size / best
+
+
 def _run(job: dict[str, Any]) -> dict[str, Any]:
     from harness.engines.registry import load_backend
 
@@ -118,7 +138,9 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     backend = load_backend(spec.backend)
     for library in backend.libraries:
         importlib.import_module(library)
-    meter = _GpuMeter() if backend.capabilities().device.startswith("cuda") else _CpuMeter()
+    on_gpu = backend.capabilities().device.startswith("cuda")
+    bandwidth = copy_bandwidth() if on_gpu else None
+    meter = _GpuMeter() if on_gpu else _CpuMeter()
     before = meter.used()
     engine = backend.load(Path(job["engine_dir"]), spec, RuntimeSpec(**job["runtime"]))
     try:
@@ -136,6 +158,8 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
         "kv_used": own.kv_cache,
         "kv_budget": own.kv_budget,
         "device": meter.device,
+        "weights": own.weights,
+        "copy_bytes_per_second": bandwidth,
     }
 
 

@@ -8,16 +8,15 @@ from typing import Any
 import pytest
 
 from harness.errors import EngineGateError
+from harness.plugin.auditing import separate_audit
 from harness.plugin.options import add_options, parse_options
 from harness.plugin.outcomes import explain, lost_reason, outcome_of, shorten, verdict_report
 from harness.plugin.progress import TerminalProgress
 from harness.plugin.replay import replay_clock
 from harness.plugin.session import GateSession
-from harness.plugin.workers import group_by_engine, is_worker, plain_id, refuse_shared_device, run_of_controller
+from harness.plugin.workers import PART, part_of_run, plain_id, prepare_worker, refuse_shared_device, take_over
 
 SESSION = pytest.StashKey[GateSession]()
-#: Names under which an xdist worker gets the run's id from the controller and sends its records back.
-RUN, PART = "enginegate_run", "enginegate_records"
 
 MARKERS = (
     "perf: times engines or measures their memory",
@@ -25,6 +24,7 @@ MARKERS = (
     "gpu: needs an NVIDIA GPU",
     "slow: takes more than a few seconds",
     "timed(metric): the speed metric that the test judges: speedup, ttft or itl",
+    "audit: measures the gates' own error rates; runs under --gate-audit alone",
     "gates(n): how many error-rated gates the test holds (default 1); they share the session's error budget",
 )
 
@@ -52,21 +52,19 @@ def pytest_configure(config: pytest.Config) -> None:
             tuple(str(argument) for argument in config.invocation_params.args),
             TerminalProgress(config),
             _wrapping(config),
-            worker=is_worker(config),
-            **run_of_controller(config, RUN),
+            **part_of_run(config),
         )
         if options.models or options.configs or options.engines or options.precisions or options.batch_sizes:
             _ = session.selection
     except EngineGateError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SESSION] = session
-    group_by_engine(config)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
     """A worker of xdist is part of this run."""
-    node.workerinput[RUN] = node.config.stash[SESSION].run
+    prepare_worker(node, node.config.stash[SESSION])
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -105,8 +103,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         gates.expect(candidate, batch_size, int(marker.args[0]) if marker else 1, timed.args[0] if timed else None)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Timed tests show pytest-benchmark the samples that the arena took; see harness.plugin.replay."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """``--gate-audit`` runs the audit alone. Timed tests show pytest-benchmark the samples that the arena took."""
+    separate_audit(config, items, config.stash[SESSION])
     for item in items:
         timed = item.get_closest_marker("timed")
         if timed is not None:
@@ -169,7 +168,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any, error: object | None) -> None:
     """A worker of xdist has ended: take over its part of the records."""
-    node.config.stash[SESSION].take_over(getattr(node, "workeroutput", {}).get(PART), error)
+    take_over(node, error, node.config.stash[SESSION])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.baselines import PerfBaseline, assert_not_own_baseline, load_perf
@@ -43,16 +43,17 @@ def perf_baseline(session: GateSession, config: Config, workload: Workload) -> P
 
 def speed_inputs(session: GateSession, candidate: Candidate, workload: Workload, metric: str) -> dict[str, Any]:
     """What a speed gate compares with: the stored sessions, else the portable floor, else nothing."""
-    config = candidate.config
-    section = config.file.gates.speed
-    policy = SpeedPolicy(
-        margin=section.margin,
-        tolerated=section.tolerated,
-        alpha=session.alpha(config),
-        beta=section.beta,
-        looks=tuple(section.looks),
-    )
-    reference = session.bench(config).reference()
+    reference = session.bench(candidate.config).reference()
+    policy = speed_policy(session, candidate.config)
+    notes = []
+    audited = session.audits.of(candidate.id, workload.id) if session.audits else None
+    if audited is not None:
+        policy = replace(policy, correlation=max(0.0, audited.result.autocorrelation))
+        blind = audited.blind(policy)
+        notes = [blind] if blind else []
+    baseline = perf_baseline(session, candidate.config, workload)
+    if baseline is not None and candidate.id in baseline.engines:
+        notes += baseline.version_changes(candidate.id, session.fingerprint.context["libraries"])
     return {
         "gate": "speed",
         "metric": metric,
@@ -64,7 +65,21 @@ def speed_inputs(session: GateSession, candidate: Candidate, workload: Workload,
         + ("" if metric == "speedup" else f" {metric.upper()}"),
         "against": _against(session, candidate, workload, metric),
         "policy": asdict(policy),
+        "notes": notes,
+        "audit": audited.line if audited else None,
     }
+
+
+def speed_policy(session: GateSession, config: Config) -> SpeedPolicy:
+    """The speed gate's margins, and its share of the session's error budget."""
+    section = config.file.gates.speed
+    return SpeedPolicy(
+        margin=section.margin,
+        tolerated=section.tolerated,
+        alpha=session.alpha(config),
+        beta=section.beta,
+        looks=tuple(section.looks),
+    )
 
 
 def _against(session: GateSession, candidate: Candidate, workload: Workload, metric: str) -> dict[str, Any] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import json
 import re
 import subprocess
 import uuid
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import harness
+from harness.audit import AuditedGate, AuditFile, add_session, load_audit, measure_session
 from harness.bench import ModelBench, Wrap
 from harness.config import REPOSITORY, Config, cache_folder
 from harness.engines.base import Progress
@@ -21,10 +23,10 @@ from harness.gates.family import split_alpha
 from harness.gates.verdict import Verdict
 from harness.judging import speed_undecided
 from harness.measure.fingerprint import fingerprint
-from harness.plugin.contest import Contest, speed_inputs
+from harness.plugin.contest import Contest, speed_inputs, speed_policy
 from harness.plugin.options import Options
 from harness.records import ArenaEntry, Fingerprint, ModelEntry, RunRecord, VerdictEntry
-from harness.records_io import save_record
+from harness.records_io import save_record, write_atomically
 from harness.selection import Candidate, Selection, select
 
 Entry = TypeVar("Entry")
@@ -44,7 +46,7 @@ class GateSession:
         warnings: what else the reader of the record must know.
         lost: tests that ended without a verdict, and why; a record with any is partial.
         run: the run's id, which xdist workers have from their controller.
-        worker: this is an xdist worker, which sends its records and writes none.
+        notes: in an xdist worker, which writes no records: the file that its controller finds if it crashes.
         crashed: an xdist worker ended without sending its records.
         saved: the records written, with their folders.
     """
@@ -60,11 +62,12 @@ class GateSession:
     lost: list[str] = field(default_factory=list)
     started: str = field(default_factory=lambda: _now())
     run: str = field(default_factory=lambda: _run_id())
-    worker: bool = False
+    notes: Path | None = None
     crashed: bool = False
     _selection: Selection | None = None
     _benches: dict[str, ModelBench] = field(default_factory=dict)
     _fingerprint: Fingerprint | None = None
+    _audits: tuple[AuditFile | None] | None = None
     saved: list[tuple[RunRecord, Path]] = field(default_factory=list)
     _workers: dict[str, list[RunRecord]] = field(default_factory=dict)
     _written: int = 0
@@ -89,6 +92,13 @@ class GateSession:
         if self._fingerprint is None:
             self._fingerprint = fingerprint()
         return self._fingerprint
+
+    @property
+    def audits(self) -> AuditFile | None:
+        """The audits of this machine, or None. Raises BaselineError where the file cannot be used."""
+        if self._audits is None:
+            self._audits = (load_audit(self.options.baselines, self.fingerprint.key),)
+        return self._audits[0]
 
     @property
     def benches(self) -> dict[str, ModelBench]:
@@ -136,6 +146,28 @@ class GateSession:
         arena = bench.race(list(contestants.values()), workload, decided, budget, max(config.file.gates.speed.looks))
         self.save_if_changed()
         return Contest(candidate, workload, arena)
+
+    def audit(self, candidate: Candidate, batch_size: int) -> AuditedGate:
+        """Measure one session of the gate's own error rates, and file it beside the baselines."""
+        config = candidate.config
+        workload = config.workload(batch_size)
+        policy = speed_policy(self, config)
+        bench = self.bench(config)
+        engine, reference, prompts = bench.audit_contestants(candidate.spec, candidate.runtime, workload)
+        session = measure_session(
+            engine,
+            reference,
+            workload,
+            prompts,
+            policy,
+            run=self.run,
+            started=self.started,
+            blocks=config.file.arena.audit_blocks,
+            time_budget=self.options.time_budget or config.file.arena.audit_time_budget,
+            progress=self.progress,
+        )
+        root, key = self.options.baselines, self.fingerprint.key
+        return add_session(root, key, candidate.id, bench.reference().id, workload.id, policy, session)
 
     def conclude(
         self, model: str, test: str, engine: str, workload: str | None, verdict: Verdict, inputs: Mapping[str, object]
@@ -240,11 +272,15 @@ class GateSession:
 
     def save_if_changed(self) -> None:
         """Write partial records where anything is new, so that a crash later loses nothing."""
-        if self.worker or self._results() == self._written:
+        if self._results() == self._written:
             return
         try:
-            self.save("partial")
-        except EngineGateError as error:
+            if self.notes is not None:
+                self._written = self._results()
+                write_atomically(self.notes, json.dumps(self.part(complete=False)))
+            else:
+                self.save("partial")
+        except (EngineGateError, OSError) as error:
             self._warn(str(error))
 
     def finish(self, complete: bool) -> bool:
@@ -275,12 +311,15 @@ class GateSession:
         status: Literal["complete", "partial"] = "complete" if complete and not self.lost else "partial"
         return [record.model_dump_json() for record in self._own(status)]
 
-    def take_over(self, part: list[str] | None, error: object | None) -> None:
-        """Merge what a worker sent; one that sent nothing has crashed, and the record says so."""
-        if part is None:
-            self.crashed = True
-            self._warn(f"an xdist worker ended without sending its records: {error or 'no reason given'}")
-            return
+    def crash(self, problem: str, notes: Path) -> None:
+        """An xdist worker crashed: the record says so, and keeps what the worker had noted until then."""
+        self.crashed = True
+        self._warn(problem)
+        if notes.exists():
+            self.take_over(json.loads(notes.read_text(encoding="utf-8")))
+
+    def take_over(self, part: Iterable[str]) -> None:
+        """Merge what an xdist worker measured and concluded."""
         for text in part:
             record = RunRecord.model_validate_json(text)
             self._workers.setdefault(record.model.name, []).append(record)

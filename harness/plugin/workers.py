@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from harness.errors import MeasurementError
+
+if TYPE_CHECKING:
+    from harness.plugin.session import GateSession
+
+#: Names under which a worker gets the run's id and the place of its own notes, and sends its records back.
+RUN, NOTES, PART = "enginegate_run", "enginegate_notes", "enginegate_records"
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -14,17 +23,29 @@ def is_worker(config: pytest.Config) -> bool:
     return hasattr(config, "workerinput")
 
 
-def run_of_controller(config: pytest.Config, name: str) -> dict[str, Any]:
-    """The run's id as the controller sent it under ``name``, as an argument of GateSession; none in the controller."""
-    sent: str | None = getattr(config, "workerinput", {}).get(name)
-    return {} if sent is None else {"run": sent}
+def part_of_run(config: pytest.Config) -> dict[str, Any]:
+    """What a worker has from its controller, as arguments of GateSession; empty in the controller."""
+    sent: dict[str, str] = getattr(config, "workerinput", {})
+    return {"run": sent[RUN], "notes": Path(sent[NOTES])} if RUN in sent else {}
 
 
-def group_by_engine(config: pytest.Config) -> None:
-    """Where no ``--dist`` was given, all tests of one engine go to one worker, which alone loads that engine."""
-    asked = any(str(argument).startswith(("--dist", "-d")) for argument in config.invocation_params.args)
-    if not asked and not is_worker(config) and config.getoption("dist", "no") == "load":
-        config.option.dist = "loadgroup"
+def prepare_worker(node: Any, session: GateSession) -> None:
+    """Make a worker part of the run, with a place where it notes its results in case it crashes."""
+    folder = Path(tempfile.mkdtemp(prefix="enginegate-"))
+    node.config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+    node.workerinput[RUN] = session.run
+    node.workerinput[NOTES] = str(folder / "records.json")
+
+
+def take_over(node: Any, error: object, session: GateSession) -> None:
+    """A worker has ended: add what it measured and concluded, or what it had noted when it crashed."""
+    sent: list[str] | None = getattr(node, "workeroutput", {}).get(PART)
+    if sent is None:
+        session.crash(
+            f"xdist worker {node.gateway.id} crashed ({error or 'no reason given'})", Path(node.workerinput[NOTES])
+        )
+    else:
+        session.take_over(sent)
 
 
 def plain_id(item: pytest.Item) -> str:

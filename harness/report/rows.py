@@ -169,8 +169,14 @@ def _row(
 
 
 def row_verdict(record: RunRecord, engine: str, workload: str) -> str:
-    """The worst status among the engine's verdicts at this workload and those on the engine as a whole."""
-    return worst([v.status for v in record.verdicts if v.engine == engine and v.workload in (workload, None, "")])
+    """The worst status among the engine's verdicts at this workload and those on the engine as a whole, and its share.
+
+    ``PASS`` where all passed; ``INCONCLUSIVE 1/15`` where one of fifteen is not decided and none is worse.
+    """
+    statuses = [v.status for v in record.verdicts if v.engine == engine and v.workload in (workload, None, "")]
+    status = worst(statuses)
+    count = statuses.count(status)
+    return status if count == len(statuses) else f"{status} {count}/{len(statuses)}"
 
 
 def _batch_size(workload: str) -> int | None:
