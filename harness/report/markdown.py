@@ -121,4 +121,4 @@ def _provenance(record: RunRecord) -> Iterator[str]:
 
 
 def _status(status: str) -> str:
-    return f"{SYMBOLS[status.partition(" ")[0]]} {status}"
+    return f"{SYMBOLS[status.partition(' ')[0]]} {status}"

@@ -76,7 +76,7 @@ def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:
             cell(row, "batch_size", None, "n/a"),
             *(cell(row, attribute, decimals, "n/a") for _, attribute, decimals in SPEED_COLUMNS),
             escape(speedup_text(row)),
-            f"[{STYLES[row.verdict.partition(" ")[0]]}]{row.verdict or 'not gated'}[/]",
+            f"[{STYLES[row.verdict.partition(' ')[0]]}]{row.verdict or 'not gated'}[/]",
         )
     return table
 
