@@ -218,7 +218,7 @@ def _session_changes(
 def _memory_figures(record: RunRecord, entry: MemoryEntry) -> MemoryFigures:
     return MemoryFigures(
         provenance=_provenance(record, _engine(record, entry.engine)),
-        **entry.model_dump(exclude={"engine", "workload", "device"}),
+        **entry.model_dump(include=set(MemoryFigures.model_fields)),
     )
 
 
