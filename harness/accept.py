@@ -174,7 +174,10 @@ def _add_sessions(
 def _add_memory(
     engines: dict[str, PerfEngine], record: RunRecord, memory: list[MemoryEntry], path: Path, note: str
 ) -> Iterator[Change]:
+    candidates = _candidates(record)
     for entry in memory:
+        if entry.engine not in candidates:
+            continue
         before = engines.get(entry.engine, PerfEngine())
         if before.memory and before.memory.provenance.run == record.id:
             continue
@@ -224,7 +227,10 @@ def _memory_figures(record: RunRecord, entry: MemoryEntry) -> MemoryFigures:
 
 def _quality_updates(record: RunRecord, root: Path) -> Iterator[Update]:
     entries: dict[str, list[QualityEntry]] = {}
+    candidates = _candidates(record)
     for entry in record.quality:
+        if entry.engine not in candidates:
+            continue
         entries.setdefault(entry.engine, []).append(entry)
     for name, measured in entries.items():
         yield _quality_update(record, root, _engine(record, name), measured)
@@ -292,6 +298,11 @@ def _provenance(record: RunRecord, engine: EngineEntry) -> Provenance:
 
 def _reference(record: RunRecord) -> str:
     return next((engine.id for engine in record.engines if engine.role == "reference"), "")
+
+
+def _candidates(record: RunRecord) -> set[str]:
+    """Engines that are gated; what a reference scored is measured in every session, or kept beside the engines."""
+    return {engine.id for engine in record.engines if engine.role == "candidate"}
 
 
 def _engine(record: RunRecord, name: str) -> EngineEntry:
