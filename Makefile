@@ -4,7 +4,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 ARGS ?=
 
-.PHONY: bench test lint format clean
+.PHONY: bench-trtllm bench test lint format clean
 
 bench:
 	@$(PYTHON) scripts/install.py openvino
@@ -26,3 +26,12 @@ format:
 
 clean:
 	rm -rf .venv runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+
+# For a GPU with TensorRT-LLM installed (docs/tensorrt-llm.md); uses that Python, as its wheels pin torch. Not run here.
+TRTLLM_PYTHON ?= python3
+bench-trtllm:
+	$(TRTLLM_PYTHON) -m harness doctor
+	$(TRTLLM_PYTHON) -m harness trtllm verify-contract
+	$(TRTLLM_PYTHON) -m pytest tests_trtllm --require-trtllm
+	$(TRTLLM_PYTHON) -m harness engines build --config configs/tinyllama_int8.yaml
+	$(TRTLLM_PYTHON) -m pytest tests_perf tests_quality --config configs/tinyllama_int8.yaml $(ARGS)

@@ -1,1 +1,1 @@
-pytest_plugins = ["harness.plugin", "fixtures.suite"]
+pytest_plugins = ["harness.plugin", "fixtures.suite", "harness.engines.trtllm.pytest_require"]

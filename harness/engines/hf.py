@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,9 @@ class HuggingFaceEngine:
         try:
             with _quiet_loading():
                 model = AutoModelForCausalLM.from_pretrained(
-                    engine_dir, dtype=getattr(torch, _TORCH_NAMES[spec.precision]), attn_implementation="sdpa"
+                    engine_dir,
+                    attn_implementation="sdpa",
+                    **{_dtype_keyword(): getattr(torch, _TORCH_NAMES[spec.precision])},
                 )
         except (OSError, ValueError, KeyError) as error:
             raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "rebuild the engine") from error
@@ -288,6 +291,12 @@ class HuggingFaceEngine:
     def _check_open(self) -> None:
         if self._model is None:
             raise EngineError(f"{self.spec.id}: the engine is closed", "load it again")
+
+
+def _dtype_keyword() -> str:
+    """What ``from_pretrained`` calls the weights' type: ``torch_dtype`` before Transformers 4.56, which warns of it."""
+    major, minor = (int(part) for part in metadata.version("transformers").split(".")[:2])
+    return "dtype" if (major, minor) >= (4, 56) else "torch_dtype"
 
 
 @contextmanager

@@ -14,7 +14,11 @@ GROUP = "enginegate.backends"
 #: Backends of this repository, so that they are found from a source tree that was installed before they came.
 BUILT_IN = {
     "hf": "harness.engines.hf:HuggingFaceBackend",
+    "hf-static": "harness.engines.hf_static:StaticCacheBackend",
     "openvino": "harness.engines.openvino:OpenVinoBackend",
+    "vllm": "harness.engines.vllm:VllmBackend",
+    "trtllm-engine": "harness.engines.trtllm:TensorRtEngineBackend",
+    "trtllm-torch": "harness.engines.trtllm:TensorRtTorchBackend",
 }
 
 

@@ -41,15 +41,15 @@ class Roofline:
 
     def __str__(self) -> str:
         return (
-            f"{self.engine} on {self.device}: {self.tokens_per_second:,.0f} tokens/s at batch 1 is {self.share:.0%} of the "
-            f"{self.ceiling:,.0f} that reading the weights alone allows"
+            f"{self.engine} on {self.device}: {self.tokens_per_second:,.0f} tokens/s at batch 1 is {self.share:.0%} "
+            f"of the {self.ceiling:,.0f} that reading the weights alone allows"
         )
 
 
 def rooflines(record: RunRecord) -> list[Roofline]:
     """One for each engine that was timed at batch 1, and whose weights and card's bandwidth are known."""
     arenas = [arena for arena in record.arenas if arena.batch_size == 1 and arena.blocks]
-    found = {}
+    found: dict[str, Roofline] = {}
     for memory in record.memory:
         for arena in arenas:
             line = roofline(arena, memory)

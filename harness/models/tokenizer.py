@@ -60,7 +60,7 @@ class Tokenizer:
         if not self.has_chat_template:
             raise ModelError(
                 f"{self._folder / 'tokenizer_config.json'} has no chat_template",
-                "add the model's chat_template to that file, or set quality.plain_prompts in the configuration of a model that was never trained to chat",
+                "add the model's chat_template, or set quality.plain_prompts for a model never trained to chat",
             )
         encoded = self._tokenizer.apply_chat_template(
             [{"role": "user", "content": user_text}], add_generation_prompt=True, tokenize=True, return_dict=True

@@ -29,10 +29,10 @@ class FileBackend:
             "cpu",
         )
 
-    def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:  # noqa: ARG002
+    def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         (out_dir / "weights.bin").write_bytes(spec.precision.encode() * 1000)
 
-    def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> None:  # noqa: ARG002
+    def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> None:
         raise AssertionError("nothing is loaded here")
 
 

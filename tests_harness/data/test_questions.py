@@ -25,7 +25,8 @@ SPLITS = ("test", "dev")
 def _load_generator() -> ModuleType:
     """Import the generator, which is a script outside every package."""
     spec = importlib.util.spec_from_file_location("make_questions", GENERATOR)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up by name
     spec.loader.exec_module(module)
@@ -70,14 +71,16 @@ def test_committed_files_are_what_the_generator_writes() -> None:
 def test_schema(split: str) -> None:
     for item in QUESTIONS[split]:
         assert list(item) == ["question", "subject", "choices", "answer"]
-        assert isinstance(item["question"], str) and isinstance(item["subject"], str)
+        assert isinstance(item["question"], str)
+        assert isinstance(item["subject"], str)
         assert item["question"] == item["question"].strip()
         assert item["question"].endswith("?")
         assert item["question"][0].isupper()
         assert "{" not in item["question"]
         assert len(item["choices"]) == 4
         assert all(isinstance(c, str) and c and c == c.strip() for c in item["choices"])
-        assert type(item["answer"]) is int and 0 <= item["answer"] <= 3
+        assert type(item["answer"]) is int
+        assert 0 <= item["answer"] <= 3
 
 
 def test_size() -> None:
@@ -96,9 +99,7 @@ def test_answer_letters_are_balanced(split: str) -> None:
     by_subject: dict[str, list[int]] = defaultdict(list)
     for item in QUESTIONS[split]:
         by_subject[item["subject"]].append(item["answer"])
-    assert {
-        name: _spread(letters) for name, letters in by_subject.items() if _spread(letters) > 1
-    } == {}
+    assert {name: _spread(letters) for name, letters in by_subject.items() if _spread(letters) > 1} == {}
     assert _spread([item["answer"] for item in QUESTIONS[split]]) <= 1
 
 
@@ -117,8 +118,7 @@ def test_no_fact_is_in_both_files() -> None:
     facts = _facts_by_question()
     keys = {
         split: {
-            (item["subject"], facts[item["question"]].ask, facts[item["question"]].key)
-            for item in QUESTIONS[split]
+            (item["subject"], facts[item["question"]].ask, facts[item["question"]].key) for item in QUESTIONS[split]
         }
         for split in SPLITS
     }
@@ -145,9 +145,7 @@ def test_right_choice_is_the_answer_and_no_choice_is_excluded() -> None:
 
 
 def test_no_question_depends_on_the_list_of_choices() -> None:
-    pattern = re.compile(
-        r"\b(of the following|of these|all of the above|none of the above)\b", re.I
-    )
+    pattern = re.compile(r"\b(of the following|of these|all of the above|none of the above)\b", re.I)
     for item in ALL:
         assert not pattern.search(" ".join([item["question"], *item["choices"]])), item
 
@@ -338,9 +336,7 @@ def test_letters_are_balanced_for_every_count_and_start(count: int) -> None:
         assert _spread(letters) <= 1
 
 
-def test_check_tells_fresh_stale_and_missing_files(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_check_tells_fresh_stale_and_missing_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--out", str(tmp_path)]
     assert mq.main([*arguments, "--check"]) == 1
     assert list(tmp_path.iterdir()) == []  # a check writes nothing
@@ -355,9 +351,7 @@ def test_check_tells_fresh_stale_and_missing_files(
     assert "test.jsonl" not in complaint
 
 
-def test_main_names_the_row_of_a_bad_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_main_names_the_row_of_a_bad_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for subject in mq.SUBJECTS:
         path = tmp_path / f"{subject.name}.csv"
         path.write_bytes((mq.FACTS_DIR / path.name).read_bytes())

@@ -109,9 +109,7 @@ def test_a_doubled_kv_budget_fails_memory(place, first, tmp_path):
     config = tmp_path / "doubled.yaml"
     config.write_text(json.dumps(text), encoding="utf-8")
     folders = ("--runs", str(tmp_path / "runs"), "--baselines", str(place / "baselines"))
-    done = run(
-        place, "tests_perf/test_memory.py", "-k", "kv_budget", "--config", str(config), *ARGUMENTS[2:], *folders
-    )
+    done = run(place, "tests_perf/test_memory.py", "-k", "kv_budget", "--config", str(config), *ARGUMENTS[2:], *folders)
     assert done.returncode == 1, done.stdout
     assert "FAIL" in done.stdout
     assert "kv budget" in done.stdout

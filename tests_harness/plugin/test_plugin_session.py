@@ -31,16 +31,15 @@ def test_all_collected_engines_meet_in_one_arena_with_one_round_of_the_reference
 
 
 def test_time_budget_is_shared_by_the_arenas_and_kept(suite):
-    budget = 1.0
+    budget = 0.6
     suite.run(SPEED, "--precision=int8_wo", f"--time-budget={budget}")
     arenas = suite.record().arenas
     assert len(arenas) == 2
     for arena in arenas:
         blocks = [sum(entry.seconds for entry in block.rounds) for block in arena.blocks]
-        warm_up = arena.warmup_rounds * max(blocks)
         assert arena.stopped == f"time budget of {budget / 2:.0f} s spent"
         assert 1 <= len(blocks) < 6
-        assert warm_up + sum(blocks[:-1]) <= budget / 2 * 1.05, "no block is started after the budget is spent"
+        assert sum(blocks[:-1]) <= budget / 2 * 1.05, "no block is started after the budget is spent"
     verdicts = {verdict.workload: verdict for verdict in suite.record().verdicts}
     assert verdicts["b1-i16-o8"].status == "INCONCLUSIVE"
     assert "fewer than the 6" in verdicts["b1-i16-o8"].explanation
@@ -50,7 +49,7 @@ def test_first_failure_that_ends_the_session_leaves_a_partial_record(suite):
     suite.prepare("OneTokenLess")
     first = "tests_perf/test_build.py::test_engine_size"
     result = suite.run(first, SPEED, "-k", "int8_wo", "-x")
-    assert result.parseoutcomes() | {"deselected": 0} == {"no baseline": 1, "errors": 1, "deselected": 0}
+    result.stdout.fnmatch_lines(["*1 error, 1 no baseline*"])
     record = suite.record()
     assert record.status == "partial"
     with pytest.raises(BaselineError, match="partial"):

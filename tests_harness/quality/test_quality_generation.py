@@ -63,7 +63,7 @@ def test_failed_and_missing_answers_are_errors(tokenizer: WordTokenizer) -> None
     engine.finish_reason = "error"
     with pytest.raises(EngineError, match=r"ended an answer with an error.*user: x"):
         generate_texts(engine, tokenizer, {"h": "x"}, max_tokens=2)
-    engine.generate = lambda prompts, params: []  # type: ignore[method-assign]  # noqa: ARG005
+    engine.generate = lambda prompts, params: []  # type: ignore[method-assign]
     with pytest.raises(EngineError, match="gave 0 answers to 1 prompts"):
         generate_texts(engine, tokenizer, {"h": "x"}, max_tokens=2)
 

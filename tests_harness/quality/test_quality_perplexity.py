@@ -73,6 +73,6 @@ def test_likelihoods_that_are_not_finite_are_refused(value: float) -> None:
 
 def test_an_engine_that_skips_tokens_is_refused() -> None:
     engine = FakeEngine()
-    engine.score = lambda sequences, *, prefill=None: [(-1.0,)]  # type: ignore[method-assign]  # noqa: ARG005
+    engine.score = lambda sequences, *, prefill=None: [(-1.0,)]  # type: ignore[method-assign]
     with pytest.raises(MeasurementError, match="did not score every token"):
         evaluate_perplexity(engine, WordTokenizer(), [passage("a b c")], prefill=1)

@@ -205,6 +205,8 @@ def gated_record(floor: float) -> RunRecord:
     engine, workload = "tiny-8m-openvino-int8_wo", "b8-i64-o64"
     record = run_record(verdicts=[])
     inputs: dict[str, Any] = {
+        "notes": [],
+        "audit": None,
         "gate": "speed",
         "metric": "speedup",
         "workload": workload,

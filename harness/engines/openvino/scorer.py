@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from harness.engines.requests import length_batches
 
-#: Float32 logits held at once: 64 Mi values, 256 MiB.
-_LOGIT_BUDGET = 1 << 26
+#: Float32 logits held at once: 32 Mi values, 128 MiB.
+_LOGIT_BUDGET = 1 << 25
 #: Rows of logits that one thread reduces at a time; small enough that they stay in its cache.
 _ROWS = 8
 

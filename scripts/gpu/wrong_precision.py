@@ -1,0 +1,36 @@
+"""An engine of another precision than the one asked for must be refused: an fp16 engine is loaded as int8_wo."""
+
+from __future__ import annotations
+
+import sys
+
+from harness.bench import ModelBench
+from harness.config import cache_folder, find_config, load_config
+from harness.engines.effective import check_effective
+from harness.engines.registry import load_backend
+from harness.errors import EngineError
+from harness.measure.fingerprint import fingerprint
+from harness.measure.turns import load_engine
+
+
+def main() -> int:
+    """Load, ask, and see that the answer is refused."""
+    config = load_config(find_config("smollm2-135m"))
+    bench = ModelBench(config, fingerprint(), cache_folder(), print)
+    path = bench.build(config.spec("vllm", "fp16")).path
+    spec, runtime = config.spec("vllm", "int8_wo"), config.runtime("vllm")
+    engine = load_engine(load_backend("vllm"), path, spec, runtime)
+    try:
+        check_effective(spec, runtime, engine.effective())
+    except EngineError as refused:
+        print(f"refused, as it should be: {refused}")
+        return 0
+    finally:
+        engine.close()
+        bench.close()
+    print("a wrong-precision engine was accepted")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

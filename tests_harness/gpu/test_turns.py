@@ -1,0 +1,115 @@
+"""Engines in child processes: the same answers and the same ratios as in this one, and no trace left behind."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from pathlib import Path
+
+import pytest
+
+from harness.engines.registry import load_backend
+from harness.errors import EngineError
+from harness.measure.arena import Arena, ArenaPolicy, log_ratios
+from harness.measure.prompts import PromptPool
+from harness.measure.turns import ChildEngine, load_engine
+from harness.models import resolve
+from harness.specs import EngineSpec, RuntimeSpec, SamplingParams, Workload
+
+SPEC = EngineSpec("tiny", "hf", "fp32", max_batch_size=4, max_input_len=64, max_output_len=32)
+PROMPTS = [[5, 6, 7, 8], [9, 10, 11, 12]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    pytest.importorskip("torch")
+    cache = tmp_path_factory.mktemp("cache")
+    return resolve("random:tiny?seed=0", cache=cache, progress=lambda _: None).path
+
+
+@pytest.fixture(scope="module")
+def child(folder):
+    engine = ChildEngine("hf", folder, SPEC, RuntimeSpec(threads=1))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def inside(folder):
+    engine = load_backend("hf").load(folder, SPEC, RuntimeSpec(threads=1))
+    yield engine
+    engine.close()
+
+
+def test_child_answers_as_the_engine_here_does(child, inside):
+    params = SamplingParams(12)
+    here, there = inside.generate(PROMPTS, params), child.generate(PROMPTS, params)
+    assert [answer.token_ids for answer in here] == [answer.token_ids for answer in there]
+    assert all(len(set(answer.token_times)) > 6 for answer in there)
+    for outside, within in zip(child.score(PROMPTS, prefill=2), inside.score(PROMPTS, prefill=2), strict=True):
+        assert outside == pytest.approx(within)
+    assert child.effective() == inside.effective()
+    assert child.memory() == inside.memory()
+
+
+def test_stream_dropped_half_way_leaves_the_child_usable(child):
+    whole = [event.token_id for event in child.stream(PROMPTS[0], SamplingParams(8))]
+    half = child.stream(PROMPTS[0], SamplingParams(8))
+    assert next(half).token_id == whole[0]
+    half.close()
+    assert list(child.generate(PROMPTS[:1], SamplingParams(8))[0].token_ids) == whole
+
+
+def test_errors_come_back_as_what_they_were(child):
+    with pytest.raises(EngineError, match="prompt 0 is empty"):
+        child.generate([[]], SamplingParams(4))
+    assert child.generate(PROMPTS, SamplingParams(2))
+
+
+def test_engine_that_cannot_be_loaded_says_why(tmp_path):
+    engine = load_engine(load_backend("hf"), tmp_path, SPEC, RuntimeSpec(), child=True)
+    with pytest.raises(EngineError, match="cannot be loaded"):
+        engine.effective()
+    engine.close()
+
+
+def test_child_that_dies_is_an_error_with_its_exit_code(folder):
+    engine = ChildEngine("hf", folder, SPEC, RuntimeSpec())
+    engine.ready()
+    engine._process.kill()
+    with pytest.raises(EngineError, match="ended with code -9"):
+        engine.generate(PROMPTS, SamplingParams(2))
+    engine.close()
+
+
+def test_closed_child_is_gone_and_refuses(folder):
+    engine = ChildEngine("hf", folder, SPEC, RuntimeSpec())
+    engine.ready()
+    engine.close()
+    engine.close()
+    assert engine._process.returncode == 0
+    with pytest.raises(EngineError, match="closed"):
+        engine.generate(PROMPTS, SamplingParams(2))
+
+
+@pytest.mark.slow
+def test_turns_in_children_give_the_ratio_that_one_process_gives(folder):
+    """Four engines race together: fp32 and bf16, each here and in a child; the two ratios must agree."""
+    fast, slow = SPEC, EngineSpec("tiny", "hf", "fp16", max_batch_size=4, max_input_len=64, max_output_len=32)
+    backend, runtime = load_backend("hf"), RuntimeSpec(threads=1)
+    contestants = {
+        f"{name}-{spec.precision}": load_engine(backend, folder, spec, runtime, child=name == "child")
+        for name in ("here", "child")
+        for spec in (fast, slow)
+    }
+    work = Workload(2, 32, 24)
+    pool = PromptPool(tuple(range(3, 500)))
+    arena = Arena(contestants, "here-fp32", work, pool, ArenaPolicy(retries=0, max_blocks=20, time_budget=60))
+    arena.run(lambda _: False)
+    for engine in contestants.values():
+        engine.close()
+    here = log_ratios(arena.blocks, "here-fp32", "here-fp16")
+    there = log_ratios(arena.blocks, "child-fp32", "child-fp16")
+    differences = [a - b for a, b in zip(here, there, strict=True)]
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    assert abs(statistics.fmean(differences)) < 4 * error + 0.01, f"{here} against {there}"

@@ -1,0 +1,39 @@
+"""The engines' fixtures with the fake TensorRT-LLM in place of the package, and pretended GPUs."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from harness.engines.trtllm import gpu
+from tests_harness.engines.conftest import calibration, checkpoint, shared_engine, workshop
+from tests_harness.trtllm import fake_site
+
+__all__ = ["calibration", "checkpoint", "shared_engine", "workshop"]
+
+HOPPER = gpu.Gpu("NVIDIA H100 80GB HBM3", (9, 0), 80 << 30)
+
+
+@pytest.fixture(scope="session")
+def sites(tmp_path_factory):
+    return tmp_path_factory.mktemp("sites")
+
+
+@pytest.fixture(autouse=True)
+def fake(request, sites, monkeypatch):
+    """The fake of the version that the test's class or ``version`` marker names, and one H100."""
+    marker = request.node.get_closest_marker("version")
+    version = marker.args[0] if marker else "1.2.1"
+    monkeypatch.setattr(gpu, "devices", lambda: [HOPPER])
+    if version is None:
+        fake_site.remove()
+    elif getattr(sys.modules.get("tensorrt_llm"), "__version__", "") != version:
+        fake_site.install(sites, version)
+    return version
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "version(text): version that the fake TensorRT-LLM pretends to be; None for none"
+    )

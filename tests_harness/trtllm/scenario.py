@@ -1,0 +1,89 @@
+"""One walk through everything that the adapters do with TensorRT-LLM, so that all their uses are recorded."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from harness.engines.effective import check_effective
+from harness.engines.registry import load_backend
+from harness.engines.trtllm.options import built_spec
+from harness.models import Checkpoint
+from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
+from tests_harness.engines.conformance import prompts
+
+BLOCK = 64
+
+
+def use(engine, *, quantized_kv: str = "") -> dict[str, object]:
+    """Generate, stream, score and ask; returns what the engine says that it is."""
+    batch = prompts(3, 12)
+    answers = engine.generate(batch, SamplingParams(9))
+    assert [len(answer.token_ids) for answer in answers] == [9, 9, 9]
+    assert all(list(answer.token_times) == sorted(answer.token_times) for answer in answers)
+    streamed = list(engine.stream(batch[0], SamplingParams(9)))
+    assert tuple(event.token_id for event in streamed) == answers[0].token_ids
+    dropped = engine.stream(batch[1], SamplingParams(9))
+    next(dropped)
+    dropped.close()
+    end = answers[0].token_ids[4]
+    kept, engine._eos = engine._eos, frozenset([end, 509])
+    stopped = engine.generate(batch[:1], SamplingParams(9, ignore_eos=False))[0]
+    engine._eos = frozenset([0, end])
+    also = engine.generate(batch[:1], SamplingParams(9, ignore_eos=False))[0]
+    engine._eos = kept
+    for answer in (stopped, also):
+        assert answer.finish_reason == "stop"
+        assert answer.token_ids == answers[0].token_ids[: answers[0].token_ids.index(end) + 1]
+        assert len(answer.token_times) == len(answer.token_ids)
+    sequence = [*batch[0], *answers[0].token_ids]
+    one_pass, by_steps = (engine.score([sequence], prefill=prefill)[0] for prefill in (None, 15))
+    assert max(abs(left - right) for left, right in zip(one_pass, by_steps, strict=True)) < 1e-3
+    assert all(value < 0 for value in one_pass)
+    assert math.exp(max(one_pass[len(batch[0]) - 1 :])) > 0.002  # greedy tokens beat 1 / vocabulary of 512
+    memory = engine.memory()
+    tokens = engine.spec.max_batch_size * (engine.spec.max_input_len + engine.spec.max_output_len)
+    per_token = memory.kv_cache_predicted // tokens
+    assert memory.kv_cache is not None
+    assert memory.kv_budget >= memory.kv_cache_predicted
+    assert per_token == 2 * 2 * 2 * 16 * (1 if quantized_kv else 2)
+    found = engine.effective()
+    check_effective(engine.spec, engine.runtime, found)
+    return {"kv": found.kv_precision, "precision": found.precision, "max_length": found.max_length, **found.details}
+
+
+def engine_backend(workshop, folder: Path, precision: str, *, checkpoint: Checkpoint | None = None, **options: object):
+    """Build and load one TensorRT engine with what is fixed at build time; returns it open."""
+    runtime = RuntimeSpec(**options)
+    plain = workshop.spec("trtllm-engine", precision)
+    spec = built_spec(replace(plain, tensor_parallel=2), runtime)
+    backend = load_backend("trtllm-engine")
+    folder.mkdir()
+    backend.build(spec, checkpoint or workshop.checkpoint, folder, lambda _: None)
+    return backend.load(folder, spec, runtime)
+
+
+def gptq_checkpoint(workshop, folder: Path) -> Checkpoint:
+    """The tiny checkpoint as if it were quantized by GPTQ; the fake reads its plain weights."""
+    shutil.copytree(workshop.checkpoint.path, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4, "group_size": 64, "sym": False}
+    (folder / "config.json").write_text(json.dumps(config))
+    return Checkpoint(folder, "1" * 64, f"path:{folder}", random_weights=True)
+
+
+def modelopt_checkpoint(workshop, folder: Path, algorithm: str, kv: str | None) -> Path:
+    """The tiny checkpoint as if ModelOpt had quantized it."""
+    shutil.copytree(workshop.checkpoint.path, folder)
+    quantization = {"quant_algo": algorithm, "kv_cache_quant_algo": kv, "group_size": 128}
+    (folder / "hf_quant_config.json").write_text(json.dumps({"quantization": quantization}))
+    return folder
+
+
+def torch_backend(workshop, folder: Path, precision: str, **options: object):
+    """Load one checkpoint with the PyTorch backend; returns it open."""
+    spec: EngineSpec = replace(workshop.spec("trtllm-torch", precision), tensor_parallel=2)
+    return load_backend("trtllm-torch").load(folder, spec, RuntimeSpec(**options))
