@@ -169,6 +169,7 @@ def main() -> int:
     """Try every mutant; 1 where one survives."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="only mutants whose description holds this text")
+    parser.add_argument("--start", type=int, default=1, metavar="NUMBER", help="begin with this one of the list")
     parser.add_argument("--list", action="store_true", help="name them, run nothing")
     arguments = parser.parse_args()
     sys.path.insert(0, str(REPOSITORY))
@@ -189,11 +190,12 @@ def main() -> int:
     for name in [name for name in sys.modules if "trtllm" in name or name.startswith("tests_harness")]:
         del sys.modules[name]
     survivors = []
-    for number, (name, mutant) in enumerate(chosen.items(), start=1):
+    todo = list(enumerate(chosen.items(), start=1))[arguments.start - 1 :]
+    for number, (name, mutant) in todo:
         alive = survives(mutant)
         survivors += [name] if alive else []
         print(f"{number:4}/{len(chosen)}  {'SURVIVED' if alive else 'noticed '}  {name}", flush=True)
-    print(f"{len(chosen) - len(survivors)} of {len(chosen)} changes were noticed by a test")
+    print(f"{len(todo) - len(survivors)} of {len(todo)} changes were noticed by a test")
     for name in survivors:
         print(f"survived: {name}")
     return 1 if survivors else 0

@@ -19,7 +19,9 @@ from harness.models.randomized import GEOMETRIES
 from harness.plugin.options import add_options
 
 #: Options of pytest, its plugins, git and this repository's scripts that the pages use.
-OTHERS = {"--junitxml", "--dist", "--stat", "--write"}
+#: Options of other programs that the pages call, and of the TensorRT-LLM plugin.
+DOCKER = {"--rm", "--ulimit", "--gpus", "--ipc", "--no-deps", "--check", "--require-trtllm", "--extra-index-url"}
+OTHERS = {"--junitxml", "--dist", "--stat", "--write", *DOCKER}
 #: Prefix of pytest-benchmark's options.
 BENCHMARK = "--benchmark-"
 

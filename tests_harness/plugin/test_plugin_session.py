@@ -6,6 +6,7 @@ import pytest
 
 from harness.accept import check_acceptable
 from harness.errors import BaselineError
+from harness.gates.robust import MIN_BLOCKS
 
 pytest_plugins = ["pytester"]
 
@@ -31,18 +32,18 @@ def test_all_collected_engines_meet_in_one_arena_with_one_round_of_the_reference
 
 
 def test_time_budget_is_shared_by_the_arenas_and_kept(suite):
-    budget = 0.6
+    budget = 0.2
     suite.run(SPEED, "--precision=int8_wo", f"--time-budget={budget}")
     arenas = suite.record().arenas
     assert len(arenas) == 2
     for arena in arenas:
         blocks = [sum(entry.seconds for entry in block.rounds) for block in arena.blocks]
         assert arena.stopped == f"time budget of {budget / 2:.0f} s spent"
-        assert 1 <= len(blocks) < 6
+        assert 1 <= len(blocks) < MIN_BLOCKS
         assert sum(blocks[:-1]) <= budget / 2 * 1.05, "no block is started after the budget is spent"
     verdicts = {verdict.workload: verdict for verdict in suite.record().verdicts}
     assert verdicts["b1-i16-o8"].status == "INCONCLUSIVE"
-    assert "fewer than the 6" in verdicts["b1-i16-o8"].explanation
+    assert f"fewer than the {MIN_BLOCKS}" in verdicts["b1-i16-o8"].explanation
 
 
 def test_first_failure_that_ends_the_session_leaves_a_partial_record(suite):
