@@ -9,8 +9,8 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 import harness.plugin.gate
-import harness.plugin.session
 from harness.measure.arena import Arena
+from harness.plugin.session import GateSession
 
 pytest_plugins = ["pytester"]
 
@@ -94,7 +94,7 @@ def test_corrupt_baseline_is_refused_before_anything_is_timed(suite, accepted):
 
 def test_run_is_never_its_own_baseline(suite, accepted, monkeypatch):
     suite.take_baselines(accepted)
-    monkeypatch.setattr(harness.plugin.session, "_run_id", lambda: accepted.record.id)
+    monkeypatch.setattr(GateSession, "record_id", lambda *_: accepted.record.id)
     assert_refused(suite.run(*SPEED), f"run {accepted.record.id} is part of the baseline")
 
 

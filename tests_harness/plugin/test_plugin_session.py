@@ -32,7 +32,7 @@ def test_all_collected_engines_meet_in_one_arena_with_one_round_of_the_reference
 
 
 def test_time_budget_is_shared_by_the_arenas_and_kept(suite):
-    budget = 0.2
+    budget = 0.04
     suite.run(SPEED, "--precision=int8_wo", f"--time-budget={budget}")
     arenas = suite.record().arenas
     assert len(arenas) == 2
