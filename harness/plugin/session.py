@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
-import functools
 import json
-import re
-import subprocess
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
 
 import harness
 from harness.audit import AuditedGate, AuditFile, add_session, load_audit, measure_session
 from harness.bench import ModelBench, Wrap
-from harness.config import REPOSITORY, Config, cache_folder
+from harness.config import Config, cache_folder
 from harness.engines.base import Progress
 from harness.errors import EngineGateError
 from harness.gates.family import split_alpha
@@ -25,11 +19,10 @@ from harness.judging import speed_undecided
 from harness.measure.fingerprint import fingerprint
 from harness.plugin.contest import Contest, speed_inputs, speed_policy
 from harness.plugin.options import Options
+from harness.plugin.recording import Status, commit, merge_records, now, run_id, without_password, write_beside
 from harness.records import ArenaEntry, Fingerprint, ModelEntry, RunRecord, VerdictEntry
 from harness.records_io import save_record, write_atomically
 from harness.selection import Candidate, Selection, select
-
-Entry = TypeVar("Entry")
 
 
 @dataclass
@@ -60,8 +53,8 @@ class GateSession:
     verdicts: dict[str, list[VerdictEntry]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
-    started: str = field(default_factory=lambda: _now())
-    run: str = field(default_factory=lambda: _run_id())
+    started: str = field(default_factory=now)
+    run: str = field(default_factory=run_id)
     notes: Path | None = None
     crashed: bool = False
     _selection: Selection | None = None
@@ -203,18 +196,18 @@ class GateSession:
         """The id of one model's record: the run's, with the model's name where the session tests several."""
         return f"{self.run}-{model}" if len(self.selection.batch_sizes) > 1 else self.run
 
-    def record(self, model: str, status: Literal["complete", "partial"]) -> RunRecord:
+    def record(self, model: str, status: Status) -> RunRecord:
         """The record of one model as it stands."""
         bench = self._benches[model]
         checkpoint = bench.checkpoint
         return RunRecord(
             id=self.record_id(model),
             started=self.started,
-            finished=_now(),
+            finished=now(),
             status=status,
             enginegate=harness.__version__,
-            arguments=[_without_password(argument) for argument in self.arguments],
-            commit=_commit(),
+            arguments=[without_password(argument) for argument in self.arguments],
+            commit=commit(),
             fingerprint=self.fingerprint,
             model=ModelEntry(
                 name=model,
@@ -231,14 +224,14 @@ class GateSession:
             warnings=[*self.warnings, *self.lost],
         )
 
-    def save(self, status: Literal["complete", "partial"]) -> list[tuple[RunRecord, Path]]:
+    def save(self, status: Status) -> list[tuple[RunRecord, Path]]:
         """Write the record of every model that has something to tell."""
         self._written = self._results()
-        records = [*self._own(status), *(self._merged(parts, status) for parts in self._workers.values())]
+        records = [*self._own(status), *self._merged(status)]
         self.saved = [(record, save_record(record, self.options.runs)) for record in records]
         return self.saved
 
-    def _own(self, status: Literal["complete", "partial"]) -> list[RunRecord]:
+    def _own(self, status: Status) -> list[RunRecord]:
         """The records of the models that this process has something to tell of."""
         return [
             self.record(name, status)
@@ -253,22 +246,11 @@ class GateSession:
             for bench in self._benches.values()
         )
 
-    def _merged(self, parts: list[RunRecord], status: Literal["complete", "partial"]) -> RunRecord:
-        """The records of several workers as one."""
-        complete = status == "complete" and all(part.status == "complete" for part in parts)
-        return parts[0].model_copy(
-            update={
-                "id": self.record_id(parts[0].model.name),
-                "finished": _now(),
-                "status": "complete" if complete else "partial",
-                "engines": _union((part.engines for part in parts), lambda entry: entry.id),
-                "arenas": _union((part.arenas for part in parts), lambda entry: entry.workload),
-                "memory": _union((part.memory for part in parts), lambda entry: (entry.engine, entry.workload)),
-                "quality": _union((part.quality for part in parts), lambda entry: (entry.engine, entry.metric)),
-                "verdicts": [verdict for part in parts for verdict in part.verdicts],
-                "warnings": [*self.warnings, *(line for part in parts for line in part.warnings)],
-            }
-        )
+    def _merged(self, status: Status) -> list[RunRecord]:
+        """The records of the models that xdist workers had something to tell of."""
+        return [
+            merge_records(parts, self.record_id(name), status, self.warnings) for name, parts in self._workers.items()
+        ]
 
     def save_if_changed(self) -> None:
         """Write partial records where anything is new, so that a crash later loses nothing."""
@@ -296,19 +278,14 @@ class GateSession:
             self._warn(str(error))
             return False
         url = self.options.history or f"sqlite:///{self.options.runs / 'history.sqlite'}"
-        written = True
-        for record, path in saved:
-            for write in (_write_report, functools.partial(_append_history, url=url)):
-                try:
-                    write(record, path)
-                except EngineGateError as error:
-                    self._warn(str(error))
-                    written = False
-        return written
+        problems = [line for record, path in saved for line in write_beside(record, path, url)]
+        for line in problems:
+            self._warn(line)
+        return not problems
 
     def part(self, complete: bool) -> list[str]:
         """What an xdist worker measured and concluded, for its controller: one record in JSON for each model."""
-        status: Literal["complete", "partial"] = "complete" if complete and not self.lost else "partial"
+        status: Status = "complete" if complete and not self.lost else "partial"
         return [record.model_dump_json() for record in self._own(status)]
 
     def crash(self, problem: str, notes: Path) -> None:
@@ -335,53 +312,3 @@ class GateSession:
                 bench.close()
             except Exception as error:
                 self._warn(f"closing the engines of {bench.config.name}: {error}")
-
-
-def _write_report(record: RunRecord, path: Path) -> None:
-    from harness.report import write_report
-
-    write_report([record], path.parent)
-
-
-def _append_history(record: RunRecord, path: Path, url: str) -> None:
-    from harness.history import append
-
-    append(record, url, str(path))
-
-
-def _union(groups: Iterable[Sequence[Entry]], key: Callable[[Entry], object]) -> list[Entry]:
-    """All entries, the first of each key."""
-    found: dict[object, Entry] = {}
-    for group in groups:
-        for entry in group:
-            found.setdefault(key(entry), entry)
-    return list(found.values())
-
-
-def _without_password(argument: str) -> str:
-    """A command-line argument as it may be stored: the password of a database URL is left out."""
-    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", argument)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-
-
-def _run_id() -> str:
-    return f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
-
-
-@functools.cache
-def _commit() -> str:
-    """The checkout's commit, marked where files differ from it; empty where there is no git."""
-    try:
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=REPOSITORY,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return described.stdout.strip() if described.returncode == 0 else ""
