@@ -21,6 +21,7 @@ from harness.gates.sequential import SpeedPolicy
 from harness.gates.sessions import Known
 from harness.gates.speed import replay_speed
 from harness.measure.arena import Arena, ArenaPolicy, Contestant, log_ratios
+from harness.measure.gpu import DeviceMonitor
 from harness.measure.prompts import PromptPool
 from harness.measure.slowed import SlowedContestant
 from harness.records import Stored
@@ -127,6 +128,7 @@ def measure_session(
     blocks: int,
     time_budget: float,
     progress: Progress,
+    monitor: DeviceMonitor | None = None,
 ) -> AuditSession:
     """Race the engine against itself, the reference and slowed copies of itself, in one arena."""
     slowed = {f"slowed by {100 * slowdown:g} %": SlowedContestant(engine, slowdown) for slowdown in CONFIRMED}
@@ -136,6 +138,7 @@ def measure_session(
         workload,
         prompts,
         ArenaPolicy(time_budget=time_budget, max_blocks=blocks),
+        monitor=monitor,
     )
     arena.run(lambda _: False, progress)
     confirmations = []

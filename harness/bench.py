@@ -13,7 +13,7 @@ from harness.engines.base import Engine, Progress
 from harness.engines.effective import check_effective
 from harness.engines.registry import load_backend
 from harness.engines.store import EngineStore, StoreEntry
-from harness.errors import ConfigError, EngineGateError
+from harness.errors import ConfigError
 from harness.measure.arena import Arena, ArenaPolicy, Contestant
 from harness.measure.gpu import DeviceMonitor, refuse_busy
 from harness.measure.memory import measure_memory
@@ -286,7 +286,7 @@ class ModelBench:
         for engine_id in list(self._loaded):
             try:
                 self.unload(engine_id)
-            except EngineGateError as error:
+            except Exception as error:
                 failures.append(error)
         if self._store is not None:
             self._store.close()
@@ -298,11 +298,18 @@ class ModelBench:
     ) -> Arena:
         section = self.config.file.arena
         policy = ArenaPolicy(section.warmup_rounds, section.foreign_load_limit, section.retries, budget, max_blocks)
-        monitor = None
-        if any(load_backend(engine.spec.backend).capabilities().device == "cuda" for engine in contestants.values()):
-            refuse_busy()
-            monitor = DeviceMonitor()
+        monitor = self.monitor([engine.spec for engine in contestants.values()])
         return Arena(contestants, reference, workload, self._pool(workload), policy, monitor=monitor)
+
+    def monitor(self, specs: Sequence[EngineSpec]) -> DeviceMonitor | None:
+        """What looks at the GPU while these engines are timed; None where none uses one.
+
+        Raises MeasurementError where a process that is not ours uses it already.
+        """
+        if all(load_backend(spec.backend).capabilities().device != "cuda" for spec in specs):
+            return None
+        refuse_busy()
+        return DeviceMonitor()
 
     def _pool(self, workload: Workload) -> PromptPool:
         texts = [prompt.text for prompt in load_prompts(self.config.resolve(self.config.file.quality.prompts))]
@@ -321,6 +328,7 @@ class ModelBench:
         kept = self.cache / "reference" / f"{self.fingerprint.key}-{self.checkpoint.digest[:12]}-{backend_name}.json"
 
         def measure() -> ReferenceChoice:
+            self._settle()
             self.progress(f"choosing the fastest precision of {backend_name} on this machine (once)")
             precision, seconds = fastest(self.checkpoint)
             times = {name: list(rounds) for name, rounds in seconds.items()}

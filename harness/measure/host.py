@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,23 @@ STAT = Path("/proc/stat")
 
 @dataclass(frozen=True)
 class CpuClock:
-    """CPU seconds used by the whole machine (``machine``, stolen time included) and by us (``own``), at ``wall``."""
+    """CPU seconds used by the whole machine (``machine``, stolen time included) and by us (``own``), at ``wall``.
+
+    Ours are this process, its children that have ended, and the living ones that were named.
+    """
 
     wall: float
     machine: float
     own: float
 
 
-def read_cpu_clock(stat: Path = STAT) -> CpuClock | None:
-    """The clocks now, or None where the system does not tell (no /proc/stat)."""
+def read_cpu_clock(stat: Path = STAT, children: Iterable[int] = ()) -> CpuClock | None:
+    """The clocks now, or None where the system does not tell (no /proc/stat).
+
+    Args:
+        stat: the system's file of that name.
+        children: process ids of living children whose work is ours, such as engines in a process of their own.
+    """
     try:
         fields = stat.read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
     except OSError:
@@ -32,7 +40,17 @@ def read_cpu_clock(stat: Path = STAT) -> CpuClock | None:
     ticks = user + nice + system + irq + softirq + steal
     times = os.times()
     own = times.user + times.system + times.children_user + times.children_system
+    own += sum(_process_ticks(child) for child in children) / os.sysconf("SC_CLK_TCK")
     return CpuClock(time.perf_counter(), ticks / os.sysconf("SC_CLK_TCK"), own)
+
+
+def _process_ticks(pid: int) -> int:
+    """User and system time of a process; 0 where it is gone. Its name, in brackets, may hold blanks."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
 
 
 def foreign_load(before: CpuClock | None, after: CpuClock | None, cores: int | None = None) -> float:

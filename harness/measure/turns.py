@@ -8,6 +8,7 @@ transfer of the prompts and answers, about 0.1 ms.
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -203,6 +204,13 @@ def _serve(pipe: Connection) -> None:
                 found = engine.effective()
                 # Details are JSON-able by contract; a library's own type must not need that library in the parent.
                 pipe.send(("value", Effective(**{**asdict(found), "details": _plain(found.details)})))
+            elif method == "generate":
+                gc.disable()  # as quiet_process does for an engine in the arena's own process
+                try:
+                    answer = engine.generate(*arguments)
+                finally:
+                    gc.enable()
+                pipe.send(("value", answer))
             else:
                 pipe.send(("value", getattr(engine, method)(*arguments)))
         except EngineGateError as error:

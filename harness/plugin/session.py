@@ -158,6 +158,7 @@ class GateSession:
             blocks=config.file.arena.audit_blocks,
             time_budget=self.options.time_budget or config.file.arena.audit_time_budget,
             progress=self.progress,
+            monitor=bench.monitor([candidate.spec, bench.reference()]),
         )
         root, key = self.options.baselines, self.fingerprint.key
         return add_session(root, key, candidate.id, bench.reference().id, workload.id, policy, session)

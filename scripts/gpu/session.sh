@@ -2,12 +2,13 @@
 # Everything that is measured on a GPU host, stage by stage: scripts/gpu/session.sh RESULTS STAGE...
 #
 # Each stage writes its log and run records below RESULTS, and a stage that fails or takes too long stops no other.
-# Stages: facts smoke smollm tinyllama profile overhead audit llama phi gpt2 distilgpt2 wrong
+# RESULTS/baselines is where runs are accepted and gated; it starts as a copy of this checkout's.
 set -uo pipefail
 results=$(mkdir -p "$1" && cd "$1" && pwd); shift
 cd "$(dirname "$0")/../.."
 export ENGINEGATE_CACHE=${ENGINEGATE_CACHE:-/tmp/enginegate-cache} PYTHONPATH=$PWD:${PYTHONPATH:-} PYTHONUNBUFFERED=1
 export HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
+[ -e "$results/baselines" ] || cp -r baselines "$results/baselines"
 
 timed() { # NAME SECONDS COMMAND...
   local name=$1 limit=$2 start=$SECONDS; shift 2
@@ -16,33 +17,59 @@ timed() { # NAME SECONDS COMMAND...
 }
 suite() { # NAME SECONDS ARGUMENTS...
   local name=$1 limit=$2; shift 2
-  timed "$name" "$limit" python3 -m pytest -p no:cacheprovider "$@" --runs "$results/runs-$name" --no-require-baseline -rA
+  timed "$name" "$limit" python3 -m pytest -p no:cacheprovider "$@" --runs "$results/runs-$name" \
+    --baselines "$results/baselines" --no-require-baseline -rA
 }
+build() { # MODEL PRECISIONS
+  OMP_NUM_THREADS=6 timed "build-$1-$2" 500 python3 -m harness engines build --engine vllm --model "$1" --precision "$2"
+}
+fixed() { # MODEL BLOCKS: its configuration with one look, after that many blocks; a first session has nothing to beat
+  local file=$results/configs/$1.yaml
+  mkdir -p "$results/configs"; ln -sfn "$PWD/fixtures" "$results/fixtures"
+  { cat "configs/$1.yaml"; echo "gates: {speed: {looks: [$2]}}"; } > "$file"
+  echo "$file"
+}
+# Memory at the larger batch alone: the KV pool has one size, and each pass loads an engine anew.
+once='not (test_memory and b1-)'
 
 for stage in "$@"; do
   case $stage in
     facts) timed facts 60 python3 -m harness doctor ;;
+    build) # side by side: nothing is timed meanwhile
+      build smollm2-135m fp16,bf16,fp8,int8_wo & build smollm2-135m int4_awq & build smollm2-135m int4_gptq,w8a8_sq &
+      build tinyllama-1.1b-random fp16,int8_wo,int4_wo &
+      for precision in fp16 int8_wo int4_wo; do build llama-2-7b-random "$precision" & done
+      wait ;;
+    build-others)
+      for precision in fp16 int8_wo int4_wo; do build phi-2-random "$precision" & done
+      build gpt2-random fp16 & build distilgpt2-random fp16 &
+      wait ;;
     smoke) timed smoke 400 python3 scripts/gpu/smoke.py --precisions fp16,int4_awq --backends vllm ;;
-    smoke-all) timed smoke-all 600 python3 scripts/gpu/smoke.py \
-        --precisions bf16,fp8,int8_wo,int4_gptq,w8a8_sq --backends vllm ;;
     static) timed static 200 python3 scripts/gpu/smoke.py --precisions fp16 --backends hf,hf-static ;;
-    # Memory at the larger batch alone: the KV pool has one size, and each pass loads an engine anew.
-    smollm) suite smollm 1200 tests_perf tests_quality --engine vllm -k "not (test_memory and b1-)" ;;
-    smollm-perf) suite smollm-perf 900 tests_perf --engine vllm ;;
-    smollm-static) suite smollm-static 400 tests_perf --engine vllm,hf-static --precision fp16 ;;
-    prepare) timed prepare 300 nice -n 19 python3 -m harness engines build --model tinyllama-1.1b-random --engine vllm ;;
-    tinyllama) suite tinyllama 700 tests_perf --model tinyllama-1.1b-random --engine vllm -k "not (test_memory and b1-)" ;;
-    tinyllama-static) suite tinyllama-static 400 tests_perf --model tinyllama-1.1b-random --engine hf-static ;;
-    profile)
-      for precision in fp16 int8_wo int4_wo; do
-        timed "profile-$precision" 200 python3 scripts/gpu/kernels.py --precision "$precision"
+    quality) suite quality 600 tests_quality --engine vllm ;;
+    smollm) suite smollm 600 tests_perf --config "$(fixed smollm2-135m 24)" --engine vllm -k "$once" --time-budget 130
+      timed accept-smollm 60 python3 -m harness accept latest --runs "$results/runs-smollm" --baselines "$results/baselines" ;;
+    smollm-again) suite smollm-again 400 tests_perf --engine vllm -k "not test_memory" --time-budget 120 ;;
+    slowed) for share in 0.02 0.05; do
+        SLOWED_ENGINE=smollm2-135m-vllm-fp16 SLOWED_BY=$share PYTHONPATH=scripts/gpu:$PYTHONPATH \
+          suite "slowed-$share" 200 -p slowed tests_perf/test_speedup.py --engine vllm --precision fp16 --batch-size 1
       done ;;
-    overhead) timed overhead 300 python3 scripts/gpu/overhead.py ;;
-    audit) suite audit 400 tests_perf --engine vllm --precision fp16 --batch-size 1 --gate-audit --baselines "$results/audit-baselines" ;;
     wrong) timed wrong 200 python3 scripts/gpu/wrong_precision.py ;;
-    llama) suite llama 900 tests_perf --model llama-2-7b-random --engine vllm ;;
-    phi) suite phi 600 tests_perf --model phi-2-random --engine vllm ;;
-    gpt2 | distilgpt2) suite "$stage" 400 tests_perf --model "$stage-random" --engine vllm ;;
+    audit) suite audit 400 tests_perf --engine vllm --precision fp16 --batch-size 1 --gate-audit ;;
+    overhead) timed overhead 300 python3 scripts/gpu/overhead.py ;;
+    steadiness) timed steadiness 200 python3 scripts/gpu/steadiness.py ;;
+    tinyllama) suite tinyllama 600 tests_perf --config "$(fixed tinyllama-1.1b-random 24)" --engine vllm,hf-static \
+        --time-budget 110 -k "$once and not (test_memory and static) and not test_latency" ;;
+    llama) suite llama 700 tests_perf --config "$(fixed llama-2-7b-random 16)" --engine vllm --time-budget 120 \
+        -k "$once and not test_latency" ;;
+    phi) suite phi 500 tests_perf --config "$(fixed phi-2-random 16)" --engine vllm -k "not test_latency" --time-budget 60 ;;
+    gpt2 | distilgpt2) suite "$stage" 300 tests_perf --config "$(fixed "$stage-random" 16)" --engine vllm -k "not test_latency" \
+        --time-budget 40 ;;
+    profile:*) # profile:MODEL
+      for precision in fp16 int8_wo int4_wo; do
+        timed "profile-${stage#profile:}-$precision" 200 python3 scripts/gpu/kernels.py --model "${stage#profile:}" \
+          --precision "$precision"
+      done ;;
     *) echo "no stage $stage" >&2; exit 2 ;;
   esac
 done

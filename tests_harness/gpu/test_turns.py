@@ -11,6 +11,7 @@ import pytest
 from harness.engines.registry import load_backend
 from harness.errors import EngineError
 from harness.measure.arena import Arena, ArenaPolicy, log_ratios
+from harness.measure.host import foreign_load, read_cpu_clock
 from harness.measure.prompts import PromptPool
 from harness.measure.turns import ChildEngine, load_engine
 from harness.models import resolve
@@ -113,3 +114,17 @@ def test_turns_in_children_give_the_ratio_that_one_process_gives(folder):
     differences = [a - b for a, b in zip(here, there, strict=True)]
     error = statistics.stdev(differences) / math.sqrt(len(differences))
     assert abs(statistics.fmean(differences)) < 4 * error + 0.01, f"{here} against {there}"
+
+
+def test_what_a_child_computes_is_not_foreign(child):
+    blind_before, before = read_cpu_clock(), read_cpu_clock(children=[child.pid])
+    for _ in range(8):
+        child.generate(PROMPTS, SamplingParams(32))
+    blind_after, after = read_cpu_clock(), read_cpu_clock(children=[child.pid])
+    assert after.own - before.own > blind_after.own - blind_before.own
+    assert foreign_load(before, after, cores=1) < foreign_load(blind_before, blind_after, cores=1)
+
+
+def test_a_child_that_is_gone_used_nothing():
+    clock, alone = read_cpu_clock(children=[2**22 + 1]), read_cpu_clock()
+    assert clock.own == pytest.approx(alone.own, abs=0.5)

@@ -23,7 +23,7 @@ POOL = PromptPool(tuple(range(200)))
 @pytest.fixture(autouse=True)
 def _undisturbed(monkeypatch):
     """What else this machine does must not move a test on a virtual clock."""
-    monkeypatch.setattr(arena_module, "read_cpu_clock", lambda: None)
+    monkeypatch.setattr(arena_module, "read_cpu_clock", lambda **_: None)
 
 
 @dataclass
@@ -132,7 +132,7 @@ def test_a_block_without_the_candidate_gives_no_ratio():
 
 def test_a_disturbed_round_is_repeated_and_kept_marked_when_it_stays_so(monkeypatch):
     loads = iter([0.0] * 4 + [0.5, 0.0] + [0.0] + [0.5] * 3 + [0.0] * 90)
-    monkeypatch.setattr(arena_module, "read_cpu_clock", lambda: CpuClock(0.0, 0.0, 0.0))
+    monkeypatch.setattr(arena_module, "read_cpu_clock", lambda **_: CpuClock(0.0, 0.0, 0.0))
     monkeypatch.setattr(arena_module, "foreign_load", lambda before, after: next(loads))
     arena, _, log = make(ArenaPolicy(warmup_rounds=2, retries=2, max_blocks=2), a=1.0, b=1.0)
     arena.run(lambda blocks: False)

@@ -1,0 +1,34 @@
+"""A pytest plugin that makes one engine slower, to see on a real machine that the gates notice.
+
+SLOWED_ENGINE=smollm2-135m-vllm-fp16 SLOWED_BY=0.05 PYTHONPATH=scripts/gpu pytest -p slowed tests_perf/test_speedup.py
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from harness.engines.base import Engine
+from harness.measure.slowed import SlowedContestant
+
+
+class SlowedEngine(SlowedContestant):
+    """A slowed contestant that is otherwise the engine it was made of."""
+
+    def __init__(self, engine: Engine, slowdown: float) -> None:
+        super().__init__(engine, slowdown)
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+@pytest.hookimpl
+def pytest_enginegate_engine_loaded(engine: Engine) -> Engine | None:
+    """Slow the named engine down."""
+    if engine.spec.id != os.environ["SLOWED_ENGINE"]:
+        return None
+    slowed: Any = SlowedEngine(engine, float(os.environ["SLOWED_BY"]))
+    return slowed  # type: ignore[no-any-return]
