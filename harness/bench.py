@@ -213,10 +213,13 @@ class ModelBench:
         live = self.engine(reference, self.config.runtime(reference.backend), "reference")
         return self.engine(spec, runtime, "candidate"), live, self._pool(workload)
 
-    def memory_of(self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload) -> MemoryEntry:
-        """Memory of one engine under one workload, in a process of its own."""
+    def memory_of(
+        self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload, role: str = "candidate"
+    ) -> MemoryEntry:
+        """Memory of one engine under one workload, in a process of its own, once it is found to be what was asked."""
         key = f"{spec.id}/{workload.id}"
         if key not in self.memory:
+            self.engine(spec, runtime, role)
             entry = self.build(spec)
             self._settle()
             self.progress(f"memory of {spec.id} at {workload.id}")

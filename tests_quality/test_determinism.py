@@ -5,8 +5,7 @@ import pytest
 pytestmark = pytest.mark.quality
 
 
-def test_determinism(quality, record_property):
+def test_determinism(quality, request):
     scores = quality("determinism").scores
-    for name, value in scores.items():
-        record_property(name, value)
+    request.node.user_properties.extend(scores.items())
     assert all(0.0 <= value <= 1.0 for value in scores.values())

@@ -87,10 +87,11 @@ def replay_speed(
     """The verdict that a session which took these blocks gave: the first look that decides, or the last.
 
     An arena goes on for its other readers after one gate has decided; what comes after that gate's decision is not
-    looked at, else it would look once more than its error probability was planned for.
+    looked at, else it would look once more than its error probability was planned for. Where there is nothing to
+    compare with nothing is decided, and the ratio is that of all the blocks.
     """
     count = len(log_ratios)
-    for look in (*(look for look in policy.looks if look < count), count):
+    for look in (*(look for look in policy.looks if look < count and against is not None), count):
         verdict = judge_speed(
             log_ratios[:look],
             against,

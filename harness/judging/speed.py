@@ -17,11 +17,25 @@ MAX_DISTURBED = 0.5
 
 
 def speed_undecided(inputs: Inputs, entry: ArenaEntry) -> bool:
-    """Whether a speed gate still wants blocks from a running arena."""
-    policy = _speed_policy(inputs)
+    """Whether a speed gate still wants blocks from a running arena.
+
+    A speed-up that no stored session vouches for is the one that a baseline will be made of: it is measured until its
+    interval reaches no further than the margin, also where a floor is passed long before.
+    """
+    policy, against = _speed_policy(inputs), _against(inputs)
     ratios = log_ratios(entry.blocks, inputs["reference"], inputs["candidate"], inputs["metric"])
     looks = [look for look in policy.looks if look <= len(ratios)]
-    return all(judge_speed(ratios[:look], _against(inputs), policy, final=False) is None for look in looks)
+    if not looks:
+        return True
+    undecided = all(judge_speed(ratios[:look], against, policy, final=False) is None for look in looks)
+    if inputs["metric"] == "speedup" and not isinstance(against, Baseline):
+        undecided |= not _sharp(judge_speed(ratios[: looks[-1]], None, policy, final=True), policy)
+    return undecided
+
+
+def _sharp(verdict: Verdict | None, policy: SpeedPolicy) -> bool:
+    low, high = (0.0, 0.0) if verdict is None else verdict.interval
+    return low > 0 and high / low <= (1 + policy.margin) ** 2
 
 
 def judge_speed_gate(inputs: Inputs, record: RunRecord) -> Verdict:

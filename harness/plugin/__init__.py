@@ -9,12 +9,13 @@ import pytest
 
 from harness.errors import EngineGateError
 from harness.plugin.auditing import separate_audit
+from harness.plugin.devices import claim_device, missed_gpu
 from harness.plugin.options import add_options, parse_options
 from harness.plugin.outcomes import explain, lost_reason, outcome_of, shorten, verdict_report
 from harness.plugin.progress import TerminalProgress
 from harness.plugin.replay import replay_clock
 from harness.plugin.session import GateSession
-from harness.plugin.workers import PART, part_of_run, plain_id, prepare_worker, refuse_shared_device, take_over
+from harness.plugin.workers import PART, part_of_run, plain_id, prepare_worker, take_over
 
 SESSION = pytest.StashKey[GateSession]()
 
@@ -79,11 +80,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     timed = "batch_size" in metafunc.fixturenames
     cases: list[Any] = []
     for candidate in selection.candidates:
-        group = pytest.mark.xdist_group(candidate.id)
         if not timed:
+            group = pytest.mark.xdist_group(candidate.id)
             cases.append(pytest.param(candidate, id=candidate.id, marks=group))
             continue
         for size in selection.batch_sizes[candidate.config.name]:
+            # What races in one arena belongs to one worker, which has one device.
+            group = pytest.mark.xdist_group(f"{candidate.config.name}-b{size}")
             cases.append(pytest.param(candidate, size, id=f"{candidate.id}-b{size}", marks=group))
     metafunc.parametrize(("candidate", "batch_size") if timed else "candidate", cases)
 
@@ -115,7 +118,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What is timed, or measures the device's memory, must have the device to itself."""
-    refuse_shared_device(item)
+    claim_device(item, item.config.stash[SESSION])
 
 
 @pytest.hookimpl(wrapper=True)
@@ -163,6 +166,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         config.workeroutput[PART] = gates.part(complete)
     elif not gates.finish(complete) and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+    if exitstatus == pytest.ExitCode.OK and missed_gpu(config, gates.options):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -174,6 +179,8 @@ def pytest_testnodedown(node: Any, error: object | None) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The results table, the verdicts and where the files are."""
     verdict_report(terminalreporter, config.stash[SESSION])
+    if missed_gpu(config, config.stash[SESSION].options):
+        terminalreporter.write_line("--require-gpu: no test ran an engine on an NVIDIA GPU", red=True, bold=True)
 
 
 def _wrapping(config: pytest.Config) -> Any:

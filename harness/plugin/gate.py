@@ -21,6 +21,9 @@ from harness.records import MemoryEntry, QualityEntry
 from harness.selection import Candidate
 from harness.specs import Workload
 
+#: Gates whose INCONCLUSIVE is advice, under --strict-gates too: one sample can show nothing.
+ADVISORY = ("build_time",)
+
 
 class Gate:
     """The gates of one test. Each method gives a verdict to assert."""
@@ -172,7 +175,7 @@ class Gate:
         model = self._candidate.config.name
         verdict = judge(inputs, self._session.record(model, "partial"))
         options = self._session.options
-        if verdict.status is Status.INCONCLUSIVE and not options.strict:
+        if verdict.status is Status.INCONCLUSIVE and (not options.strict or inputs["gate"] in ADVISORY):
             verdict = verdict.accept()
         if verdict.status is Status.NO_BASELINE and not options.require_baseline:
             verdict = verdict.accept()
@@ -223,4 +226,4 @@ class Gate:
             return None
         reference = self._bench.reference()
         runtime = self._candidate.config.runtime(reference.backend)
-        return ratio * self._bench.memory_of(reference, runtime, workload).peak
+        return ratio * self._bench.memory_of(reference, runtime, workload, "reference").peak

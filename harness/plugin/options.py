@@ -30,6 +30,7 @@ class Options:
         runs: folder that receives the run records.
         history: SQLAlchemy URL of the history, or empty for ``<runs>/history.sqlite``.
         audit: measure the gates' own error rates on this machine.
+        require_gpu: fail where no test ran on a GPU.
     """
 
     models: tuple[str, ...]
@@ -44,6 +45,7 @@ class Options:
     runs: Path
     history: str
     audit: bool
+    require_gpu: bool
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -73,6 +75,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--gate-audit", action="store_true", help="measure this gate's false alarms and power on this machine"
     )
+    group.addoption("--require-gpu", action="store_true", help="fail where no test ran an engine on an NVIDIA GPU")
 
 
 def parse_options(config: pytest.Config) -> Options:
@@ -90,6 +93,7 @@ def parse_options(config: pytest.Config) -> Options:
         runs=_folder("--runs", config.getoption("--runs")),
         history=str(config.getoption("--history")),
         audit=bool(config.getoption("--gate-audit")),
+        require_gpu=bool(config.getoption("--require-gpu")),
     )
 
 

@@ -17,6 +17,7 @@ from harness.gates.family import split_alpha
 from harness.gates.verdict import Verdict
 from harness.judging import speed_undecided
 from harness.measure.fingerprint import fingerprint
+from harness.measure.lease import Lease
 from harness.plugin.contest import Contest, speed_inputs, speed_policy
 from harness.plugin.options import Options
 from harness.plugin.recording import Status, commit, merge_records, now, run_id, without_password, write_beside
@@ -41,6 +42,7 @@ class GateSession:
         run: the run's id, which xdist workers have from their controller.
         notes: in an xdist worker, which writes no records: the file that its controller finds if it crashes.
         crashed: an xdist worker ended without sending its records.
+        lease: in an xdist worker that runs engines on a GPU: the card that is its own.
         saved: the records written, with their folders.
     """
 
@@ -57,6 +59,7 @@ class GateSession:
     run: str = field(default_factory=run_id)
     notes: Path | None = None
     crashed: bool = False
+    lease: Lease | None = None
     _selection: Selection | None = None
     _benches: dict[str, ModelBench] = field(default_factory=dict)
     _fingerprint: Fingerprint | None = None
@@ -313,3 +316,5 @@ class GateSession:
                 bench.close()
             except Exception as error:
                 self._warn(f"closing the engines of {bench.config.name}: {error}")
+        if self.lease is not None:
+            self.lease.release()

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.errors import MeasurementError
-
 if TYPE_CHECKING:
     from harness.plugin.session import GateSession
 
@@ -52,13 +50,3 @@ def plain_id(item: pytest.Item) -> str:
     """The test's id without the group that xdist appends to it in its workers."""
     group = item.get_closest_marker("xdist_group")
     return item.nodeid.removesuffix(f"@{group.args[0]}") if group and is_worker(item.config) else item.nodeid
-
-
-def refuse_shared_device(item: pytest.Item) -> None:
-    """Raise MeasurementError where a perf test runs beside other workers, which would share the device with it."""
-    if is_worker(item.config) and item.get_closest_marker("perf") is not None:
-        raise MeasurementError(
-            f"a perf test runs in xdist worker {item.config.workerinput['workerid']}: "  # type: ignore[attr-defined]
-            "other workers would share the device with it",
-            "run tests_perf without -n; tests_quality may use it",
-        )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from filelock import FileLock
 from pydantic import ValidationError
 
 from harness.config import Config
 from harness.quality.text import Answer
 from harness.records import Stored
+from harness.records_io import write_atomically
 
 Kept = TypeVar("Kept", bound=Stored)
 
@@ -37,13 +38,15 @@ def dependency_digest(config: Config, *parts: object) -> str:
 
 
 def load_or_measure(path: Path, kind: type[Kept], measure: Callable[[], Kept]) -> Kept:
-    """What ``path`` holds, else what ``measure`` gives, then written there in one step; a damaged file is replaced."""
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        result = measure()
+    """What ``path`` holds, else what ``measure`` gives, then written there in one step; a damaged file is replaced.
+
+    Where two processes ask at once, one measures and the other waits for it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_text(result.model_dump_json(), encoding="utf-8")
-    unfinished.replace(path)
-    return result
+    with FileLock(path.with_suffix(".lock")):
+        try:
+            return kind.model_validate_json(path.read_bytes())
+        except (FileNotFoundError, ValidationError):
+            result = measure()
+        write_atomically(path, result.model_dump_json())
+        return result

@@ -146,7 +146,7 @@ class FakeBackend:
     def capabilities(self) -> Capabilities:
         precisions = {name: Capability(True) for name in PRECISIONS}
         precisions["fp8"] = Capability(False, "nobody pretends fp8")
-        return Capabilities(precisions, {"fp16": Capability(True)}, "cpu")
+        return Capabilities(precisions, {"fp16": Capability(True)}, os.environ.get("ENGINEGATE_FAKE_DEVICE", "cpu"))
 
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         del progress

@@ -1,0 +1,68 @@
+"""Which device a test needs, and that it has it to itself where it must."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.config import cache_folder
+from harness.engines.registry import load_backend
+from harness.errors import MeasurementError
+from harness.measure.lease import lease_device
+from harness.plugin.workers import is_worker
+
+if TYPE_CHECKING:
+    from harness.plugin.options import Options
+    from harness.plugin.session import GateSession
+
+#: The property of a report, and in JUnit XML, that says where its test ran.
+DEVICE = "device"
+
+
+def device_of(item: pytest.Item) -> str:
+    """``cuda`` where the test runs an engine on an NVIDIA GPU or is marked ``gpu``, else ``cpu``."""
+    candidate = item.callspec.params.get("candidate") if hasattr(item, "callspec") else None
+    if candidate is None:
+        return "cuda" if item.get_closest_marker("gpu") else "cpu"
+    return load_backend(candidate.spec.backend).capabilities().device
+
+
+def claim_device(item: pytest.Item, session: GateSession) -> None:
+    """Note the device that a test needs; give an xdist worker that needs a GPU one of its own.
+
+    Raises MeasurementError where a test that times, or measures a device's memory, would share the device.
+    """
+    device = device_of(item)
+    item.user_properties.append((DEVICE, device))
+    if not is_worker(item.config):
+        return
+    if device == "cuda" and session.lease is None:
+        session.lease = lease_device(cache_folder() / "leases")
+    if item.get_closest_marker("perf") is None:
+        return
+    if device != "cuda":
+        raise MeasurementError(
+            f"a perf test runs in xdist worker {item.config.workerinput['workerid']}: "  # type: ignore[attr-defined]
+            "other workers would share the device with it",
+            "run tests_perf without -n; tests_quality may use it",
+        )
+    if not item.config.getoption("loadgroup", False):
+        raise MeasurementError(
+            "perf tests of one batch size race in one arena, but their xdist workers were not told to keep together",
+            "add --dist loadgroup",
+        )
+
+
+def missed_gpu(config: pytest.Config, options: Options) -> bool:
+    """Whether ``--require-gpu`` is given and no test's body ran with an engine on a GPU; asked in the controller."""
+    if not options.require_gpu or is_worker(config):
+        return False
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reports = [report for group in reporter.stats.values() for report in group] if reporter else []
+    return not any(_ran_on_gpu(report) for report in reports)
+
+
+def _ran_on_gpu(report: object) -> bool:
+    ran = isinstance(report, pytest.TestReport) and report.when == "call" and not report.skipped
+    return ran and (DEVICE, "cuda") in map(tuple, report.user_properties)  # type: ignore[attr-defined]

@@ -1,0 +1,72 @@
+"""On GPUs each xdist worker has a card of its own, an arena stays whole, and a GPU job cannot pass without one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+SPEED = ("tests_perf/test_speedup.py", "--precision=int8_wo")
+NVML = Path(__file__).resolve().parents[1] / "fakes_nvml"
+
+
+@pytest.fixture
+def on_gpu(suite, monkeypatch):
+    """A machine with two cards; the fake engine says that it runs on one."""
+
+    def run(*arguments, **environment):
+        variables = {**suite.workspace.environment, "ENGINEGATE_FAKE_DEVICE": "cuda", **environment}
+        variables["PYTHONPATH"] = os.pathsep.join([str(NVML), variables["PYTHONPATH"]])
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        return suite.run_apart(*arguments)
+
+    return run
+
+
+def test_each_worker_has_a_card_and_each_arena_one_worker(suite, on_gpu):
+    result = on_gpu("-n2", "--dist=loadgroup", *SPEED, "--precision=int8_wo,int4_wo")
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str()
+    record = suite.record()
+    assert record.status == "complete"
+    assert {arena.workload for arena in record.arenas} == {"b1-i16-o8", "b2-i16-o8"}
+    assert all(len(arena.contestants) == 3 for arena in record.arenas)
+    temperatures = [
+        {entry.device.celsius for block in arena.blocks for entry in block.rounds} for arena in record.arenas
+    ]
+    assert sorted(temperatures, key=min) == [{40}, {41}], "the cards differ by their temperature"
+
+
+def test_more_workers_than_cards_is_an_error_with_the_mend(on_gpu):
+    result = on_gpu("-n2", "--dist=loadgroup", *SPEED, ENGINEGATE_FAKE_GPUS="1")
+    assert result.parseoutcomes()["errors"] == 1
+    assert "start no more workers (-n) than there are GPUs" in result.stdout.str()
+
+
+def test_arena_must_not_be_scattered_over_workers(on_gpu):
+    result = on_gpu("-n2", *SPEED)
+    assert result.parseoutcomes() == {"errors": 2}
+    assert "add --dist loadgroup" in result.stdout.str()
+
+
+def test_busy_card_is_refused_with_the_process_that_uses_it(on_gpu):
+    result = on_gpu(*SPEED, "--batch-size=1", ENGINEGATE_FAKE_INTRUDER="999999999")
+    assert "passed" not in result.parseoutcomes()
+    assert "Imaginary GPU is in use by process 999999999" in result.stdout.str()
+
+
+def test_throttled_rounds_decide_nothing(suite, on_gpu):
+    on_gpu(*SPEED, "--batch-size=1", ENGINEGATE_FAKE_THROTTLE="0x40")
+    (verdict,) = suite.record().verdicts
+    assert verdict.status == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(("device", "code"), [("cuda", pytest.ExitCode.OK), ("cpu", pytest.ExitCode.TESTS_FAILED)])
+def test_require_gpu(on_gpu, device, code):
+    result = on_gpu(*SPEED, "--batch-size=1", "--require-gpu", ENGINEGATE_FAKE_DEVICE=device)
+    assert result.ret == code
+    assert ("no test ran an engine on an NVIDIA GPU" in result.stdout.str()) == (device == "cpu")
