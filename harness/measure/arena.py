@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from harness.engines.base import Generation
 from harness.errors import MeasurementError
+from harness.measure.cores import quietest_core
 from harness.measure.gpu import DeviceMonitor, throttled
 from harness.measure.host import foreign_load, quiet_process, read_cpu_clock
 from harness.measure.latency import check_generations, summarise
@@ -132,13 +134,8 @@ class Arena:
     def round(self, name: str, prompts: Sequence[Sequence[int]]) -> Round:
         """Time one contestant once, and refuse it where it did not do the work. Raises MeasurementError."""
         params = SamplingParams(max_tokens=self.workload.output_len, ignore_eos=True)
-        contestant = self.contestants[name]
-        if self.monitor:
-            # Seconds of sleep between turns leave a GPU engine's host thread and caches cold, which cost vLLM 8 ms of
-            # its first token on one H200; in service an engine is not asleep. Untimed, and the same for everyone.
-            contestant.generate([prompt[::-1] for prompt in prompts], SamplingParams(min(4, self.workload.output_len)))
         children = [each.pid for each in self.contestants.values() if isinstance(each, ChildEngine)]
-        with quiet_process():
+        with self._ready(self.contestants[name], prompts) as contestant, quiet_process():
             before = read_cpu_clock(children=children)
             start = self.clock()
             generations = contestant.generate(prompts, params)
@@ -164,6 +161,21 @@ class Arena:
             disturbed=load > self.policy.foreign_load_limit or throttled(device) or intruded,
             device=device,
         )
+
+    @contextmanager
+    def _ready(self, contestant: Contestant, prompts: Sequence[Sequence[int]]) -> Iterator[Contestant]:
+        """A GPU engine as it is in service: on a core that is not slowed by others, and not just out of its sleep.
+
+        Seconds of sleep between turns leave its host thread and caches cold, which cost vLLM 8 ms of its first token on
+        one H200. The short answer before the timed one is the same for every contestant, and is not timed.
+        """
+        if self.monitor is None:
+            yield contestant
+            return
+        with quietest_core():
+            getattr(contestant, "take_quietest_core", lambda: None)()
+            contestant.generate([prompt[::-1] for prompt in prompts], SamplingParams(min(4, self.workload.output_len)))
+            yield contestant
 
 
 #: The per-round figure behind each speed metric: smaller is faster.

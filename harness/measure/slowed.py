@@ -20,6 +20,10 @@ class SlowedContestant:
         self._contestant = contestant
         self._slowdown = slowdown
 
+    def take_quietest_core(self) -> None:
+        """Whatever the contestant does about it; see ``harness.measure.cores``."""
+        getattr(self._contestant, "take_quietest_core", lambda: None)()
+
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
         """Answer the batch, then hold it back until ``1 + slowdown`` times the time has passed."""
         factor = 1.0 + self._slowdown

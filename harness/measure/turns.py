@@ -26,6 +26,7 @@ import harness
 from harness import errors
 from harness.engines.base import Backend, Effective, Engine, Generation, MemoryUse, TokenEvent
 from harness.errors import EngineError, EngineGateError
+from harness.measure.cores import allowed_cores, take_quietest_core
 from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
 
 _LOG_LINES = 15
@@ -108,6 +109,10 @@ class ChildEngine:
         found: Effective = self._ask("effective")
         return found
 
+    def take_quietest_core(self) -> None:
+        """Move the thread that feeds the device to the core that is the fastest now, until the next call."""
+        self._ask("take_quietest_core")
+
     def close(self) -> None:
         """End the child, and wait until it has given its memory back."""
         pipe, self._pipe = self._pipe, None
@@ -181,6 +186,7 @@ def _serve(pipe: Connection) -> None:
     from harness.engines.registry import load_backend
 
     engine: Engine | None = None
+    cores = allowed_cores()
     while True:
         try:
             method, arguments = pipe.recv()
@@ -196,6 +202,9 @@ def _serve(pipe: Connection) -> None:
             if method == "stream":
                 for event in engine.stream(*arguments):
                     pipe.send(("value", event))
+                pipe.send(("value", None))
+            elif method == "take_quietest_core":
+                take_quietest_core(cores)
                 pipe.send(("value", None))
             elif method == "score":
                 sequences, prefill = arguments

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ _CHAT_TEMPLATE = (
 )
 #: At most this much in one file; twice as much is in memory while it is written.
 _SHARD_BYTES = 1 << 30
-_CHUNK_VALUES = 1 << 24
+_CHUNK_VALUES = 1 << 22
 
 
 def _llama(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int, vocab: int, context: int) -> dict[str, Any]:
@@ -156,7 +158,9 @@ def _write_weights(shape: Geometry, seed: int, folder: Path, progress: Progress)
     for number, names in enumerate(shards, start=1):
         name = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         progress(f"writing random weights, file {number} of {len(shards)}")
-        tensors = {tensor: _random_tensor(tensor, size, shape, seed) for tensor, size in names.items()}
+        with ThreadPoolExecutor(os.cpu_count()) as threads:  # numpy draws its numbers without Python's lock
+            made = threads.map(lambda name: _random_tensor(name, names[name], shape, seed), names)  # noqa: B023
+            tensors = dict(zip(names, made, strict=True))
         save_file(tensors, folder / name, metadata={"format": "pt"})
         placed |= dict.fromkeys(names, name)
     if len(shards) > 1:

@@ -1,6 +1,6 @@
-"""A pytest plugin that makes one engine slower, to see on a real machine that the gates notice.
+"""A pytest plugin that makes engines slower, to see on a real machine that the gates notice.
 
-SLOWED_ENGINE=smollm2-135m-vllm-fp16 SLOWED_BY=0.05 PYTHONPATH=scripts/gpu pytest -p slowed tests_perf/test_speedup.py
+SLOWED=smollm2-135m-vllm-fp16=0.05 PYTHONPATH=scripts/gpu pytest -p slowed tests_perf/test_speedup.py
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ class SlowedEngine(SlowedContestant):
 
 @pytest.hookimpl
 def pytest_enginegate_engine_loaded(engine: Engine) -> Engine | None:
-    """Slow the named engine down."""
-    if engine.spec.id != os.environ["SLOWED_ENGINE"]:
+    """Slow the engines down that SLOWED names, each by its share of the time."""
+    shares = dict(each.split("=") for each in os.environ["SLOWED"].split(","))
+    if engine.spec.id not in shares:
         return None
-    slowed: Any = SlowedEngine(engine, float(os.environ["SLOWED_BY"]))
+    slowed: Any = SlowedEngine(engine, float(shares[engine.spec.id]))
     return slowed  # type: ignore[no-any-return]

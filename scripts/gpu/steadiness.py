@@ -3,14 +3,14 @@
     python scripts/gpu/steadiness.py [--model smollm2-135m] [--precision fp16] [--batch-size 8] [--rounds 30]
 
 Before and after each round the engine's own thread runs a loop of a fixed length, so that a core which is slow at the
-moment shows. Prints, for rounds in a row, rounds after a second of sleep, and the same on one core of its own: how much
-they scatter, how the slow ones go with the loop, and on which cores they ran.
+moment shows. Prints, for rounds in a row and rounds after a second of sleep, where the system puts the thread and on
+the core that was quietest just before: how much they scatter, how the slow ones go with the loop, and on which cores
+they ran.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 from harness.bench import ModelBench
 from harness.config import cache_folder, find_config, load_config
 from harness.engines.registry import load_backend
+from harness.measure.cores import allowed_cores, take_quietest_core
 from harness.measure.fingerprint import fingerprint
 from harness.measure.host import quiet_process
 from harness.measure.prompts import PromptPool
@@ -43,19 +44,19 @@ def main() -> int:
     workload = config.workload(arguments.batch_size)
     pool = PromptPool.from_texts([bench.tokenizer.encode(__doc__ or "")], workload.input_len)
     params = SamplingParams(workload.output_len, ignore_eos=True)
-    everywhere = os.sched_getaffinity(0)
-    steadiest = min(everywhere, key=lambda core: np.median([_on(core) for _ in range(5)]))
-    for name, cores, pause in (
-        ("in a row", everywhere, 0.0),
-        ("after 1 s of sleep", everywhere, 1.0),
-        (f"in a row on core {steadiest}", {steadiest}, 0.0),
-        (f"after 1 s of sleep on core {steadiest}", {steadiest}, 1.0),
+    everywhere = allowed_cores()
+    for name, choose, pause in (
+        ("in a row", False, 0.0),
+        ("after 1 s of sleep", False, 1.0),
+        ("in a row, on the quietest core", True, 0.0),
+        ("after 1 s of sleep, on the quietest core", True, 1.0),
     ):
-        os.sched_setaffinity(0, cores)
         rows = []
         for index in range(-3, arguments.rounds):
             prompts = pool.batch(workload.batch_size, workload.input_len, seed=1, round_index=index)
             time.sleep(pause)
+            if choose:
+                take_quietest_core(everywhere)
             engine.generate(prompts, SamplingParams(4, ignore_eos=True))
             with quiet_process():
                 before, core, stolen = _loop(), _core(), _stolen()
@@ -78,11 +79,6 @@ def main() -> int:
         print("  " + " ".join(f"{1e3 * row[0]:.0f}/{1e3 * row[1]:.2f}@{row[3]}" for row in rows), flush=True)
     engine.close()
     return 0
-
-
-def _on(core: int) -> float:
-    os.sched_setaffinity(0, {core})
-    return _loop()
 
 
 def _loop() -> float:

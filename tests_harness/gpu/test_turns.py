@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from harness.engines.registry import load_backend
 from harness.errors import EngineError
 from harness.measure.arena import Arena, ArenaPolicy, log_ratios
+from harness.measure.cores import allowed_cores
 from harness.measure.host import foreign_load, read_cpu_clock
 from harness.measure.prompts import PromptPool
 from harness.measure.turns import ChildEngine, load_engine
@@ -128,3 +130,11 @@ def test_what_a_child_computes_is_not_foreign(child):
 def test_a_child_that_is_gone_used_nothing():
     clock, alone = read_cpu_clock(children=[2**22 + 1]), read_cpu_clock()
     assert clock.own == pytest.approx(alone.own, abs=0.5)
+
+
+@pytest.mark.skipif(len(allowed_cores()) < 2, reason="needs two cores, and a system that lets one choose")
+def test_a_child_moves_to_one_core_when_told(child):
+    child.take_quietest_core()
+    assert len(os.sched_getaffinity(child.pid)) == 1
+    assert len(child.generate(PROMPTS, SamplingParams(4))) == len(PROMPTS)
+    assert len(allowed_cores()) > 1
