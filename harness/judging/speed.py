@@ -10,6 +10,7 @@ from harness.gates.verdict import Verdict
 from harness.judging import lookup
 from harness.judging.lookup import Inputs
 from harness.measure.arena import disturbance, log_ratios
+from harness.measure.roofline import roofline
 from harness.records import ArenaEntry, RunRecord
 
 #: Beyond this share of blocks with a round that others disturbed, and repeating did not help, nothing is decided.
@@ -39,11 +40,18 @@ def _sharp(verdict: Verdict | None, policy: SpeedPolicy) -> bool:
 
 
 def judge_speed_gate(inputs: Inputs, record: RunRecord) -> Verdict:
-    """Speed-up, TTFT or ITL of one engine over the reference, as its session decided at its own look."""
+    """Speed-up, TTFT or ITL of one engine over the reference, as its session decided at its own look.
+
+    Raises MeasurementError where there are no blocks, or the engine would be faster than its memory can be read.
+    """
     entry = lookup.arena(record, inputs["workload"])
     ratios = log_ratios(entry.blocks, inputs["reference"], inputs["candidate"], inputs["metric"])
     if not ratios:
         raise MeasurementError(f"arena {entry.workload} collected no blocks", "give it a larger --time-budget")
+    if inputs["metric"] == "speedup":
+        for memory in record.memory:
+            if memory.engine == inputs["candidate"]:
+                roofline(entry, memory)  # refuses what cannot be
     disturbed, load = disturbance(entry.blocks)
     warnings = list(inputs["notes"])
     if disturbed:

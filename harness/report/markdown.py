@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.records import RunRecord
+from harness.report.notes import speed_notes
 from harness.report.rows import COLUMN_NOTES, COLUMNS, Row, cell, record_rows, speedup_text
 from harness.summary import SEVERITY, headline_scores
 
@@ -40,14 +41,14 @@ def _lines(record: RunRecord) -> Iterator[str]:
     yield f"Run `{record.id}`, commit `{record.commit or 'unknown'}`, {record.started} to {record.finished}.{partial}"
     if record.model.random_weights:
         yield f"\n**{RANDOM_WEIGHTS}**"
-    yield from _results(record_rows(record))
+    yield from _results(record_rows(record), speed_notes(record))
     yield from _verdicts(record)
     yield from _quality(record)
     yield from _warnings(record)
     yield from _provenance(record)
 
 
-def _results(rows: list[Row]) -> Iterator[str]:
+def _results(rows: list[Row], notes: list[str]) -> Iterator[str]:
     if not rows:
         return
     yield "\n## Results\n"
@@ -60,7 +61,7 @@ def _results(rows: list[Row]) -> Iterator[str]:
         cells.append([*line, speedup_text(row), _status(row.verdict) if row.verdict else "not gated"])
     yield from markdown_table(headings, cells)
     yield ""
-    yield from (f"- {note}" for note in COLUMN_NOTES)
+    yield from (f"- {note}" for note in (*notes, *COLUMN_NOTES))
     for kind in sorted({row.accuracy_kind for row in rows} - {""}):
         yield f"- Accuracy: multiple choice, {_ACCURACY[kind]}."
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from harness.records import RunRecord
 from harness.report.markdown import RANDOM_WEIGHTS, tally
+from harness.report.notes import speed_notes
 from harness.report.rows import Row, cell, record_rows, speedup_text
 from harness.summary import SEVERITY
 
@@ -46,6 +47,8 @@ def print_report(record: RunRecord, console: Console) -> None:
     timed = [row for row in rows if row.workload]
     if timed:
         console.print(_speed_table(record.model.name, timed, console.width))
+        for note in speed_notes(record):
+            console.print(note, markup=False, style="dim")
     scored = list({(row.engine, row.precision): row for row in rows if _has_quality(row)}.values())
     if scored:
         console.print(_quality_table(record.model.name, scored, console.width))

@@ -1,0 +1,36 @@
+"""What stands under the speed table: what the gate can see on this machine, and how near the memory's own speed is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.errors import MeasurementError
+from harness.measure.roofline import rooflines
+from harness.records import RunRecord
+
+NOT_AUDITED = "this gate on this machine: its error rates are not measured yet (pytest --gate-audit)"
+
+
+def speed_notes(record: RunRecord) -> list[str]:
+    """Lines for the foot of the speed table: the audit of each workload's gate, then the rooflines."""
+    return [*_audits(record), *_rooflines(record)]
+
+
+def _audits(record: RunRecord) -> Iterator[str]:
+    found: dict[str, str] = {}
+    for verdict in record.verdicts:
+        if verdict.inputs.get("gate") == "speed" and verdict.inputs.get("metric") == "speedup":
+            line = verdict.inputs.get("audit") or NOT_AUDITED
+            found.setdefault(str(verdict.workload), str(line))
+    lines = set(found.values())
+    if len(lines) == 1:
+        yield lines.pop()
+    else:
+        yield from (f"{workload}: {line}" for workload, line in found.items())
+
+
+def _rooflines(record: RunRecord) -> Iterator[str]:
+    try:
+        yield from map(str, rooflines(record))
+    except MeasurementError as error:
+        yield str(error)

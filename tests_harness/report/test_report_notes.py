@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from harness.errors import MeasurementError
+from harness.judging import judge
+from harness.records import RunRecord
+from harness.report.markdown import markdown_summary
+from harness.report.notes import NOT_AUDITED, speed_notes
+from harness.report.terminal import print_report
+from tests_harness.records.factory import gated_record, memory_entry, run_record
+
+INT8 = "tiny-8m-openvino-int8_wo"
+LINE = "this gate on this machine: 0.4 % false alarms, sees 5 % with 96 % power"
+
+
+def audited(record: RunRecord, line: str | None) -> RunRecord:
+    (verdict,) = record.verdicts
+    verdict = verdict.model_copy(update={"inputs": verdict.inputs | {"audit": line}})
+    return record.model_copy(update={"verdicts": [verdict]})
+
+
+def with_bandwidth(record: RunRecord, bandwidth: float) -> RunRecord:
+    known = {"weights": 100_000_000, "copy_bytes_per_second": bandwidth, "device": "Imaginary GPU"}
+    entry = memory_entry(INT8, "b1-i64-o64").model_copy(update=known)
+    return record.model_copy(update={"memory": [entry]})
+
+
+def test_every_speed_table_says_what_the_gate_can_see() -> None:
+    assert speed_notes(audited(gated_record(2.0), LINE)) == [LINE]
+    assert speed_notes(gated_record(2.0)) == [NOT_AUDITED]
+    assert speed_notes(run_record(verdicts=[])) == []
+
+
+def test_notes_stand_in_the_terminal_and_in_markdown() -> None:
+    record = with_bandwidth(audited(gated_record(2.0), LINE), 50e9)
+    text = io.StringIO()
+    print_report(record, Console(file=text, width=200))
+    for shown in (text.getvalue(), markdown_summary(record)):
+        assert LINE in shown
+        assert f"{INT8} on Imaginary GPU: 160 tokens/s at batch 1 is 32% of the 500" in shown
+
+
+def test_faster_than_the_memory_can_be_read_is_refused() -> None:
+    record = with_bandwidth(gated_record(2.0), 10e9)  # 100 tokens/s at most, and 160 were measured
+    inputs = record.verdicts[0].inputs | {"workload": "b1-i64-o64"}
+    with pytest.raises(MeasurementError, match="impossible figure"):
+        judge(inputs, record)
+    assert any("impossible figure" in note for note in speed_notes(record))
