@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from harness.config import Config
-from harness.engines.base import Engine, Progress
+from harness.engines.base import Effective, Engine, Progress
 from harness.engines.effective import check_effective
 from harness.engines.registry import load_backend
 from harness.engines.store import EngineStore, StoreEntry
@@ -135,7 +135,7 @@ class ModelBench:
                     "role": role,
                     "spec": asdict(spec),
                     "runtime": asdict(runtime),
-                    "effective": json.loads(json.dumps(asdict(effective), default=str)),
+                    "effective": _plain(effective),
                     "version": backend.version(),
                     "key": entry.manifest.key,
                     "size_bytes": entry.manifest.size_bytes,
@@ -203,6 +203,9 @@ class ModelBench:
             self.progress(f"timing {workload.id}: {' '.join(contestants)}")
             arena.run(enough, self.progress)
             self.arenas[workload.id] = arena.entry()
+            for engine_id, engine in contestants.items():  # it knows more now: its own clock, its pool, drafts taken
+                told = {"effective": _plain(engine.effective())}
+                self.engines[engine_id] = self.engines[engine_id].model_copy(update=told)
         return self.arenas[workload.id]
 
     def audit_contestants(
@@ -342,3 +345,8 @@ class ModelBench:
             kept.unlink()
             choice = load_or_measure(kept, ReferenceChoice, measure)
         return choice.precision
+
+
+def _plain(effective: Effective) -> dict[str, object]:
+    plain: dict[str, object] = json.loads(json.dumps(asdict(effective), default=str))
+    return plain

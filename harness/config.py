@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness.config_aliases import canonical
+from harness.engines.trtllm.options import built_spec, runtime_spec
 from harness.errors import ConfigError
 from harness.specs import PRECISIONS, EngineSpec, QuantizationSpec, RuntimeSpec, Workload
 
@@ -48,16 +49,18 @@ class QuantizationSection(Section):
 
 
 class RuntimeSection(Section):
-    """How engines are loaded; see RuntimeSpec."""
+    """How engines are loaded; see RuntimeSpec, and TensorRtRuntime for what TensorRT-LLM has besides."""
 
     kv_precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8", "int4"] = "auto"
     kv_cache_bytes: Annotated[int, Field(ge=0)] = 0
+    kv_cache_tokens: Annotated[int, Field(ge=0)] = 0
+    kv_cache_fraction: Fraction | None = None
     tokens_per_block: Positive | None = None
     activation_precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
     scheduler_policy: Literal["inflight", "static"] = "inflight"
     chunked_prefill: bool = False
-    speculation: Literal["none", "ngram", "draft"] = "none"
+    speculation: Literal["none", "ngram", "draft", "lookahead"] = "none"
 
 
 class LimitsSection(Section):
@@ -134,7 +137,7 @@ class ArenaSection(Section):
     """How rounds are taken; ``audit_blocks`` and ``audit_time_budget``: those of one session of ``--gate-audit``."""
 
     warmup_rounds: Positive = 2
-    time_budget: Annotated[float, Field(gt=0)] = 240.0
+    time_budget: Annotated[float, Field(gt=0)] = 150.0
     foreign_load_limit: Fraction = 0.10
     retries: Annotated[int, Field(ge=0)] = 2
     audit_blocks: Annotated[int, Field(ge=8)] = 40
@@ -249,7 +252,7 @@ class Config:
         quantization = section.quantization
         calibration = self.resolve(quantization.calibration)
         limits = self.file.limits
-        return EngineSpec(
+        spec = EngineSpec(
             model=self.name,
             backend=backend,
             precision=precision,
@@ -264,11 +267,12 @@ class Config:
             max_output_len=limits.max_output_len,
             tensor_parallel=limits.tensor_parallel,
         )
+        return built_spec(spec, self.runtime(backend))
 
     def runtime(self, backend: str) -> RuntimeSpec:
         """How engines of ``backend`` are loaded."""
         section = self.file.engines.get(backend)
-        return RuntimeSpec(**section.runtime.model_dump()) if section else RuntimeSpec()
+        return runtime_spec(backend, section.runtime.model_dump()) if section else RuntimeSpec()
 
     def workload(self, batch_size: int) -> Workload:
         """The timed work at one batch size."""
@@ -315,7 +319,10 @@ def load_config(path: Path) -> Config:
             f"{limits.max_input_len}+{limits.max_output_len}",
             "raise limits.max_input_len / max_output_len or shorten the workload",
         )
-    return Config(path.resolve(), file)
+    config = Config(path.resolve(), file)
+    for backend in file.engines:
+        config.runtime(backend)
+    return config
 
 
 def find_config(name: str, folder: Path = REPOSITORY / "configs") -> Path:

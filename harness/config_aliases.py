@@ -306,6 +306,9 @@ _ENGINE: dict[str, Reader] = {
     "kv_cache_free_gpu_mem_fraction": _key("runtime.kv_cache_fraction"),
     "max_tokens_in_paged_kv_cache": _key("runtime.kv_cache_tokens"),
     "use_inflight_batching": _inflight,
+    "stream_batch_size": _only(
+        None, "has no meaning here: the suite streams every request of a timed batch", "set workload.batch_sizes"
+    ),
 }
 _GUIDE: dict[str, Reader] = {
     "to_quantize": _quantize,

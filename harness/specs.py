@@ -17,6 +17,7 @@ PRECISIONS = (
     "int4_wo",
     "int4_awq",
     "int4_gptq",
+    "w4a8_awq",
     "w8a8_sq",
     "nvfp4",
 )
@@ -73,7 +74,7 @@ class RuntimeSpec:
         threads: CPU threads of the engine; 0 for all usable cores.
         scheduler_policy: "inflight" (continuous batching) or "static".
         chunked_prefill: split long prompts over scheduling steps.
-        speculation: "none", "ngram" or "draft".
+        speculation: "none", "ngram", "draft" or "lookahead".
     """
 
     kv_precision: str = "auto"

@@ -170,6 +170,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="only mutants whose description holds this text")
     parser.add_argument("--start", type=int, default=1, metavar="NUMBER", help="begin with this one of the list")
+    parser.add_argument("--count", type=int, default=None, metavar="NUMBER", help="try that many (default: all left)")
     parser.add_argument("--list", action="store_true", help="name them, run nothing")
     arguments = parser.parse_args()
     sys.path.insert(0, str(REPOSITORY))
@@ -190,7 +191,9 @@ def main() -> int:
     for name in [name for name in sys.modules if "trtllm" in name or name.startswith("tests_harness")]:
         del sys.modules[name]
     survivors = []
-    todo = list(enumerate(chosen.items(), start=1))[arguments.start - 1 :]
+    first = arguments.start - 1
+    last = None if arguments.count is None else first + arguments.count
+    todo = list(enumerate(chosen.items(), start=1))[first:last]
     for number, (name, mutant) in todo:
         alive = survives(mutant)
         survivors += [name] if alive else []

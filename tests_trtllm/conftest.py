@@ -21,8 +21,8 @@ from harness.engines.registry import check_precision, load_backend
 from harness.engines.store import EngineStore
 from harness.engines.trtllm import gpu
 from harness.engines.trtllm.contract import installed_version, version_problem
-from harness.engines.trtllm.options import built_spec
 from harness.errors import CapabilityError
+from harness.measure.turns import load_engine
 from harness.models import resolve
 
 RECORD = Path("runs") / "trtllm-acceptance.json"
@@ -73,11 +73,9 @@ def load(live_config, checkpoint):
 
     def open_engine(backend: str, precision: str):
         require(backend, precision)
-        runtime = live_config.runtime(backend)
-        spec = built_spec(live_config.spec(backend, precision), runtime)
-        architecture = gpu.devices()[0].architecture
-        entry = store.get(spec, checkpoint, load_backend(backend), progress=print, architecture=architecture)
-        opened.append(load_backend(backend).load(entry.path, spec, runtime))
+        runtime, spec = live_config.runtime(backend), live_config.spec(backend, precision)
+        entry = store.get(spec, checkpoint, load_backend(backend), progress=print)
+        opened.append(load_engine(load_backend(backend), entry.path, spec, runtime))
         return opened[-1]
 
     yield open_engine

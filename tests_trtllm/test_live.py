@@ -60,6 +60,7 @@ def test_build_load_generate_stream_score(record, load, backend, precision):
         "random_logprob": float(random),
     }
     check_effective(engine.spec, engine.runtime, found)
+    assert found.details["ttft"]["seen_before_made"] == 0, "the caller's clock and the runtime's disagree"
 
 
 @pytest.mark.parametrize("backend", ["trtllm-engine", "trtllm-torch"])

@@ -17,8 +17,8 @@ BUILT_IN = {
     "hf-static": "harness.engines.hf_static:StaticCacheBackend",
     "openvino": "harness.engines.openvino:OpenVinoBackend",
     "vllm": "harness.engines.vllm:VllmBackend",
-    "trtllm-engine": "harness.engines.trtllm:TensorRtEngineBackend",
-    "trtllm-torch": "harness.engines.trtllm:TensorRtTorchBackend",
+    "trtllm-engine": "harness.engines.trtllm.engine_backend:TensorRtEngineBackend",
+    "trtllm-torch": "harness.engines.trtllm.torch_backend:TensorRtTorchBackend",
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.engines.base import Generation
 from harness.errors import MeasurementError
@@ -18,7 +19,7 @@ class Latency:
 
     Attributes:
         ttft: mean over the batch of the time to the first token.
-        itl_p50, itl_p95, itl_p99: percentiles over all gaps between successive tokens of one sequence.
+        itl_p50, itl_p95, itl_p99: percentiles over all gaps between successive tokens of one sequence; see token_gaps.
     """
 
     ttft: float
@@ -49,10 +50,20 @@ def check_generations(generations: Sequence[Generation], batch_size: int, output
             raise MeasurementError(f"token times of sequence {index} decrease or lie outside the round")
 
 
+def token_gaps(times: Sequence[float]) -> NDArray[np.float64]:
+    """Seconds between successive tokens of one sequence.
+
+    Tokens that arrive together, as accepted drafts do, share the time since the arrival before: a gap of 30 ms with
+    three tokens at its end is three gaps of 10 ms, not two of nothing. Those that came with the first have no gap.
+    """
+    arrivals, counts = np.unique(np.asarray(times, dtype=float), return_counts=True)
+    return np.repeat(np.diff(arrivals) / counts[1:], counts[1:])
+
+
 def summarise(generations: Sequence[Generation]) -> Latency:
     """Latency of one checked round."""
     first = [generation.token_times[0] for generation in generations]
-    gaps = np.concatenate([np.diff(np.asarray(generation.token_times)) for generation in generations])
+    gaps = np.concatenate([token_gaps(generation.token_times) for generation in generations])
     if gaps.size == 0:
         return Latency(float(np.mean(first)), float("nan"), float("nan"), float("nan"))
     p50, p95, p99 = np.percentile(gaps, [50, 95, 99])

@@ -12,16 +12,16 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import pickle
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from harness.errors import MeasurementError
 from harness.records import MemoryEntry
-from harness.specs import EngineSpec, QuantizationSpec, RuntimeSpec, SamplingParams, Workload
+from harness.specs import EngineSpec, RuntimeSpec, SamplingParams, Workload
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -37,29 +37,20 @@ def measure_memory(
     timeout: float = 600,
 ) -> MemoryEntry:
     """Load the engine in a child, answer ``prompts`` once, and report what it took. Raises MeasurementError."""
-    job = {
-        "engine_dir": str(engine_dir),
-        "spec": asdict(spec),
-        "runtime": asdict(runtime),
-        "prompts": [list(prompt) for prompt in prompts],
-        "max_tokens": workload.output_len,
-    }
+    job = engine_dir, spec, runtime, [list(prompt) for prompt in prompts], workload.output_len
     child = subprocess.run(
-        [sys.executable, "-m", __name__], input=json.dumps(job), capture_output=True, text=True, timeout=timeout
+        [sys.executable, "-m", __name__], input=pickle.dumps(job), capture_output=True, timeout=timeout
     )
-    lines = child.stdout.strip().splitlines()
+    # Libraries print to standard output as well, some of them at the very end.
+    lines = [line for line in child.stdout.decode(errors="replace").splitlines() if line.startswith('{"loaded"')]
     if child.returncode != 0 or not lines:
+        said = child.stderr.decode(errors="replace").strip()[-2000:]
         raise MeasurementError(
-            f"the memory pass of {spec.id} ended with code {child.returncode}: {child.stderr.strip()[-2000:]}",
+            f"the memory pass of {spec.id} ended with code {child.returncode}: {said}",
             "mend what its last lines name; a code of -9 is the kernel's out-of-memory killer",
         )
     found = json.loads(lines[-1])
     return MemoryEntry(engine=spec.id, workload=workload.id, disk=disk_bytes, **found)
-
-
-def spec_from_dict(data: dict[str, Any]) -> EngineSpec:
-    """The inverse of dataclasses.asdict for an EngineSpec."""
-    return EngineSpec(**{**data, "quantization": QuantizationSpec(**data["quantization"])})
 
 
 def _resident(field: str) -> int:
@@ -131,10 +122,11 @@ def copy_bandwidth(size: int = 1 << 31, rounds: int = 5) -> float:
     return 2 * size / best
 
 
-def _run(job: dict[str, Any]) -> dict[str, Any]:
+def _run(
+    engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec, prompts: Sequence[Sequence[int]], max_tokens: int
+) -> dict[str, Any]:
     from harness.engines.registry import load_backend
 
-    spec = spec_from_dict(job["spec"])
     backend = load_backend(spec.backend)
     for library in backend.libraries:
         importlib.import_module(library)
@@ -142,11 +134,11 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     bandwidth = copy_bandwidth() if on_gpu else None
     meter = _GpuMeter() if on_gpu else _CpuMeter()
     before = meter.used()
-    engine = backend.load(Path(job["engine_dir"]), spec, RuntimeSpec(**job["runtime"]))
+    engine = backend.load(engine_dir, spec, runtime)
     try:
         loaded = meter.used()
         meter.reset_peak()
-        engine.generate(job["prompts"], SamplingParams(max_tokens=job["max_tokens"]))
+        engine.generate(prompts, SamplingParams(max_tokens=max_tokens))
         peak = meter.peak()
         own = engine.memory()
     finally:
@@ -164,4 +156,4 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_run(json.loads(sys.stdin.read()))))
+    print(json.dumps(_run(*pickle.load(sys.stdin.buffer))))

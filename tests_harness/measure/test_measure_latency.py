@@ -8,7 +8,7 @@ import pytest
 
 from harness.engines.base import Generation
 from harness.errors import MeasurementError
-from harness.measure.latency import check_generations, summarise
+from harness.measure.latency import check_generations, summarise, token_gaps
 
 
 def generation(*times: float, tokens: int | None = None) -> Generation:
@@ -22,8 +22,11 @@ def test_ttft_and_itl_come_from_token_times():
     assert latency.itl_p99 == pytest.approx(0.394)
 
 
-def test_tokens_that_arrive_together_have_gaps_of_zero():
-    assert summarise([generation(0.2, 0.2, 0.4)]).itl_p50 == pytest.approx(0.1)
+def test_tokens_that_arrive_together_share_their_gap():
+    """Most tokens of a speculating engine come in groups: a median of gaps of zero would say nothing of its speed."""
+    assert token_gaps([0.2, 0.3, 0.3, 0.6]) == pytest.approx([0.05, 0.05, 0.3])
+    assert token_gaps([0.2, 0.2, 0.4]) == pytest.approx([0.2])
+    assert summarise([generation(0.2, 0.5, 0.5, 0.5, 0.8, 0.8, 0.8)]).itl_p50 == pytest.approx(0.1)
 
 
 def test_one_token_has_a_ttft_and_no_itl():

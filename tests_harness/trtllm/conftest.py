@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.engines.trtllm import gpu
+from harness.engines.trtllm import child, engine_backend, gpu, torch_backend
 from tests_harness.engines.conftest import calibration, checkpoint, shared_engine, workshop
 from tests_harness.trtllm import fake_site
 
@@ -33,7 +33,21 @@ def fake(request, sites, monkeypatch):
     return version
 
 
+@pytest.fixture(autouse=True)
+def in_process(request, monkeypatch):
+    """Builds happen here, so that what they use is recorded; a test marked ``child`` has them in a child as ever."""
+    if request.node.get_closest_marker("child"):
+        return
+
+    def build(function, spec, checkpoint, out_dir, _progress):
+        child.call(function, spec, checkpoint, out_dir)
+
+    for module in (engine_backend, torch_backend):
+        monkeypatch.setattr(module, "build_in_child", build)
+
+
 def pytest_configure(config):
     config.addinivalue_line(
         "markers", "version(text): version that the fake TensorRT-LLM pretends to be; None for none"
     )
+    config.addinivalue_line("markers", "child: builds run in a child process, as they do outside of tests")

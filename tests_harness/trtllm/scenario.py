@@ -45,11 +45,10 @@ def use(engine, *, quantized_kv: str = "") -> dict[str, object]:
     assert all(value < 0 for value in one_pass)
     assert math.exp(max(one_pass[len(batch[0]) - 1 :])) > 0.002  # greedy tokens beat 1 / vocabulary of 512
     memory = engine.memory()
-    tokens = engine.spec.max_batch_size * (engine.spec.max_input_len + engine.spec.max_output_len)
-    per_token = memory.kv_cache_predicted // tokens
     assert memory.kv_cache is not None
-    assert memory.kv_budget >= memory.kv_cache_predicted
-    assert per_token == 2 * 2 * 2 * 16 * (1 if quantized_kv else 2)
+    assert memory.kv_budget == memory.kv_cache_predicted
+    per_token = 2 * 2 * 2 * 16 * (1 if quantized_kv else 2)
+    assert memory.kv_budget == engine._llm._keywords["kv_cache_config"]._values["max_tokens"] * per_token
     found = engine.effective()
     check_effective(engine.spec, engine.runtime, found)
     return {"kv": found.kv_precision, "precision": found.precision, "max_length": found.max_length, **found.details}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
 from harness.engines.registry import load_backend
 from harness.engines.requests import eos_token_ids
 from harness.engines.trtllm import contract
-from harness.engines.trtllm.options import BuiltSpec, built_spec
+from harness.engines.trtllm.options import BuiltSpec, TensorRtRuntime, built_spec
 from harness.errors import CapabilityError, EngineError
 from harness.specs import RuntimeSpec, SamplingParams
 from tests_harness.engines.conformance import prompts
@@ -309,12 +309,7 @@ def test_kv_budget_is_kept_in_whole_blocks(workshop):
 
 
 def test_kv_pool_in_tokens_and_its_share_of_free_memory(workshop):
-    @dataclass(frozen=True)
-    class Runtime(RuntimeSpec):
-        kv_cache_tokens: int = 0
-        kv_cache_fraction: float | None = None
-
-    engine = workshop.load("trtllm-torch", "fp16", Runtime(kv_cache_tokens=300, kv_cache_fraction=0.5))
+    engine = workshop.load("trtllm-torch", "fp16", TensorRtRuntime(kv_cache_tokens=300, kv_cache_fraction=0.5))
     cache = fake_keywords(engine)["kv_cache_config"]._values
     engine.close()
     assert (cache["max_tokens"], cache["free_gpu_memory_fraction"]) == (288, 0.5)

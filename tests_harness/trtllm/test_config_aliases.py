@@ -9,7 +9,10 @@ import yaml
 
 from harness.config import load_config
 from harness.config_aliases import canonical
+from harness.engines.trtllm.options import BuiltSpec, pool_limits
+from harness.engines.trtllm.precisions import ENGINE, TORCH
 from harness.errors import ConfigError
+from harness.specs import PRECISIONS
 
 WHERE = Path("model.yaml")
 
@@ -147,7 +150,8 @@ def test_foreign_options_inside_one_backends_section():
         ("{quantization: {use_awq: true, calibration_dataset: pileval}}", "names a data set of a hub"),
         ("{quantization: {use_awq: sometimes}}", "neither true nor false"),
         ("{engine: {use_paged_kv_cache: false}}", "every engine pages its KV cache"),
-        ("{engine: {stream_batch_size: 4}}", r"unknown option engine\.stream_batch_size"),
+        ("{engine: {stream_batch_size: 4}}", "streams every request of a timed batch"),
+        ("{engine: {streem_batch_size: 4}}", r"unknown option engine\.streem_batch_size"),
         ("{engine: {max_batch_size: 4}, limits: {max_batch_size: 8}}", "says 4, but limits.max_batch_size says 8"),
         ("{optimization: {kv_cache_precision: fp8, use_int8_kv_cache: true}}", "says 'int8', but"),
         ("{optimization: {kv_cache_precision: int8, use_int8_kv_cache: false}}", "contradicts"),
@@ -165,3 +169,56 @@ def test_foreign_options_inside_one_backends_section():
 def test_unknown_and_contradictory_options_are_errors(text, said):
     with pytest.raises(ConfigError, match=said):
         read(text)
+
+
+SEEDS = """
+schema: 1
+model: {name: phi-2, source: "random:phi-2?seed=0"}
+quantization: {mode: int4_weight_only, use_awq: true, awq_block_size: 128, group_size: 128, calibration_samples: 512}
+optimization: {use_int8_kv_cache: true, kv_cache_precision: int8}
+engine:
+  max_batch_size: 8
+  max_input_len: 1024
+  max_output_len: 512
+  use_paged_kv_cache: true
+  tokens_per_block: 64
+  kv_cache_free_gpu_mem_fraction: 0.9
+  use_inflight_batching: true
+  max_tokens_in_paged_kv_cache: 16384
+"""
+
+
+def test_whole_file_in_the_names_of_a_pipeline_reaches_build_and_load(tmp_path):
+    """From the file to what the backend gets: what an engine compiles in is in its spec, and so in its key."""
+    file = tmp_path / "phi.yaml"
+    file.write_text(SEEDS)
+    config = load_config(file)
+    runtime, spec = config.runtime("trtllm-engine"), config.spec("trtllm-engine", "int4_awq")
+    assert isinstance(spec, BuiltSpec)
+    assert (spec.kv_precision, spec.tokens_per_block, spec.quantization.group_size) == ("int8", 64, 128)
+    assert pool_limits(runtime) == (16384, 0.9)
+    assert (runtime.kv_precision, runtime.scheduler_policy) == ("int8", "inflight")
+
+
+def test_limits_of_the_kv_pool_that_are_tensorrts_alone_are_refused_elsewhere(tmp_path):
+    file = tmp_path / "phi.yaml"
+    engines = "engines: {openvino: {precisions: [int8_wo], runtime: {kv_cache_tokens: 512}}}"
+    file.write_text(f"schema: 1\nmodel: {{name: phi-2, source: x}}\ndefault_engine: openvino\n{engines}\n")
+    with pytest.raises(ConfigError, match=r"engines\.openvino\.runtime: kv_cache_tokens is TensorRT-LLM's alone"):
+        load_config(file)
+
+
+def test_lookahead_and_w4a8_can_be_asked_for(tmp_path):
+    file = tmp_path / "phi.yaml"
+    file.write_text(
+        "schema: 1\nmodel: {name: phi-2, source: x}\ndefault_engine: trtllm-engine\nengines:\n"
+        "  trtllm-engine: {precisions: [fp16], runtime: {speculation: lookahead}}\n"
+        "  trtllm-torch: {precisions: [w4a8_awq], runtime: {kv_cache_fraction: 0.5}}\n"
+    )
+    config = load_config(file)
+    assert config.spec("trtllm-engine", "fp16").speculation == "lookahead"
+    assert pool_limits(config.runtime("trtllm-torch")) == (0, 0.5)
+
+
+def test_every_precision_of_both_backends_has_a_name_in_the_suite():
+    assert {*ENGINE, *TORCH} <= set(PRECISIONS)

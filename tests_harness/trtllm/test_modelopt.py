@@ -19,7 +19,7 @@ from harness.specs import EngineSpec, QuantizationSpec
 
 modelopt = pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed: pip install nvidia-modelopt")
 torch = pytest.importorskip("torch")
-pytestmark = [pytest.mark.slow, pytest.mark.version("1.2.1")]
+pytestmark = [pytest.mark.slow, pytest.mark.child, pytest.mark.version(None)]
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,7 @@ class TensorRtEngine:
         shape: Geometry,
         vocabulary: int,
         weights: int,
+        pool_tokens: int,
     ) -> None:
         self.spec = spec
         self.runtime = runtime
@@ -48,6 +49,7 @@ class TensorRtEngine:
         self._shape = shape
         self._vocabulary = vocabulary
         self._weights = weights
+        self._pool_tokens = pool_tokens
         self._timing = Timing()
         self._pool: dict[str, int] = {}
         self._oracle_passed = False
@@ -207,17 +209,16 @@ class TensorRtEngine:
         self._oracle_passed = True
 
     def memory(self) -> MemoryUse:
-        """Bytes of the weights on disk, and the KV pool from the runtime's iteration statistics."""
+        """Bytes of the weights on disk, the KV pool as asked, and as the runtime's iteration statistics tell it."""
         self._check_open()
         self._read_stats()
         per_token = self._shape.kv_bytes_per_token(self._kv_precision())
-        tokens = self.spec.max_batch_size * (self.spec.max_input_len + self.spec.max_output_len)
         used, most = (self._pool.get(name) for name in ("used", "most"))
         return MemoryUse(
             weights=self._weights,
             kv_cache=None if used is None else used * per_token,
             kv_budget=None if most is None else most * per_token,
-            kv_cache_predicted=tokens * per_token,
+            kv_cache_predicted=self._pool_tokens * per_token,
         )
 
     def _read_stats(self) -> None:

@@ -19,6 +19,7 @@ from harness.engines.trtllm.checkpoint import (
     read_passages,
     write_calibration_folder,
 )
+from harness.engines.trtllm.child import build_in_child
 from harness.engines.trtllm.contract import Api
 from harness.engines.trtllm.engine import TensorRtEngine
 from harness.engines.trtllm.loading import kv_tokens, loading
@@ -39,10 +40,15 @@ _PASSAGE_TOKENS = 512
 
 
 class TensorRtEngineBackend:
-    """TensorRT engines through the LLM API's legacy backend."""
+    """TensorRT engines through the LLM API's legacy backend.
+
+    ``own_process``: TensorRT-LLM runs MPI, which is once a process and marks the environment of all its children; a
+    process that ends gives everything back, whatever the runtime's shutdown leaves.
+    """
 
     name = "trtllm-engine"
     libraries: Sequence[str] = ("tensorrt_llm",)
+    own_process = True
 
     def version(self) -> str:
         """Versions of what decides the built engine, and the GPU architecture that it is bound to."""
@@ -57,20 +63,12 @@ class TensorRtEngineBackend:
 
         The engine is compiled with context logits gathered, so that the very engine that is timed can be scored.
         """
-        api = Api(self.name)
+        Api(self.name)
         wanted = built(spec)
         _check_checkpoint(wanted, checkpoint.path)
-        with tempfile.TemporaryDirectory(prefix="enginegate-") as scratch:
-            keywords = _build_keywords(api, wanted, checkpoint.path, Path(scratch) / "passages")
-            progress(f"building {spec.id} with TensorRT-LLM {api.version}")
-            llm = loading(spec, lambda: api.make("LLM", model=str(checkpoint.path), **keywords))
-            try:
-                loading(spec, lambda: llm.save(str(out_dir)))
-            finally:
-                llm.shutdown()
-        # An engine's own config.json names no end tokens.
-        ends = {"eos_token_id": sorted(eos_token_ids(checkpoint.path))}
-        (out_dir / "generation_config.json").write_text(json.dumps(ends) + "\n", encoding="utf-8")
+        build_in_child(
+            "harness.engines.trtllm.engine_backend:compile_engine", wanted, checkpoint.path, out_dir, progress
+        )
 
     def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> BuiltEngine:
         """Load what ``build`` saved."""
@@ -80,6 +78,7 @@ class TensorRtEngineBackend:
         _check_runtime(spec, runtime, found)
         shape = geometry(found.model)
         per_token = shape.kv_bytes_per_token(found.kv_precision)
+        tokens = kv_tokens(spec, runtime, per_token, found.tokens_per_block)
         keywords: dict[str, Any] = {
             "skip_tokenizer_init": True,
             "tensor_parallel_size": spec.tensor_parallel,
@@ -90,7 +89,7 @@ class TensorRtEngineBackend:
             "kv_cache_config": api.make(
                 "KvCacheConfig",
                 enable_block_reuse=False,
-                max_tokens=kv_tokens(spec, runtime, per_token, found.tokens_per_block),
+                max_tokens=tokens,
                 free_gpu_memory_fraction=pool_limits(runtime)[1],
             ),
             **_scheduling(api, runtime),
@@ -107,8 +106,24 @@ class TensorRtEngineBackend:
             shape=shape,
             vocabulary=int(found.model["vocab_size"]),
             weights=sum(file.stat().st_size for file in engine_dir.glob("*.engine")),
+            pool_tokens=tokens,
             found=found,
         )
+
+
+def compile_engine(spec: BuiltSpec, checkpoint: Path, out_dir: Path) -> None:
+    """What ``build`` does, in this process. Raises EngineError where TensorRT-LLM does."""
+    api = Api("trtllm-engine")
+    with tempfile.TemporaryDirectory(prefix="enginegate-") as scratch:
+        keywords = _build_keywords(api, spec, checkpoint, Path(scratch) / "passages")
+        llm = loading(spec, lambda: api.make("LLM", model=str(checkpoint), **keywords))
+        try:
+            loading(spec, lambda: llm.save(str(out_dir)))
+        finally:
+            llm.shutdown()
+    # An engine's own config.json names no end tokens.
+    ends = {"eos_token_id": sorted(eos_token_ids(checkpoint))}
+    (out_dir / "generation_config.json").write_text(json.dumps(ends) + "\n", encoding="utf-8")
 
 
 class BuiltEngine(TensorRtEngine):

@@ -1,10 +1,12 @@
-"""What an engine of the TensorRT backend fixes when it is built, beyond what every other backend fixes then."""
+"""What the TensorRT backends can be told besides what every other backend can, and what an engine fixes when built."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
-from harness.errors import CapabilityError
+from harness.errors import CapabilityError, ConfigError
 from harness.specs import EngineSpec, RuntimeSpec
 
 #: What a speculating engine proposes for one step at most; upstream's own default for NGram at low concurrency is 5.
@@ -21,6 +23,32 @@ class BuiltSpec(EngineSpec):
     tokens_per_block: int | None = None
     speculation: str = "none"
     activation_precision: str = "auto"
+
+
+@dataclass(frozen=True)
+class TensorRtRuntime(RuntimeSpec):
+    """A RuntimeSpec with TensorRT-LLM's own two limits of the KV pool; the smallest limit given decides.
+
+    Attributes:
+        kv_cache_tokens: tokens that the pool holds at most; 0 for no such limit.
+        kv_cache_fraction: share of the GPU's free memory that the pool may take; None for nearly all.
+    """
+
+    kv_cache_tokens: int = 0
+    kv_cache_fraction: float | None = None
+
+
+def runtime_spec(backend: str, options: Mapping[str, Any]) -> RuntimeSpec:
+    """A configuration's ``runtime`` section for one backend. Raises ConfigError for a limit that it does not have."""
+    if backend.startswith("trtllm-"):
+        return TensorRtRuntime(**options)
+    common = {field.name for field in fields(RuntimeSpec)}
+    foreign = sorted(name for name, value in options.items() if name not in common and value)
+    if foreign:
+        raise ConfigError(
+            f"engines.{backend}.runtime: {', '.join(foreign)} is TensorRT-LLM's alone", "use kv_cache_bytes"
+        )
+    return RuntimeSpec(**{name: value for name, value in options.items() if name in common})
 
 
 def built_spec(spec: EngineSpec, runtime: RuntimeSpec) -> EngineSpec:
@@ -47,8 +75,9 @@ def built(spec: EngineSpec) -> BuiltSpec:
 
 def pool_limits(runtime: RuntimeSpec) -> tuple[int, float]:
     """Tokens that the KV pool holds at most (0: not limited so), and the share of free GPU memory that it may take."""
-    tokens = int(getattr(runtime, "kv_cache_tokens", 0) or 0)
-    return tokens, float(getattr(runtime, "kv_cache_fraction", None) or _FREE_SHARE)
+    if not isinstance(runtime, TensorRtRuntime):
+        return 0, _FREE_SHARE
+    return runtime.kv_cache_tokens, runtime.kv_cache_fraction or _FREE_SHARE
 
 
 def check_draft_model(spec: EngineSpec, draft_model: str) -> str:

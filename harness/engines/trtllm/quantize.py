@@ -1,4 +1,4 @@
-"""Quantizes a checkpoint with ModelOpt, as a child process: ``python -m harness.engines.trtllm.quantize < job``.
+"""Quantizes a checkpoint with ModelOpt.
 
 Works on a GPU, and on the CPU for small models. AWQ is Lin et al. 2023 (arXiv:2306.00978); NVFP4 keeps blocks of 16
 4-bit floats with one FP8 scale each. Unquantized precisions are linked as they are.
@@ -7,11 +7,8 @@ Works on a GPU, and on the CPU for small models. AWQ is Lin et al. 2023 (arXiv:2
 from __future__ import annotations
 
 import copy
-import json
 import os
 import shutil
-import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,7 @@ from typing import Any
 from harness.engines.trtllm.checkpoint import read_passages
 from harness.engines.trtllm.precisions import TORCH
 from harness.errors import EngineError
-from harness.specs import EngineSpec, QuantizationSpec
+from harness.specs import EngineSpec
 
 #: Tokens of a calibration passage that are used; longer ones are cut.
 _PASSAGE_TOKENS = 512
@@ -90,16 +87,3 @@ def link(checkpoint: Path, out_dir: Path) -> None:
             os.link(file.resolve(), out_dir / file.name)
         except OSError:
             shutil.copyfile(file, out_dir / file.name)
-
-
-def main() -> int:
-    """Read a job (spec, checkpoint, out_dir) from standard input and do it."""
-    warnings.simplefilter("ignore")
-    job = json.loads(sys.stdin.read())
-    calibration = QuantizationSpec(**job["spec"].pop("quantization"))
-    quantize(EngineSpec(quantization=calibration, **job["spec"]), Path(job["checkpoint"]), Path(job["out_dir"]))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import harness
 from harness.engines import host
 from harness.engines.base import Capabilities, Effective, Progress
 from harness.engines.requests import eos_token_ids
 from harness.engines.trtllm import gpu
 from harness.engines.trtllm.checkpoint import dtype, geometry, quantization, read_json, tensor_bytes
+from harness.engines.trtllm.child import build_in_child
 from harness.engines.trtllm.contract import Api
 from harness.engines.trtllm.engine import TensorRtEngine
 from harness.engines.trtllm.loading import kv_tokens, loading
 from harness.engines.trtllm.options import DRAFT_TOKENS, check_draft_model, pool_limits
 from harness.engines.trtllm.precisions import KV_TORCH, TORCH, algorithm_name, capabilities
-from harness.errors import CapabilityError, EngineError
+from harness.errors import CapabilityError
 from harness.models import Checkpoint
 from harness.specs import EngineSpec, RuntimeSpec
 
@@ -31,15 +27,18 @@ _STEP_TOKENS = 8192
 #: Upstream's own block size.
 _BLOCK = 32
 _NGRAM_SIZE = 3
-_PROBE_SECONDS = 60
 _BUILD_LIBRARIES = ("modelopt", "torch", "transformers")
 
 
 class TensorRtTorchBackend:
-    """The PyTorch backend of the LLM API: no compilation; quantized weights come from ModelOpt."""
+    """The PyTorch backend of the LLM API: no compilation; quantized weights come from ModelOpt.
+
+    ``own_process``: see the engine backend.
+    """
 
     name = "trtllm-torch"
     libraries: Sequence[str] = ("tensorrt_llm",)
+    own_process = True
 
     def version(self) -> str:
         """Versions of what decides the built checkpoint and what runs it."""
@@ -52,8 +51,8 @@ class TensorRtTorchBackend:
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         """Quantize by ModelOpt on the calibration passages, or link the checkpoint where nothing is quantized.
 
-        Runs in a child process, whose memory is gone before anything is measured. Raises EngineError with the end of
-        the child's output where that fails, CapabilityError where ModelOpt is missing.
+        Raises EngineError with the end of the child's output where that fails, CapabilityError where ModelOpt is
+        missing.
         """
         if spec.precision not in TORCH:
             raise CapabilityError(
@@ -66,24 +65,7 @@ class TensorRtTorchBackend:
                     f"{spec.id}: {', '.join(missing)} not installed",
                     "pip install nvidia-modelopt (docs/tensorrt-llm.md)",
                 )
-        progress(f"preparing {spec.id}")
-        job = {"spec": asdict(spec), "checkpoint": str(checkpoint.path), "out_dir": str(out_dir)}
-        root = str(Path(harness.__file__).parent.parent)
-        paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-        child = subprocess.run(
-            [sys.executable, "-m", "harness.engines.trtllm.quantize"],
-            input=json.dumps(job),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if child.returncode != 0:
-            tail = "\n".join((child.stdout + child.stderr).strip().splitlines()[-15:])
-            raise EngineError(
-                f"{spec.id}: quantization ended with status {child.returncode}:\n{tail}",
-                "see the last lines above; too little memory or an unsupported architecture are usual",
-            )
+        build_in_child("harness.engines.trtllm.quantize:quantize", spec, checkpoint.path, out_dir, progress)
 
     def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> TorchEngine:
         """Load the checkpoint that ``build`` wrote."""
@@ -95,9 +77,10 @@ class TensorRtTorchBackend:
         per_token = shape.kv_bytes_per_token(activations if runtime.kv_precision == "auto" else runtime.kv_precision)
         block = runtime.tokens_per_block or _BLOCK
         length = spec.max_input_len + spec.max_output_len
+        tokens = kv_tokens(spec, runtime, per_token, block)
         cache: dict[str, Any] = {
             "enable_block_reuse": False,
-            "max_tokens": kv_tokens(spec, runtime, per_token, block),
+            "max_tokens": tokens,
             "free_gpu_memory_fraction": pool_limits(runtime)[1],
             "dtype": "fp8" if runtime.kv_precision == "fp8" else "auto",
         }
@@ -131,6 +114,7 @@ class TensorRtTorchBackend:
             shape=shape,
             vocabulary=int(config["vocab_size"]),
             weights=sum(tensor_bytes(engine_dir).values()),
+            pool_tokens=tokens,
             folder=engine_dir,
         )
 

@@ -1,0 +1,66 @@
+"""Builds an engine in a process of its own.
+
+Importing TensorRT-LLM starts MPI, and calibrating opens a CUDA context. Both would stay in the process that measures:
+the context would take GPU memory, and MPI's variables in the environment would reach every child started afterwards,
+whose own MPI then takes itself for a part of its parent's.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import harness
+from harness.engines.base import Progress
+from harness.errors import EngineError, EngineGateError
+from harness.specs import EngineSpec
+
+_LOG_LINES = 15
+
+
+def build_in_child(function: str, spec: EngineSpec, checkpoint: Path, out_dir: Path, progress: Progress) -> None:
+    """Call ``function`` (``module:name``) with spec, checkpoint and out_dir in a child process.
+
+    Raises EngineError with the error's own words, or with the last lines of what the child printed.
+    """
+    progress(f"preparing {spec.id}")
+    root = str(Path(harness.__file__).parent.parent)
+    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    child = subprocess.run(
+        [sys.executable, "-m", __name__],
+        input=pickle.dumps((function, spec, checkpoint, out_dir)),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if child.returncode != 0:
+        tail = "\n".join(child.stdout.decode(errors="replace").strip().splitlines()[-_LOG_LINES:])
+        raise EngineError(
+            f"{spec.id}: building it ended with status {child.returncode}:\n{tail}",
+            "see the last lines above; too little memory or an unsupported architecture are usual",
+        )
+
+
+def call(function: str, spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
+    """Call ``module:name`` with the rest."""
+    module, _, name = function.partition(":")
+    getattr(import_module(module), name)(spec, checkpoint, out_dir)
+
+
+def main() -> int:
+    """Do the job that standard input names; an error of the suite's own is its words alone."""
+    try:
+        call(*pickle.load(sys.stdin.buffer))
+    except EngineGateError as error:
+        print(f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
