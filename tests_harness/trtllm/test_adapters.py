@@ -382,3 +382,24 @@ def test_built_options_are_part_of_the_spec_only_where_they_are_built(workshop):
     assert isinstance(spec, BuiltSpec)
     assert (spec.kv_precision, spec.tokens_per_block, spec.speculation) == ("int8", 64, "lookahead")
     assert built_spec(spec, RuntimeSpec()) is spec
+
+
+@pytest.mark.version("1.2.1")
+def test_fake_has_the_traps_that_upstream_has(shared_engine):
+    """What the adapters step around must hurt whoever steps into it, or the fake proves nothing."""
+    from tensorrt_llm import SamplingParams as Params
+    from tensorrt_llm import llmapi
+
+    llm = shared_engine("trtllm-engine", "int8_wo")._llm
+    greedy = Params(end_id=2, detokenize=False, top_k=1, ignore_eos=True)
+    assert len(llm.generate_async([5, 6, 7], greedy).result().outputs[0].token_ids) == 32, "max_tokens defaults to 32"
+    with pytest.raises(TypeError, match="list of int"):
+        llm.generate_async([[5, 6], [7, 8]], greedy)
+    with pytest.raises(ValueError, match="end_id"):
+        llm.generate_async([5], Params(detokenize=False, top_k=1))
+    with pytest.raises(ValueError, match="should not exceed 80"):
+        llm.generate_async([5] * 60, greedy)
+    with pytest.raises(TypeError):
+        llmapi.QuantConfig(llmapi.QuantAlgo.FP8)
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        llmapi.KvCacheConfig(quant_algo=llmapi.QuantAlgo.FP8)
