@@ -220,7 +220,7 @@ def judge_flips(
 
 def judge_lengths(
     candidate: Mapping[str, float],
-    baseline: Mapping[str, float] | None,
+    reference: Mapping[str, float] | None,
     policy: QualityPolicy,
     *,
     minimum: float = 0.90,
@@ -231,23 +231,23 @@ def judge_lengths(
 
     Args:
         candidate: item hash to tokens produced.
-        baseline: likewise, of the baseline or the reference; None where there is none.
+        reference: likewise, of the engine that it is compared with; None where there is none.
         policy: FAIL rejects "ratio >= minimum" at alpha, PASS rejects "ratio <= minimum" at beta.
         minimum: smallest tolerated ratio of the mean lengths.
         metric, subject: names for the verdict.
     """
-    for part in (candidate, baseline or {}):
+    for part in (candidate, reference or {}):
         values = np.array(list(part.values()), dtype=np.float64)
         if not np.all(np.isfinite(values)) or np.any(values < 0):
             reason = "a length is negative or not a finite number"
             return refuse(metric, reason, policy, unit="x", subject=subject, samples=len(candidate))
     if not candidate or sum(candidate.values()) <= 0:
         return refuse(metric, "nothing was produced", policy, unit="x", subject=subject, samples=len(candidate))
-    if baseline is None:
+    if reference is None:
         return no_baseline(float("nan"), metric, "x", policy, len(candidate), subject)
-    pairing = pair(candidate, baseline)
+    pairing = pair(candidate, reference)
     mine = np.array([candidate[item] for item in pairing.common], dtype=np.float64)
-    theirs = np.array([baseline[item] for item in pairing.common], dtype=np.float64)
+    theirs = np.array([reference[item] for item in pairing.common], dtype=np.float64)
     if not len(mine) or theirs.sum() <= 0:
         return refuse(metric, "no item with output is in both runs", policy, unit="x", subject=subject)
     ratio, error = ratio_of_sums(mine, theirs)
@@ -261,6 +261,7 @@ def judge_lengths(
         estimate=ratio,
         estimate_error=error,
         baseline=1.0,
+        against="reference",
         metric=metric,
         unit="x",
         subject=subject,
