@@ -90,6 +90,7 @@ class Interrupted(Wrapped):
         if self.calls == 5:
             import signal
 
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's shell has it ignored
             os.kill(os.getpid(), signal.SIGINT)
         return self._engine.generate(prompts, params)
 
