@@ -11,7 +11,7 @@ bench:
 	$(RUN) pytest tests_perf tests_quality $(ARGS)
 
 test: lint
-	$(RUN) pytest tests_harness $(ARGS)
+	$(RUN) pytest tests_harness -n 2 --dist loadfile $(ARGS)
 
 lint:
 	@$(PYTHON) scripts/install.py openvino,dev

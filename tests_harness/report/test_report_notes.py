@@ -11,6 +11,7 @@ from harness.records import RunRecord
 from harness.report.markdown import markdown_summary
 from harness.report.notes import NOT_AUDITED, speed_notes
 from harness.report.terminal import print_report
+from harness.summary import measurements
 from tests_harness.records.factory import gated_record, memory_entry, run_record
 
 INT8 = "tiny-8m-openvino-int8_wo"
@@ -50,3 +51,15 @@ def test_faster_than_the_memory_can_be_read_is_refused() -> None:
     with pytest.raises(MeasurementError, match="impossible figure"):
         judge(inputs, record)
     assert any("impossible figure" in note for note in speed_notes(record))
+
+
+def test_a_time_that_is_no_time_costs_its_own_cell_and_no_report() -> None:
+    record = run_record(batch_sizes=(1,))
+    (arena,) = record.arenas
+    rounds = [entry.model_copy(update={"ttft": float("nan")}) for entry in arena.blocks[0].rounds]
+    blocks = [arena.blocks[0].model_copy(update={"rounds": rounds}), *arena.blocks[1:]]
+    broken = record.model_copy(update={"arenas": [arena.model_copy(update={"blocks": blocks})]})
+    metrics = {entry.metric for entry in measurements(broken)}
+    assert "speedup" in metrics
+    assert "ttft" not in metrics
+    print_report(broken, Console(file=io.StringIO(), width=200))
