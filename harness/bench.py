@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from harness.config import Config
+from harness.config import Config, cache_folder, find_config, load_config
 from harness.engines.base import Effective, Engine, Progress
 from harness.engines.effective import check_effective
 from harness.engines.registry import load_backend
 from harness.engines.store import EngineStore, StoreEntry
 from harness.errors import ConfigError
 from harness.measure.arena import Arena, ArenaPolicy, Contestant
+from harness.measure.fingerprint import fingerprint
 from harness.measure.gpu import DeviceMonitor, refuse_busy
 from harness.measure.memory import measure_memory
 from harness.measure.prompts import PromptPool
@@ -73,6 +74,11 @@ class ModelBench:
     _tokenizer: Tokenizer | None = None
     _reference: EngineSpec | None = None
     _answers: dict[str, Answer] | None = None
+
+    @classmethod
+    def named(cls, model: str, progress: Progress) -> ModelBench:
+        """The bench of ``configs/MODEL.yaml`` (or of a file) on this machine, in the user's cache."""
+        return cls(load_config(find_config(model)), fingerprint(), cache_folder(), progress)
 
     @property
     def checkpoint(self) -> Checkpoint:

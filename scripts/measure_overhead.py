@@ -1,11 +1,13 @@
 """What the harness adds to an engine's own loop: the same work, bare and through the arena's round, in turns.
 
-    python scripts/measure_overhead.py [--model smollm2-135m] [--precision int8_wo] [--batch-size 1] [--pairs 30]
+    python scripts/measure_overhead.py [--engine openvino] [--precision int8_wo] [--batch-sizes 1,8] [--pairs 30]
 
-"Bare" is what a user of OpenVINO GenAI would write: ``ContinuousBatchingPipeline.generate`` on the very pipeline that
-the engine holds, with the same prompts. "Harness" is the seconds that an arena round reports for ``Engine.generate``,
-in which every token's time is taken. Prints the ratio of each pair's times: median, and a 95 % interval of the median
-by order statistics; exit code 1 where the whole interval lies above the limit.
+"Bare" is what a user of the engine would write, on the very object that the engine holds: OpenVINO GenAI's
+``ContinuousBatchingPipeline.generate``, vLLM's ``LLM.generate``. "Harness" is the seconds that an arena round reports,
+in which every token's time is taken. With --child, also with the engine behind the pipe of a child process, and what
+that pipe costs (the parent's time over the last token's, as the child measured it). Prints the ratio of each pair's
+times: median, and a 95 % interval of the median by order statistics; exit code 1 where a whole interval lies above the
+limit.
 """
 
 from __future__ import annotations
@@ -14,60 +16,102 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import binom
 
 from harness.bench import ModelBench
-from harness.config import cache_folder, find_config, load_config
+from harness.engines.registry import load_backend
 from harness.measure.arena import Arena, ArenaPolicy
-from harness.measure.fingerprint import fingerprint
+from harness.measure.gpu import DeviceMonitor
 from harness.measure.host import quiet_process
 from harness.measure.prompts import PromptPool
+from harness.measure.turns import ChildEngine
+from harness.specs import SamplingParams
+
+Prompts = list[list[int]]
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--engine", choices=sorted(BARE), default="openvino")
     parser.add_argument("--precision", default="int8_wo")
-    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--batch-sizes", default="1,8")
     parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--child", action="store_true", help="measure the engine in a child process as well")
     parser.add_argument("--limit", type=float, default=0.01, help="largest overhead allowed (default %(default)s)")
     arguments = parser.parse_args()
 
-    config = load_config(find_config(arguments.model))
-    bench = ModelBench(config, fingerprint(), cache_folder(), lambda line: print(f"  .. {line}", file=sys.stderr))
-    spec, runtime = config.spec("openvino", arguments.precision), config.runtime("openvino")
-    engine = bench.engine(spec, runtime, "candidate")
-    workload = config.workload(arguments.batch_size)
-    pool = PromptPool.from_texts([bench.tokenizer.encode(__doc__ or "")], workload.input_len)
-    arena = Arena({spec.id: engine}, spec.id, workload, pool, ArenaPolicy(retries=0, max_blocks=1))
-
-    ratios = []
-    for pair in range(-3, arguments.pairs):
-        prompts = pool.batch(workload.batch_size, workload.input_len, seed=1, round_index=pair)
-        if pair % 2:
-            bare = bare_seconds(engine, prompts, workload.output_len)
-            harness = arena.round(spec.id, prompts).seconds
-        else:
-            harness = arena.round(spec.id, prompts).seconds
-            bare = bare_seconds(engine, prompts, workload.output_len)
-        if pair >= 0:
-            ratios.append(math.log(harness / bare))
+    bench = ModelBench.named(arguments.model, lambda line: print(f"  .. {line}", file=sys.stderr))
+    spec, runtime = bench.config.spec(arguments.engine, arguments.precision), bench.config.runtime(arguments.engine)
+    path = bench.build(spec).path
+    child = ChildEngine(arguments.engine, path, spec, runtime) if arguments.child else None
+    if child:
+        child.ready()
+    engine: Any = load_backend(arguments.engine).load(path, spec, runtime)
+    contestants = {"in this process": engine} | ({"in a child": child} if child else {})
+    gpus = bench.fingerprint.identity.get("gpus")
+    monitor = DeviceMonitor() if gpus else None
+    over = False
+    for batch in map(int, arguments.batch_sizes.split(",")):
+        workload = bench.config.workload(batch)
+        pool = PromptPool.from_texts([bench.tokenizer.encode(__doc__ or "")], workload.input_len)
+        policy = ArenaPolicy(retries=0, max_blocks=1)
+        arenas = {
+            name: Arena({spec.id: each}, spec.id, workload, pool, policy, monitor=monitor)
+            for name, each in contestants.items()
+        }
+        ratios: dict[str, list[float]] = {name: [] for name in (*arenas, *(["the pipe"] if child else []))}
+        for pair in range(-3, arguments.pairs):
+            prompts = pool.batch(batch, workload.input_len, seed=1, round_index=pair)
+            order = ["bare", *arenas][:: 1 if pair % 2 else -1]
+            seconds = {
+                name: BARE[arguments.engine](engine, prompts, workload.output_len)
+                if name == "bare"
+                else arenas[name].round(spec.id, prompts).seconds
+                for name in order
+            }
+            piped = _pipe_cost(child, prompts, workload.output_len) if child else 0.0
+            if pair >= 0:
+                for name in arenas:
+                    ratios[name].append(math.log(seconds[name] / seconds["bare"]))
+                if child:
+                    ratios["the pipe"].append(piped)
+        for name, values in ratios.items():
+            low, middle, high = _median(values)
+            print(
+                f"{spec.id} {workload.id}: {name} over bare {middle:+.2%} [{low:+.2%}, {high:+.2%}] "
+                f"over {len(values)} pairs" + (f" on {gpus[0]['name']}" if gpus else ""),
+                flush=True,
+            )
+            over |= low > arguments.limit
+    if monitor:
+        monitor.close()
+    for each in contestants.values():
+        each.close()
     bench.close()
+    return int(over)
 
-    ordered = np.sort(ratios)
+
+def _median(values: Sequence[float]) -> tuple[float, float, float]:
+    """Lower bound, median and upper bound: the order statistics that hold the median with 95 % confidence."""
+    ordered = np.sort(values)
     rank = int(binom.ppf(0.025, len(ordered), 0.5))
-    low, high = ordered[max(0, rank - 1)], ordered[min(len(ordered) - 1, len(ordered) - rank)]
-    print(
-        f"{spec.id} {workload.id}: harness over bare {np.median(ordered):+.2%} [{low:+.2%}, {high:+.2%}]"
-        f" over {len(ordered)} pairs"
-    )
-    return 1 if low > arguments.limit else 0
+    return ordered[max(0, rank - 1)], float(np.median(ordered)), ordered[min(len(ordered) - 1, len(ordered) - rank)]
 
 
-def bare_seconds(engine: object, prompts: list[list[int]], output_len: int) -> float:
+def _pipe_cost(child: ChildEngine, prompts: Prompts, output_len: int) -> float:
+    start = time.perf_counter()
+    answer = child.generate(prompts, SamplingParams(output_len))
+    outside = time.perf_counter() - start
+    return math.log(outside / max(each.token_times[-1] for each in answer))
+
+
+def _openvino_seconds(engine: Any, prompts: Prompts, output_len: int) -> float:
     """GenAI's own loop on the engine's pipeline."""
     import openvino
     import openvino_genai
@@ -77,15 +121,33 @@ def bare_seconds(engine: object, prompts: list[list[int]], output_len: int) -> f
     settings.do_sample = False
     settings.ignore_eos = True
     tensors = [openvino.Tensor(np.array([prompt], np.int64)) for prompt in prompts]
-    pipeline = engine._pipeline  # type: ignore[attr-defined]
     with quiet_process():
         start = time.perf_counter()
-        results = pipeline.generate(tensors, [settings] * len(tensors))
+        results = engine._pipeline.generate(tensors, [settings] * len(tensors))
         seconds = time.perf_counter() - start
-    produced = [len(result.m_generation_ids[0]) for result in results]
+    _check_produced([len(result.m_generation_ids[0]) for result in results], prompts, output_len)
+    return seconds
+
+
+def _vllm_seconds(engine: Any, prompts: Prompts, output_len: int) -> float:
+    """vLLM's own loop on the engine's ``LLM``."""
+    import vllm
+
+    sampling = vllm.SamplingParams(temperature=0.0, max_tokens=output_len, ignore_eos=True, detokenize=False)
+    with quiet_process():
+        start = time.perf_counter()
+        results = engine._llm.generate([{"prompt_token_ids": ids} for ids in prompts], sampling, use_tqdm=False)
+        seconds = time.perf_counter() - start
+    _check_produced([len(result.outputs[0].token_ids) for result in results], prompts, output_len)
+    return seconds
+
+
+def _check_produced(produced: list[int], prompts: Prompts, output_len: int) -> None:
     if produced != [output_len] * len(prompts):
         raise SystemExit(f"the bare loop produced {produced} tokens, asked were {output_len} each")
-    return seconds
+
+
+BARE: dict[str, Callable[[Any, Prompts, int], float]] = {"openvino": _openvino_seconds, "vllm": _vllm_seconds}
 
 
 if __name__ == "__main__":

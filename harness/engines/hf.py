@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +13,7 @@ from typing import Any
 
 from harness.engines import host
 from harness.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
+from harness.engines.checkpoint import link_checkpoint
 from harness.engines.reference import fastest_precision
 from harness.engines.requests import check_prompts, check_sequences, eos_token_ids, length_batches
 from harness.errors import CapabilityError, EngineError
@@ -54,22 +53,11 @@ class HuggingFaceBackend:
         return Capabilities(precisions, {name: Capability(True) for name in _TORCH_NAMES}, device)
 
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
-        """Link the checkpoint's files into ``out_dir`` (copy them where the file systems differ).
-
-        Links rather than a pointer: a checkpoint that is moved or deleted later takes nothing with it, and the engine's
-        own manifest covers the weights.
-        """
+        """Link the checkpoint's files into ``out_dir`` (copy them where the file systems differ)."""
         if spec.precision not in _TORCH_NAMES:
             raise CapabilityError(f"backend hf has no precision {spec.precision!r}", f"take {', '.join(_TORCH_NAMES)}")
         progress(f"linking {checkpoint.path.name} for {spec.id}")
-        files = [file for file in sorted(checkpoint.path.iterdir()) if file.is_file()]
-        if not any(file.name == "config.json" for file in files):
-            raise EngineError(f"checkpoint {checkpoint.path} has no config.json", "name a Hugging Face checkpoint")
-        for file in files:
-            try:
-                os.link(file.resolve(), out_dir / file.name)
-            except OSError:
-                shutil.copyfile(file, out_dir / file.name)
+        link_checkpoint(checkpoint.path, out_dir)
 
     def fastest_precision(self, checkpoint: Checkpoint) -> tuple[str, dict[str, tuple[float, ...]]]:
         """The fastest of fp16 and fp32 on CUDA, of bf16 and fp32 on a CPU, and the seconds it was chosen by."""

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+from abc import abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,9 +31,9 @@ class Item(BaseModel):
         """The kind of item, over which a subset is spread."""
         return ""
 
+    @abstractmethod
     def asked(self) -> dict[str, object]:
         """What decides the item's hash: everything that reaches an engine or a score, and nothing else."""
-        raise NotImplementedError
 
     @property
     def hash(self) -> str:

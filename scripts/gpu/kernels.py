@@ -13,9 +13,7 @@ import sys
 from collections import defaultdict
 
 from harness.bench import ModelBench
-from harness.config import cache_folder, find_config, load_config
 from harness.engines.registry import load_backend
-from harness.measure.fingerprint import fingerprint
 from harness.specs import SamplingParams
 
 
@@ -27,10 +25,9 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--kernels", type=int, default=8)
     arguments = parser.parse_args()
-    config = load_config(find_config(arguments.model))
-    bench = ModelBench(config, fingerprint(), cache_folder(), lambda line: print(f".. {line}", file=sys.stderr))
-    spec, runtime = config.spec("vllm", arguments.precision), config.runtime("vllm")
-    engine = load_backend("vllm").load(bench.build(spec).path, spec, runtime)
+    bench = ModelBench.named(arguments.model, lambda line: print(f".. {line}", file=sys.stderr))
+    spec = bench.config.spec("vllm", arguments.precision)
+    engine = load_backend("vllm").load(bench.build(spec).path, spec, bench.config.runtime("vllm"))
     import torch
 
     prompt = [7 + 13 * index % 1000 for index in range(16)]

@@ -53,7 +53,7 @@ for stage in "$@"; do
         suite slowed 200 -p slowed tests_perf/test_speedup.py --engine vllm --precision fp16,int8_wo,w8a8_sq --batch-size 1 ;;
     wrong) timed wrong 200 python3 scripts/gpu/wrong_precision.py ;;
     audit) suite audit 400 tests_perf --engine vllm --precision fp16 --batch-size 1 --gate-audit ;;
-    overhead) timed overhead 300 python3 scripts/gpu/overhead.py --pairs 30 ;;
+    overhead) timed overhead 300 python3 scripts/measure_overhead.py --engine vllm --precision fp16 --child ;;
     steadiness) timed steadiness 200 python3 scripts/gpu/steadiness.py ;;
     tinyllama) suite tinyllama 600 tests_perf --config "$(fixed tinyllama-1.1b-random 24)" --engine vllm,hf-static \
         --time-budget 80 -k "$once and not (test_memory and static) and not test_latency" ;;

@@ -15,11 +15,9 @@ from dataclasses import asdict
 from typing import Any
 
 from harness.bench import ModelBench
-from harness.config import cache_folder, find_config, load_config
 from harness.engines.effective import check_effective
 from harness.engines.registry import load_backend
 from harness.errors import EngineGateError
-from harness.measure.fingerprint import fingerprint
 from harness.measure.turns import load_engine
 from harness.specs import SamplingParams
 
@@ -33,8 +31,7 @@ def main() -> int:
     parser.add_argument("--precisions", default="fp16,int4_awq")
     parser.add_argument("--backends", default="vllm")
     arguments = parser.parse_args()
-    config = load_config(find_config(arguments.model))
-    bench = ModelBench(config, fingerprint(), cache_folder(), lambda line: print(f".. {line}", file=sys.stderr))
+    bench = ModelBench.named(arguments.model, lambda line: print(f".. {line}", file=sys.stderr))
     print(json.dumps(bench.fingerprint.model_dump()))
     failed = False
     for backend in arguments.backends.split(","):

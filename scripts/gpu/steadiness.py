@@ -18,10 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from harness.bench import ModelBench
-from harness.config import cache_folder, find_config, load_config
 from harness.engines.registry import load_backend
 from harness.measure.cores import allowed_cores, take_quietest_core
-from harness.measure.fingerprint import fingerprint
 from harness.measure.host import quiet_process
 from harness.measure.prompts import PromptPool
 from harness.specs import SamplingParams
@@ -37,11 +35,10 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=30)
     arguments = parser.parse_args()
-    config = load_config(find_config(arguments.model))
-    bench = ModelBench(config, fingerprint(), cache_folder(), lambda line: print(f".. {line}", file=sys.stderr))
-    spec, runtime = config.spec("vllm", arguments.precision), config.runtime("vllm")
-    engine = load_backend("vllm").load(bench.build(spec).path, spec, runtime)
-    workload = config.workload(arguments.batch_size)
+    bench = ModelBench.named(arguments.model, lambda line: print(f".. {line}", file=sys.stderr))
+    spec = bench.config.spec("vllm", arguments.precision)
+    engine = load_backend("vllm").load(bench.build(spec).path, spec, bench.config.runtime("vllm"))
+    workload = bench.config.workload(arguments.batch_size)
     pool = PromptPool.from_texts([bench.tokenizer.encode(__doc__ or "")], workload.input_len)
     params = SamplingParams(workload.output_len, ignore_eos=True)
     everywhere = allowed_cores()

@@ -5,18 +5,16 @@ from __future__ import annotations
 import sys
 
 from harness.bench import ModelBench
-from harness.config import cache_folder, find_config, load_config
 from harness.engines.effective import check_effective
 from harness.engines.registry import load_backend
 from harness.errors import EngineError
-from harness.measure.fingerprint import fingerprint
 from harness.measure.turns import load_engine
 
 
 def main() -> int:
     """Load, ask, and see that the answer is refused."""
-    config = load_config(find_config("smollm2-135m"))
-    bench = ModelBench(config, fingerprint(), cache_folder(), print)
+    bench = ModelBench.named("smollm2-135m", print)
+    config = bench.config
     path = bench.build(config.spec("vllm", "fp16")).path
     spec, runtime = config.spec("vllm", "int8_wo"), config.runtime("vllm")
     engine = load_engine(load_backend("vllm"), path, spec, runtime)

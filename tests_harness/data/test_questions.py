@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import operator
 import re
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
+from fixtures.data import make_questions as mq
+
 DATA = Path(__file__).resolve().parents[2] / "fixtures" / "data"
-GENERATOR = DATA / "make_questions.py"
 SPLITS = ("test", "dev")
-
-
-def _load_generator() -> ModuleType:
-    """Import the generator, which is a script outside every package."""
-    spec = importlib.util.spec_from_file_location("make_questions", GENERATOR)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up by name
-    spec.loader.exec_module(module)
-    return module
-
-
-mq = _load_generator()
 
 
 def _read(split: str) -> list[dict[str, Any]]:

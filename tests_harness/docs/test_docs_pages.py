@@ -14,7 +14,8 @@ from pydantic import BaseModel
 
 from harness.cli import build_parser
 from harness.config import REPOSITORY, ConfigFile, load_config
-from harness.engines.openvino.kv_cache import Geometry, block_bytes
+from harness.engines.checkpoint import Geometry
+from harness.engines.openvino.kv_cache import block_bytes
 from harness.models.randomized import GEOMETRIES
 from harness.plugin.options import add_options
 

@@ -13,6 +13,7 @@ from harness.engines.base import Engine
 from harness.engines.registry import load_backend
 from harness.models import Checkpoint
 from harness.specs import EngineSpec, QuantizationSpec, RuntimeSpec
+from tests_harness.fakes.tiny_llama import save_tiny_llama
 
 VOCABULARY = 512
 END = 2
@@ -20,27 +21,12 @@ END = 2
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory) -> Checkpoint:
-    """Hidden 64, 2 layers, 4 heads of 16, 2 KV heads; weights wide enough that greedy choices are not near-ties."""
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     folder = tmp_path_factory.mktemp("model") / "tiny"
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-        bos_token_id=1,
-        eos_token_id=END,
-        pad_token_id=END,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    save_tiny_llama(folder, vocab_size=VOCABULARY, eos_token_id=END, pad_token_id=END)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     words = {token: index for index, token in enumerate(["<unk>", "<s>", "</s>", *alphabet])}
     tokenizer = Tokenizer(models.BPE(words, [], unk_token="<unk>"))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from harness.engines import host
+from harness.engines.checkpoint import Geometry
 from harness.engines.effective import check_effective
 from harness.engines.openvino import kv_cache
 from harness.engines.openvino.weights import read_weights
@@ -109,7 +110,7 @@ def test_kv_precision_takes_part_in_decode_steps_and_not_in_one_pass(workshop):
 @pytest.mark.parametrize("factor", [1, 2])
 def test_kv_budget_is_what_was_asked(workshop, factor):
     spec = workshop.spec("openvino", "int8_wo")
-    block = kv_cache.block_bytes(kv_cache.Geometry(2, 2, 16, 256), "int8")
+    block = kv_cache.block_bytes(Geometry(2, 2, 16, 256), "int8")
     engine = workshop.load("openvino", "int8_wo", RuntimeSpec(kv_cache_bytes=factor * 12 * block))
     engine.generate(prompts(1, 4), SamplingParams(2))
     use = engine.memory()
@@ -125,7 +126,7 @@ def test_kv_budget_below_one_sequence_is_refused(workshop):
 
 
 def test_small_kv_pool_still_answers_every_prompt_in_full(workshop):
-    block = kv_cache.block_bytes(kv_cache.Geometry(2, 2, 16, 256), "fp32")
+    block = kv_cache.block_bytes(Geometry(2, 2, 16, 256), "fp32")
     engine = workshop.load("openvino", "fp32", RuntimeSpec(kv_cache_bytes=5 * block))
     batch = prompts(4, 30)
     answers = engine.generate(batch, SamplingParams(20))

@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.engines import host
+from harness.engines.checkpoint import Geometry
 from harness.engines.openvino import kv_cache, precisions
 from harness.engines.openvino.weights import Weights, read_weights
 from harness.engines.requests import eos_token_ids, length_batches
 from harness.errors import CapabilityError, EngineError
 from harness.specs import EngineSpec, RuntimeSpec
 
-GEOMETRY = kv_cache.Geometry(layers=30, heads=3, head_size=64, positions=8192)
+GEOMETRY = Geometry(layers=30, heads=3, head_size=64, positions=8192)
 
 
 @given(st.lists(st.integers(1, 100), max_size=40), st.integers(1, 300), st.integers(1, 8))

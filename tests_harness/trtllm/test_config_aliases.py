@@ -21,6 +21,18 @@ def read(text: str) -> dict:
     return canonical(yaml.safe_load(text), WHERE)
 
 
+#: The engine section of a pipeline's file.
+ENGINE_SECTION = """
+engine:
+  max_batch_size: 8
+  max_input_len: 1024
+  max_output_len: 512
+  use_paged_kv_cache: true
+  tokens_per_block: 64
+  kv_cache_free_gpu_mem_fraction: 0.9
+  use_inflight_batching: true
+  max_tokens_in_paged_kv_cache: 16384
+"""
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 
 
@@ -45,28 +57,20 @@ def test_tinyllama_in_the_names_of_a_pipeline(name, precision):
 def test_pipeline_dialect():
     found = read(
         """
-        quantization:
-          mode: int4_weight_only
-          precision: int4
-          use_weight_only: true
-          weight_only_precision: int4
-          use_awq: true
-          awq_block_size: 128
-          group_size: 128
-          activation_precision: fp16
-          kv_cache_precision: int8
-          calibration_samples: 512
-        optimization: {use_int8_kv_cache: true}
-        engine:
-          max_batch_size: 8
-          max_input_len: 1024
-          max_output_len: 512
-          use_paged_kv_cache: true
-          tokens_per_block: 64
-          kv_cache_free_gpu_mem_fraction: 0.9
-          use_inflight_batching: true
-          max_tokens_in_paged_kv_cache: 16384
-        """
+quantization:
+  mode: int4_weight_only
+  precision: int4
+  use_weight_only: true
+  weight_only_precision: int4
+  use_awq: true
+  awq_block_size: 128
+  group_size: 128
+  activation_precision: fp16
+  kv_cache_precision: int8
+  calibration_samples: 512
+optimization: {use_int8_kv_cache: true}
+"""
+        + ENGINE_SECTION
     )
     assert found == {
         "default_engine": "trtllm-engine",
@@ -171,21 +175,15 @@ def test_unknown_and_contradictory_options_are_errors(text, said):
         read(text)
 
 
-SEEDS = """
+SEEDS = (
+    """
 schema: 1
 model: {name: phi-2, source: "random:phi-2?seed=0"}
 quantization: {mode: int4_weight_only, use_awq: true, awq_block_size: 128, group_size: 128, calibration_samples: 512}
 optimization: {use_int8_kv_cache: true, kv_cache_precision: int8}
-engine:
-  max_batch_size: 8
-  max_input_len: 1024
-  max_output_len: 512
-  use_paged_kv_cache: true
-  tokens_per_block: 64
-  kv_cache_free_gpu_mem_fraction: 0.9
-  use_inflight_batching: true
-  max_tokens_in_paged_kv_cache: 16384
 """
+    + ENGINE_SECTION
+)
 
 
 def test_whole_file_in_the_names_of_a_pipeline_reaches_build_and_load(tmp_path):

@@ -16,6 +16,7 @@ from harness.engines.trtllm.checkpoint import quantization, tensor_bytes
 from harness.errors import EngineError
 from harness.models import Checkpoint
 from harness.specs import EngineSpec, QuantizationSpec
+from tests_harness.fakes.tiny_llama import save_tiny_llama
 
 modelopt = pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed: pip install nvidia-modelopt")
 torch = pytest.importorskip("torch")
@@ -25,23 +26,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.child, pytest.mark.version(None)]
 @pytest.fixture(scope="module")
 def wide(checkpoint, tmp_path_factory) -> Checkpoint:
     """Hidden 128, since a group of 128 weights must divide it; the tokenizer of the tiny checkpoint."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
     folder = tmp_path_factory.mktemp("wide") / "model"
-    config = LlamaConfig(
-        vocab_size=512,
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).to(torch.float16).save_pretrained(folder)
+    wider = {"hidden_size": 128, "intermediate_size": 256, "initializer_range": 0.02}
+    save_tiny_llama(folder, "float16", **wider, pad_token_id=2)
     for file in checkpoint.path.glob("*token*"):
         (folder / file.name).write_bytes(file.read_bytes())
     return Checkpoint(folder, "0" * 64, f"path:{folder}", random_weights=True)

@@ -16,6 +16,7 @@ import yaml
 
 from harness.records import RunRecord
 from harness.records_io import latest_record, load_record
+from tests_harness.fakes.tiny_llama import save_tiny_llama
 from tests_harness.fakes.workspace import CHAT_TEMPLATE, CONFIG, REPOSITORY, make_workspace
 from tests_harness.trtllm import fake_site
 
@@ -52,25 +53,12 @@ SCORED = {"similarity", "summaries", "mmlu", "cloze", "perplexity", "determinism
 
 
 def write_model(folder: Path) -> None:
-    torch = pytest.importorskip("torch")
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    pytest.importorskip("torch")
+    from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     assert tokenizer.chat_template == CHAT_TEMPLATE
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.3,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    save_tiny_llama(folder, vocab_size=len(tokenizer), max_position_embeddings=512)
 
 
 @pytest.fixture(scope="module")

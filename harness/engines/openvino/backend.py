@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import harness
 from harness.engines import host
 from harness.engines.base import Capabilities, Capability, Progress
+from harness.engines.child import run_module
 from harness.engines.openvino.precisions import ELEMENT_TYPES, PRECISIONS, QUANTIZED
 from harness.errors import CapabilityError, EngineError
 from harness.models import Checkpoint
@@ -60,28 +57,12 @@ class OpenVinoBackend:
         check_group_size(spec, checkpoint.path)
         progress(f"exporting {spec.id}")
         job = {"spec": asdict(spec), "checkpoint": str(checkpoint.path), "out_dir": str(out_dir)}
-        root = str(Path(harness.__file__).parent.parent)
-        inherited = os.environ.get("PYTHONPATH")
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([root, inherited] if inherited else [root]),
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-        }
-        child = subprocess.run(
-            [sys.executable, "-m", "harness.engines.openvino.build"],
-            input=json.dumps(job),
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
+        run_module(
+            "harness.engines.openvino.build",
+            json.dumps(job).encode(),
+            subject=f"{spec.id}: the export",
+            mend="a full disk, too little memory or an unsupported architecture are usual",
         )
-        if child.returncode != 0:
-            tail = "\n".join((child.stdout + child.stderr).strip().splitlines()[-15:])
-            raise EngineError(
-                f"{spec.id}: the export ended with status {child.returncode}:\n{tail}",
-                "see the last lines above; a full disk, too little memory or an unsupported architecture are usual",
-            )
 
     def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> OpenVinoEngine:
         """Load what ``build`` wrote into a continuous-batching pipeline."""

@@ -8,36 +8,20 @@ Lin et al. 2023 (arXiv:2306.00978), GPTQ is Frantar et al. 2022 (arXiv:2210.1732
 
 from __future__ import annotations
 
-import ctypes
 import json
 import logging
-import signal
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
+from harness.engines.checkpoint import read_passages
+from harness.engines.child import die_with_parent
 from harness.engines.openvino.precisions import QUANTIZED
-from harness.errors import EngineError
 from harness.specs import EngineSpec, QuantizationSpec
 
 #: What an engine needs of an export; tokenization is the suite's own.
 _KEPT = ("openvino_model.xml", "openvino_model.bin", "config.json", "generation_config.json")
-
-
-def read_passages(quantization: QuantizationSpec) -> list[str]:
-    """The first ``calibration_samples`` passages of the calibration file. Raises EngineError where there are none."""
-    try:
-        lines = Path(quantization.calibration).read_text(encoding="utf-8").splitlines()
-        passages = [json.loads(line)["text"] for line in lines if line.strip()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EngineError(
-            f"calibration passages {quantization.calibration!r} cannot be read: {error!r}",
-            "set quantization.calibration to a JSON-lines file with a text field",
-        ) from error
-    if not passages:
-        raise EngineError(f"{quantization.calibration} holds no passages", "add some, or name another file")
-    return passages[: quantization.calibration_samples]
 
 
 def quantization_arguments(spec: EngineSpec, checkpoint: Path) -> dict[str, Any]:
@@ -82,16 +66,9 @@ def export(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
             file.unlink()
 
 
-def _die_with_parent() -> None:
-    """On Linux, end when the parent does, so that a killed session leaves no export running."""
-    if sys.platform == "linux":
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-
-
 def main() -> int:
     """Read a job (spec, checkpoint, out_dir) from standard input and do it."""
-    _die_with_parent()
+    die_with_parent()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     job = json.loads(sys.stdin.read())

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from harness.engines import host
-from harness.engines.base import Effective, Generation, MemoryUse, TokenEvent
+from harness.engines.base import Effective, MemoryUse
+from harness.engines.checkpoint import Geometry
 from harness.engines.openvino import kv_cache
 from harness.engines.openvino.precisions import ELEMENT_TYPES, activation_precision, kv_precision, suite_name
 from harness.engines.openvino.scorer import Scorer
 from harness.engines.openvino.weights import read_weights
-from harness.engines.requests import check_prompts, check_sequences, eos_token_ids
+from harness.engines.requests import check_sequences, eos_token_ids
+from harness.engines.stepping import SteppingEngine
 from harness.errors import CapabilityError, EngineError
 from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
 
@@ -23,7 +25,7 @@ from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
 _CHUNK = 256
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(SteppingEngine):
     """See ``harness.engines.base.Engine``.
 
     The pipeline is driven by ``add_request`` and ``step``: each step gives every running sequence its next token, so a
@@ -41,7 +43,7 @@ class OpenVinoEngine:
         self._genai = openvino_genai
         self._model_xml = engine_dir / "openvino_model.xml"
         self._weights = read_weights(self._model_xml)
-        self._geometry = kv_cache.Geometry.read(engine_dir)
+        self._geometry = Geometry.read(engine_dir)
         self._eos = eos_token_ids(engine_dir)
         self._activation = activation_precision(spec, runtime)
         self._kv_precision = kv_precision(spec, runtime, self._activation)
@@ -60,27 +62,6 @@ class OpenVinoEngine:
             )
         except RuntimeError as error:
             raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "rebuild the engine") from error
-
-    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
-        """Greedy decoding of the batch, all requests submitted together; times are taken after each step."""
-        self._check_open()
-        check_prompts(self.spec, prompts, params)
-        ids: list[list[int]] = [[] for _ in prompts]
-        times: list[list[float]] = [[] for _ in prompts]
-        for row, tokens, elapsed in self._steps(prompts, params):
-            ids[row] += tokens
-            times[row] += [elapsed] * len(tokens)
-        eos = frozenset() if params.ignore_eos else self._eos
-        return [
-            Generation(tuple(tokens), tuple(seconds), "stop" if tokens[-1] in eos else "length")
-            for tokens, seconds in zip(ids, times, strict=True)
-        ]
-
-    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[TokenEvent]:
-        """The loop of ``generate`` at batch 1. An iterator that is dropped half-way cancels its request."""
-        self._check_open()
-        check_prompts(self.spec, [prompt], params)
-        return (TokenEvent(token, elapsed) for _, tokens, elapsed in self._steps([prompt], params) for token in tokens)
 
     def _steps(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams

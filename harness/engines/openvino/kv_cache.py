@@ -7,44 +7,13 @@ a token) for keys.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from pathlib import Path
+from harness.engines.checkpoint import Geometry
 
 #: Tokens in a block; the CPU plugin has no other size.
 TOKENS_PER_BLOCK = 32
 
 _BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "int8": 8, "int4": 4}
 _SCALE_AND_ZERO_POINT_BITS = 64
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What decides the KV cache's size, and how long a sequence may be.
-
-    Attributes:
-        layers: attention layers.
-        heads: KV heads of a layer.
-        head_size: elements of one head's key or value.
-        positions: tokens that the model has positions for.
-    """
-
-    layers: int
-    heads: int
-    head_size: int
-    positions: int
-
-    @classmethod
-    def read(cls, engine_dir: Path) -> Geometry:
-        """Read ``config.json`` of an engine folder."""
-        config = json.loads((engine_dir / "config.json").read_text(encoding="utf-8"))
-        attention_heads = config.get("num_attention_heads") or config["n_head"]
-        return cls(
-            layers=config.get("num_hidden_layers") or config["n_layer"],
-            heads=config.get("num_key_value_heads") or attention_heads,
-            head_size=config.get("head_dim") or (config.get("hidden_size") or config["n_embd"]) // attention_heads,
-            positions=config.get("max_position_embeddings") or config["n_positions"],
-        )
 
 
 def blocks_needed(sequences: int, tokens: int) -> int:

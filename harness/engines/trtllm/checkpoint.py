@@ -6,27 +6,18 @@ import json
 import struct
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.engines.checkpoint import Geometry
 from harness.errors import EngineError
 
 _ELEMENT_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0}
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """What decides the KV cache's size, and how long a sequence may be; see each field's name."""
-
-    layers: int
-    kv_heads: int
-    head_size: int
-    positions: int
-
-    def kv_bytes_per_token(self, precision: str) -> int:
-        """Keys and values of one token over all layers, without scales."""
-        return int(2 * self.layers * self.kv_heads * self.head_size * _ELEMENT_BYTES.get(precision, 2.0))
+def kv_bytes_per_token(geometry: Geometry, precision: str) -> int:
+    """Keys and values of one token over all layers, without scales."""
+    return int(geometry.kv_elements_per_token * _ELEMENT_BYTES.get(precision, 2.0))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -38,18 +29,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise EngineError(f"{path} is no JSON object", "rebuild the engine")
     return content
-
-
-def geometry(config: Mapping[str, Any]) -> Geometry:
-    """Geometry from a Hugging Face ``config.json``, or from the ``pretrained_config`` of an engine's."""
-    heads = config.get("num_attention_heads") or config["n_head"]
-    hidden = config.get("hidden_size") or config["n_embd"]
-    return Geometry(
-        layers=config.get("num_hidden_layers") or config["n_layer"],
-        kv_heads=config.get("num_key_value_heads") or heads,
-        head_size=config.get("head_dim") or config.get("head_size") or hidden // heads,
-        positions=config.get("max_position_embeddings") or config["n_positions"],
-    )
 
 
 def quantization(folder: Path) -> dict[str, Any]:
@@ -80,21 +59,6 @@ def tensor_bytes(folder: Path) -> dict[str, int]:
                 begin, end = entry["data_offsets"]
                 found[entry["dtype"]] += end - begin
     return dict(found)
-
-
-def read_passages(path: str, count: int) -> list[str]:
-    """The first ``count`` calibration passages. Raises EngineError where there are none."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-        passages = [str(json.loads(line)["text"]) for line in lines if line.strip()]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EngineError(
-            f"calibration passages {path!r} cannot be read: {error!r}",
-            "set quantization.calibration to a JSON-lines file with a text field",
-        ) from error
-    if not passages:
-        raise EngineError(f"{path} holds no passages", "add some, or name another file")
-    return passages[:count]
 
 
 def write_calibration_folder(folder: Path, passages: list[str]) -> Path:

@@ -7,19 +7,15 @@ whose own MPI then takes itself for a part of its parent's.
 
 from __future__ import annotations
 
-import os
 import pickle
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
 
-import harness
 from harness.engines.base import Progress
-from harness.errors import EngineError, EngineGateError
+from harness.engines.child import die_with_parent, run_module
+from harness.errors import EngineGateError
 from harness.specs import EngineSpec
-
-_LOG_LINES = 15
 
 
 def build_in_child(function: str, spec: EngineSpec, checkpoint: Path, out_dir: Path, progress: Progress) -> None:
@@ -28,22 +24,12 @@ def build_in_child(function: str, spec: EngineSpec, checkpoint: Path, out_dir: P
     Raises EngineError with the error's own words, or with the last lines of what the child printed.
     """
     progress(f"preparing {spec.id}")
-    root = str(Path(harness.__file__).parent.parent)
-    paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
-    child = subprocess.run(
-        [sys.executable, "-m", __name__],
-        input=pickle.dumps((function, spec, checkpoint, out_dir)),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
+    run_module(
+        __name__,
+        pickle.dumps((function, spec, checkpoint, out_dir)),
+        subject=f"{spec.id}: building it",
+        mend="too little memory or an unsupported architecture are usual",
     )
-    if child.returncode != 0:
-        tail = "\n".join(child.stdout.decode(errors="replace").strip().splitlines()[-_LOG_LINES:])
-        raise EngineError(
-            f"{spec.id}: building it ended with status {child.returncode}:\n{tail}",
-            "see the last lines above; too little memory or an unsupported architecture are usual",
-        )
 
 
 def call(function: str, spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
@@ -54,6 +40,7 @@ def call(function: str, spec: EngineSpec, checkpoint: Path, out_dir: Path) -> No
 
 def main() -> int:
     """Do the job that standard input names; an error of the suite's own is its words alone."""
+    die_with_parent()
     try:
         call(*pickle.load(sys.stdin.buffer))
     except EngineGateError as error:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 from harness.engines.base import Generation, MemoryUse, TokenEvent
+from harness.engines.checkpoint import Geometry
 from harness.engines.requests import check_prompts, check_sequences
-from harness.engines.trtllm.checkpoint import Geometry
+from harness.engines.trtllm.checkpoint import kv_bytes_per_token
 from harness.engines.trtllm.contract import Api
 from harness.engines.trtllm.scoring import check_oracle, gather_log_softmax, logit_matrix, waves
 from harness.engines.trtllm.timing import Timing
@@ -25,7 +27,7 @@ from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
 Result = TypeVar("Result")
 
 
-class TensorRtEngine:
+class TensorRtEngine(ABC):
     """See ``harness.engines.base.Engine``. A subclass sets up ``_llm`` and says what it effectively is."""
 
     def __init__(
@@ -212,7 +214,7 @@ class TensorRtEngine:
         """Bytes of the weights on disk, the KV pool as asked, and as the runtime's iteration statistics tell it."""
         self._check_open()
         self._read_stats()
-        per_token = self._shape.kv_bytes_per_token(self._kv_precision())
+        per_token = kv_bytes_per_token(self._shape, self._kv_precision())
         used, most = (self._pool.get(name) for name in ("used", "most"))
         return MemoryUse(
             weights=self._weights,
@@ -243,8 +245,9 @@ class TensorRtEngine:
     def _max_length(self) -> int:
         return min(self._shape.positions, self.spec.max_input_len + self.spec.max_output_len)
 
+    @abstractmethod
     def _kv_precision(self) -> str:
-        raise NotImplementedError
+        """The KV cache's element type, as loaded."""
 
     def _check_open(self) -> None:
         if self._llm is None:

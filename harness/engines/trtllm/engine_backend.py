@@ -10,15 +10,10 @@ from typing import Any
 
 from harness.engines import host
 from harness.engines.base import Capabilities, Effective, Progress
+from harness.engines.checkpoint import Geometry, read_passages
 from harness.engines.requests import eos_token_ids
 from harness.engines.trtllm import gpu
-from harness.engines.trtllm.checkpoint import (
-    geometry,
-    quantization,
-    read_json,
-    read_passages,
-    write_calibration_folder,
-)
+from harness.engines.trtllm.checkpoint import kv_bytes_per_token, quantization, read_json, write_calibration_folder
 from harness.engines.trtllm.child import build_in_child
 from harness.engines.trtllm.contract import Api
 from harness.engines.trtllm.engine import TensorRtEngine
@@ -76,8 +71,8 @@ class TensorRtEngineBackend:
         config = read_json(engine_dir / "config.json")
         found = _Found(config)
         _check_runtime(spec, runtime, found)
-        shape = geometry(found.model)
-        per_token = shape.kv_bytes_per_token(found.kv_precision)
+        shape = Geometry.of(found.model)
+        per_token = kv_bytes_per_token(shape, found.kv_precision)
         tokens = kv_tokens(spec, runtime, per_token, found.tokens_per_block)
         keywords: dict[str, Any] = {
             "skip_tokenizer_init": True,
@@ -211,7 +206,7 @@ def _build_keywords(api: Api, spec: BuiltSpec, checkpoint: Path, passages: Path)
     if precision.algorithm or spec.kv_precision in KV_ENGINE:
         keywords["quant_config"] = _quantization(api, spec, checkpoint)
     if precision.calibrated or spec.kv_precision in KV_ENGINE:
-        texts = read_passages(spec.quantization.calibration, spec.quantization.calibration_samples)
+        texts = read_passages(spec.quantization)
         keywords["calib_config"] = api.make(
             "CalibConfig",
             calib_dataset=str(write_calibration_folder(passages, texts)),

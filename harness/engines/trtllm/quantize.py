@@ -7,15 +7,13 @@ Works on a GPU, and on the CPU for small models. AWQ is Lin et al. 2023 (arXiv:2
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.engines.trtllm.checkpoint import read_passages
+from harness.engines.checkpoint import link_checkpoint, read_passages
 from harness.engines.trtllm.precisions import TORCH
-from harness.errors import EngineError
 from harness.specs import EngineSpec
 
 #: Tokens of a calibration passage that are used; longer ones are cut.
@@ -27,14 +25,14 @@ def quantize(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
     """Write the checkpoint in the spec's precision into ``out_dir``. Raises EngineError where passages are missing."""
     recipe = TORCH[spec.precision].recipe
     if not recipe:
-        link(checkpoint, out_dir)
+        link_checkpoint(checkpoint, out_dir)
         return
     import modelopt.torch.quantization as mtq
     import torch
     from modelopt.torch.export import export_hf_checkpoint
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    passages = read_passages(spec.quantization.calibration, spec.quantization.calibration_samples)
+    passages = read_passages(spec.quantization)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype="auto").to(device).eval()
     if model.dtype == torch.float32:
@@ -75,15 +73,3 @@ def _entries(node: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(node, list):
         for value in node:
             yield from _entries(value)
-
-
-def link(checkpoint: Path, out_dir: Path) -> None:
-    """Hard-link a checkpoint's files (copy them where the file systems differ)."""
-    files = [file for file in sorted(checkpoint.iterdir()) if file.is_file()]
-    if not any(file.name == "config.json" for file in files):
-        raise EngineError(f"checkpoint {checkpoint} has no config.json", "name a Hugging Face checkpoint")
-    for file in files:
-        try:
-            os.link(file.resolve(), out_dir / file.name)
-        except OSError:
-            shutil.copyfile(file, out_dir / file.name)

@@ -9,9 +9,10 @@ from typing import Any
 
 from harness.engines import host
 from harness.engines.base import Capabilities, Effective, Progress
+from harness.engines.checkpoint import Geometry
 from harness.engines.requests import eos_token_ids
 from harness.engines.trtllm import gpu
-from harness.engines.trtllm.checkpoint import dtype, geometry, quantization, read_json, tensor_bytes
+from harness.engines.trtllm.checkpoint import dtype, kv_bytes_per_token, quantization, read_json, tensor_bytes
 from harness.engines.trtllm.child import build_in_child
 from harness.engines.trtllm.contract import Api
 from harness.engines.trtllm.engine import TensorRtEngine
@@ -72,9 +73,9 @@ class TensorRtTorchBackend:
         api = Api(self.name)
         _check_runtime(spec, runtime, api)
         config = read_json(engine_dir / "config.json")
-        shape = geometry(config)
+        shape = Geometry.of(config)
         activations = algorithm_name(TORCH, None, _dtype(spec, config))
-        per_token = shape.kv_bytes_per_token(activations if runtime.kv_precision == "auto" else runtime.kv_precision)
+        per_token = kv_bytes_per_token(shape, activations if runtime.kv_precision == "auto" else runtime.kv_precision)
         block = runtime.tokens_per_block or _BLOCK
         length = spec.max_input_len + spec.max_output_len
         tokens = kv_tokens(spec, runtime, per_token, block)

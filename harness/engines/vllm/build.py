@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import harness
 from harness.engines import host
 from harness.engines.base import Progress
-from harness.engines.openvino.build import read_passages
+from harness.engines.checkpoint import link_checkpoint, link_file, read_passages
+from harness.engines.child import run_module
 from harness.engines.vllm.precisions import COMPRESSED, HALVES
 from harness.engines.vllm.quantize import storage_type
 from harness.errors import CapabilityError, EngineError
@@ -60,7 +59,7 @@ def write_engine(spec: EngineSpec, checkpoint: Path, out_dir: Path, progress: Pr
     """Write ``checkpoint`` in the spec's precision into ``out_dir``. Raises CapabilityError or EngineError."""
     config = _read_config(checkpoint)
     if "quantization_config" in config:
-        _link_all(checkpoint, out_dir)  # quantized beforehand; ``effective`` says whether it is what was asked
+        link_checkpoint(checkpoint, out_dir)  # quantized beforehand; ``effective`` says whether it is what was asked
         return
     if spec.precision in COMPRESSED:
         if config.get("model_type") in _WITHOUT_LINEAR:
@@ -99,33 +98,19 @@ def _convert(checkpoint: Path, out_dir: Path, element_type: str) -> None:
         with safe_open(file, framework="pt") as stored:  # type: ignore[no-untyped-call]
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
         if all(tensor.dtype == wanted or not tensor.is_floating_point() for tensor in tensors.values()):
-            _link(file, out_dir)
+            link_file(file, out_dir)
             continue
         halves = {name: each.to(wanted) if each.is_floating_point() else each for name, each in tensors.items()}
         save_file(halves, out_dir / file.name, metadata={"format": "pt"})
     for name in ("generation_config.json", "model.safetensors.index.json"):
         if (checkpoint / name).is_file():
-            _link(checkpoint / name, out_dir)
+            link_file(checkpoint / name, out_dir)
     config = {key: value for key, value in _read_config(checkpoint).items() if key != "dtype"}
     config["torch_dtype"] = element_type
     (out_dir / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _link_all(checkpoint: Path, out_dir: Path) -> None:
-    for file in sorted(checkpoint.iterdir()):
-        if file.is_file():
-            _link(file, out_dir)
-
-
-def _link(file: Path, out_dir: Path) -> None:
-    try:
-        os.link(file.resolve(), out_dir / file.name)
-    except OSError:
-        shutil.copyfile(file, out_dir / file.name)
-
-
 def _quantize(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
-    python = quantizer()
     job = {
         "precision": spec.precision,
         "group_size": spec.quantization.group_size,
@@ -133,27 +118,10 @@ def _quantize(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
         "checkpoint": str(checkpoint),
         "out_dir": str(out_dir),
     }
-    root = str(Path(harness.__file__).parent.parent)
-    # Another Python's packages must not be shadowed by this one's.
-    inherited = os.environ.get("PYTHONPATH") if python == sys.executable else None
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([root, inherited] if inherited else [root]),
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    child = subprocess.run(
-        [python, "-m", "harness.engines.vllm.quantize"],
-        input=json.dumps(job),
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+    run_module(
+        "harness.engines.vllm.quantize",
+        json.dumps(job).encode(),
+        subject=f"{spec.id}: quantizing",
+        mend="a group size that does not divide a layer, a full disk or too little memory are usual",
+        python=quantizer(),
     )
-    if child.returncode != 0:
-        tail = "\n".join((child.stdout + child.stderr).strip().splitlines()[-15:])
-        raise EngineError(
-            f"{spec.id}: quantizing ended with status {child.returncode}:\n{tail}",
-            "see the last lines above; a group size that does not divide a layer, a full disk or too little memory "
-            "are usual",
-        )

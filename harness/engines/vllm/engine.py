@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.engines import host
-from harness.engines.base import Effective, Generation, MemoryUse, TokenEvent
-from harness.engines.openvino.kv_cache import Geometry
-from harness.engines.requests import check_prompts, check_sequences, eos_token_ids
+from harness.engines.base import Effective, MemoryUse
+from harness.engines.checkpoint import Geometry
+from harness.engines.requests import check_sequences, eos_token_ids
+from harness.engines.stepping import SteppingEngine
 from harness.engines.vllm import settings
 from harness.engines.vllm.precisions import precision_found, suite_name, weight_scheme
 from harness.engines.vllm.quantize import storage_type
@@ -21,7 +22,7 @@ from harness.errors import EngineError
 from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
 
 
-class VllmEngine:
+class VllmEngine(SteppingEngine):
     """See ``harness.engines.base.Engine``.
 
     The loop is vLLM's own (``LLMEngine.step`` with ``FINAL_ONLY`` outputs, as ``LLM.generate`` does). What the engine
@@ -51,27 +52,6 @@ class VllmEngine:
             self._watch_core()
         except (RuntimeError, ValueError, OSError, AttributeError) as error:
             raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "see vLLM's own log") from error
-
-    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
-        """Greedy decoding of the batch, all requests submitted together; times are taken after each step."""
-        self._check_open()
-        check_prompts(self.spec, prompts, params)
-        ids: list[list[int]] = [[] for _ in prompts]
-        times: list[list[float]] = [[] for _ in prompts]
-        for row, tokens, elapsed in self._steps(prompts, params):
-            ids[row] += tokens
-            times[row] += [elapsed] * len(tokens)
-        eos = frozenset() if params.ignore_eos else self._eos
-        return [
-            Generation(tuple(tokens), tuple(seconds), "stop" if tokens[-1] in eos else "length")
-            for tokens, seconds in zip(ids, times, strict=True)
-        ]
-
-    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[TokenEvent]:
-        """The loop of ``generate`` at batch 1. An iterator that is dropped half-way cancels its request."""
-        self._check_open()
-        check_prompts(self.spec, [prompt], params)
-        return (TokenEvent(token, elapsed) for _, tokens, elapsed in self._steps([prompt], params) for token in tokens)
 
     def _steps(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams

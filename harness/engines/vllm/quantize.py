@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from harness.engines.child import die_with_parent
 from harness.engines.vllm.precisions import COMPRESSED
 
 #: Tokens of a calibration passage that are used.
@@ -117,6 +118,7 @@ def _dataset(passages: list[str], checkpoint: Path) -> Any:
 
 def main() -> int:
     """Read a job (precision, group_size, passages, checkpoint, out_dir) from standard input and do it."""
+    die_with_parent()
     logging.disable(logging.WARNING)
     job = json.loads(sys.stdin.read())
     quantize(job["precision"], job["group_size"], job["passages"], Path(job["checkpoint"]), Path(job["out_dir"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness.engines.openvino.kv_cache import Geometry
+from harness.engines.checkpoint import Geometry
 from harness.engines.vllm.precisions import HALVES, KV_PRECISIONS
 from harness.errors import CapabilityError, EngineError
 from harness.specs import EngineSpec, RuntimeSpec
@@ -50,7 +50,7 @@ def kv_precision(runtime: RuntimeSpec, activation: str) -> str:
 
 def kv_block_bytes(geometry: Geometry, precision: str, tokens_per_block: int) -> int:
     """Bytes of one block of keys and values over all layers."""
-    return 2 * geometry.layers * geometry.heads * geometry.head_size * tokens_per_block * _ELEMENT_BYTES[precision]
+    return geometry.kv_elements_per_token * tokens_per_block * _ELEMENT_BYTES[precision]
 
 
 def kv_blocks_needed(spec: EngineSpec, runtime: RuntimeSpec) -> int:
