@@ -11,11 +11,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.engines import host
 from harness.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
 from harness.engines.checkpoint import link_checkpoint
 from harness.engines.reference import fastest_precision
-from harness.engines.requests import check_prompts, check_sequences, eos_token_ids, length_batches
+from harness.engines.requests import check_prompts, check_sequences, eos_token_ids, score_rows
 from harness.errors import CapabilityError, EngineError
 from harness.models import Checkpoint
 from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
@@ -188,34 +191,33 @@ class HuggingFaceEngine:
         check_sequences(self.spec, sequences, prefill, self._max_length())
         self._use_threads()
         vocabulary = self._model.config.get_text_config().vocab_size
-        lengths = [len(sequence) for sequence in sequences]
         largest = len(sequences) if prefill is None else self.spec.max_batch_size
-        scores: list[tuple[float, ...]] = [()] * len(sequences)
-        for batch in length_batches(lengths, max(1, _LOGIT_BUDGET // vocabulary), max(1, largest)):
-            rows = self._score_batch([sequences[index] for index in batch], prefill)
-            for index, row in zip(batch, rows, strict=True):
-                scores[index] = tuple(row[: lengths[index] - 1])
-        return scores
 
-    def _score_batch(self, sequences: Sequence[Sequence[int]], prefill: int | None) -> list[list[float]]:
+        def score(inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float32]:
+            return self._score_batch(inputs, targets, prefill)
+
+        return score_rows(sequences, _LOGIT_BUDGET // vocabulary, largest, score)
+
+    def _score_batch(
+        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], prefill: int | None
+    ) -> NDArray[np.float32]:
         torch = self._torch
         with torch.inference_mode():
-            longest = max(map(len, sequences))
-            tokens = torch.tensor(
-                [[*sequence, *[0] * (longest - len(sequence))] for sequence in sequences], device=self._device
-            )
+            tokens = torch.from_numpy(inputs).to(self._device)
+            wanted = torch.from_numpy(targets).to(self._device)
             if prefill is None:
-                logits = self._model(input_ids=tokens[:, :-1], use_cache=False).logits
-                return list(_gather_log_softmax(torch, logits, tokens[:, 1:]).tolist())
-            first = min(prefill, longest - 1)
-            spans = [(0, first), *((position, position + 1) for position in range(first, longest - 1))]
+                logits = self._model(input_ids=tokens, use_cache=False).logits
+                return np.asarray(_gather_log_softmax(torch, logits, wanted).cpu())
+            last = inputs.shape[1]
+            first = min(prefill, last)
+            spans = [(0, first), *((position, position + 1) for position in range(first, last))]
             cache = None
             parts = []
             for begin, end in spans:
                 output = self._model(input_ids=tokens[:, begin:end], past_key_values=cache, use_cache=True)
                 cache = output.past_key_values
-                parts.append(_gather_log_softmax(torch, output.logits, tokens[:, begin + 1 : end + 1]))
-            return list(torch.cat(parts, 1).tolist())
+                parts.append(_gather_log_softmax(torch, output.logits, wanted[:, begin:end]))
+            return np.asarray(torch.cat(parts, 1).cpu())
 
     def memory(self) -> MemoryUse:
         """Bytes of parameters and buffers, and the KV cache that the largest batch would need."""
@@ -311,7 +313,9 @@ def dominant_precision(weight_bytes: Mapping[str, int]) -> str:
 
 
 def _gather_log_softmax(torch: Any, logits: Any, targets: Any) -> Any:
-    """Log-probability in float32 of each target. Shapes [batch, time, vocabulary], [batch, time] -> [batch, time]."""
+    """Log-probability in float32 of each target.
+
+    Shapes [rows, time, vocabulary], [rows, time, answers] -> [rows, time, answers].
+    """
     logits = logits.float()
-    chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    return chosen - torch.logsumexp(logits, -1)
+    return logits.gather(-1, targets) - torch.logsumexp(logits, -1, keepdim=True)

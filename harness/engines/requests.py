@@ -1,10 +1,13 @@
-"""Checks of what an engine is asked to answer, shared by every backend so that all of them refuse the same things."""
+"""What an engine is asked: the checks by which all backends refuse the same things, and the batches they share."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.errors import EngineError
 from harness.specs import EngineSpec, SamplingParams
@@ -55,6 +58,74 @@ def eos_token_ids(checkpoint: Path) -> frozenset[int]:
             if ids is not None:
                 return frozenset(ids if isinstance(ids, list) else [ids])
     return frozenset()
+
+
+def shared_rows(sequences: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Group sequences that one row of a forward pass scores: all whose input is the beginning of the longest's.
+
+    A sequence's input is all of it but its last token. Attention is causal, so what a row computes at a position does
+    not depend on what follows; the four choices of a question often have one input.
+
+    Returns:
+        Groups of indices into ``sequences``, in no particular order; the first of each has the longest input.
+    """
+    groups: list[list[int]] = []
+    longest: Sequence[int] = ()
+    # In this order the inputs that begin with an input come right behind it; so from the back, longest first.
+    for index in sorted(range(len(sequences)), key=lambda index: (tuple(sequences[index][:-1]), index), reverse=True):
+        inputs = sequences[index][:-1]
+        if groups and list(longest[: len(inputs)]) == list(inputs):
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+            longest = inputs
+    return groups
+
+
+def pad_rows(
+    sequences: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The groups of ``shared_rows`` as arrays padded with 0 on the right.
+
+    Returns:
+        Inputs [rows, time] and targets [rows, time, the most sequences that a group has].
+    """
+    time, most = max(len(sequences[group[0]]) for group in groups) - 1, max(map(len, groups))
+    inputs = np.zeros((len(groups), time), np.int64)
+    targets = np.zeros((len(groups), time, most), np.int64)
+    for row, group in enumerate(groups):
+        inputs[row, : len(sequences[group[0]]) - 1] = sequences[group[0]][:-1]
+        for column, index in enumerate(group):
+            targets[row, : len(sequences[index]) - 1, column] = sequences[index][1:]
+    return inputs, targets
+
+
+def score_rows(
+    sequences: Sequence[Sequence[int]],
+    budget: int,
+    largest: int,
+    score: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]],
+) -> list[tuple[float, ...]]:
+    """Score sequences in padded batches of rows that share what they can.
+
+    Args:
+        sequences: token ids, at least two each.
+        budget: positions (rows x longest row) that a batch may have.
+        largest: rows that a batch may have.
+        score: inputs [rows, time] and targets [rows, time, answers] to log-probabilities of the targets.
+
+    Returns:
+        The log-probabilities, [tokens - 1] a sequence.
+    """
+    scores: list[tuple[float, ...]] = [()] * len(sequences)
+    groups = shared_rows(sequences)
+    for batch in length_batches([len(sequences[group[0]]) - 1 for group in groups], max(1, budget), max(1, largest)):
+        picked = [groups[index] for index in batch]
+        values = score(*pad_rows(sequences, picked))
+        for row, group in enumerate(picked):
+            for column, index in enumerate(group):
+                scores[index] = tuple(values[row, : len(sequences[index]) - 1, column].tolist())
+    return scores
 
 
 def length_batches(lengths: Sequence[int], budget: int, largest: int) -> list[list[int]]:

@@ -129,7 +129,8 @@ def score_sequences(
     limit = spec.max_input_len + spec.max_output_len
     _require_fit(engine, tokenizer, sequences.values(), limit, "limits.max_input_len")
     scores: dict[Key, tuple[float, ...]] = {}
-    for batch in batches(sequences, spec.max_batch_size):
+    # In one pass an engine batches as it can; decode steps it takes in batches of the size it was built for.
+    for batch in batches(sequences, max(1, len(sequences)) if prefill is None else spec.max_batch_size):
         results = engine.score([sequences[key] for key in batch], prefill=prefill)
         if [len(result) for result in results] != [len(sequences[key]) - 1 for key in batch]:
             raise MeasurementError(

@@ -106,6 +106,8 @@ class Conformance:
 
     def test_scores_of_a_batch_are_those_of_its_sequences(self, engine):
         sequences = [prompts(1, length, seed)[0] for seed, length in enumerate((5, 31, 12, 31, 2))]
+        question = sequences[1]  # and four answers to it, one of them longer, and one sequence twice
+        sequences += [[*question, 7], [*question, 8], [*question, 9, 10], [*question, 9], question]
         tolerance = 1e-4 if self.exact else 0.35
         for prefill in (None, 4):
             together = engine.score(sequences, prefill=prefill)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from harness.engines import host
 from harness.engines.checkpoint import Geometry
 from harness.engines.openvino import kv_cache, precisions
 from harness.engines.openvino.weights import Weights, read_weights
-from harness.engines.requests import eos_token_ids, length_batches
+from harness.engines.requests import eos_token_ids, length_batches, score_rows, shared_rows
 from harness.errors import CapabilityError, EngineError
 from harness.specs import EngineSpec, RuntimeSpec
 
@@ -24,6 +25,41 @@ def test_batches_hold_every_item_once_within_budget(lengths, budget, largest):
     for batch in batches:
         assert len(batch) <= largest
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= budget
+
+
+#: Few different tokens, so that sequences often begin alike.
+SEQUENCES = st.lists(st.lists(st.integers(1, 3), min_size=2, max_size=6), max_size=20)
+
+
+@given(SEQUENCES)
+def test_a_row_serves_every_sequence_that_its_input_begins_with(sequences):
+    groups = shared_rows(sequences)
+    assert sorted(index for group in groups for index in group) == list(range(len(sequences)))
+    rows = [sequences[group[0]][:-1] for group in groups]
+    for group, row in zip(groups, rows, strict=True):
+        assert all(sequences[index][:-1] == row[: len(sequences[index]) - 1] for index in group)
+    for row in rows:  # no row would have done for another
+        assert sum(other[: len(row)] == row for other in rows) == 1
+
+
+@given(SEQUENCES, st.integers(1, 30), st.integers(1, 8))
+def test_sharing_rows_changes_no_score(sequences, budget, largest):
+    """A model whose score of a token is a number that only these tokens before it, in this order, give."""
+
+    def alone(tokens):
+        return tuple(
+            float(np.float32(hash((tuple(tokens[:end]), tokens[end])) % 10**6)) for end in range(1, len(tokens))
+        )
+
+    def batch(inputs, targets):
+        assert len(inputs) <= largest
+        assert len(inputs) == 1 or inputs.size <= budget
+        values = np.zeros(targets.shape, np.float32)
+        for row, end, column in np.ndindex(*targets.shape):
+            values[row, end, column] = alone([*inputs[row, : end + 1].tolist(), int(targets[row, end, column])])[-1]
+        return values
+
+    assert score_rows(sequences, budget, largest, batch) == [alone(sequence) for sequence in sequences]
 
 
 def test_end_ids_come_from_the_generation_config_first(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.engines.requests import length_batches
+from harness.engines.requests import score_rows
 
 #: Float32 logits held at once: 32 Mi values, 128 MiB.
 _LOGIT_BUDGET = 1 << 25
@@ -42,30 +42,25 @@ class Scorer:
 
         Attention is causal and every sequence starts at position 0: padding behind a sequence cannot change its scores.
         """
-        lengths = [len(sequence) for sequence in sequences]
-        largest = max(1, len(sequences)) if prefill is None else self._largest_batch
-        scores: list[tuple[float, ...]] = [()] * len(sequences)
+        largest = len(sequences) if prefill is None else self._largest_batch
         with ThreadPoolExecutor(self._threads) as pool:
-            for batch in length_batches(lengths, max(1, _LOGIT_BUDGET // self._vocabulary), largest):
-                tokens = np.zeros((len(batch), lengths[batch[0]]), np.int64)
-                for row, index in enumerate(batch):
-                    tokens[row, : lengths[index]] = sequences[index]
-                values = self._score_batch(tokens, prefill, pool)
-                for row, index in enumerate(batch):
-                    scores[index] = tuple(values[row, : lengths[index] - 1].tolist())
-        return scores
+
+            def score(inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float32]:
+                return self._score_batch(inputs, targets, prefill, pool)
+
+            return score_rows(sequences, _LOGIT_BUDGET // self._vocabulary, largest, score)
 
     def _score_batch(
-        self, tokens: NDArray[np.int64], prefill: int | None, pool: ThreadPoolExecutor
+        self, inputs: NDArray[np.int64], targets: NDArray[np.int64], prefill: int | None, pool: ThreadPoolExecutor
     ) -> NDArray[np.float32]:
-        """Scores [batch, time - 1] of ``tokens`` [batch, time]."""
-        last = tokens.shape[1] - 1
+        """Scores [rows, time, answers] of ``targets`` after ``inputs`` [rows, time]."""
+        last = inputs.shape[1]
         first = last if prefill is None else min(prefill, last)
         self._request.reset_state()
         parts = []
         for begin, end in [(0, first), *((position, position + 1) for position in range(first, last))]:
-            logits = self._logits(tokens, begin, end)
-            parts.append(_log_softmax_at(logits, tokens[:, begin + 1 : end + 1], pool))
+            logits = self._logits(inputs, begin, end)
+            parts.append(_log_softmax_at(logits, targets[:, begin:end], pool))
         return np.concatenate(parts, axis=1)
 
     def _logits(self, tokens: NDArray[np.int64], begin: int, end: int) -> NDArray[np.float32]:
@@ -85,17 +80,20 @@ class Scorer:
 def _log_softmax_at(
     logits: NDArray[np.float32], targets: NDArray[np.int64], pool: ThreadPoolExecutor
 ) -> NDArray[np.float32]:
-    """Log-probability of each target in float32. Shapes [batch, time, vocabulary], [batch, time] -> [batch, time]."""
+    """Log-probability of each target in float32.
+
+    Shapes [rows, time, vocabulary], [rows, time, answers] -> [rows, time, answers].
+    """
     flat = logits.reshape(-1, logits.shape[-1])
-    wanted = targets.reshape(-1)
-    values = np.empty(len(flat), np.float32)
+    wanted = targets.reshape(len(flat), -1)
+    values = np.empty(wanted.shape, np.float32)
 
     def reduce(begin: int) -> None:
         rows = flat[begin : begin + _ROWS]
         highest = rows.max(axis=1, keepdims=True)
-        total = np.exp(rows - highest).sum(axis=1)
-        chosen = rows[np.arange(len(rows)), wanted[begin : begin + _ROWS]]
-        values[begin : begin + _ROWS] = chosen - highest[:, 0] - np.log(total)
+        total = np.exp(rows - highest).sum(axis=1, keepdims=True)
+        chosen = np.take_along_axis(rows, wanted[begin : begin + _ROWS], axis=1)
+        values[begin : begin + _ROWS] = chosen - highest - np.log(total)
 
     list(pool.map(reduce, range(0, len(flat), _ROWS)))
     return values.reshape(targets.shape)
