@@ -191,12 +191,11 @@ class HuggingFaceEngine:
         check_sequences(self.spec, sequences, prefill, self._max_length())
         self._use_threads()
         vocabulary = self._model.config.get_text_config().vocab_size
-        largest = len(sequences) if prefill is None else self.spec.max_batch_size
 
         def score(inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float32]:
             return self._score_batch(inputs, targets, prefill)
 
-        return score_rows(sequences, _LOGIT_BUDGET // vocabulary, largest, score)
+        return score_rows(sequences, _LOGIT_BUDGET // vocabulary, prefill, score)
 
     def _score_batch(
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], prefill: int | None

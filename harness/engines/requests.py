@@ -60,6 +60,10 @@ def eos_token_ids(checkpoint: Path) -> frozenset[int]:
     return frozenset()
 
 
+#: Rows that go through decode steps together while they are scored.
+STEPPED_ROWS = 32
+
+
 def shared_rows(sequences: Sequence[Sequence[int]]) -> list[list[int]]:
     """Group sequences that one row of a forward pass scores: all whose input is the beginning of the longest's.
 
@@ -102,24 +106,31 @@ def pad_rows(
 
 def score_rows(
     sequences: Sequence[Sequence[int]],
-    budget: int,
-    largest: int,
+    positions: int,
+    prefill: int | None,
     score: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]],
 ) -> list[tuple[float, ...]]:
     """Score sequences in padded batches of rows that share what they can.
 
     Args:
         sequences: token ids, at least two each.
-        budget: positions (rows x longest row) that a batch may have.
-        largest: rows that a batch may have.
+        positions: positions (rows x longest row) whose logits may be held at once.
+        prefill: tokens of the first pass where the others are decode steps, which hold the logits of one each.
         score: inputs [rows, time] and targets [rows, time, answers] to log-probabilities of the targets.
 
     Returns:
         The log-probabilities, [tokens - 1] a sequence.
     """
     scores: list[tuple[float, ...]] = [()] * len(sequences)
+    if not sequences:
+        return []
     groups = shared_rows(sequences)
-    for batch in length_batches([len(sequences[group[0]]) - 1 for group in groups], max(1, budget), max(1, largest)):
+    lengths = [len(sequences[group[0]]) - 1 for group in groups]
+    if prefill is None:
+        batches = length_batches(lengths, positions, len(lengths))
+    else:
+        batches = length_batches(lengths, STEPPED_ROWS * max(lengths), max(1, min(STEPPED_ROWS, positions // prefill)))
+    for batch in batches:
         picked = [groups[index] for index in batch]
         values = score(*pad_rows(sequences, picked))
         for row, group in enumerate(picked):

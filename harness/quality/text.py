@@ -55,9 +55,13 @@ def batches(sequences: Mapping[Key, Sequence[int]], size: int) -> Iterator[list[
     Batching moves results a little, because the order of floating-point sums changes with it. So the composition
     follows from the sequences and the size alone, and not from the engine or the order of the data file.
     """
-    ordered = sorted(sequences, key=lambda key: (len(sequences[key]), key))
+    ordered = _shortest_first(sequences)
     for start in range(0, len(ordered), size):
         yield ordered[start : start + size]
+
+
+def _shortest_first(sequences: Mapping[Key, Sequence[int]]) -> list[Key]:
+    return sorted(sequences, key=lambda key: (len(sequences[key]), key))
 
 
 def generate_texts(
@@ -128,24 +132,21 @@ def score_sequences(
     spec = engine.spec
     limit = spec.max_input_len + spec.max_output_len
     _require_fit(engine, tokenizer, sequences.values(), limit, "limits.max_input_len")
-    scores: dict[Key, tuple[float, ...]] = {}
-    # In one pass an engine batches as it can; decode steps it takes in batches of the size it was built for.
-    for batch in batches(sequences, max(1, len(sequences)) if prefill is None else spec.max_batch_size):
-        results = engine.score([sequences[key] for key in batch], prefill=prefill)
-        if [len(result) for result in results] != [len(sequences[key]) - 1 for key in batch]:
+    keys = _shortest_first(sequences)
+    # All at once, as an engine knows best how many it scores together.
+    results = engine.score([sequences[key] for key in keys], prefill=prefill)
+    if [len(result) for result in results] != [len(sequences[key]) - 1 for key in keys]:
+        raise MeasurementError(
+            f"{spec.id} did not score every token of {len(keys)} sequences", "report it against the backend"
+        )
+    for key, result in zip(keys, results, strict=True):
+        if not all(map(math.isfinite, result)):
             raise MeasurementError(
-                f"{spec.id} did not score every token of a batch of {len(batch)} sequences",
-                "report it against the backend",
+                f"{spec.id} gave a log-probability that is not finite, in the text that ends in "
+                f"{_ending(tokenizer, sequences[key])}",
+                "look for overflow: a lower activation precision, or a damaged engine (enginegate engines verify)",
             )
-        for key, result in zip(batch, results, strict=True):
-            if not all(map(math.isfinite, result)):
-                raise MeasurementError(
-                    f"{spec.id} gave a log-probability that is not finite, in the text that ends in "
-                    f"{_ending(tokenizer, sequences[key])}",
-                    "look for overflow: a lower activation precision, or a damaged engine (enginegate engines verify)",
-                )
-            scores[key] = result
-    return scores
+    return dict(zip(keys, results, strict=True))
 
 
 def _before_end(token_ids: Sequence[int], eos_ids: Collection[int]) -> tuple[int, ...]:

@@ -49,13 +49,13 @@ def test_with_a_prefix_every_token_of_the_passage_is_scored() -> None:
     assert engine.scored == [[(7, 8, *tokenizer.encode(text.text))]]
 
 
-def test_most_tokens_are_decode_steps_in_batches_of_like_lengths() -> None:
+def test_most_tokens_are_decode_steps_shortest_passages_first() -> None:
     tokenizer = WordTokenizer()
     passages = [passage(f"{'w ' * length}end{length}") for length in (40, 20, 41, 21, 60)]
     engine = FakeEngine(max_batch_size=2)
     entry = evaluate_perplexity(engine, tokenizer, passages)
-    assert engine.prefills == [16, 16, 16]
-    assert [[len(sequence) for sequence in batch] for batch in engine.scored] == [[21, 22], [41, 42], [61]]
+    assert engine.prefills == [16]
+    assert [[len(sequence) for sequence in batch] for batch in engine.scored] == [[21, 22, 41, 42, 61]]
     assert entry.version.startswith("perplexity/1;prefill=16;prefix=none;items=")
 
 

@@ -107,7 +107,7 @@ class OpenVinoEngine(SteppingEngine):
         self._check_open()
         check_sequences(self.spec, sequences, prefill, self._max_length())
         if self._scorer is None:
-            self._scorer = Scorer(self._model_xml, self._properties, self._threads, self.spec.max_batch_size)
+            self._scorer = Scorer(self._model_xml, self._properties, self._threads)
         return self._scorer.score(sequences, prefill)
 
     def memory(self) -> MemoryUse:
