@@ -30,7 +30,6 @@ class Scorer:
         import openvino
 
         self.compiled: Any = openvino.Core().compile_model(model_xml, "CPU", dict(properties))
-        self._request = self.compiled.create_infer_request()
         self._inputs = {name for port in self.compiled.inputs for name in port.names}
         shape = self.compiled.output("logits").partial_shape
         self._vocabulary = shape[2].get_length()
@@ -54,14 +53,16 @@ class Scorer:
         """Scores [rows, time, answers] of ``targets`` after ``inputs`` [rows, time]."""
         last = inputs.shape[1]
         first = last if prefill is None else min(prefill, last)
-        self._request.reset_state()
+        # A request of its own: in one that is reset, and then asked for another number of rows, OpenVINO 2026.2 now and
+        # then finds values in the KV cache that are no numbers.
+        request = self.compiled.create_infer_request()
         parts = []
         for begin, end in [(0, first), *((position, position + 1) for position in range(first, last))]:
-            logits = self._logits(inputs, begin, end)
+            logits = self._logits(request, inputs, begin, end)
             parts.append(_log_softmax_at(logits, targets[:, begin:end], pool))
         return np.concatenate(parts, axis=1)
 
-    def _logits(self, tokens: NDArray[np.int64], begin: int, end: int) -> NDArray[np.float32]:
+    def _logits(self, request: Any, tokens: NDArray[np.int64], begin: int, end: int) -> NDArray[np.float32]:
         """Logits [batch, end - begin, vocabulary], a view that the next pass overwrites."""
         rows = len(tokens)
         offered: dict[str, NDArray[Any]] = {
@@ -70,8 +71,8 @@ class Scorer:
             "position_ids": np.broadcast_to(np.arange(begin, end, dtype=np.int64), (rows, end - begin)).copy(),
             "beam_idx": np.arange(rows, dtype=np.int32),
         }
-        self._request.infer({name: value for name, value in offered.items() if name in self._inputs}, share_inputs=True)
-        logits: NDArray[np.float32] = self._request.get_tensor("logits").data
+        request.infer({name: value for name, value in offered.items() if name in self._inputs}, share_inputs=True)
+        logits: NDArray[np.float32] = request.get_tensor("logits").data
         return logits
 
 
