@@ -53,7 +53,7 @@ class Scorer:
         """Scores [rows, time, answers] of ``targets`` after ``inputs`` [rows, time]."""
         last = inputs.shape[1]
         first = last if prefill is None else min(prefill, last)
-        # A request of its own: in one that is reset, and then asked for another number of rows, OpenVINO 2026.2 now and
+        # A request of its own: in one that is reset, and then asked for another number of rows, OpenVINO 2026.4 now and
         # then finds values in the KV cache that are no numbers.
         request = self.compiled.create_infer_request()
         parts = []
