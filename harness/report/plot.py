@@ -29,21 +29,23 @@ def draw(rows: Sequence[Row]) -> Figure:
 
     What was not measured reads "n/a" at the foot of its place, so that it is not taken for a zero.
     """
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     series = list(dict.fromkeys(f"{row.engine} {row.precision}" for row in rows))
-    colors = {name: colormaps["tab10"](index % 10) for index, name in enumerate(series)}
+    colors = _colors(series)
     bars = len(series) * len({(row.model, row.workload) for row in rows})
     width = max(16.0, 4 + 0.64 * bars)
     figure = Figure(figsize=(width, max(8.5, 0.4 * width)), layout="constrained")
     axes = figure.subplots(2, 4)
     for axis, (title, attribute, by_batch, less_is_better) in zip(axes.flat, PANELS, strict=True):
-        _panel(axis, rows, attribute, by_batch, colors)
+        _panel(axis, [row for row in rows if row.workload or not by_batch], attribute, by_batch, colors)
         axis.set_title(f"{title}   {'lower' if less_is_better else 'higher'} is better", fontsize=11)
     if series:
-        handles = axes.flat[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=min(len(series), 6), frameon=False, fontsize=11)
+        handles = [Patch(color=color, label=name) for name, color in colors.items()]
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=min(len(series), 6), frameon=False, fontsize=11
+        )
     models = ", ".join(dict.fromkeys(_model_name(row) for row in rows)) or "no results"
     figure.suptitle(f"enginegate: {models}", fontsize=14)
     return figure
@@ -54,12 +56,23 @@ def save_plot(rows: Sequence[Row], path: Path) -> None:
     draw(rows).savefig(path, dpi=110, format="png")
 
 
+def _colors(series: Sequence[str]) -> dict[str, Any]:
+    """A colour for each, of the palette that has enough of them."""
+    from matplotlib import colormaps
+
+    for palette, size in (("tab10", 10), ("tab20", 20)):
+        if len(series) <= size:
+            return {name: colormaps[palette](index) for index, name in enumerate(series)}
+    return {name: colormaps["turbo"](index / (len(series) - 1)) for index, name in enumerate(series)}
+
+
 def _panel(axis: Any, rows: Sequence[Row], attribute: str, by_batch: bool, colors: dict[str, Any]) -> None:
     values: dict[tuple[str, str], float | None] = {}
     for row in rows:
         key = (_group(row, by_batch), f"{row.engine} {row.precision}")
         if values.get(key) is None:
             values[key] = getattr(row, attribute)
+    colors = {name: color for name, color in colors.items() if any(name == each for _, each in values)}
     groups = list(dict.fromkeys(group for group, _ in values))
     width = 0.8 / max(len(colors), 1)
     measured = [value for value in values.values() if value is not None]

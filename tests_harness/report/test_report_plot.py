@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,31 @@ def test_the_file_is_a_png(tmp_path: Path) -> None:
 
 def test_no_results_is_an_empty_grid() -> None:
     assert len(draw([]).axes) == 8
+
+
+def test_an_engine_that_only_scored_takes_no_place_among_the_speeds() -> None:
+    record = run_record()
+    scored_only = [
+        entry.model_copy(update={"engine": "tiny-8m-hf-fp32"})
+        for entry in record.quality
+        if "openvino-bf16" in entry.engine
+    ]
+    reference = next(entry for entry in record.engines if entry.role == "reference")
+    quality_reference = reference.model_copy(
+        update={"id": "tiny-8m-hf-fp32", "precision": "fp32", "role": "quality-reference"}
+    )
+    record = record.model_copy(
+        update={"quality": [*record.quality, *scored_only], "engines": [*record.engines, quality_reference]}
+    )
+    figure = draw(record_rows(record))
+    assert "hf fp32" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(figure.axes[0].patches) == 4 * 2
+    assert len(figure.axes[3].patches) == 5
+
+
+@pytest.mark.parametrize("count", [10, 14, 30])
+def test_every_series_has_a_colour_of_its_own(count: int) -> None:
+    row = record_rows(run_record())[0]
+    rows = [replace(row, precision=f"p{index}") for index in range(count)]
+    handles = draw(rows).legends[0].get_patches()
+    assert len({handle.get_facecolor() for handle in handles}) == count
