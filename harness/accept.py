@@ -301,8 +301,12 @@ def _reference(record: RunRecord) -> str:
 
 
 def _candidates(record: RunRecord) -> set[str]:
-    """Engines that are gated; what a reference scored is measured in every session, or kept beside the engines."""
-    return {engine.id for engine in record.engines if engine.role == "candidate"}
+    """Engines that are gated; what a reference scored is measured in every session, or kept beside the engines.
+
+    An engine may be both: its role is what it was first loaded for.
+    """
+    candidates = {engine.id for engine in record.engines if engine.role == "candidate"}
+    return candidates | {verdict.engine for verdict in record.verdicts}
 
 
 def _engine(record: RunRecord, name: str) -> EngineEntry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from harness.engines.base import Effective, Engine, Progress
 from harness.engines.effective import check_effective
 from harness.engines.registry import load_backend
 from harness.engines.store import EngineStore, StoreEntry
-from harness.errors import ConfigError
+from harness.errors import ConfigError, EngineGateError
 from harness.measure.arena import Arena, ArenaPolicy, Contestant
 from harness.measure.fingerprint import fingerprint
 from harness.measure.gpu import DeviceMonitor, refuse_busy
@@ -68,6 +69,7 @@ class ModelBench:
     quality: dict[str, QualityEntry] = field(default_factory=dict)
     _loaded: dict[str, Engine] = field(default_factory=dict)
     _loading: dict[str, ChildEngine] = field(default_factory=dict)
+    _refused: dict[str, EngineGateError] = field(default_factory=dict)
     _store: EngineStore | None = None
     _entries: dict[str, StoreEntry] = field(default_factory=dict)
     _checkpoint: Checkpoint | None = None
@@ -124,49 +126,77 @@ class ModelBench:
         return self._entries[spec.id]
 
     def engine(self, spec: EngineSpec, runtime: RuntimeSpec, role: str) -> Engine:
-        """The engine, built, loaded, and found to be what was asked. Raises EngineError where it is not."""
+        """The engine, built, loaded, and found to be what was asked.
+
+        Raises:
+            EngineGateError: it is not; the same again whenever it is asked for.
+        """
+        if spec.id in self._refused:
+            raise self._refused[spec.id]
         if spec.id not in self._loaded:
-            entry = self.build(spec)
-            backend = load_backend(spec.backend)
-            self.progress(f"loading {spec.id}")
-            engine = self.wrap(self._load(entry, spec, runtime))
-            self._loaded[spec.id] = engine
+            try:
+                self._admit(spec, runtime, role)
+            except EngineGateError as error:
+                self._refused[spec.id] = error
+                raise
+        return self._loaded[spec.id]
+
+    def _admit(self, spec: EngineSpec, runtime: RuntimeSpec, role: str) -> None:
+        entry = self.build(spec)
+        self.progress(f"loading {spec.id}")
+        engine = self.wrap(self._load(entry, spec, runtime))
+        try:
             effective = engine.effective()
             check_effective(spec, runtime, effective)
-            self.engines[spec.id] = EngineEntry.model_validate(
-                {
-                    "id": spec.id,
-                    "backend": spec.backend,
-                    "precision": spec.precision,
-                    "role": role,
-                    "spec": asdict(spec),
-                    "runtime": asdict(runtime),
-                    "effective": _plain(effective),
-                    "version": backend.version(),
-                    "key": entry.manifest.key,
-                    "size_bytes": entry.manifest.size_bytes,
-                    "build_seconds": entry.manifest.build_seconds,
-                }
-            )
-        return self._loaded[spec.id]
+        except EngineGateError:
+            engine.close()
+            raise
+        self._loaded[spec.id] = engine
+        self.engines[spec.id] = EngineEntry.model_validate(
+            {
+                "id": spec.id,
+                "backend": spec.backend,
+                "precision": spec.precision,
+                "role": role,
+                "spec": asdict(spec),
+                "runtime": asdict(runtime),
+                "effective": _plain(effective),
+                "version": load_backend(spec.backend).version(),
+                "key": entry.manifest.key,
+                "size_bytes": entry.manifest.size_bytes,
+                "build_seconds": entry.manifest.build_seconds,
+            }
+        )
 
     def _load(self, entry: StoreEntry, spec: EngineSpec, runtime: RuntimeSpec) -> Engine:
         """Load an engine; one with a process of its own together with its like that the session will ask for."""
         backend = load_backend(spec.backend)
         if not getattr(backend, "own_process", False):
             return load_engine(backend, entry.path, spec, runtime)
+        known = {*self._loaded, *self._loading, *self._refused}
         for other, other_runtime in ((spec, runtime), *self.expected):
-            if other.backend == spec.backend and other.id not in self._loaded and other.id not in self._loading:
-                path = self.build(other).path
-                self._loading[other.id] = ChildEngine(backend.name, path, other, other_runtime)
+            if other.backend == spec.backend and other.id not in known:
+                known.add(other.id)
+                try:
+                    path = self.build(other).path
+                    self._loading[other.id] = ChildEngine(backend.name, path, other, other_runtime)
+                except EngineGateError as error:  # raised when that engine is asked for
+                    self._refused[other.id] = error
+        if spec.id not in self._loading:
+            raise self._refused[spec.id]
         engine = self._loading.pop(spec.id)
-        engine.ready()
+        try:
+            engine.ready()
+        except EngineGateError:
+            engine.close()
+            raise
         return engine
 
     def _settle(self) -> None:
         """Wait for engines that load in the background: nothing is measured beside them."""
         for engine in self._loading.values():
-            engine.ready()
+            with suppress(EngineGateError):  # raised again when that engine is asked for
+                engine.ready()
 
     def checkpoint_weights(self) -> int:
         """How many weights the checkpoint has; tied ones are stored, and count, once."""
@@ -192,14 +222,18 @@ class ModelBench:
         time_budget: float,
         max_blocks: int,
     ) -> ArenaEntry:
-        """Time the engines against the reference, interleaved, until ``decided`` says so."""
+        """Time the engines against the reference, interleaved, until ``decided`` says so.
+
+        An engine that cannot be had is left out. Raises EngineGateError where that is the reference.
+        """
         if workload.id not in self.arenas:
             reference = self.reference()
             contestants: dict[str, Engine] = {
                 reference.id: self.engine(reference, self.config.runtime(reference.backend), "reference")
             }
             for spec, runtime in specs:
-                contestants[spec.id] = self.engine(spec, runtime, "candidate")
+                with suppress(EngineGateError):  # the others race; its own tests say why it does not
+                    contestants[spec.id] = self.engine(spec, runtime, "candidate")
             self._settle()
             arena = self._arena(contestants, reference.id, workload, time_budget, max_blocks)
 

@@ -70,7 +70,7 @@ def main() -> int:
             prompts = pool.batch(batch, workload.input_len, seed=1, round_index=pair)
             order = ["bare", *arenas][:: 1 if pair % 2 else -1]
             seconds = {
-                name: BARE[arguments.engine](engine, prompts, workload.output_len)
+                name: _bare_seconds(arguments.engine, arenas["in this process"], engine, prompts)
                 if name == "bare"
                 else arenas[name].round(spec.id, prompts).seconds
                 for name in order
@@ -102,6 +102,12 @@ def _median(values: Sequence[float]) -> tuple[float, float, float]:
     ordered = np.sort(values)
     rank = int(binom.ppf(0.025, len(ordered), 0.5))
     return ordered[max(0, rank - 1)], float(np.median(ordered)), ordered[min(len(ordered) - 1, len(ordered) - rank)]
+
+
+def _bare_seconds(name: str, arena: Arena, engine: Any, prompts: Prompts) -> float:
+    """As warm as the arena's own round, on the same core."""
+    with arena._ready(engine, prompts):
+        return BARE[name](engine, prompts, arena.workload.output_len)
 
 
 def _pipe_cost(child: ChildEngine, prompts: Prompts, output_len: int) -> float:

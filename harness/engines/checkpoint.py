@@ -78,7 +78,9 @@ def read_passages(quantization: QuantizationSpec) -> list[str]:
     """The first ``calibration_samples`` passages of the calibration file. Raises EngineError where there are none."""
     try:
         lines = Path(quantization.calibration).read_text(encoding="utf-8").splitlines()
-        passages = [str(json.loads(line)["text"]) for line in lines if line.strip()]
+        passages = [json.loads(line)["text"] for line in lines if line.strip()]
+        if not all(isinstance(passage, str) for passage in passages):
+            raise TypeError("a text is no string")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EngineError(
             f"calibration passages {quantization.calibration!r} cannot be read: {error!r}",

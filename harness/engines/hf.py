@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness.engines import host
 from harness.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
-from harness.engines.checkpoint import link_checkpoint
+from harness.engines.checkpoint import Geometry, link_checkpoint
 from harness.engines.reference import fastest_precision
 from harness.engines.requests import check_prompts, check_sequences, eos_token_ids, score_rows
 from harness.errors import CapabilityError, EngineError
@@ -195,7 +195,7 @@ class HuggingFaceEngine:
         def score(inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float32]:
             return self._score_batch(inputs, targets, prefill)
 
-        return score_rows(sequences, _LOGIT_BUDGET // vocabulary, prefill, score)
+        return score_rows(sequences, _LOGIT_BUDGET // vocabulary, prefill, self._token_bytes(), score)
 
     def _score_batch(
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], prefill: int | None
@@ -221,16 +221,17 @@ class HuggingFaceEngine:
     def memory(self) -> MemoryUse:
         """Bytes of parameters and buffers, and the KV cache that the largest batch would need."""
         self._check_open()
-        config = self._model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        elements = 2 * config.num_hidden_layers * heads * head_size
         tokens = self.spec.max_batch_size * (self.spec.max_input_len + self.spec.max_output_len)
         return MemoryUse(
             weights=int(self._model.get_memory_footprint()),
             kv_cache=None,  # grows and goes with each call; nothing is allocated in between
-            kv_cache_predicted=elements * tokens * (4 if self.spec.precision == "fp32" else 2),
+            kv_cache_predicted=tokens * self._token_bytes(),
         )
+
+    def _token_bytes(self) -> int:
+        """Bytes of one token's keys and values."""
+        geometry = Geometry.of(self._model.config.get_text_config().to_dict())
+        return geometry.kv_elements_per_token * (4 if self.spec.precision == "fp32" else 2)
 
     def effective(self) -> Effective:
         """Types found in the parameters and in a cache after a small forward pass."""

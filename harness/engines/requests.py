@@ -60,8 +60,9 @@ def eos_token_ids(checkpoint: Path) -> frozenset[int]:
     return frozenset()
 
 
-#: Rows that go through decode steps together while they are scored.
+#: Rows that go through decode steps together while they are scored, and the KV cache that they may take.
 STEPPED_ROWS = 32
+STEPPED_CACHE = 1 << 30
 
 
 def shared_rows(sequences: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -108,6 +109,7 @@ def score_rows(
     sequences: Sequence[Sequence[int]],
     positions: int,
     prefill: int | None,
+    token_bytes: int,
     score: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]],
 ) -> list[tuple[float, ...]]:
     """Score sequences in padded batches of rows that share what they can.
@@ -116,6 +118,7 @@ def score_rows(
         sequences: token ids, at least two each.
         positions: positions (rows x longest row) whose logits may be held at once.
         prefill: tokens of the first pass where the others are decode steps, which hold the logits of one each.
+        token_bytes: KV cache of one token.
         score: inputs [rows, time] and targets [rows, time, answers] to log-probabilities of the targets.
 
     Returns:
@@ -129,7 +132,8 @@ def score_rows(
     if prefill is None:
         batches = length_batches(lengths, positions, len(lengths))
     else:
-        batches = length_batches(lengths, STEPPED_ROWS * max(lengths), max(1, min(STEPPED_ROWS, positions // prefill)))
+        rows = max(1, min(STEPPED_ROWS, positions // prefill))
+        batches = length_batches(lengths, STEPPED_CACHE // token_bytes, rows)
     for batch in batches:
         picked = [groups[index] for index in batch]
         values = score(*pad_rows(sequences, picked))

@@ -10,7 +10,7 @@ from harness.gates.verdict import Verdict
 from harness.judging import lookup
 from harness.judging.lookup import Inputs
 from harness.measure.arena import disturbance, log_ratios
-from harness.measure.roofline import roofline
+from harness.measure.roofline import refuse_impossible
 from harness.records import ArenaEntry, RunRecord
 
 #: Beyond this share of blocks with a round that others disturbed, and repeating did not help, nothing is decided.
@@ -49,9 +49,7 @@ def judge_speed_gate(inputs: Inputs, record: RunRecord) -> Verdict:
     if not ratios:
         raise MeasurementError(f"arena {entry.workload} collected no blocks", "give it a larger --time-budget")
     if inputs["metric"] == "speedup":
-        for memory in record.memory:
-            if memory.engine == inputs["candidate"]:
-                roofline(entry, memory)  # refuses what cannot be
+        refuse_impossible(record, entry, inputs["candidate"])
     disturbed, load = disturbance(entry.blocks)
     warnings = list(inputs["notes"])
     if disturbed:

@@ -39,38 +39,49 @@ class Roofline:
         """Share of the ceiling that was reached."""
         return self.tokens_per_second / self.ceiling
 
+    @property
+    def impossible(self) -> bool:
+        """Whether the weights would have been read faster than the memory can be."""
+        return self.share > _IMPOSSIBLE
+
     def __str__(self) -> str:
-        return (
+        return ("impossible figure: " if self.impossible else "") + (
             f"{self.engine} on {self.device}: {self.tokens_per_second:,.0f} tokens/s at batch 1 is {self.share:.0%} "
             f"of the {self.ceiling:,.0f} that reading the weights alone allows"
         )
 
 
 def rooflines(record: RunRecord) -> list[Roofline]:
-    """One for each engine that was timed at batch 1, and whose weights and card's bandwidth are known."""
+    """One for each engine that was timed at batch 1, reads its weights for each token, and of which enough is known."""
     arenas = [arena for arena in record.arenas if arena.batch_size == 1 and arena.blocks]
     found: dict[str, Roofline] = {}
     for memory in record.memory:
         for arena in arenas:
-            line = roofline(arena, memory)
+            line = roofline(record, arena, memory)
             if line is not None:
                 found.setdefault(line.engine, line)
     return list(found.values())
 
 
-def roofline(arena: ArenaEntry, memory: MemoryEntry) -> Roofline | None:
-    """The engine of ``memory`` in an arena of batch 1; None where it was not in it, or what is needed is not known.
+def roofline(record: RunRecord, arena: ArenaEntry, memory: MemoryEntry) -> Roofline | None:
+    """The engine of ``memory`` in an arena of batch 1.
 
-    Raises:
-        MeasurementError: the engine would have read its weights faster than the memory can be read.
+    None where it was not in it, where what is needed is not known, and where speculation gives several tokens a pass.
     """
+    runtimes = [engine.runtime for engine in record.engines if engine.id == memory.engine]
+    if any(runtime.get("speculation", "none") != "none" for runtime in runtimes):
+        return None
     rounds = [entry for block in arena.blocks for entry in block.rounds if entry.engine == memory.engine]
     if arena.batch_size != 1 or not rounds or not memory.weights or not memory.copy_bytes_per_second:
         return None
     rate = summarise_rounds(rounds)["tokens_per_second"]
-    line = Roofline(memory.engine, memory.device, rate, memory.copy_bytes_per_second / memory.weights)
-    if line.share > _IMPOSSIBLE:
-        raise MeasurementError(
-            f"impossible figure: {line}", "see that the engine runs the model that it says, and that no cache answers"
-        )
-    return line
+    return Roofline(memory.engine, memory.device, rate, memory.copy_bytes_per_second / memory.weights)
+
+
+def refuse_impossible(record: RunRecord, arena: ArenaEntry, engine: str) -> None:
+    """Raise MeasurementError where the engine would have read its weights faster than the memory can be read."""
+    for memory in record.memory:
+        line = roofline(record, arena, memory) if memory.engine == engine else None
+        if line is not None and line.impossible:
+            mend = "see that the engine runs the model that it says, and that no cache answers"
+            raise MeasurementError(str(line), mend)

@@ -9,9 +9,7 @@ transfer of the prompts and answers, about 0.1 ms.
 from __future__ import annotations
 
 import gc
-import os
 import pickle
-import signal
 import socket
 import subprocess
 import sys
@@ -22,14 +20,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import harness
 from harness import errors
 from harness.engines.base import Backend, Effective, Engine, Generation, MemoryUse, TokenEvent
+from harness.engines.child import LOG_LINES, child_environment, die_with_parent
 from harness.errors import EngineError, EngineGateError
 from harness.measure.cores import allowed_cores, take_quietest_core
 from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
-
-_LOG_LINES = 15
 
 
 class ChildEngine:
@@ -40,19 +36,18 @@ class ChildEngine:
         self.runtime = runtime
         self._log = tempfile.NamedTemporaryFile(prefix="enginegate-", suffix=".log")  # noqa: SIM115 - lives as we do
         ours, theirs = socket.socketpair()
-        root = str(Path(harness.__file__).parent.parent)
-        inherited = os.environ.get("PYTHONPATH")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "harness.measure.turns", str(theirs.fileno())],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([root, inherited] if inherited else [root])},
+            env=child_environment(),
         )
         theirs.close()
         self._pipe: Connection | None = Connection(ours.detach())
         self._loaded = False
+        self._failed: EngineGateError | None = None
         self._send("load", backend_name, str(engine_dir), spec, runtime)
 
     @property
@@ -61,9 +56,15 @@ class ChildEngine:
         return self._process.pid
 
     def ready(self) -> None:
-        """Wait until the engine is loaded. Several children may load at once. Raises what loading raised."""
+        """Wait until the engine is loaded. Several children may load at once. Raises what loading raised, each time."""
+        if self._failed is not None:
+            raise self._failed
         if not self._loaded:
-            self._receive()
+            try:
+                self._receive()
+            except EngineGateError as error:
+                self._failed = error
+                raise
             self._loaded = True
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
@@ -153,7 +154,7 @@ class ChildEngine:
 
     def _died(self) -> EngineError:
         code = self._process.wait()
-        lines = Path(self._log.name).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-_LOG_LINES:]
+        lines = Path(self._log.name).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LOG_LINES:]
         return EngineError(
             f"{self.spec.id}: its process ended with code {code}:\n" + "\n".join(lines),
             "see the last lines above; a code of -9 is the kernel's out-of-memory killer",
@@ -239,15 +240,6 @@ def _plain(details: Any) -> Any:
     return json.loads(json.dumps(dict(details), default=str))
 
 
-def _die_with_parent() -> None:
-    """On Linux, end when the parent does, so that a killed session leaves no engine on the device."""
-    if sys.platform == "linux":
-        import ctypes
-
-        set_parent_death_signal = 1
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-
-
 if __name__ == "__main__":
-    _die_with_parent()
+    die_with_parent()
     _serve(Connection(int(sys.argv[1])))

@@ -135,10 +135,13 @@ class GateSession:
         gates = [speed_inputs(self, reader, workload, metric) for reader, metric in readers]
 
         def decided(entry: ArenaEntry) -> bool:
-            return not any(speed_undecided(inputs, entry) for inputs in gates)
+            return not any(
+                speed_undecided(inputs, entry) for inputs in gates if inputs["candidate"] in entry.contestants
+            )
 
         budget = (self.options.time_budget or config.file.arena.time_budget) / max(1, len(self.expected))
         bench = self.bench(config)
+        bench.engine(candidate.spec, candidate.runtime, "candidate")
         arena = bench.race(list(contestants.values()), workload, decided, budget, max(config.file.gates.speed.looks))
         self.save_if_changed()
         return Contest(candidate, workload, arena)

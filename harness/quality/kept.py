@@ -11,11 +11,13 @@ from typing import TypeVar
 from filelock import FileLock
 from pydantic import ValidationError
 
+import harness
 from harness.config import Config
 from harness.quality.text import Answer
 from harness.records import Stored
 from harness.records_io import write_atomically
 
+PACKAGE = Path(harness.__file__).parent
 Kept = TypeVar("Kept", bound=Stored)
 
 
@@ -26,10 +28,10 @@ class Answers(Stored):
 
 
 def dependency_digest(config: Config, *parts: object) -> str:
-    """A digest of ``parts`` and of all that decides quality scores: the data, the sizes and the scoring code."""
+    """A digest of ``parts`` and of all that decides quality scores: data, sizes, the code of scoring and of engines."""
     quality = config.file.quality
     files = [config.resolve(name) for name in (quality.prompts, quality.articles, quality.passages, quality.questions)]
-    code = sorted(Path(__file__).parent.glob("*.py"))
+    code = sorted(file for room in ("quality", "engines") for file in (PACKAGE / room).rglob("*.py"))
     digest = hashlib.sha256(json.dumps([quality.model_dump(), *parts], sort_keys=True, default=str).encode())
     for path in (*files, *code):
         for file in sorted(path.rglob("*.csv")) if path.is_dir() else [path]:

@@ -1,4 +1,4 @@
-"""Asking an engine for text and for likelihoods, in batches whose composition is the same for every engine."""
+"""Asking an engine for text, in batches whose composition is the same for every engine, and for likelihoods."""
 
 from __future__ import annotations
 

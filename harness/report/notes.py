@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.errors import MeasurementError
 from harness.measure.roofline import rooflines
 from harness.records import RunRecord
 
@@ -13,7 +12,7 @@ NOT_AUDITED = "this gate on this machine: its error rates are not measured yet (
 
 def speed_notes(record: RunRecord) -> list[str]:
     """Lines for the foot of the speed table: the audit of each workload's gate, then the rooflines."""
-    return [*_audits(record), *_rooflines(record)]
+    return [*_audits(record), *map(str, rooflines(record))]
 
 
 def _audits(record: RunRecord) -> Iterator[str]:
@@ -27,10 +26,3 @@ def _audits(record: RunRecord) -> Iterator[str]:
         yield lines.pop()
     else:
         yield from (f"{workload}: {line}" for workload, line in found.items())
-
-
-def _rooflines(record: RunRecord) -> Iterator[str]:
-    try:
-        yield from map(str, rooflines(record))
-    except MeasurementError as error:
-        yield str(error)

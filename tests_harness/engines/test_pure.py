@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.engines import host
-from harness.engines.checkpoint import Geometry
+from harness.engines.checkpoint import Geometry, read_passages
 from harness.engines.openvino import kv_cache, precisions
 from harness.engines.openvino.weights import Weights, read_weights
-from harness.engines.requests import eos_token_ids, length_batches, score_rows, shared_rows
+from harness.engines.requests import STEPPED_CACHE, eos_token_ids, length_batches, score_rows, shared_rows
 from harness.errors import CapabilityError, EngineError
-from harness.specs import EngineSpec, RuntimeSpec
+from harness.specs import EngineSpec, QuantizationSpec, RuntimeSpec
 
 GEOMETRY = Geometry(layers=30, heads=3, head_size=64, positions=8192)
 
@@ -59,7 +59,7 @@ def test_sharing_rows_changes_no_score(sequences, positions, prefill):
             values[row, end, column] = alone([*inputs[row, : end + 1].tolist(), int(targets[row, end, column])])[-1]
         return values
 
-    assert score_rows(sequences, positions, prefill, batch) == [alone(sequence) for sequence in sequences]
+    assert score_rows(sequences, positions, prefill, 1, batch) == [alone(sequence) for sequence in sequences]
 
 
 def test_end_ids_come_from_the_generation_config_first(tmp_path):
@@ -145,3 +145,29 @@ def test_activation_that_the_cpu_lacks_is_refused(monkeypatch):
         precisions.activation_precision(
             EngineSpec("m", "openvino", "int8_wo"), RuntimeSpec(activation_precision="bf16")
         )
+
+
+def test_rows_that_decode_step_by_step_keep_within_their_cache():
+    seen = []
+
+    def batch(inputs, targets):
+        seen.append(inputs.shape)
+        return np.zeros(targets.shape, np.float32)
+
+    score_rows([[token] * 11 for token in range(1, 8)], 10**6, 4, STEPPED_CACHE // 20, batch)
+    assert seen == [(2, 10), (2, 10), (2, 10), (1, 10)]
+
+
+@pytest.mark.parametrize("line", ['{"text": null}', '{"text": ["a"]}', "[]", "{}", "{"])
+def test_calibration_passages_that_are_no_texts_are_refused(tmp_path, line):
+    file = tmp_path / "passages.jsonl"
+    file.write_text(f'{{"text": "a passage"}}\n{line}\n')
+    with pytest.raises(EngineError, match=r"calibration passages .* cannot be read"):
+        read_passages(QuantizationSpec(calibration=str(file)))
+
+
+def test_as_many_calibration_passages_as_are_asked(tmp_path):
+    file = tmp_path / "passages.jsonl"
+    file.write_text("\n".join(f'{{"text": "passage {number}"}}' for number in range(4)))
+    found = read_passages(QuantizationSpec(calibration=str(file), calibration_samples=2))
+    assert found == ["passage 0", "passage 1"]

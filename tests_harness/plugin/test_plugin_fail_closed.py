@@ -146,6 +146,18 @@ def test_engine_of_another_precision_is_refused_by_what_it_says_of_itself(suite)
     assert_refused(suite.run(*SPEED), "toy-fake-int8_wo is not the engine", "weights are int4_wo, asked was int8_wo")
 
 
+def test_engine_that_was_refused_stays_refused_and_stops_no_other(suite):
+    suite.prepare("Disguised")
+    result = suite.run("tests_perf/test_speedup.py", "tests_perf/test_latency.py", "--batch-size=1")
+    outcomes = result.parseoutcomes()
+    assert outcomes.get("failed", 0) + outcomes.get("errors", 0) == 3, "speed-up, TTFT and ITL of int8_wo"
+    assert result.stdout.str().count("toy-fake-int8_wo is not the engine") >= 3
+    record = suite.record()
+    assert {verdict.engine for verdict in record.verdicts} == {"toy-fake-int4_wo"}
+    assert len(record.verdicts) == 3
+    assert "toy-fake-int8_wo" not in record.arenas[0].contestants
+
+
 def test_engine_of_another_precision_that_lies_about_it_fails_quality(suite, accepted):
     suite.take_baselines(accepted)
     suite.prepare("Swapped")

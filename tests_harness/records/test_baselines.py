@@ -24,6 +24,7 @@ from tests_harness.records.factory import (
     REFERENCE,
     arena_entry,
     engine_entry,
+    gated_record,
     memory_entry,
     quality_entry,
     run_record,
@@ -43,6 +44,16 @@ def perf(root: Path, record: RunRecord, **changes: str) -> PerfBaseline | None:
         "reference": REFERENCE,
     }
     return load_perf(root, **(asked | changes))
+
+
+def test_reference_that_was_gated_as_well_is_accepted_as_well(tmp_path: Path) -> None:
+    record = run_record("a")
+    both = [engine.model_copy(update={"role": "reference"}) for engine in record.engines]
+    ungated = record.model_copy(update={"engines": both, "verdicts": []})
+    assert not any(change.metric.endswith("_memory") for change in plan_accept(ungated, tmp_path))
+    verdicts = [gated_record(2.0).verdicts[0].model_copy(update={"engine": INT8})]
+    changes = list(plan_accept(ungated.model_copy(update={"verdicts": verdicts}), tmp_path))
+    assert {change.engine for change in changes if change.metric.endswith("_memory")} == {INT8}
 
 
 def test_nothing_accepted_is_none(tmp_path: Path) -> None:

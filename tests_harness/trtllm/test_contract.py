@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from harness.cli.doctor import examine
 from harness.engines.registry import check_precision, load_backend
 from harness.engines.trtllm import contract, gpu, source_check
 from harness.engines.trtllm.facts_data import FACTS, THINGS
+from harness.engines.trtllm.gpu import devices as visible_devices
 from harness.errors import CapabilityError, ConfigError
 
 AMPERE = gpu.Gpu("NVIDIA RTX A4000", (8, 6), 16 << 30)
@@ -53,6 +55,18 @@ def test_names_come_and_go_with_versions():
 
 
 @pytest.mark.version(None)
+def test_gpus_are_those_that_cuda_shows(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "fakes_nvml"))
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [device.architecture for device in visible_devices()] == ["sm_90", "sm_90"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert len(visible_devices()) == 1
+    monkeypatch.setenv("ENGINEGATE_FAKE_GPUS", "0")
+    assert visible_devices() == []
+    monkeypatch.delitem(sys.modules, "pynvml")
+
+
 def test_missing_wheel_and_missing_driver_are_explained(monkeypatch):
     monkeypatch.setattr(gpu, "devices", list)
     for name in ("trtllm-engine", "trtllm-torch"):

@@ -107,7 +107,8 @@ class OpenVinoEngine(SteppingEngine):
         self._check_open()
         check_sequences(self.spec, sequences, prefill, self._max_length())
         if self._scorer is None:
-            self._scorer = Scorer(self._model_xml, self._properties, self._threads)
+            token = kv_cache.block_bytes(self._geometry, self._kv_precision) // kv_cache.TOKENS_PER_BLOCK
+            self._scorer = Scorer(self._model_xml, self._properties, self._threads, token)
         return self._scorer.score(sequences, prefill)
 
     def memory(self) -> MemoryUse:

@@ -26,7 +26,7 @@ class Scorer:
     hand as they were computed.
     """
 
-    def __init__(self, model_xml: Path, properties: Mapping[str, object], threads: int) -> None:
+    def __init__(self, model_xml: Path, properties: Mapping[str, object], threads: int, token_bytes: int) -> None:
         import openvino
 
         self.compiled: Any = openvino.Core().compile_model(model_xml, "CPU", dict(properties))
@@ -34,6 +34,7 @@ class Scorer:
         shape = self.compiled.output("logits").partial_shape
         self._vocabulary = shape[2].get_length()
         self._threads = threads
+        self._token_bytes = token_bytes
 
     def score(self, sequences: Sequence[Sequence[int]], prefill: int | None) -> list[tuple[float, ...]]:
         """See ``Engine.score``. Sequences of similar length go together, padded on the right.
@@ -45,7 +46,7 @@ class Scorer:
             def score(inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float32]:
                 return self._score_batch(inputs, targets, prefill, pool)
 
-            return score_rows(sequences, _LOGIT_BUDGET // self._vocabulary, prefill, score)
+            return score_rows(sequences, _LOGIT_BUDGET // self._vocabulary, prefill, self._token_bytes, score)
 
     def _score_batch(
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], prefill: int | None, pool: ThreadPoolExecutor

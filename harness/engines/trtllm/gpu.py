@@ -20,23 +20,18 @@ class Gpu:
 
 
 def devices() -> list[Gpu]:
-    """The GPUs that the driver shows; none where there is no driver."""
-    import pynvml
+    """The GPUs that CUDA shows to this process, in its order; none where there is no driver."""
+    from harness.measure.gpu import nvml, visible_handles
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
+    with nvml() as library:
+        if library is None:
+            return []
         found = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-            memory = int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
-            found.append(Gpu(_text(pynvml.nvmlDeviceGetName(handle)), (int(major), int(minor)), memory))
+        for handle in visible_handles(library):
+            major, minor = library.nvmlDeviceGetCudaComputeCapability(handle)
+            memory = int(library.nvmlDeviceGetMemoryInfo(handle).total)
+            found.append(Gpu(_text(library.nvmlDeviceGetName(handle)), (int(major), int(minor)), memory))
         return found
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def driver_problem(gpus: list[Gpu]) -> str:

@@ -45,7 +45,10 @@ def quantizer_version(python: str) -> str:
     if python == sys.executable:
         return host.versions(("llmcompressor",))
     program = "from importlib.metadata import version; print('llmcompressor', version('llmcompressor'))"
-    asked = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
+    try:
+        asked = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
+    except OSError:
+        return "llmcompressor absent"
     return asked.stdout.strip() or "llmcompressor absent"
 
 
