@@ -22,7 +22,7 @@ from harness.plugin.options import add_options
 #: Options of pytest, its plugins, git and this repository's scripts that the pages use.
 #: Options of other programs that the pages call, and of the TensorRT-LLM plugin.
 DOCKER = {"--rm", "--ulimit", "--gpus", "--ipc", "--no-deps", "--check", "--require-trtllm", "--extra-index-url"}
-OTHERS = {"--junitxml", "--dist", "--stat", "--write", *DOCKER}
+OTHERS = {"--junitxml", "--dist", "--stat", "--write", "--child", *DOCKER}
 #: Prefix of pytest-benchmark's options.
 BENCHMARK = "--benchmark-"
 
