@@ -54,7 +54,6 @@ def test_names_come_and_go_with_versions():
     assert "torch.LLM" in contract.things("1.4.0rc1")
 
 
-@pytest.mark.version(None)
 def test_gpus_are_those_that_cuda_shows(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "fakes_nvml"))
     monkeypatch.delitem(sys.modules, "pynvml", raising=False)
@@ -67,6 +66,7 @@ def test_gpus_are_those_that_cuda_shows(monkeypatch):
     monkeypatch.delitem(sys.modules, "pynvml")
 
 
+@pytest.mark.version(None)
 def test_missing_wheel_and_missing_driver_are_explained(monkeypatch):
     monkeypatch.setattr(gpu, "devices", list)
     for name in ("trtllm-engine", "trtllm-torch"):
