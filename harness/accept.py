@@ -65,11 +65,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Update:
-    """A baseline file as it will be, and what that changes. No changes: the run is in it already."""
+    """A baseline file as it will be, and what that changes.
+
+    No changes: the run is in it already. ``replaces``: why what is there cannot be continued, or empty.
+    """
 
     path: Path
     baseline: PerfBaseline | QualityBaseline
     changes: tuple[Change, ...]
+    replaces: str = ""
 
 
 def plan_accept(record: RunRecord, root: Path) -> list[Change]:
@@ -81,11 +85,17 @@ def apply_accept(record: RunRecord, root: Path, force: bool = False) -> list[Pat
     """Write the baselines and return their paths.
 
     Raises:
-        BaselineError: the run is partial or has failures and ``force`` is not given; it was accepted before; it has
-            nothing to accept; or a file cannot be written.
+        BaselineError: without ``force``, the run is partial or has failures, or a baseline that cannot be continued
+            would be lost; it was accepted before; it has nothing to accept; or a file cannot be written.
     """
     check_acceptable(record, force)
     updates = [update for update in _updates(record, root) if update.changes]
+    for update in updates:
+        if update.replaces and not force:
+            raise BaselineError(
+                f"{update.path} would be replaced, with all that was accepted before ({update.replaces})",
+                "restore it from version control, or use --force; nothing was written",
+            )
     for update in updates:
         try:
             write_atomically(update.path, to_json(round_floats(update.baseline.model_dump(mode="json"))))
@@ -154,7 +164,7 @@ def _perf_update(
         reference=reference or (old.reference if old else ""),
         engines=engines,
     )
-    return Update(path, baseline, tuple(changes))
+    return Update(path, baseline, tuple(changes), note)
 
 
 def _add_sessions(
@@ -268,7 +278,7 @@ def _quality_update(record: RunRecord, root: Path, engine: EngineEntry, measured
         precision=engine.precision,
         metrics=metrics,
     )
-    return Update(path, baseline, tuple(changes))
+    return Update(path, baseline, tuple(changes), replaced)
 
 
 def _items_note(before: QualityMetric | None, entry: QualityEntry) -> str:

@@ -25,7 +25,7 @@ SCHEMA = 1
 MAX_SESSIONS = 10
 
 #: Said wherever a baseline cannot be used.
-RECORD_NEW = "record a new one: run pytest, review the run, then `enginegate accept RUN`"
+RECORD_NEW = "record a new one: move it away, run pytest, review the run, then `enginegate accept RUN`"
 
 
 class EngineName(Protocol):

@@ -243,8 +243,10 @@ class Config:
         return self.file.model.name
 
     def resolve(self, relative: str) -> Path:
-        """A path of the file, made absolute."""
-        return (self.path.parent / relative).resolve()
+        """A path of the file, made absolute. The suite's own data, which are the defaults, are found from anywhere."""
+        path = (self.path.parent / relative).resolve()
+        own = (REPOSITORY / "configs" / relative).resolve()
+        return own if not path.exists() and relative.startswith(_OWN_DATA) and own.exists() else path
 
     def spec(self, backend: str, precision: str) -> EngineSpec:
         """The engine that this configuration asks of ``backend`` in ``precision``."""
@@ -290,13 +292,18 @@ def check_precision_name(name: str) -> None:
         raise ValueError(f"unknown precision {name!r}; known: {', '.join((*PRECISIONS, FULL_PRECISION))}")
 
 
+#: How the defaults name the suite's own data.
+_OWN_DATA = "../fixtures/data/"
+
+
 def load_config(path: Path) -> Config:
     """Read and validate one configuration file. Raises ConfigError naming the file, the key and the mend."""
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
-            f"configuration {path} cannot be read: {error.strerror}", "give an existing file to --config"
+            f"configuration {path} cannot be read: {reason}", "give an existing UTF-8 file to --config"
         ) from error
     try:
         raw: Any = yaml.safe_load(text)
@@ -337,10 +344,16 @@ def find_config(name: str, folder: Path = REPOSITORY / "configs") -> Path:
 
 
 def cache_folder() -> Path:
-    """Where models, engines and reference scores are kept: $ENGINEGATE_CACHE, else the platform's cache folder."""
+    """Where models, engines and reference scores are kept: $ENGINEGATE_CACHE, else the platform's cache folder.
+
+    Raises ConfigError where that is something else than a folder.
+    """
     named = os.environ.get("ENGINEGATE_CACHE")
     if named:
-        return Path(named).expanduser().absolute()
+        folder = Path(named).expanduser().absolute()
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise ConfigError(f"the cache {folder} is no folder", "point $ENGINEGATE_CACHE at one")
+        return folder
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("enginegate"))

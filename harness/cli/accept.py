@@ -23,7 +23,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--baselines", type=Path, metavar="DIR", help="folder of baselines (default: the checkout's baselines/)"
     )
-    parser.add_argument("--force", action="store_true", help="accept a partial run, or one with failures")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="accept a partial run, one with failures, or in place of a baseline that cannot be continued",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what would move, write nothing")
     add_json(parser)
     add_runs(parser)

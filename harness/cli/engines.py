@@ -83,7 +83,8 @@ def _store() -> EngineStore:
 
 def list_engines(arguments: argparse.Namespace) -> int:
     """Print the entries of the store."""
-    entries = _store().ls()
+    store = _store()
+    entries = store.ls()
     if arguments.json:
         print_json(
             [
@@ -96,6 +97,8 @@ def list_engines(arguments: argparse.Namespace) -> int:
             ]
         )
         return 0
+    if damaged := store.unlisted():
+        print(f"{damaged} damaged: see enginegate engines verify")
     if not entries:
         print("no engines built yet")
         return 0

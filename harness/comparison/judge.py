@@ -71,7 +71,11 @@ class Rule:
 
 
 def compare_sessions(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> Comparison:
-    """Compare every benchmark that NEW shares with a base. Raises RecordError where there is none."""
+    """Compare every benchmark that NEW shares with a base.
+
+    Raises RecordError where there is none, and where one session was given twice: it would count as two that agree.
+    """
+    _refuse_repeats(bases, new)
     elsewhere = new.record is not None and any(base.machine != new.machine for base in bases)
     compared = [_elsewhere(item) if elsewhere else item for item in _samples(bases, new, rule)]
     records = [base.record for base in bases if base.record is not None]
@@ -91,6 +95,15 @@ def compare_sessions(bases: Sequence[StoredSession], new: StoredSession, rule: R
         tuple(sorted(key for key in new.series.keys() - keys if rule.wants(key[1]))),
         tuple(_warnings(bases, new)),
     )
+
+
+def _refuse_repeats(bases: Sequence[StoredSession], new: StoredSession) -> None:
+    seen: list[StoredSession] = []
+    for session in (*bases, new):
+        for other in seen:
+            if other.is_same(session):
+                raise RecordError(f"{other.name} and {session.name} are one session", "name every session once")
+        seen.append(session)
 
 
 def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> Iterator[Compared]:

@@ -43,6 +43,12 @@ class StoredSession:
     series: Mapping[tuple[str, str], Series]
     record: RunRecord | None = field(default=None, repr=False)
 
+    def is_same(self, other: StoredSession) -> bool:
+        """Whether the other is this very session: the same run, or the same samples throughout."""
+        if self.record is not None and other.record is not None:
+            return self.record.id == other.record.id and self.record.model.name == other.record.model.name
+        return bool(self.series) and self.series == other.series
+
 
 def load_session(path: Path) -> StoredSession:
     """Read a run record, its folder, or a pytest-benchmark file. Raises RecordError."""
@@ -74,6 +80,8 @@ def from_record(name: str, record: RunRecord) -> StoredSession:
 
 def _from_pytest_benchmark(name: str, data: dict[str, Any]) -> StoredSession:
     series = {}
+    if not isinstance(data["benchmarks"], list) or not all(isinstance(each, dict) for each in data["benchmarks"]):
+        raise RecordError(f"the benchmarks of {name} are no list of benchmarks", "save the file again")
     for number, benchmark in enumerate(data["benchmarks"]):
         try:
             title, stats = str(benchmark["fullname"]), benchmark["stats"]

@@ -139,6 +139,10 @@ class EngineStore:
                 entries.append(self._entry(key))
         return sorted(entries, key=lambda entry: -entry.last_used)
 
+    def unlisted(self) -> int:
+        """How many entries ``ls`` leaves out, as their manifests cannot be trusted."""
+        return len(self._keys()) - len(self.ls())
+
     def verify(self) -> list[Problem]:
         """What is wrong with the entries; reads every byte of the store."""
         problems = []

@@ -14,6 +14,8 @@ from harness.gates.verdict import Status, Verdict
 #: Belief about the shift of an absolute time between sessions, before two sessions are there to show it. Spreads of
 #: 8 and 13 % of process medians were measured on a shared 2-core machine; half of this prior lies above 4.8 %.
 ABSOLUTE_SHIFT = ShiftPrior(scale=0.04, df=2.0)
+#: Samples of a session below which nothing is said of its noise.
+_FEWEST = 3
 
 
 def compare_samples(
@@ -88,11 +90,14 @@ def compare_samples(
             "one base session says nothing of the shift between sessions" if count == 1 else "sessions differ too much"
         )
         text += f"; undecided: {why}, {100 * np.expm1(visible):.0f} % could have been seen"
+    few = min(group.size for group in groups) < _FEWEST
+    if few and status is Status.PASS:
+        status, text = Status.INCONCLUSIVE, f"{text}; undecided: a session has fewer than {_FEWEST} samples"
     warnings: tuple[str, ...] = (
         "unpaired: the sessions did not run side by side, so their machine's shift is part of the error",
     )
-    if min(group.size for group in groups) < 3:
-        warnings += ("a session has fewer than 3 samples, so its own noise is unknown",)
+    if few:
+        warnings += (f"a session has fewer than {_FEWEST} samples, so its own noise is unknown",)
     return _verdict(
         status,
         metric,

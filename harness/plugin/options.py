@@ -52,12 +52,16 @@ def add_options(parser: pytest.Parser) -> None:
     """Declare the options."""
     group = parser.getgroup("enginegate", "benchmark and regression gates for LLM engines")
     group.addoption("--model", default="", help="models by configuration name, comma separated (default smollm2-135m)")
-    group.addoption("--config", default="", help="configuration files of your own, comma separated")
+    group.addoption(
+        "--config", default="", help="configuration files of your own, comma separated; write --config=FILE"
+    )
     group.addoption("--engine", default="", help="backends, comma separated (default: the configuration's)")
     group.addoption("--precision", default="", help="precisions, comma separated, e.g. full_prec,int8_wo,int4_awq")
     group.addoption("--batch-size", default="", help="batch sizes of the timed work, comma separated, e.g. 1,8")
     group.addoption(
-        "--baselines", default=str(REPOSITORY / "baselines"), help="folder of accepted baselines (default %(default)s)"
+        "--baselines",
+        default=str(REPOSITORY / "baselines"),
+        help="folder of accepted baselines; write --baselines=DIR (%(default)s)",
     )
     group.addoption(
         "--require-baseline",
@@ -70,7 +74,7 @@ def add_options(parser: pytest.Parser) -> None:
     )
     group.addoption("--strict-gates", action="store_true", help="an INCONCLUSIVE verdict fails its test")
     group.addoption("--time-budget", default="", help="seconds for all timed arenas together")
-    group.addoption("--runs", default="runs", help="folder that receives the run records (default %(default)s)")
+    group.addoption("--runs", default="runs", help="folder of the run records; write --runs=DIR (default %(default)s)")
     group.addoption("--history", default="", help="SQLAlchemy URL of the history (default sqlite file in --runs)")
     group.addoption(
         "--gate-audit", action="store_true", help="measure this gate's false alarms and power on this machine"

@@ -108,6 +108,8 @@ def test_json_and_markdown_tell_ratio_and_interval(
         ('{"benchmarks": [{"fullname": "a", "stats": {"data": []}}]}', "no samples"),
         ('{"benchmarks": [{"fullname": "a", "stats": {"data": ["x"]}}]}', "not a list of numbers"),
         ('{"benchmarks": [{"fullname": "a", "stats": null}]}', "has no"),
+        ('{"benchmarks": null}', "no list of benchmarks"),
+        ('{"benchmarks": ["a"]}', "no list of benchmarks"),
     ],
 )
 def test_bad_files_are_2(
@@ -124,6 +126,23 @@ def test_bad_arguments_are_2(bases: list[str], capsys: pytest.CaptureFixture[str
     assert main(["compare", bases[0], bases[1], "--margin", "five"]) == 2
     assert main(["compare", bases[0], "absent.json"]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_one_session_given_twice_is_2(bases: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = tmp_path / "copy.json"
+    copy.write_text(Path(bases[0]).read_text())
+    for sessions in ([bases[0], str(copy), bases[1]], [bases[0], str(copy)], [bases[1], bases[0], str(copy)]):
+        assert main(["compare", *sessions]) == 2
+        assert "are one session" in capsys.readouterr().err
+    first, *_, second = records(tmp_path)
+    assert main(["compare", first, first, second]) == 2
+    assert "are one session" in capsys.readouterr().err
+
+
+def test_one_sample_passes_nothing(bases: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    new = bench_file(tmp_path / "new.json", {"test_a": 1.0}, count=1)
+    assert main(["compare", *bases, new, "--strict"]) == 3
+    assert "undecided: a session has fewer than 3 samples" in capsys.readouterr().out
 
 
 def test_samples_that_are_no_times_fail_closed(bases: list[str], tmp_path: Path) -> None:

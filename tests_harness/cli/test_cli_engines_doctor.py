@@ -73,6 +73,26 @@ def test_ls_names_engines_and_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     assert {entry["manifest"]["spec"]["precision"] for entry in answer} == {"fp32", "int8_wo"}
 
 
+def test_ls_tells_what_it_does_not_list(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    next(built.glob("engines/*/manifest.json")).unlink()
+    assert main(["engines", "ls"]) == 0
+    out = capsys.readouterr().out
+    assert "1 damaged: see enginegate engines verify" in out
+    assert "1 engine(s)" in out
+
+
+@pytest.mark.parametrize("action", [["ls"], ["verify"], ["prune", "--keep", "0"]])
+def test_a_cache_that_is_no_folder_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], action: list[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("file", "dangling"):
+        monkeypatch.setenv("ENGINEGATE_CACHE", str(tmp_path / name))
+        assert main(["engines", *action]) == 2
+        assert f"the cache {tmp_path / name} is no folder" in capsys.readouterr().err
+
+
 def test_verify_finds_a_flipped_byte(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["engines", "verify"]) == 0
     assert "2 engine(s), all as they were built" in capsys.readouterr().out

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from harness.config import REPOSITORY, load_config
+from harness.errors import ConfigError
 from harness.models.randomized import GEOMETRIES
 
 FILES = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -112,3 +113,21 @@ def test_commands_in_comments_select_and_leave_out_what_they_say():
                 )
             }
             assert left == set(tests) - asking
+
+
+def test_the_suites_own_data_are_found_from_a_file_anywhere(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "schema: 1\nmodel: {name: mine, source: 'random:tiny?seed=0'}\n"
+        "default_engine: hf\nengines: {hf: {precisions: [fp32]}}\n"
+    )
+    quality = load_config(file).file.quality
+    for name in (quality.prompts, quality.articles, quality.passages, quality.questions):
+        assert load_config(file).resolve(name).is_file()
+    assert load_config(file).resolve("prompts.jsonl") == tmp_path / "prompts.jsonl"
+
+
+def test_a_file_that_is_no_utf8_is_an_error(tmp_path):
+    (tmp_path / "latin.yaml").write_bytes(b"# M\xfcnchen\nschema: 1\n")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "latin.yaml")

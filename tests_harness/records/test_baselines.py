@@ -239,7 +239,11 @@ def test_damaged_baselines_are_refused_and_can_be_replaced(tmp_path: Path) -> No
         assert "enginegate accept" in caught.value.mend
     notes = {change.note for change in plan_accept(run_record("b"), tmp_path) if change.path == path}
     assert all(note.startswith("replaces: ") for note in notes)
-    apply_accept(run_record("b"), tmp_path)
+    kept = path.read_text()
+    with pytest.raises(BaselineError, match=r"would be replaced, with all that was accepted before .*surprise"):
+        apply_accept(run_record("b"), tmp_path)
+    assert path.read_text() == kept
+    apply_accept(run_record("b"), tmp_path, force=True)
     assert load_quality(tmp_path, MODEL, record.model.digest, engine_entry(INT8)) is not None
 
 
