@@ -48,7 +48,8 @@ def nominal_levels(
     times = np.asarray(counts, dtype=np.float64) / max(planned, counts[-1])
     nodes, weights = np.polynomial.legendre.leggauss(_POINTS)
     levels: list[float] = []
-    grid = mass = np.zeros(0)
+    grid: Array = np.zeros(0)
+    mass: Array = np.zeros(0)
     before, previous = 0.0, 0.0
     for index, time in enumerate(times):
         now = total if final and index == len(times) - 1 else spent(float(time), total, early=early)
