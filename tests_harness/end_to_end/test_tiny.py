@@ -16,7 +16,7 @@ from harness.records_io import latest_record, load_record
 from harness.report.verdicts import recompute_verdicts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ARGUMENTS = ("--model", "tiny-random", "--precision", "int8_wo", "--batch-size", "2", "--time-budget", "60")
+ARGUMENTS = ("--model", "tiny-random", "--precision", "int8_wo", "--batch-size", "2", "--time-budget", "30")
 
 
 @pytest.fixture(scope="module")

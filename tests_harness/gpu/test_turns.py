@@ -108,7 +108,7 @@ def test_turns_in_children_give_the_ratio_that_one_process_gives(folder):
     }
     work = Workload(2, 32, 24)
     pool = PromptPool(tuple(range(3, 500)))
-    arena = Arena(contestants, "here-fp32", work, pool, ArenaPolicy(retries=0, max_blocks=20, time_budget=60))
+    arena = Arena(contestants, "here-fp32", work, pool, ArenaPolicy(retries=0, max_blocks=12, time_budget=36))
     arena.run(lambda _: False)
     for engine in contestants.values():
         engine.close()
