@@ -221,7 +221,8 @@ def load_perf(
         model: the model's name.
         digest: digest of the checkpoint that is tested now.
         workload: workload id.
-        reference: engine id of the reference that ratios are taken over now; its precision is part of it.
+        reference: engine id of the reference that ratios are taken over now; its precision is part of it. Empty where
+            nothing was timed: memory has no reference.
 
     Raises:
         BaselineError: it is damaged, or of another schema, checkpoint, machine or reference.
@@ -234,8 +235,7 @@ def load_perf(
             "model_digest": digest,
             "fingerprint": fingerprint,
             "workload": workload,
-            "reference": reference,
-        }
+        } | ({"reference": reference} if reference else {})
         _must_match(path, baseline, wanted)
     return baseline
 

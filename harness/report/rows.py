@@ -18,7 +18,7 @@ MEGABYTE, GIGABYTE = 2**20, 2**30
 COLUMN_NOTES = (
     "Latency: median time of one batch, from submission to its last token. Tokens/sec: tokens really produced.",
     "TTFT: time to the first token. ITL: median gap between tokens. Times are medians over the rounds.",
-    "Memory and RM: peak while generating. WM: after loading, before the first prompt. Each in a process of its own;"
+    "Memory and RM: peak while generating. WM: after loading, mapped files counted whole. Each in a process of its own;"
     " MB and GB are 2^20 and 2^30 bytes.",
     "ROUGE: summaries against reference summaries. BLEU: greedy answers against those of the quality reference."
     " Both 0 to 100.",

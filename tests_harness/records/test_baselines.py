@@ -56,6 +56,20 @@ def test_reference_that_was_gated_as_well_is_accepted_as_well(tmp_path: Path) ->
     assert {change.engine for change in changes if change.metric.endswith("_memory")} == {INT8}
 
 
+def test_a_run_of_memory_alone_joins_what_was_accepted(tmp_path: Path) -> None:
+    apply_accept(run_record("a"), tmp_path)
+    timed = perf(tmp_path, run_record())
+    assert timed is not None
+    candidates = [engine for engine in run_record().engines if engine.role == "candidate"]
+    alone = run_record("b").model_copy(update={"engines": candidates, "arenas": [], "quality": []})
+    apply_accept(alone, tmp_path)
+    both = perf(tmp_path, run_record())
+    assert both is not None
+    assert both.engines[INT8].sessions == timed.engines[INT8].sessions
+    assert both.engines[INT8].memory is not None
+    assert both.engines[INT8].memory.provenance.run == "b"
+
+
 def test_nothing_accepted_is_none(tmp_path: Path) -> None:
     assert perf(tmp_path, run_record()) is None
     assert load_quality(tmp_path, MODEL, "d" * 64, engine_entry(INT8)) is None
