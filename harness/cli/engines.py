@@ -97,7 +97,7 @@ def list_engines(arguments: argparse.Namespace) -> int:
             ]
         )
         return 0
-    if damaged := store.unlisted():
+    if damaged := store.unlisted(entries):
         print(f"{damaged} damaged: see enginegate engines verify")
     if not entries:
         print("no engines built yet")

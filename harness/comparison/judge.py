@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from statistics import median
 
 from harness.baselines import same_method
@@ -98,12 +99,9 @@ def compare_sessions(bases: Sequence[StoredSession], new: StoredSession, rule: R
 
 
 def _refuse_repeats(bases: Sequence[StoredSession], new: StoredSession) -> None:
-    seen: list[StoredSession] = []
-    for session in (*bases, new):
-        for other in seen:
-            if other.is_same(session):
-                raise RecordError(f"{other.name} and {session.name} are one session", "name every session once")
-        seen.append(session)
+    for one, other in combinations((*bases, new), 2):
+        if one.is_same(other):
+            raise RecordError(f"{one.name} and {other.name} are one session", "name every session once")
 
 
 def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> Iterator[Compared]:

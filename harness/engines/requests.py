@@ -124,9 +124,9 @@ def score_rows(
     Returns:
         The log-probabilities, [tokens - 1] a sequence.
     """
-    scores: list[tuple[float, ...]] = [()] * len(sequences)
     if not sequences:
         return []
+    scores: list[tuple[float, ...]] = [()] * len(sequences)
     groups = shared_rows(sequences)
     lengths = [len(sequences[group[0]]) - 1 for group in groups]
     if prefill is None:

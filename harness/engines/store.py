@@ -10,7 +10,7 @@ import fcntl
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -139,9 +139,9 @@ class EngineStore:
                 entries.append(self._entry(key))
         return sorted(entries, key=lambda entry: -entry.last_used)
 
-    def unlisted(self) -> int:
-        """How many entries ``ls`` leaves out, as their manifests cannot be trusted."""
-        return len(self._keys()) - len(self.ls())
+    def unlisted(self, listed: Sequence[StoreEntry]) -> int:
+        """How many entries ``ls``, which gave ``listed``, left out, as their manifests cannot be trusted."""
+        return len(self._keys()) - len(listed)
 
     def verify(self) -> list[Problem]:
         """What is wrong with the entries; reads every byte of the store."""
