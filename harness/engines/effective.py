@@ -11,7 +11,8 @@ def check_effective(asked: EngineSpec, runtime: RuntimeSpec, found: Effective) -
     """Raise EngineError where the running engine is not what was asked for.
 
     Weight precision and length are always compared; KV precision, activation precision and threads where the runtime
-    names them (``auto`` and 0 leave them to the backend, and the engine reports what it chose).
+    names them (``auto`` and 0 leave them to the backend, and the engine reports what it chose); the number of devices
+    where the engine tells it (``details["tensor_parallel"]``).
     """
     length = asked.max_input_len + asked.max_output_len
     mismatches = []
@@ -25,6 +26,8 @@ def check_effective(asked: EngineSpec, runtime: RuntimeSpec, found: Effective) -
         mismatches.append(f"a sequence may have {found.max_length} tokens, asked was {length}")
     if runtime.threads and found.threads is not None and found.threads != runtime.threads:
         mismatches.append(f"runs {found.threads} threads, asked were {runtime.threads}")
+    if found.details.get("tensor_parallel", asked.tensor_parallel) != asked.tensor_parallel:
+        mismatches.append(f"spans {found.details['tensor_parallel']} devices, asked were {asked.tensor_parallel}")
     if mismatches:
         raise EngineError(
             f"{asked.id} is not the engine that was asked for: {'; '.join(mismatches)}",

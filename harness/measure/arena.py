@@ -19,7 +19,7 @@ from harness.engines.base import Generation
 from harness.errors import MeasurementError
 from harness.measure.cores import quietest_core
 from harness.measure.gpu import DeviceMonitor, throttled
-from harness.measure.host import foreign_load, quiet_process, read_cpu_clock
+from harness.measure.host import foreign_load, quiet_process, read_cpu_clock, settled_heap
 from harness.measure.latency import check_generations, summarise
 from harness.measure.prompts import PromptPool
 from harness.measure.turns import ChildEngine
@@ -83,18 +83,22 @@ class Arena:
             for name in self.contestants:
                 self.round(name, self._prompts(-1 - index))
         self._deadline = self.clock() + self.policy.time_budget
-        while True:
-            if self.blocks and decided(self.blocks):
-                self.stopped = "every gate decided"
-                return
-            if len(self.blocks) >= self.policy.max_blocks:
-                self.stopped = f"{self.policy.max_blocks} blocks"
-                return
-            if self.blocks and self.clock() > self._deadline:
-                self.stopped = f"time budget of {self.policy.time_budget:.0f} s spent"
-                return
-            self.blocks.append(self._block(len(self.blocks)))
-            progress(f"{self.workload.id}: block {len(self.blocks)}")
+        with settled_heap():
+            while not self._over(decided):
+                self.blocks.append(self._block(len(self.blocks)))
+                progress(f"{self.workload.id}: block {len(self.blocks)}")
+
+    def _over(self, decided: Callable[[Sequence[Block]], bool]) -> bool:
+        """Whether no further block is run; ``stopped`` says why."""
+        if self.blocks and decided(self.blocks):
+            self.stopped = "every gate decided"
+        elif len(self.blocks) >= self.policy.max_blocks:
+            self.stopped = f"{self.policy.max_blocks} blocks"
+        elif self.blocks and self.clock() > self._deadline:
+            self.stopped = f"time budget of {self.policy.time_budget:.0f} s spent"
+        else:
+            return False
+        return True
 
     def entry(self, warnings: Sequence[str] = ()) -> ArenaEntry:
         """What happened, for the run record."""

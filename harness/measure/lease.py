@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,46 +25,55 @@ _PATIENCE = 0.5
 
 @dataclass
 class Lease:
-    """One card, held until ``release`` or the end of the process."""
+    """One or more cards, held until ``release`` or the end of the process."""
 
-    uuid: str
-    _lock: FileLock
+    uuids: tuple[str, ...]
+    _locks: list[FileLock]
 
     def release(self) -> None:
-        """Let another process have the card."""
-        self._lock.release()
+        """Let another process have the cards."""
+        for lock in self._locks:
+            lock.release()
 
 
-def lease_device(folder: Path, *, uuids: Sequence[str] | None = None, timeout: float = 0.0) -> Lease:
-    """Take one free card, and make it the only one that CUDA shows to this process and its children.
+def lease_devices(folder: Path, count: int = 1, *, uuids: Sequence[str] | None = None, timeout: float = 0.0) -> Lease:
+    """Take free cards, and make them the only ones that CUDA shows to this process and its children.
 
-    Must run before CUDA is initialised in this process.
+    Must run before CUDA is initialised in this process. All are taken or none, so that two who need several never wait
+    for one another.
 
     Args:
         folder: where the locks lie.
+        count: how many cards.
         uuids: the cards to choose from; None for all that are visible.
-        timeout: seconds to wait for one to become free.
+        timeout: seconds to wait for as many to become free.
 
     Raises:
-        MeasurementError: there is no card, or none became free.
+        MeasurementError: there are not as many cards, or they did not become free.
     """
     cards = gpu.uuids() if uuids is None else list(uuids)
-    if not cards:
-        raise MeasurementError("there is no visible NVIDIA GPU to lease", "look at nvidia-smi and CUDA_VISIBLE_DEVICES")
+    if len(cards) < count:
+        raise MeasurementError(
+            f"{count} NVIDIA GPU(s) to lease are needed, visible are {len(cards)}",
+            "look at nvidia-smi, CUDA_VISIBLE_DEVICES and limits.tensor_parallel",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout
     while True:
+        taken: dict[str, FileLock] = {}
         for uuid in cards:
             lock = FileLock(folder / f"{uuid}.lock")
-            try:
+            with suppress(Timeout):
                 lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            os.environ[VISIBLE] = uuid
-            return Lease(uuid, lock)
+                taken[uuid] = lock
+            if len(taken) == count:
+                os.environ[VISIBLE] = ",".join(taken)
+                return Lease(tuple(taken), list(taken.values()))
+        for lock in taken.values():
+            lock.release()
         if time.monotonic() >= deadline:
             raise MeasurementError(
-                f"all of {', '.join(cards)} are leased to other processes",
-                "start no more workers (-n) than there are GPUs, or wait for the other session",
+                f"too many of {', '.join(cards)} are leased to other processes: free are {len(taken)}, needed {count}",
+                "start no more workers (-n) than there are GPUs for, or wait for the other session",
             )
         time.sleep(_PATIENCE)

@@ -9,7 +9,7 @@ import pytest
 from harness.config import cache_folder
 from harness.engines.registry import load_backend
 from harness.errors import MeasurementError
-from harness.measure.lease import lease_device
+from harness.measure.lease import lease_devices
 from harness.plugin.workers import is_worker
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def device_of(item: pytest.Item) -> str:
 
 
 def claim_device(item: pytest.Item, session: GateSession) -> None:
-    """Note the device that a test needs; give an xdist worker that needs a GPU one of its own.
+    """Note the device that a test needs; give an xdist worker that needs a GPU as many of its own.
 
     Raises MeasurementError where a test that times, or measures a device's memory, would share the device.
     """
@@ -38,7 +38,8 @@ def claim_device(item: pytest.Item, session: GateSession) -> None:
     if not is_worker(item.config):
         return
     if device == "cuda" and session.lease is None:
-        session.lease = lease_device(cache_folder() / "leases")
+        widest = max((each.spec.tensor_parallel for each in session.selection.candidates), default=1)
+        session.lease = lease_devices(cache_folder() / "leases", widest)
     if item.get_closest_marker("perf") is None:
         return
     if device != "cuda":

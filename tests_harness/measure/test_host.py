@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import weakref
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from harness.errors import ConfigError
 from harness.measure.fingerprint import cpu_flags, cpu_model, fingerprint
-from harness.measure.host import CpuClock, foreign_load, quiet_process, read_cpu_clock
+from harness.measure.host import CpuClock, foreign_load, quiet_process, read_cpu_clock, settled_heap
 from harness.measure.prompts import PromptPool
 
 
@@ -41,6 +42,19 @@ def test_the_collector_rests_while_timed_and_comes_back():
     with quiet_process():
         assert not gc.isenabled()
     assert gc.isenabled()
+
+
+def test_collecting_skips_what_was_there_before_and_finds_what_is_new():
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    with settled_heap():
+        assert gc.get_freeze_count() > 0
+        garbage = weakref.ref(Cycle())
+        gc.collect()
+        assert garbage() is None
+    assert gc.get_freeze_count() == 0
 
 
 @given(st.integers(1, 8), st.integers(1, 40), st.integers(0, 100), st.integers(-5, 50))

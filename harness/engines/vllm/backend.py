@@ -73,9 +73,22 @@ class VllmBackend:
         missing = host.missing_modules(("vllm", "torch"))
         if missing:
             raise CapabilityError(f"backend vllm needs {', '.join(missing)}", _INSTALL)
+        if spec.tensor_parallel > 1:
+            _check_cards(spec)
         from harness.engines.vllm.engine import VllmEngine
 
         return VllmEngine(engine_dir, spec, runtime)
+
+
+def _check_cards(spec: EngineSpec) -> None:
+    from harness.measure.gpu import uuids
+
+    visible = len(uuids())
+    if visible < spec.tensor_parallel:
+        raise CapabilityError(
+            f"{spec.id}: tensor_parallel {spec.tensor_parallel} needs as many GPUs, visible are {visible}",
+            "lower limits.tensor_parallel, or let CUDA_VISIBLE_DEVICES name more",
+        )
 
 
 def _capability(name: str, found: int | None) -> Capability:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from harness.engines.stepping import SteppingEngine
 from harness.engines.vllm import settings
 from harness.engines.vllm.precisions import precision_found, suite_name, weight_scheme
 from harness.engines.vllm.quantize import storage_type
+from harness.engines.vllm.ranks import Rank, read_ranks, weights_of
 from harness.errors import EngineError
 from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
 
@@ -153,15 +153,15 @@ class VllmEngine(SteppingEngine):
         ]
 
     def memory(self) -> MemoryUse:
-        """Bytes of the parameters of this process's rank and of the KV pool, which vLLM allocates while loading."""
+        """Bytes of the parameters and of the KV pool, which vLLM allocates while loading, over all ranks."""
         self._check_open()
-        runner = self._runner()
-        allocated = sum(cache.nbytes for cache in _tensors(runner.kv_caches))
+        ranks = self._ranks()
+        allocated = sum(rank.kv_bytes for rank in ranks)
         kv = settings.kv_precision(self.runtime, self._activation)
         return MemoryUse(
-            weights=sum(self._bytes_by_type().values()),
-            kv_cache=allocated * self.spec.tensor_parallel,
-            kv_budget=allocated * self.spec.tensor_parallel,
+            weights=sum(weights_of(ranks).values()),
+            kv_cache=allocated,
+            kv_budget=allocated,
             kv_cache_predicted=settings.kv_pool_bytes(self.spec, self.runtime, self._geometry, kv),
         )
 
@@ -174,18 +174,20 @@ class VllmEngine(SteppingEngine):
         """
         self._check_open()
         config = self._config()
-        runner = self._runner()
+        ranks = self._ranks()
         method = config.model_config.quantization
         stored = getattr(config.model_config.hf_config, "quantization_config", None) or {}
         stored = stored if isinstance(stored, dict) else stored.to_dict()
-        pool = _tensors(runner.kv_caches)[0]
         configured = str(config.cache_config.cache_dtype)
-        kv = "fp8" if configured.startswith("fp8") and pool.element_size() == 1 else suite_name(str(pool.dtype))
-        found = self._bytes_by_type()
+        pools = {
+            "fp8" if configured.startswith("fp8") and rank.kv_element_bytes == 1 else suite_name(rank.kv_type)
+            for rank in ranks
+        }
+        found = weights_of(ranks)
         scheduler = config.scheduler_config
         return Effective(
             precision=precision_found(found, method, weight_scheme(stored), self._recipe),
-            kv_precision=kv,
+            kv_precision=" and ".join(sorted(pools)),
             activation_precision=suite_name(str(config.model_config.dtype)),
             max_length=self._max_length(),
             threads=None,
@@ -196,13 +198,13 @@ class VllmEngine(SteppingEngine):
                 "kv_cache_dtype": configured,
                 "kv_blocks": config.cache_config.num_gpu_blocks,
                 "tokens_per_block": config.cache_config.block_size,
-                "attention": _attention(runner),
+                "attention": " and ".join(sorted({rank.attention for rank in ranks})),
                 "async_scheduling": bool(scheduler.async_scheduling),
                 "chunked_prefill": bool(scheduler.enable_chunked_prefill),
                 "max_num_batched_tokens": scheduler.max_num_batched_tokens,
                 "prefix_caching": bool(config.cache_config.enable_prefix_caching),
                 "speculation": getattr(config.speculative_config, "method", None),
-                "tensor_parallel": config.parallel_config.tensor_parallel_size,
+                "tensor_parallel": len(ranks),
                 "decode_scoring": "one token a step",
                 "versions": host.versions(("vllm", "torch", "transformers", "compressed-tensors")),
             },
@@ -257,19 +259,8 @@ class VllmEngine(SteppingEngine):
     def _config(self) -> Any:
         return self._llm.llm_engine.vllm_config
 
-    def _runner(self) -> Any:
-        worker = self._core().model_executor.driver_worker
-        return getattr(worker, "worker", worker).model_runner
-
-    def _bytes_by_type(self) -> dict[str, int]:
-        found: Counter[str] = Counter()
-        seen: set[int] = set()
-        model = self._runner().model
-        for tensor in (*model.parameters(), *model.buffers()):
-            if tensor.data_ptr() not in seen:
-                seen.add(tensor.data_ptr())
-                found[str(tensor.dtype)] += tensor.nbytes
-        return dict(found)
+    def _ranks(self) -> list[Rank]:
+        return read_ranks(self._core().model_executor)
 
     def _max_length(self) -> int:
         return min(self._geometry.positions, self.spec.max_input_len + self.spec.max_output_len)
@@ -303,15 +294,3 @@ def _set_environment(engine_dir: Path) -> None:
     cache = engine_dir.parent / "vllm-cache"
     if os.access(engine_dir.parent, os.W_OK):
         os.environ["VLLM_CACHE_ROOT"] = str(cache)
-
-
-def _tensors(caches: Sequence[Any]) -> list[Any]:
-    """The KV tensors of all layers, each once."""
-    flat = [tensor for cache in caches for tensor in (cache if isinstance(cache, (list, tuple)) else (cache,))]
-    return list({tensor.data_ptr(): tensor for tensor in flat}.values())
-
-
-def _attention(runner: Any) -> str:
-    """Names of the attention backends in use; empty where this vLLM keeps them elsewhere."""
-    groups = getattr(runner, "attn_groups", None) or []
-    return ", ".join(sorted({str(group.backend.get_name()) for inner in groups for group in inner}))

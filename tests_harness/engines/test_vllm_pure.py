@@ -1,0 +1,197 @@
+"""The vLLM backend's calculations, without vLLM and without a GPU."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness.engines.base import Effective
+from harness.engines.checkpoint import Geometry
+from harness.engines.effective import check_effective
+from harness.engines.vllm import VllmBackend, settings
+from harness.engines.vllm.precisions import precision_found, weight_scheme
+from harness.engines.vllm.quantize import weight_arguments
+from harness.engines.vllm.ranks import read_ranks, weights_of
+from harness.errors import CapabilityError, EngineError, MeasurementError
+from harness.measure.lease import VISIBLE, lease_devices
+from harness.specs import EngineSpec, RuntimeSpec
+
+GEOMETRY = Geometry(layers=2, heads=4, head_size=8, positions=64)
+SPEC = EngineSpec("m", "vllm", "fp16", max_batch_size=4, max_input_len=32, max_output_len=16)
+RUNTIME = RuntimeSpec()
+
+
+def arguments(spec: EngineSpec = SPEC, runtime: RuntimeSpec = RUNTIME) -> dict:
+    return settings.llm_arguments(Path("engine"), spec, runtime, GEOMETRY, "fp16")
+
+
+def scheme(bits: int, activation_bits: int | None = None) -> dict:
+    activations = {"num_bits": activation_bits} if activation_bits else None
+    group = {"weights": {"num_bits": bits, "type": "int"}, "input_activations": activations}
+    return {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "method", "stored", "recipe", "found"),
+    [
+        ({"torch.float16": 99, "torch.float32": 1}, None, {}, "", "fp16"),
+        ({"torch.bfloat16": 100}, None, {}, "", "bf16"),
+        ({"torch.float16": 60, "torch.float32": 40}, None, {}, "", "mixed: fp16 60%, fp32 40%"),
+        ({"torch.float8_e4m3fn": 70, "torch.bfloat16": 30}, "fp8", {}, "", "fp8"),
+        ({"torch.bfloat16": 100}, "fp8", {}, "", "fp8 without a quantized weight"),
+        ({"torch.int32": 70, "torch.bfloat16": 30}, "compressed-tensors", scheme(8), "", "int8_wo"),
+        ({"torch.int32": 70}, "compressed-tensors", scheme(4), "QuantizationModifier", "int4_wo"),
+        ({"torch.int32": 70}, "compressed-tensors", scheme(4), "AWQModifier: {}", "int4_awq"),
+        ({"torch.int32": 70}, "compressed-tensors", scheme(4), "GPTQModifier: {}", "int4_gptq"),
+        ({"torch.int8": 70}, "compressed-tensors", scheme(8, 8), "SmoothQuantModifier: {}", "w8a8_sq"),
+        ({"torch.int8": 70}, "compressed-tensors", scheme(8, 8), "", "w8a8"),
+        ({"torch.int32": 70}, "compressed-tensors", scheme(3), "", "int3 weight-only"),
+        ({"torch.int32": 70}, "awq", {}, "", "awq None"),
+    ],
+)
+def test_precision_is_read_from_what_is_loaded(sizes, method, stored, recipe, found):
+    assert precision_found(sizes, method, weight_scheme(stored), recipe) == found
+
+
+def test_several_schemes_in_one_checkpoint_are_none_of_ours():
+    two = scheme(4)
+    two["config_groups"]["group_1"] = two["config_groups"]["group_0"]
+    assert weight_scheme(two) is None
+
+
+def test_four_bit_weights_share_scales_in_groups_and_eight_bit_ones_by_channel():
+    assert weight_arguments("int4_wo", 64)["group_size"] == 64
+    assert weight_arguments("int8_wo", 64)["strategy"] == "channel"
+    assert weight_arguments("int4_wo", None)["strategy"] == "channel"
+
+
+def test_pool_holds_the_largest_batch_at_full_length_and_vllms_own_block():
+    blocks = 1 + 4 * 4  # 32 + 16 + 1 tokens are four blocks of 16
+    assert settings.kv_pool_bytes(SPEC, RUNTIME, GEOMETRY, "fp16") == blocks * 16 * 2 * 2 * 4 * 8 * 2
+    assert settings.kv_pool_bytes(SPEC, RUNTIME, GEOMETRY, "fp8") * 2 == settings.kv_pool_bytes(
+        SPEC, RUNTIME, GEOMETRY, "fp16"
+    )
+
+
+def test_a_pool_for_less_than_one_sequence_is_refused_with_what_is_needed():
+    with pytest.raises(EngineError, match="kv_cache_bytes 4096 does not hold one sequence of 48 tokens") as refused:
+        settings.kv_pool_bytes(SPEC, replace(RUNTIME, kv_cache_bytes=4096), GEOMETRY, "fp16")
+    least = int(refused.value.mend.split()[3])
+    assert settings.kv_pool_bytes(SPEC, replace(RUNTIME, kv_cache_bytes=least), GEOMETRY, "fp16") == least
+
+
+def test_each_of_two_cards_gets_half_the_pool():
+    whole, halved = arguments(), arguments(replace(SPEC, tensor_parallel=2))
+    assert halved["tensor_parallel_size"] == 2
+    assert halved["kv_cache_memory_bytes"] * 2 == whole["kv_cache_memory_bytes"]
+
+
+def test_what_the_runtime_names_reaches_vllm():
+    assert arguments()["enable_prefix_caching"] is False
+    assert "quantization" not in arguments()
+    assert arguments(replace(SPEC, precision="fp8"))["quantization"] == "fp8"
+    assert arguments(runtime=replace(RUNTIME, kv_precision="fp8"))["kv_cache_dtype"] == "fp8_e4m3"
+    assert arguments(runtime=replace(RUNTIME, speculation="ngram"))["speculative_config"]["method"] == "ngram"
+    assert arguments(runtime=replace(RUNTIME, tokens_per_block=32))["block_size"] == 32
+    chunked = arguments(replace(SPEC, max_batch_size=64), replace(RUNTIME, chunked_prefill=True))
+    assert chunked["enable_chunked_prefill"] is True
+    assert chunked["max_num_batched_tokens"] == 512
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kv_precision": "int8"}, "a KV cache in int8"),
+        ({"activation_precision": "fp32"}, "activations in fp32"),
+        ({"activation_precision": "bf16"}, "activations in bf16 with fp16 weights"),
+        ({"scheduler_policy": "static"}, "scheduler_policy static"),
+        ({"speculation": "eagle"}, "speculation eagle"),
+        ({"kv_precision": "bf16"}, "a KV cache in bf16 beside activations in fp16"),
+    ],
+)
+def test_what_vllm_cannot_be_told_is_refused_by_name(change, words):
+    with pytest.raises(CapabilityError, match=words):
+        arguments(runtime=replace(RUNTIME, **change))
+
+
+class Tensor:
+    """As much of a torch tensor as is looked at."""
+
+    def __init__(self, address: int, dtype: str, elements: int, element_bytes: int) -> None:
+        self.dtype, self.nbytes = dtype, elements * element_bytes
+        self.data_ptr, self.element_size = (lambda: address), (lambda: element_bytes)
+
+
+def worker(weights: list[Tensor], pool: list) -> SimpleNamespace:
+    model = SimpleNamespace(parameters=lambda: weights, buffers=list)
+    group = SimpleNamespace(backend=SimpleNamespace(get_name=lambda: "FLASH_ATTN"))
+    return SimpleNamespace(model_runner=SimpleNamespace(model=model, kv_caches=pool, attn_groups=[[group]]))
+
+
+class Executor:
+    """vLLM's executor: calls a function with each worker, wrapped or bare."""
+
+    def __init__(self, *workers: object) -> None:
+        self.workers = workers
+
+    def collective_rpc(self, method):
+        return [method(each) for each in self.workers]
+
+
+def test_all_ranks_are_asked_and_a_tensor_of_two_names_counts_once():
+    tied = Tensor(1, "torch.float16", 100, 2)
+    first = worker([tied, tied, Tensor(2, "torch.float32", 10, 4)], [Tensor(3, "torch.float16", 50, 2)])
+    second = worker([Tensor(1, "torch.float16", 100, 2)], [[Tensor(3, "torch.float16", 25, 2)] * 2])
+    ranks = read_ranks(Executor(SimpleNamespace(worker=first), second))
+    assert weights_of(ranks) == {"torch.float16": 400, "torch.float32": 40}
+    assert [rank.kv_bytes for rank in ranks] == [100, 50]
+    assert {(rank.kv_type, rank.kv_element_bytes, rank.attention) for rank in ranks} == {
+        ("torch.float16", 2, "FLASH_ATTN")
+    }
+
+
+def test_an_engine_on_another_number_of_cards_is_not_the_one_asked_for():
+    found = Effective("fp16", "fp16", "fp16", 48, None, {"tensor_parallel": 1})
+    check_effective(SPEC, RUNTIME, found)
+    with pytest.raises(EngineError, match="spans 1 devices, asked were 2"):
+        check_effective(replace(SPEC, tensor_parallel=2), RUNTIME, found)
+
+
+@pytest.fixture
+def cards(monkeypatch):
+    """A machine with two cards."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "fakes_nvml"))
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    monkeypatch.delenv(VISIBLE, raising=False)
+    yield lambda count: monkeypatch.setenv("ENGINEGATE_FAKE_GPUS", str(count))
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+
+
+def test_more_cards_than_are_visible_are_refused_before_anything_loads(cards, monkeypatch):
+    monkeypatch.setattr("harness.engines.host.missing_modules", lambda _: [])
+    cards(1)
+    with pytest.raises(CapabilityError, match="tensor_parallel 2 needs as many GPUs, visible are 1"):
+        VllmBackend().load(Path("engine"), replace(SPEC, tensor_parallel=2), RUNTIME)
+
+
+def test_a_lease_takes_all_the_cards_it_needs_or_none(cards, tmp_path, monkeypatch):
+    cards(2)
+    one = lease_devices(tmp_path)
+    assert one.uuids == ("GPU-0",)
+    monkeypatch.delenv(VISIBLE)
+    with pytest.raises(MeasurementError, match="free are 1, needed 2"):
+        lease_devices(tmp_path, 2)
+    other = lease_devices(tmp_path)
+    assert other.uuids == ("GPU-1",), "the failed lease kept nothing"
+    one.release()
+    other.release()
+    monkeypatch.delenv(VISIBLE)
+    both = lease_devices(tmp_path, 2)
+    assert both.uuids == ("GPU-0", "GPU-1")
+    both.release()
+    with pytest.raises(MeasurementError, match="are needed, visible are 2"):
+        lease_devices(tmp_path, 3)
