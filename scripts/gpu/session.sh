@@ -44,7 +44,7 @@ for stage in "$@"; do
     smoke) timed smoke 400 python3 scripts/gpu/smoke.py --precisions fp16,int4_awq --backends vllm ;;
     static) timed static 200 python3 scripts/gpu/smoke.py --precisions fp16 --backends hf,hf-static ;;
     quality) suite quality 600 tests_quality --engine vllm ;;
-    smollm) suite smollm 600 tests_perf --config "$(fixed smollm2-135m 24)" --engine vllm --time-budget 110 \
+    smollm) suite smollm 600 tests_perf --config "$(fixed smollm2-135m 24)" --engine vllm --time-budget 150 \
         -k "$once and not (test_memory and (bf16 or fp8 or gptq or w8a8))"
       timed accept-smollm 60 python3 -m harness accept latest --runs "$results/runs-smollm" --baselines "$results/baselines" ;;
     smollm-again) suite smollm-again 400 tests_perf --engine vllm -k "not test_memory" --time-budget 90 ;;
@@ -52,16 +52,23 @@ for stage in "$@"; do
       SLOWED=smollm2-135m-vllm-fp16=0.05,smollm2-135m-vllm-int8_wo=0.02 PYTHONPATH=scripts/gpu:$PYTHONPATH \
         suite slowed 200 -p slowed tests_perf/test_speedup.py --engine vllm --precision fp16,int8_wo,w8a8_sq --batch-size 1 ;;
     wrong) timed wrong 200 python3 scripts/gpu/wrong_precision.py ;;
-    audit) suite audit 400 tests_perf --engine vllm --precision fp16 --batch-size 1 --gate-audit ;;
+    audit) suite audit 400 tests_perf --engine vllm --precision fp16 --batch-size 1 --gate-audit --time-budget 150 ;;
     overhead) timed overhead 300 python3 scripts/measure_overhead.py --engine vllm --precision fp16 --child ;;
     steadiness) timed steadiness 200 python3 scripts/gpu/steadiness.py ;;
     tinyllama) suite tinyllama 600 tests_perf --config "$(fixed tinyllama-1.1b-random 24)" --engine vllm,hf-static \
-        --time-budget 80 -k "$once and not (test_memory and static) and not test_latency" ;;
-    llama) suite llama 700 tests_perf --config "$(fixed llama-2-7b-random 16)" --engine vllm --time-budget 90 \
+        --time-budget 170 -k "$once and not (test_memory and static) and not test_latency" ;;
+    llama) suite llama 700 tests_perf --config "$(fixed llama-2-7b-random 16)" --engine vllm --time-budget 120 \
         -k "$once and not test_latency" ;;
     phi) suite phi 500 tests_perf --config "$(fixed phi-2-random 16)" --engine vllm -k "not test_latency" --time-budget 40 ;;
     gpt2 | distilgpt2) suite "$stage" 300 tests_perf --config "$(fixed "$stage-random" 16)" --engine vllm -k "not test_latency" \
         --time-budget 25 ;;
+    two-cards) # one engine over two cards, and two workers with a card each
+      { sed 's/^limits:/limits:\n  tensor_parallel: 2/' configs/tinyllama-1.1b-random.yaml; echo "gates: {speed: {looks: [12]}}"; } \
+        > "$results/two-cards.yaml"
+      suite two-cards 300 tests_perf --config "$results/two-cards.yaml" --engine vllm --precision fp16 --batch-size 1 \
+        --time-budget 40 -k "not test_latency"
+      suite two-workers 300 tests_perf/test_speedup.py -n 2 --dist loadgroup --engine vllm --precision fp16,int8_wo \
+        --time-budget 60 ;;
     profile:*) # profile:MODEL
       for precision in fp16 int8_wo int4_wo; do
         timed "profile-${stage#profile:}-$precision" 200 python3 scripts/gpu/kernels.py --model "${stage#profile:}" \
