@@ -23,11 +23,14 @@ suite() { # NAME SECONDS ARGUMENTS...
 build() { # MODEL PRECISIONS
   OMP_NUM_THREADS=6 timed "build-$1-$2" 500 python3 -m harness engines build --engine vllm --model "$1" --precision "$2"
 }
-fixed() { # MODEL BLOCKS: its configuration with one look, after that many blocks; a first session has nothing to beat
-  local file=$results/configs/$1.yaml
+variant() { # MODEL NAME CHANGES...: writes that configuration and names it
+  local model=$1 file=$results/configs/$2.yaml; shift 2
   mkdir -p "$results/configs"; ln -sfn "$PWD/fixtures" "$results/fixtures"
-  { cat "configs/$1.yaml"; echo "gates: {speed: {looks: [$2]}}"; } > "$file"
+  python3 scripts/gpu/variant.py "configs/$model.yaml" "$file" "$@"
   echo "$file"
+}
+fixed() { # MODEL BLOCKS: with one look, after that many blocks; a first session has nothing to beat
+  variant "$1" "$1" "gates.speed.looks=[$2]"
 }
 # Memory at the larger batch alone: the KV pool has one size, and each pass loads an engine anew.
 once='not (test_memory and b1-)'
@@ -63,10 +66,8 @@ for stage in "$@"; do
     gpt2 | distilgpt2) suite "$stage" 300 tests_perf --config "$(fixed "$stage-random" 16)" --engine vllm -k "not test_latency" \
         --time-budget 25 ;;
     two-cards) # one engine over two cards, and two workers with a card each
-      { sed 's/^limits:/limits:\n  tensor_parallel: 2/' configs/tinyllama-1.1b-random.yaml; echo "gates: {speed: {looks: [12]}}"; } \
-        > "$results/two-cards.yaml"
-      suite two-cards 300 tests_perf --config "$results/two-cards.yaml" --engine vllm --precision fp16 --batch-size 1 \
-        --time-budget 40 -k "not test_latency"
+      suite two-cards 300 tests_perf --engine vllm --precision fp16 --batch-size 1 --time-budget 40 -k "not test_latency" \
+        --config "$(variant tinyllama-1.1b-random two-cards limits.tensor_parallel=2 'gates.speed.looks=[12]')"
       suite two-workers 300 tests_perf/test_speedup.py -n 2 --dist loadgroup --engine vllm --precision fp16,int8_wo \
         --time-budget 60 ;;
     profile:*) # profile:MODEL
