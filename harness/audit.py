@@ -7,7 +7,8 @@ blocks go through the real gate (harness.gates.audit); the slowed copies confirm
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ from harness.measure.arena import Arena, ArenaPolicy, Contestant, log_ratios
 from harness.measure.gpu import DeviceMonitor
 from harness.measure.prompts import PromptPool
 from harness.measure.slowed import SlowedContestant
-from harness.records import Stored
+from harness.records import ArenaEntry, Stored
 from harness.records_io import to_json, write_atomically
 from harness.specs import Workload
 
 SCHEMA = 1
 #: Slowdowns that are confirmed with a really slowed engine.
 CONFIRMED = (0.05, 0.10)
+#: Slowdowns at which pairs of engines are compared.
+PAIR_SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
 
 
 class Confirmation(Stored):
@@ -190,6 +193,53 @@ def add_session(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, to_json(updated.model_dump(mode="json")))
     return gate
+
+
+@dataclass(frozen=True)
+class PairPower:
+    """What the speed gate does with one engine over another as its reference, by the blocks of one session.
+
+    The session's own drift counts as noise; the shift between sessions, of which one says nothing, is not in it.
+    """
+
+    engine: str
+    reference: str
+    policy: SpeedPolicy
+    result: AuditResult
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that were resampled."""
+        return self.result.blocks
+
+    @property
+    def smallest_seen(self) -> float | None:
+        """The smallest audited slowdown that FAILs with 90 % power, or None."""
+        return next((power.slowdown for power in self.result.powers if power.fails.value >= 0.90), None)
+
+    @property
+    def cell(self) -> str:
+        """The same, for a table."""
+        seen = self.smallest_seen
+        return f"> {PAIR_SLOWDOWNS[-1]:.0%}" if seen is None else f"{seen:.0%}"
+
+
+def pair_powers(arena: ArenaEntry, metric: str, policy: SpeedPolicy, resamples: int = 400) -> list[PairPower]:
+    """The gate's power for every ordered pair of an arena's engines. Raises MeasurementError below 8 blocks."""
+    return [
+        PairPower(
+            engine,
+            reference,
+            policy,
+            audit(
+                _centred(log_ratios(arena.blocks, reference, engine, metric)),
+                policy,
+                slowdowns=PAIR_SLOWDOWNS,
+                resamples=resamples,
+            ),
+        )
+        for reference, engine in permutations(arena.contestants, 2)
+    ]
 
 
 def _centred(ratios: Sequence[float]) -> list[float]:

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 
 from harness import __version__
-from harness.cli import accept, compare, doctor, engines, report, trtllm
+from harness.cli import accept, compare, doctor, engines, power, report, trtllm
 from harness.errors import EngineGateError
 
-COMMANDS = (doctor, engines, accept, report, compare, trtllm)
+COMMANDS = (doctor, engines, accept, report, compare, power, trtllm)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

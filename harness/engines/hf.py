@@ -69,22 +69,26 @@ class HuggingFaceBackend:
 
     def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> HuggingFaceEngine:
         """Load the checkpoint in the spec's precision, on CUDA where torch has it."""
+        self.check_loadable(spec, runtime)
+        return HuggingFaceEngine(engine_dir, spec, runtime)
+
+    def check_loadable(self, spec: EngineSpec, runtime: RuntimeSpec) -> None:
+        """Raise CapabilityError for a missing library, or a cache or activations in another type than the weights."""
         missing = host.missing_modules(("torch", "transformers"))
         if missing:
-            raise CapabilityError(f"backend hf needs {', '.join(missing)}", _INSTALL)
+            raise CapabilityError(f"backend {self.name} needs {', '.join(missing)}", _INSTALL)
         if runtime.kv_precision not in ("auto", spec.precision):
             raise CapabilityError(
-                f"backend hf keeps the KV cache in the weights' precision {spec.precision}, "
+                f"backend {self.name} keeps the KV cache in the weights' precision {spec.precision}, "
                 f"asked was {runtime.kv_precision}",
                 "set kv_precision to auto",
             )
         if runtime.activation_precision not in ("auto", spec.precision):
             raise CapabilityError(
-                f"backend hf computes in the weights' precision {spec.precision}, "
+                f"backend {self.name} computes in the weights' precision {spec.precision}, "
                 f"asked was {runtime.activation_precision}",
                 "set activation_precision to auto",
             )
-        return HuggingFaceEngine(engine_dir, spec, runtime)
 
 
 class HuggingFaceEngine:

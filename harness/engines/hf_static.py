@@ -20,8 +20,7 @@ class StaticCacheBackend(HuggingFaceBackend):
 
     def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> StaticCacheEngine:
         """Load the checkpoint; the first answer of each batch size compiles, which takes tens of seconds."""
-        engine = super().load(engine_dir, spec, runtime)
-        engine.close()
+        self.check_loadable(spec, runtime)
         return StaticCacheEngine(engine_dir, spec, runtime)
 
 

@@ -14,6 +14,7 @@ GROUP = "enginegate.backends"
 #: Backends of this repository, so that they are found from a source tree that was installed before they came.
 BUILT_IN = {
     "hf": "harness.engines.hf:HuggingFaceBackend",
+    "hf-graph": "harness.engines.hf_graph:GraphBackend",
     "hf-static": "harness.engines.hf_static:StaticCacheBackend",
     "openvino": "harness.engines.openvino:OpenVinoBackend",
     "vllm": "harness.engines.vllm:VllmBackend",

@@ -205,8 +205,8 @@ def no_baseline(value: float, metric: str, unit: str, policy: QualityPolicy, cou
 
 
 def _plain(value: float) -> str:
-    return f"{value:.3f}"
+    return f"{round(value, 3) + 0.0:.3f}"  # + 0.0: no "-0.000"
 
 
 def _relative(value: float) -> str:
-    return f"{100 * float(np.expm1(value)):.2f} %"
+    return f"{round(100 * float(np.expm1(value)), 2) + 0.0:.2f} %"

@@ -27,7 +27,8 @@ PANELS: tuple[tuple[str, str, bool, bool], ...] = (
 def draw(rows: Sequence[Row]) -> Figure:
     """Eight panels of bars, grouped by model (and batch size where it matters), coloured by engine and precision.
 
-    What was not measured reads "n/a" at the foot of its place, so that it is not taken for a zero.
+    What was not measured reads "n/a" at the foot of its place, so that it is not taken for a zero; a group of which
+    nothing was measured has no place in that panel.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -73,7 +74,8 @@ def _panel(axis: Any, rows: Sequence[Row], attribute: str, by_batch: bool, color
         if values.get(key) is None:
             values[key] = getattr(row, attribute)
     colors = {name: color for name, color in colors.items() if any(name == each for _, each in values)}
-    groups = list(dict.fromkeys(group for group, _ in values))
+    groups = list(dict.fromkeys(group for (group, _), value in values.items() if value is not None))
+    groups = groups or list(dict.fromkeys(group for group, _ in values))
     width = 0.8 / max(len(colors), 1)
     measured = [value for value in values.values() if value is not None]
     for index, (name, color) in enumerate(colors.items()):

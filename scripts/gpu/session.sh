@@ -65,6 +65,17 @@ for stage in "$@"; do
     phi) suite phi 500 tests_perf --config "$(fixed phi-2-random 16)" --engine vllm -k "not test_latency" --time-budget 40 ;;
     gpt2 | distilgpt2) suite "$stage" 300 tests_perf --config "$(fixed "$stage-random" 16)" --engine vllm -k "not test_latency" \
         --time-budget 25 ;;
+    steady) # gated by a reference that the GPU holds up, twice: the second session is judged by the first
+      steady=$(variant smollm2-135m steady reference.backend=hf-graph reference.precision=fp16 'gates.speed.looks=[24]' \
+        gates.speed.margin=0.01 gates.speed.tolerated=0.03)
+      for session in steady steady-again; do
+        suite "$session" 300 tests_perf/test_speedup.py tests_perf/test_latency.py --config "$steady" --engine vllm \
+          --precision fp16,int8_wo,int4_awq --batch-size 1 --time-budget 60
+        timed "accept-$session" 60 python3 -m harness accept latest --runs "$results/runs-$session" --baselines "$results/baselines"
+        timed "power-$session" 60 python3 -m harness power latest --runs "$results/runs-$session" --metric itl
+      done
+      suite steady-audit 300 tests_perf --config "$steady" --engine vllm --precision int8_wo --batch-size 1 --gate-audit \
+        --time-budget 100 ;;
     two-cards) # one engine over two cards, and two workers with a card each
       suite two-cards 300 tests_perf --engine vllm --precision fp16 --batch-size 1 --time-budget 40 -k "not test_latency" \
         --config "$(variant tinyllama-1.1b-random two-cards limits.tensor_parallel=2 'gates.speed.looks=[12]')"

@@ -24,6 +24,22 @@ class TestBf16(Conformance):
     backend, precision, exact = "hf", "bf16", False
 
 
+class TestGraphFp32(Conformance):
+    """On a CPU: the fixed buffers, masks and positions, run without being captured."""
+
+    backend, precision, exact = "hf-graph", "fp32", True
+
+
+@pytest.mark.parametrize("lengths", [(20, 20, 20), (3, 40, 17)])
+def test_passes_over_fixed_buffers_give_what_the_eager_loop_gives(shared_engine, lengths):
+    batch = [prompts(1, length, seed)[0] for seed, length in enumerate(lengths)]
+    eager, graph = (
+        [answer.token_ids for answer in shared_engine(backend, "fp32").generate(batch, SamplingParams(24))]
+        for backend in ("hf", "hf-graph")
+    )
+    assert graph == eager
+
+
 def test_loop_gives_what_model_generate_gives(shared_engine):
     engine = shared_engine("hf", "fp32")
     batch = prompts(3, 20)
