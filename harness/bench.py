@@ -23,7 +23,7 @@ from harness.measure.prompts import PromptPool
 from harness.measure.turns import ChildEngine, load_engine
 from harness.models import Checkpoint, resolve
 from harness.models.tokenizer import Tokenizer
-from harness.quality.data import load_prompts
+from harness.quality.data import Prompt, load_prompts
 from harness.quality.entry import refuse_random_weights
 from harness.quality.kept import Answers, Kept, dependency_digest, load_or_measure
 from harness.quality.measure import COMPARED, measure_quality
@@ -100,6 +100,10 @@ class ModelBench:
             plain = self.config.file.quality.plain_prompts
             self._tokenizer = Tokenizer.load(self.checkpoint.path, plain)
         return self._tokenizer
+
+    def prompts(self) -> list[Prompt]:
+        """The texts that are answered and timed. Raises ConfigError where the file is missing, empty or damaged."""
+        return load_prompts(self.config.resolve(self.config.file.quality.prompts))
 
     def reference(self) -> EngineSpec:
         """The live reference of speed-ups: as configured, or the fastest precision here, measured once and kept."""
@@ -305,10 +309,10 @@ class ModelBench:
             quality = self.config.file.quality
 
             def measure() -> Answers:
-                prompts = load_prompts(self.config.resolve(quality.prompts))
                 engine = self._quality_reference_engine()
                 self.progress("answers of the quality reference (kept for later runs)")
-                return Answers(items=reference_answers(engine, self.tokenizer, prompts, quality.similarity_tokens))
+                items = reference_answers(engine, self.tokenizer, self.prompts(), quality.similarity_tokens)
+                return Answers(items=items)
 
             self._answers = self._kept("answers", Answers, measure).items
         return self._answers
@@ -358,8 +362,8 @@ class ModelBench:
         return DeviceMonitor()
 
     def _pool(self, workload: Workload) -> PromptPool:
-        texts = [prompt.text for prompt in load_prompts(self.config.resolve(self.config.file.quality.prompts))]
-        return PromptPool.from_texts([self.tokenizer.encode(text) for text in texts], workload.input_len)
+        encoded = [self.tokenizer.encode(prompt.text) for prompt in self.prompts()]
+        return PromptPool.from_texts(encoded, workload.input_len)
 
     def _fastest_reference(self, backend_name: str) -> str:
         """Measured once per machine, checkpoint and library version, and kept with the times it was chosen by."""

@@ -45,7 +45,7 @@ def load_backend(name: str) -> Backend:
     else:
         raise ConfigError(
             f"there is no backend called {name!r}; known are {', '.join(known_backends())}",
-            f"correct the name, or install the package that brings it, e.g. pip install -e '.[{name}]'",
+            "correct the name, or install the package that brings it (docs/adding_a_backend.md)",
         )
     if not isinstance(backend, Backend):
         raise ConfigError(
@@ -64,14 +64,13 @@ def check_precision(backend: Backend, precision: str, kv_precision: str = "auto"
     ):
         if kind == "KV precision" and asked == "auto":
             continue
-        working = ", ".join(name for name, capability in known.items() if capability.supported) or "none"
+        working = ", ".join(name for name, capability in known.items() if capability.supported)
+        instead = f"take one that works here: {working}" if working else "take another backend (enginegate doctor)"
         capability = known.get(asked)
         if capability is None:
-            raise CapabilityError(
-                f"backend {backend.name} has no {kind} {asked!r}", f"take one that works here: {working}"
-            )
+            raise CapabilityError(f"backend {backend.name} has no {kind} {asked!r}", instead)
         if not capability.supported:
             raise CapabilityError(
                 f"backend {backend.name} cannot do {kind} {asked} here: {capability.reason}",
-                f"mend that, or take one that works here: {working}",
+                f"mend that, or {instead}",
             )

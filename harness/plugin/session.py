@@ -102,14 +102,16 @@ class GateSession:
         return dict(self._benches)
 
     def bench(self, config: Config) -> ModelBench:
-        """The bench of one model."""
+        """The bench of one model. Raises ConfigError where its prompts cannot be used, before anything loads."""
         if config.name not in self._benches:
-            self._benches[config.name] = ModelBench(config, self.fingerprint, cache_folder(), self.progress, self.wrap)
-            self._benches[config.name].expected = [
+            bench = ModelBench(config, self.fingerprint, cache_folder(), self.progress, self.wrap)
+            bench.expected = [
                 (candidate.spec, candidate.runtime)
                 for candidate in self.selection.candidates
                 if candidate.config.name == config.name
             ]
+            bench.prompts()
+            self._benches[config.name] = bench
         return self._benches[config.name]
 
     def alpha(self, config: Config) -> float:

@@ -105,6 +105,13 @@ def test_perplexity_is_judged_by_its_paired_ratio() -> None:
     assert judge_nll(*documents(24, np.log(1.012)), close).status is Status.INCONCLUSIVE
 
 
+def test_a_rounding_error_is_told_as_no_loss() -> None:
+    _, before = documents(64, 0.0)
+    after = {name: (nll * (1 - 1e-12), tokens) for name, (nll, tokens) in before.items()}
+    verdict = judge_nll(after, before, QualityPolicy())
+    assert "loss 0.00 %, between 0.00 % and 0.00 %" in verdict.explanation
+
+
 def test_false_alarms_and_power_of_the_perplexity_gate() -> None:
     policy, count = QualityPolicy(margin=0.005, tolerated=0.02), 1500
     fails = [

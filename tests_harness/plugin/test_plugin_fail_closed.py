@@ -129,6 +129,14 @@ def test_quality_gate_without_items_is_refused(suite):
     assert_refused(result, "empty.jsonl")
 
 
+def test_empty_prompt_file_is_refused_before_anything_loads(suite):
+    (suite.workspace.folder / "data" / "empty.jsonl").write_text("", encoding="utf-8")
+    quality = {"reference": {"backend": "fake", "precision": "fp32"}, "prompts": "data/empty.jsonl"}
+    result = suite.run(*SPEED, config=suite.workspace.variant("empty", quality=quality))
+    assert_refused(result, "empty.jsonl")
+    assert ".. loading" not in result.stdout.str()
+
+
 def test_crash_between_measuring_and_judging_fails_the_test_and_keeps_the_samples(suite, monkeypatch):
     def fall_over(*_):
         raise RuntimeError("the gate fell over")
