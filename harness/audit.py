@@ -7,8 +7,7 @@ blocks go through the real gate (harness.gates.audit); the slowed copies confirm
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from itertools import permutations
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,13 @@ from harness.measure.arena import Arena, ArenaPolicy, Contestant, log_ratios
 from harness.measure.gpu import DeviceMonitor
 from harness.measure.prompts import PromptPool
 from harness.measure.slowed import SlowedContestant
-from harness.records import ArenaEntry, Stored
+from harness.records import Stored
 from harness.records_io import to_json, write_atomically
 from harness.specs import Workload
 
 SCHEMA = 1
 #: Slowdowns that are confirmed with a really slowed engine.
 CONFIRMED = (0.05, 0.10)
-#: Slowdowns at which pairs of engines are compared.
-PAIR_SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
 
 
 class Confirmation(Stored):
@@ -88,16 +85,21 @@ class AuditedGate(Stored):
 
 
 class AuditFile(Stored):
-    """All audits of one machine, by ``<engine>/<workload>``."""
+    """All audits of one machine, by ``<engine>/<workload>/<reference>``."""
 
     schema_version: int = SCHEMA
     fingerprint: str
     gates: dict[str, AuditedGate]
 
-    def of(self, engine: str, workload: str) -> AuditedGate | None:
-        """The audit of this engine, else that of another engine at the same workload."""
-        exact = self.gates.get(f"{engine}/{workload}")
-        return exact or next((gate for gate in self.gates.values() if gate.workload == workload), None)
+    def of(self, engine: str, workload: str, reference: str) -> AuditedGate | None:
+        """The audit of this engine, else that of another one at the same workload and over the same reference."""
+        exact = self.gates.get(_key(engine, workload, reference))
+        alike = (gate for gate in self.gates.values() if (gate.workload, gate.reference) == (workload, reference))
+        return exact or next(alike, None)
+
+
+def _key(engine: str, workload: str, reference: str) -> str:
+    return f"{engine}/{workload}/{reference}"
 
 
 def audit_path(root: Path, fingerprint: str) -> Path:
@@ -175,10 +177,9 @@ def add_session(
 ) -> AuditedGate:
     """File one more session and audit all of this engine's sessions again; what is stored is returned."""
     file = load_audit(root, fingerprint) or AuditFile(fingerprint=fingerprint, gates={})
-    key = f"{engine}/{workload}"
+    key = _key(engine, workload, reference)
     known = file.gates.get(key)
-    earlier = known.sessions if known is not None and known.reference == reference else []
-    sessions = [*earlier, session]
+    sessions = [*(known.sessions if known is not None else []), session]
     gate = AuditedGate(
         engine=engine,
         workload=workload,
@@ -186,7 +187,7 @@ def add_session(
         policy=asdict(policy),
         sessions=sessions,
         same=asdict(audit([entry.same for entry in sessions], policy)),
-        live=asdict(audit([_centred(entry.live) for entry in sessions], policy)),
+        live=asdict(audit([centred(entry.live) for entry in sessions], policy)),
     )
     updated = file.model_copy(update={"gates": {**file.gates, key: gate}})
     path = audit_path(root, fingerprint)
@@ -195,53 +196,6 @@ def add_session(
     return gate
 
 
-@dataclass(frozen=True)
-class PairPower:
-    """What the speed gate does with one engine over another as its reference, by the blocks of one session.
-
-    The session's own drift counts as noise; the shift between sessions, of which one says nothing, is not in it.
-    """
-
-    engine: str
-    reference: str
-    policy: SpeedPolicy
-    result: AuditResult
-
-    @property
-    def blocks(self) -> int:
-        """Blocks that were resampled."""
-        return self.result.blocks
-
-    @property
-    def smallest_seen(self) -> float | None:
-        """The smallest audited slowdown that FAILs with 90 % power, or None."""
-        return next((power.slowdown for power in self.result.powers if power.fails.value >= 0.90), None)
-
-    @property
-    def cell(self) -> str:
-        """The same, for a table."""
-        seen = self.smallest_seen
-        return f"> {PAIR_SLOWDOWNS[-1]:.0%}" if seen is None else f"{seen:.0%}"
-
-
-def pair_powers(arena: ArenaEntry, metric: str, policy: SpeedPolicy, resamples: int = 400) -> list[PairPower]:
-    """The gate's power for every ordered pair of an arena's engines. Raises MeasurementError below 8 blocks."""
-    return [
-        PairPower(
-            engine,
-            reference,
-            policy,
-            audit(
-                _centred(log_ratios(arena.blocks, reference, engine, metric)),
-                policy,
-                slowdowns=PAIR_SLOWDOWNS,
-                resamples=resamples,
-            ),
-        )
-        for reference, engine in permutations(arena.contestants, 2)
-    ]
-
-
-def _centred(ratios: Sequence[float]) -> list[float]:
+def centred(ratios: Sequence[float]) -> list[float]:
     """The series about its own middle: what the speed-up itself is does not matter to the audit."""
     return [float(value) for value in np.asarray(ratios) - np.median(ratios)]

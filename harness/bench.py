@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from harness.config import Config, cache_folder, find_config, load_config
@@ -106,19 +106,19 @@ class ModelBench:
         return load_prompts(self.config.resolve(self.config.file.quality.prompts))
 
     def reference(self) -> EngineSpec:
-        """The live reference of speed-ups: as configured, or the fastest precision here, measured once and kept."""
+        """The live reference of speed-ups, on one device: as configured, or the fastest precision here (once, kept)."""
         if self._reference is None:
             section = self.config.file.reference
             precision = section.precision
             if precision == "auto":
                 precision = self._fastest_reference(section.backend)
-            self._reference = self.config.spec(section.backend, precision)
+            self._reference = replace(self.config.spec(section.backend, precision), tensor_parallel=1)
         return self._reference
 
     def quality_reference(self) -> EngineSpec:
-        """The engine that quality is compared with on the same items."""
+        """The engine that quality is compared with on the same items, on one device."""
         section = self.config.file.quality.reference
-        return self.config.spec(section.backend, section.precision)
+        return replace(self.config.spec(section.backend, section.precision), tensor_parallel=1)
 
     def build(self, spec: EngineSpec) -> StoreEntry:
         """The engine's files, built where they are not in the store; checked byte by byte once a session."""

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from harness.cli.common import Subparsers, add_json, add_runs, columns, command, fraction, print_json
 
 if TYPE_CHECKING:
-    from harness.audit import PairPower
-    from harness.records import RunRecord
+    from harness.gates.sequential import SpeedPolicy
+    from harness.power import PairPower
+    from harness.records import ArenaEntry
 
 _METRICS = ("speedup", "ttft", "itl")
 
@@ -30,6 +31,12 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument(
         "--tolerated", type=fraction, metavar="SHARE", help="as gates.speed.tolerated (default: the run's)"
     )
+    parser.add_argument(
+        "--alpha",
+        type=fraction,
+        metavar="SHARE",
+        help="false FAILs of one gate (default: the run's budget, as it was shared)",
+    )
     add_json(parser)
     add_runs(parser)
     parser.set_defaults(handler=run)
@@ -37,51 +44,55 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Resample the run's blocks through the gate, and print one table for each workload."""
+    from harness.power import pair_powers, run_policy
     from harness.records_io import find_record, load_record
 
     record = load_record(find_record(arguments.run, Path(arguments.runs)))
-    powers = list(_powers(record, arguments))
+    policy = run_policy(record, margin=arguments.margin, tolerated=arguments.tolerated, alpha=arguments.alpha)
+    rows: list[dict[str, Any]] = []
+    for arena in record.arenas:
+        pairs = pair_powers(arena, arguments.metric, policy)
+        rows += [_row(arena.workload, pair) for pair in pairs]
+        if not arguments.json:
+            print("\n".join(_lines(arena, pairs, arguments.metric, policy, record.model.name)))
     if arguments.json:
-        print_json([_row(workload, pair) for workload, pairs in powers for pair in pairs])
-        return 0
-    for workload, pairs in powers:
-        print("\n".join(_lines(workload, pairs, arguments.metric, record.model.name)))
-    if not powers:
+        print_json(rows)
+    elif not record.arenas:
         print("the run timed nothing")
     return 0
 
 
-def _powers(record: RunRecord, arguments: argparse.Namespace) -> Iterator[tuple[str, list[PairPower]]]:
-    from harness.audit import pair_powers
-    from harness.errors import ConfigError
-    from harness.gates.sequential import SpeedPolicy
+def _lines(arena: ArenaEntry, pairs: list[PairPower], metric: str, policy: SpeedPolicy, model: str) -> Iterator[str]:
+    from harness.power import FEWEST_BLOCKS, POWER
 
-    stored = record.config.get("gates", {}).get("speed", {})
-    given = {"margin": arguments.margin, "tolerated": arguments.tolerated}
-    shares = {name: stored[name] for name in ("margin", "tolerated", "beta") if name in stored}
-    shares |= {name: share for name, share in given.items() if share is not None}
-    try:
-        policy = SpeedPolicy(**shares)
-    except ValueError as error:
-        raise ConfigError(str(error), "give --margin and --tolerated") from error
-    for arena in record.arenas:
-        yield arena.workload, pair_powers(arena, arguments.metric, policy)
-
-
-def _lines(workload: str, pairs: list[PairPower], metric: str, model: str) -> Iterator[str]:
-    policy = pairs[0].policy
+    blocks = len(arena.blocks)
+    if not pairs:
+        few = f"at least {FEWEST_BLOCKS} are needed" if blocks < FEWEST_BLOCKS else "one engine alone has no ratio"
+        yield f"{arena.workload}: {blocks} blocks of {len(arena.contestants)} engine(s); {few}"
+        return
+    looks = ", ".join(map(str, policy.looks))
     yield (
-        f"{workload} {metric}, {pairs[0].blocks} blocks: the smallest slowdown that a gate with margin "
-        f"{policy.margin:.1%}, tolerated {policy.tolerated:.1%} fails with 90 % power"
+        f"{arena.workload} {metric}, {blocks} blocks: the smallest slowdown that a gate fails with {POWER:.0%} power "
+        f"(margin {policy.margin:.1%}, tolerated {policy.tolerated:.1%}, alpha {policy.alpha:.2g}, looks at {looks})"
     )
-    names = list(dict.fromkeys(pair.reference for pair in pairs))
-    cells = {(pair.engine, pair.reference): pair.cell for pair in pairs}
-    short = [name.removeprefix(f"{model}-") for name in names]
+    cells = {(pair.engine, pair.reference): _cell(pair) for pair in pairs}
+    short = [name.removeprefix(f"{model}-") for name in arena.contestants]
     rows = [["over", *short]]
-    rows += [
-        [label, *(cells.get((name, over), "") for over in names)] for name, label in zip(names, short, strict=True)
-    ]
+    for name, label in zip(arena.contestants, short, strict=True):
+        rows.append([label, *(cells.get((name, over), "") for over in arena.contestants)])
     yield from (f"  {line.rstrip()}" for line in columns(rows))
+    yield from (f"  {warning}" for warning in dict.fromkeys(_warnings(pairs)))
+
+
+def _cell(pair: PairPower) -> str:
+    from harness.power import SLOWDOWNS
+
+    return f"> {SLOWDOWNS[-1]:.0%}" if pair.smallest_seen is None else f"{pair.smallest_seen:.0%}"
+
+
+def _warnings(pairs: list[PairPower]) -> Iterator[str]:
+    for pair in pairs:
+        yield from pair.result.warnings
 
 
 def _row(workload: str, pair: PairPower) -> dict[str, Any]:
@@ -89,9 +100,10 @@ def _row(workload: str, pair: PairPower) -> dict[str, Any]:
         "workload": workload,
         "engine": pair.engine,
         "reference": pair.reference,
-        "blocks": pair.blocks,
+        "blocks": pair.result.blocks,
         "noise": pair.result.noise,
         "smallest_seen": pair.smallest_seen,
         "false_alarms": pair.result.false_alarms.value,
         "power": {f"{power.slowdown:g}": power.fails.value for power in pair.result.powers},
+        "warnings": list(pair.result.warnings),
     }

@@ -58,7 +58,9 @@ class HuggingFaceBackend:
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         """Link the checkpoint's files into ``out_dir`` (copy them where the file systems differ)."""
         if spec.precision not in _TORCH_NAMES:
-            raise CapabilityError(f"backend hf has no precision {spec.precision!r}", f"take {', '.join(_TORCH_NAMES)}")
+            raise CapabilityError(
+                f"backend {self.name} has no precision {spec.precision!r}", f"take {', '.join(_TORCH_NAMES)}"
+            )
         progress(f"linking {checkpoint.path.name} for {spec.id}")
         link_checkpoint(checkpoint.path, out_dir)
 
@@ -257,6 +259,7 @@ class HuggingFaceEngine:
             threads=torch.get_num_threads() if self._device == "cpu" else None,
             details={
                 "device": torch.cuda.get_device_name() if self._device == "cuda" else "cpu",
+                "tensor_parallel": 1,
                 "weight_bytes": dict(found),
                 "attention": self._model.config._attn_implementation,
                 "max_position_embeddings": self._positions(),

@@ -2,24 +2,30 @@
 
 Eager Transformers launches some hundred kernels a token from Python, so that its speed is the host's: on shared
 virtual cores it moved by 4 to 13 % from round to round, where engines that the GPU itself holds up moved by 0.1 %
-(docs/gpu.md). A replayed graph is one launch a token. It is the same model in the same precision, and shares nothing
-with the engines under test.
+(docs/gpu.md). A replayed graph is one launch a token. It is the same model in the same precision, and shares no code
+with the engines under test but torch's and the driver's.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from harness.engines.base import Effective, MemoryUse
 from harness.engines.hf import HuggingFaceBackend, HuggingFaceEngine
+from harness.errors import CapabilityError, EngineError
 from harness.specs import EngineSpec, RuntimeSpec
 
-#: Lengths of the key-value cache are multiples of this, so that answers of nearly one length share their graphs.
-_LENGTH_STEP = 64
+#: Graphs are kept for so many shapes of a batch; capturing for another drops those that were used longest ago.
+_KEPT_SHAPES = 8
 #: Passes before a capture: libraries choose their kernels and allocate what they keep.
 _WARMUP_PASSES = 3
+#: Rotary embeddings that look at the positions' values while running, which a graph cannot.
+_VARYING_ROPE = frozenset({"dynamic", "longrope"})
 
 
 class GraphBackend(HuggingFaceBackend):
@@ -28,7 +34,10 @@ class GraphBackend(HuggingFaceBackend):
     name = "hf-graph"
 
     def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> GraphEngine:
-        """Load the checkpoint; the first answer of each batch size and length captures its graphs."""
+        """Load the checkpoint; the first answer of each batch size and prompt length captures its graphs.
+
+        Raises CapabilityError where the model's attention or positions cannot be captured.
+        """
         self.check_loadable(spec, runtime)
         return GraphEngine(engine_dir, spec, runtime)
 
@@ -38,28 +47,87 @@ class GraphEngine(HuggingFaceEngine):
 
     def __init__(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> None:
         super().__init__(engine_dir, spec, runtime)
-        self._plans: dict[tuple[int, int, int], _Plan] = {}
+        self._plans: OrderedDict[tuple[int, int], _Plan] = OrderedDict()
+        try:
+            check_capturable(self._model.config.get_text_config().to_dict(), self._max_length(), spec.id)
+        except CapabilityError:
+            self.close()
+            raise
 
     def _steps(self, prompts: Sequence[Sequence[int]], max_tokens: int) -> Iterator[tuple[list[int], float]]:
         """See the eager engine. Capturing, which the first answer of a shape does, is not in the times."""
-        torch = self._torch
         self._use_threads()
-        longest = max(map(len, prompts))
-        length = -(-(longest + max_tokens) // _LENGTH_STEP) * _LENGTH_STEP
-        shape = len(prompts), longest, length
-        if shape not in self._plans:
-            self._plans[shape] = _Plan(torch, self._model, self._device, self._last_only, *shape)
-        plan = self._plans[shape]
+        plan = self._plan(len(prompts), max(map(len, prompts)))
         start = time.perf_counter()
-        plan.begin(prompts)
+        answer = plan.begin(prompts)
         for _ in range(max_tokens):
+            if plan.answer != answer:
+                raise EngineError(
+                    f"{self.spec.id}: another answer of the same shape has begun, in the same buffers",
+                    "take one stream of this engine at a time",
+                )
             plan.advance()
             yield plan.tokens.squeeze(1).tolist(), time.perf_counter() - start
 
+    def _plan(self, rows: int, longest: int) -> _Plan:
+        if (rows, longest) in self._plans:
+            self._plans.move_to_end((rows, longest))
+            return self._plans[rows, longest]
+        while len(self._plans) >= _KEPT_SHAPES:
+            self._plans.popitem(last=False)[1].close()
+        length = longest + self.spec.max_output_len
+        try:
+            plan = _Plan(self._torch, self._model, self._device, self._last_only, rows, longest, length)
+        except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
+            raise EngineError(
+                f"{self.spec.id}: answers to {rows} x {longest} tokens cannot be captured: {error}",
+                "take backend hf or hf-static in its place",
+            ) from error
+        self._plans[rows, longest] = plan
+        return plan
+
+    def memory(self) -> MemoryUse:
+        """As the eager engine, with the fixed caches of the shapes answered lately."""
+        return replace(super().memory(), kv_cache=sum(plan.cache_bytes for plan in self._plans.values()))
+
+    def effective(self) -> Effective:
+        """As the eager engine, and how many graphs are captured: none on a CPU, or before the first answer."""
+        found = super().effective()
+        graphs = sum(plan.graphs for plan in self._plans.values())
+        return replace(found, details={**found.details, "cuda_graphs": graphs})
+
     def close(self) -> None:
         """Drop the graphs and the model."""
-        self._plans.clear()
+        while self._plans:
+            self._plans.popitem()[1].close()
         super().close()
+
+
+def check_capturable(config: Mapping[str, Any], length: int, subject: str) -> None:
+    """Raise CapabilityError for a model that a graph over one causal mask would answer differently from the eager loop.
+
+    Args:
+        config: the model's configuration, in Hugging Face's names.
+        length: tokens that a sequence may have.
+        subject: what the message is about.
+    """
+    layers = config.get("layer_types")
+    window = config.get("sliding_window")
+    slides = layers is None or "sliding_attention" in layers
+    if slides and window is not None and window < length:
+        raise CapabilityError(
+            f"{subject}: attention slides over {window} tokens of up to {length}, and a graph has one mask",
+            "take backend hf or hf-static in its place, or lower limits.max_input_len",
+        )
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kinds = {
+        str(each.get("rope_type") or each.get("type")) for each in (rope, *rope.values()) if isinstance(each, dict)
+    }
+    if kinds & _VARYING_ROPE:
+        raise CapabilityError(
+            f"{subject}: {', '.join(kinds & _VARYING_ROPE)} rotary embeddings depend on the length while running",
+            "take backend hf or hf-static in its place",
+        )
 
 
 class _Plan:
@@ -70,6 +138,8 @@ class _Plan:
 
     Attributes:
         tokens: what was chosen last, [rows, 1].
+        answer: number of the answer under way.
+        graphs: how many are captured.
     """
 
     def __init__(
@@ -78,6 +148,7 @@ class _Plan:
         self._torch = torch
         self._model = model
         self._last_only = last_only
+        self.answer = self.graphs = 0
         with torch.inference_mode():
             self._prompts = torch.zeros((rows, prompt), dtype=torch.long, device=device)
             self._padding = torch.zeros((rows, 1), dtype=torch.long, device=device)
@@ -89,8 +160,8 @@ class _Plan:
             self._decode = self._captured(lambda: self._pass(self.tokens))
         self._begun = False
 
-    def begin(self, prompts: Sequence[Sequence[int]]) -> None:
-        """Take the prompts of the next answer."""
+    def begin(self, prompts: Sequence[Sequence[int]]) -> int:
+        """Take the prompts of the next answer, and give its number."""
         torch = self._torch
         longest = self._prompts.shape[1]
         padding = [longest - len(prompt) for prompt in prompts]
@@ -100,6 +171,18 @@ class _Plan:
             self._padding.copy_(torch.tensor(padding).unsqueeze(1))
             self._next.zero_()
         self._begun = False
+        self.answer += 1
+        return self.answer
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the keys and values."""
+        return self._cache.nbytes
+
+    def close(self) -> None:
+        """Let the model go: on a CPU the passes are closures over this plan."""
+        self._model = None
+        self._prefill = self._decode = _gone
 
     def advance(self) -> None:
         """Choose the next token of every row."""
@@ -141,8 +224,13 @@ class _Plan:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             work()
+        self.graphs += 1
         replay: Callable[[], None] = graph.replay
         return replay
+
+
+def _gone() -> None:
+    raise EngineError("these graphs were dropped for those of another shape", "ask again")
 
 
 class _FixedCache:
@@ -168,6 +256,11 @@ class _FixedCache:
         for place, new in zip(kept, (keys, values), strict=True):
             place.index_copy_(2, self.positions, new)
         return kept
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all layers."""
+        return sum(place.nbytes for kept in self._layers.values() for place in kept)
 
     def get_seq_length(self, *_: Any) -> int:
         """Asked by some models for positions that are not given; here they always are."""

@@ -125,27 +125,31 @@ def used_bytes() -> int:
 
 
 class DeviceMonitor:
-    """Looks at the first visible GPU around each timed round. Keeps NVML open, as opening it takes milliseconds."""
+    """Looks at the visible GPUs around each timed round. Keeps NVML open, as opening it takes milliseconds."""
 
     def __init__(self) -> None:
         self._context = nvml()
         self._library = self._context.__enter__()
-        handles = visible_handles(self._library) if self._library is not None else []
-        self._handle = handles[0] if handles else None
+        self._handles = visible_handles(self._library) if self._library is not None else []
 
     def read(self) -> DeviceReading | None:
-        """Clocks, temperature, power and the reasons for lowered clocks now; None without a GPU."""
-        return None if self._handle is None else _read(self._library, self._handle)
+        """Clocks, temperature and power of the first GPU, and reasons for lowered clocks of any; None without one."""
+        readings = [_read(self._library, handle) for handle in self._handles]
+        if not readings:
+            return None
+        reasons = dict.fromkeys(reason for reading in readings for reason in reading.reasons)
+        return readings[0].model_copy(update={"reasons": list(reasons)})
 
     def foreign(self) -> dict[int, str]:
-        """Processes with a context on the GPU that are not of this process's family: PID to name."""
-        if self._handle is None:
-            return {}
-        return foreign_processes(self._library, self._handle)
+        """Processes with a context on one of the GPUs that are not of this process's family: PID to name."""
+        found: dict[int, str] = {}
+        for handle in self._handles:
+            found |= foreign_processes(self._library, handle)
+        return found
 
     def close(self) -> None:
         """Let NVML go."""
-        self._handle = None
+        self._handles = []
         self._context.__exit__(None, None, None)
 
 

@@ -73,7 +73,8 @@ def foreign_load(before: CpuClock | None, after: CpuClock | None, cores: int | N
 def settled_heap() -> Iterator[None]:
     """Set aside what exists now, so that collecting garbage before each timed round looks at what is new alone.
 
-    With Transformers imported a full collection takes 0.3 s, longer than many a round.
+    With Transformers imported a full collection takes 0.3 s, longer than many a round. What others in this process had
+    set aside before comes back with the rest.
     """
     gc.collect()
     gc.freeze()

@@ -78,6 +78,7 @@ class _CpuMeter:
     """Resident set of this process."""
 
     device = "cpu"
+    contexts = 0
 
     def __init__(self, engine_dir: Path) -> None:
         self._folder = engine_dir.resolve()
@@ -106,16 +107,21 @@ class _GpuMeter:
 
     Whoever else used the device would be counted too, so nobody may. The peak is what is used after the work: the
     frameworks' allocators keep what they once took. A context is opened first, as it is the driver's own and would
-    cover a small model's weights.
+    cover a small model's weights; an engine over several devices opens one more on each, in processes of its own, and
+    as much is taken off for them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, devices: int) -> None:
         import torch
 
         from harness.measure import gpu
 
+        self.contexts = 0
+        without = gpu.used_bytes()
         torch.zeros(1, device="cuda")
         torch.cuda.synchronize()
+        if devices > 1:
+            self.contexts = devices * (gpu.used_bytes() - without)
         self._used = gpu.used_bytes
         self.device = str(gpu.identities()[0]["name"])
 
@@ -161,8 +167,8 @@ def _run(
         importlib.import_module(library)
     on_gpu = backend.capabilities().device.startswith("cuda")
     bandwidth = copy_bandwidth() if on_gpu else None
-    meter = _GpuMeter() if on_gpu else _CpuMeter(engine_dir)
-    before, held = meter.used(), meter.held()
+    meter = _GpuMeter(spec.tensor_parallel) if on_gpu else _CpuMeter(engine_dir)
+    before, held = meter.used() + meter.contexts, meter.held() + meter.contexts
     engine = backend.load(engine_dir, spec, runtime)
     try:
         loaded = meter.held()

@@ -18,7 +18,7 @@ timed() { # NAME SECONDS COMMAND...
 suite() { # NAME SECONDS ARGUMENTS...
   local name=$1 limit=$2; shift 2
   timed "$name" "$limit" python3 -m pytest -p no:cacheprovider "$@" --runs "$results/runs-$name" \
-    --baselines "$results/baselines" --no-require-baseline -rA
+    --baselines "${baselines:-$results/baselines}" --no-require-baseline -rA
 }
 build() { # MODEL PRECISIONS
   OMP_NUM_THREADS=6 timed "build-$1-$2" 500 python3 -m harness engines build --engine vllm --model "$1" --precision "$2"
@@ -26,6 +26,7 @@ build() { # MODEL PRECISIONS
 variant() { # MODEL NAME CHANGES...: writes that configuration and names it
   local model=$1 file=$results/configs/$2.yaml; shift 2
   mkdir -p "$results/configs"; ln -sfn "$PWD/fixtures" "$results/fixtures"
+  rm -f "$file"
   python3 scripts/gpu/variant.py "configs/$model.yaml" "$file" "$@"
   echo "$file"
 }
@@ -66,16 +67,19 @@ for stage in "$@"; do
     gpt2 | distilgpt2) suite "$stage" 300 tests_perf --config "$(fixed "$stage-random" 16)" --engine vllm -k "not test_latency" \
         --time-budget 25 ;;
     steady) # gated by a reference that the GPU holds up, twice: the second session is judged by the first
+      # Baselines and floors belong to one reference, so it has none of the others'.
+      baselines=$results/baselines-steady
       steady=$(variant smollm2-135m steady reference.backend=hf-graph reference.precision=fp16 'gates.speed.looks=[24]' \
-        gates.speed.margin=0.01 gates.speed.tolerated=0.03)
+        gates.speed.margin=0.01 gates.speed.tolerated=0.03 floors={})
       for session in steady steady-again; do
         suite "$session" 300 tests_perf/test_speedup.py tests_perf/test_latency.py --config "$steady" --engine vllm \
           --precision fp16,int8_wo,int4_awq --batch-size 1 --time-budget 60
-        timed "accept-$session" 60 python3 -m harness accept latest --runs "$results/runs-$session" --baselines "$results/baselines"
+        timed "accept-$session" 60 python3 -m harness accept latest --runs "$results/runs-$session" --baselines "$baselines"
         timed "power-$session" 60 python3 -m harness power latest --runs "$results/runs-$session" --metric itl
       done
       suite steady-audit 300 tests_perf --config "$steady" --engine vllm --precision int8_wo --batch-size 1 --gate-audit \
-        --time-budget 100 ;;
+        --time-budget 100
+      baselines= ;;
     two-cards) # one engine over two cards, and two workers with a card each
       suite two-cards 300 tests_perf --engine vllm --precision fp16 --batch-size 1 --time-budget 40 -k "not test_latency" \
         --config "$(variant tinyllama-1.1b-random two-cards limits.tensor_parallel=2 'gates.speed.looks=[12]')"

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.gates.sequential import SpeedPolicy
+from harness.power import run_policy
 from harness.records_io import save_record
-from tests_harness.records.factory import REFERENCE, SPEEDUPS, arena_entry, run_record
+from tests_harness.records.factory import REFERENCE, SPEEDUPS, arena_entry, run_record, verdict_entry
 
 NOISY, *STEADY = SPEEDUPS
 
@@ -46,20 +48,36 @@ def test_noise_of_the_reference_decides_what_is_seen(run: str, capsys: pytest.Ca
 def test_table_has_a_column_for_each_reference(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["power", run, "--metric", "itl"]) == 0
     heading, names, *lines = capsys.readouterr().out.splitlines()
-    assert heading.startswith("b1-i64-o64 itl, 24 blocks: the smallest slowdown that a gate with margin 3.0%")
+    assert heading.startswith(
+        "b1-i64-o64 itl, 24 blocks: the smallest slowdown that a gate fails with 90% power (margin 3.0%"
+    )
     assert names.split() == ["over", "hf-bf16", "openvino-bf16", "openvino-int8_wo", "openvino-int4_awq"]
-    assert [line.split()[0] for line in lines] == names.split()[1:]
+    assert [line.split()[0] for line in lines[:4]] == names.split()[1:]
+    assert any("few to resample" in line for line in lines[4:]), "what weakens the table stands under it"
 
 
 def test_margin_beyond_what_is_tolerated_is_refused(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["power", run, "--margin", "9%"]) == 2
-    assert "mend: give --margin and --tolerated" in capsys.readouterr().err
+    assert "mend: give --margin, --tolerated or --alpha another value" in capsys.readouterr().err
 
 
-def test_few_blocks_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    record = run_record(batch_sizes=(), arenas=[arena_entry(blocks=6)], verdicts=[], memory=[])
-    assert main(["power", str(save_record(record, tmp_path))]) == 2
-    assert "at least 8 finite" in capsys.readouterr().err
+def test_few_blocks_and_lone_engines_are_named_and_stop_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arenas = [arena_entry(blocks=6), arena_entry(8, speedups={}), arena_entry(2)]
+    path = save_record(run_record(batch_sizes=(), arenas=arenas, verdicts=[], memory=[]), tmp_path)
+    assert main(["power", str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "b1-i64-o64: 6 blocks of 4 engine(s); at least 8 are needed"
+    assert lines[1] == "b8-i64-o64: 16 blocks of 1 engine(s); one engine alone has no ratio"
+    assert lines[2].startswith("b2-i64-o64 speedup, 16 blocks")
+
+
+def test_gate_is_the_runs_own(tmp_path: Path) -> None:
+    stored = {"margin": 0.02, "tolerated": 0.05, "alpha": 1e-4, "beta": 0.1, "looks": [12], "shift": {}}
+    verdict = verdict_entry(STEADY[0], inputs={"gate": "speed", "policy": stored})
+    policy = run_policy(run_record(verdicts=[verdict]), margin=0.03)
+    assert policy == SpeedPolicy(margin=0.03, tolerated=0.05, alpha=1e-4, beta=0.1, looks=(12,))
 
 
 def test_run_that_timed_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

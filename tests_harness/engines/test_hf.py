@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from harness.engines.hf import dominant_precision
+from harness.engines.hf_graph import check_capturable
 from harness.engines.reference import fastest_precision
 from harness.engines.registry import load_backend
 from harness.errors import CapabilityError, EngineError
 from harness.models import Checkpoint
 from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
 from tests_harness.engines.conformance import Conformance, prompts
+from tests_harness.fakes.tiny_llama import SHAPE
 
 torch = pytest.importorskip("torch")
 
@@ -30,14 +32,93 @@ class TestGraphFp32(Conformance):
     backend, precision, exact = "hf-graph", "fp32", True
 
 
-@pytest.mark.parametrize("lengths", [(20, 20, 20), (3, 40, 17)])
-def test_passes_over_fixed_buffers_give_what_the_eager_loop_gives(shared_engine, lengths):
-    batch = [prompts(1, length, seed)[0] for seed, length in enumerate(lengths)]
-    eager, graph = (
-        [answer.token_ids for answer in shared_engine(backend, "fp32").generate(batch, SamplingParams(24))]
-        for backend in ("hf", "hf-graph")
-    )
-    assert graph == eager
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    """Both engines of one architecture."""
+    from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PhiConfig
+
+    shapes = {
+        "llama": lambda: LlamaConfig(**SHAPE),
+        "gpt2": lambda: GPT2Config(vocab_size=512, n_embd=64, n_layer=2, n_head=4, initializer_range=0.3),
+        "phi": lambda: PhiConfig(
+            vocab_size=512, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4
+        ),
+    }
+
+    def load(name):
+        folder = tmp_path_factory.mktemp(name)
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(shapes[name]()).save_pretrained(folder)
+        specs = [
+            EngineSpec("tiny", backend, "fp32", max_batch_size=4, max_input_len=64, max_output_len=32)
+            for backend in ("hf", "hf-graph")
+        ]
+        return [load_backend(spec.backend).load(folder, spec, RuntimeSpec()) for spec in specs]
+
+    return load
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "phi"])
+def test_passes_over_fixed_buffers_give_what_the_eager_loop_gives(family, name):
+    eager, graph = family(name)
+    for lengths in ((20, 20, 20), (3, 40, 17), (20, 20, 20)):
+        batch = [prompts(1, length, seed)[0] for seed, length in enumerate(lengths)]
+        params = SamplingParams(24, ignore_eos=True)
+        answers = [[answer.token_ids for answer in engine.generate(batch, params)] for engine in (eager, graph)]
+        assert answers[0] == answers[1]
+        assert len(set(answers[0][0])) > 1, "an answer of one token throughout would compare nothing"
+
+
+def test_fixed_buffers_are_counted_and_kept_for_few_shapes(family):
+    _, graph = family("llama")
+    assert graph.memory().kv_cache == 0
+    for length in range(10, 22):
+        graph.generate(prompts(1, length), SamplingParams(2))
+    lengths = range(14, 22)  # the last eight
+    elements = 2 * SHAPE["num_hidden_layers"] * SHAPE["num_key_value_heads"] * 16
+    assert graph.memory().kv_cache == sum(length + 32 for length in lengths) * elements * 4
+    assert graph.effective().details["cuda_graphs"] == 0
+    graph.close()
+    with pytest.raises(EngineError, match="closed"):
+        graph.memory()
+
+
+def test_two_streams_in_the_same_buffers_are_refused(family):
+    _, graph = family("llama")
+    first = graph.stream([5, 6, 7], SamplingParams(4))
+    next(first)
+    second = graph.stream([8, 9, 10], SamplingParams(4))
+    next(second)
+    with pytest.raises(EngineError, match="another answer of the same shape has begun"):
+        next(first)
+    assert len(list(second)) == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"sliding_window": 64}, "slides over 64 tokens"),
+        ({"sliding_window": 64, "layer_types": ["full_attention", "sliding_attention"]}, "slides over 64 tokens"),
+        ({"rope_scaling": {"type": "longrope"}}, "longrope rotary embeddings"),
+        ({"rope_parameters": {"full_attention": {"rope_type": "dynamic"}}}, "dynamic rotary embeddings"),
+    ],
+)
+def test_what_one_graph_would_answer_differently_is_refused(config, words):
+    with pytest.raises(CapabilityError, match=words):
+        check_capturable(config, 96, "m")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"sliding_window": None},
+        {"sliding_window": 96},
+        {"sliding_window": 64, "layer_types": ["full_attention"]},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+    ],
+)
+def test_what_a_graph_answers_alike_is_not_refused(config):
+    check_capturable(config, 96, "m")
 
 
 def test_loop_gives_what_model_generate_gives(shared_engine):

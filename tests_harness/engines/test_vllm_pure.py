@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +15,7 @@ from harness.engines.vllm import VllmBackend, settings
 from harness.engines.vllm.precisions import precision_found, weight_scheme
 from harness.engines.vllm.quantize import weight_arguments
 from harness.engines.vllm.ranks import read_ranks, weights_of
-from harness.errors import CapabilityError, EngineError, MeasurementError
-from harness.measure.lease import VISIBLE, lease_devices
+from harness.errors import CapabilityError, EngineError
 from harness.specs import EngineSpec, RuntimeSpec
 
 GEOMETRY = Geometry(layers=2, heads=4, head_size=8, positions=64)
@@ -161,37 +159,8 @@ def test_an_engine_on_another_number_of_cards_is_not_the_one_asked_for():
         check_effective(replace(SPEC, tensor_parallel=2), RUNTIME, found)
 
 
-@pytest.fixture
-def cards(monkeypatch):
-    """A machine with two cards."""
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "fakes_nvml"))
-    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
-    monkeypatch.delenv(VISIBLE, raising=False)
-    yield lambda count: monkeypatch.setenv("ENGINEGATE_FAKE_GPUS", str(count))
-    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
-
-
-def test_more_cards_than_are_visible_are_refused_before_anything_loads(cards, monkeypatch):
+def test_more_cards_than_are_visible_are_refused_before_anything_loads(monkeypatch):
     monkeypatch.setattr("harness.engines.host.missing_modules", lambda _: [])
-    cards(1)
+    monkeypatch.setattr("harness.measure.gpu.uuids", lambda: ["GPU-0"])
     with pytest.raises(CapabilityError, match="tensor_parallel 2 needs as many GPUs, visible are 1"):
         VllmBackend().load(Path("engine"), replace(SPEC, tensor_parallel=2), RUNTIME)
-
-
-def test_a_lease_takes_all_the_cards_it_needs_or_none(cards, tmp_path, monkeypatch):
-    cards(2)
-    one = lease_devices(tmp_path)
-    assert one.uuids == ("GPU-0",)
-    monkeypatch.delenv(VISIBLE)
-    with pytest.raises(MeasurementError, match="free are 1, needed 2"):
-        lease_devices(tmp_path, 2)
-    other = lease_devices(tmp_path)
-    assert other.uuids == ("GPU-1",), "the failed lease kept nothing"
-    one.release()
-    other.release()
-    monkeypatch.delenv(VISIBLE)
-    both = lease_devices(tmp_path, 2)
-    assert both.uuids == ("GPU-0", "GPU-1")
-    both.release()
-    with pytest.raises(MeasurementError, match="are needed, visible are 2"):
-        lease_devices(tmp_path, 3)

@@ -144,6 +144,7 @@ class OpenVinoEngine(SteppingEngine):
             max_length=self._max_length(),
             threads=int(device["INFERENCE_NUM_THREADS"]),
             details={
+                "tensor_parallel": 1,
                 "weight_bytes": self._weights.bytes_by_type,
                 "compression": self._weights.compression,
                 "kv_blocks": self._blocks,

@@ -1,0 +1,76 @@
+"""What the speed gate could see on a run's machine, with each engine of the run as the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+from harness.audit import centred
+from harness.errors import ConfigError
+from harness.gates.audit import AuditResult, audit
+from harness.gates.sequential import SpeedPolicy
+from harness.measure.arena import log_ratios
+from harness.records import ArenaEntry, RunRecord
+
+#: Slowdowns that are tried.
+SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
+#: Power at which a slowdown counts as seen.
+POWER = 0.90
+#: No series is resampled that has fewer blocks.
+FEWEST_BLOCKS = 8
+
+
+@dataclass(frozen=True)
+class PairPower:
+    """The speed gate with one engine over another as its reference, by the blocks of one session.
+
+    The session's own drift counts as noise; the shift between sessions, of which one says nothing, is not in it.
+    """
+
+    engine: str
+    reference: str
+    result: AuditResult
+
+    @property
+    def smallest_seen(self) -> float | None:
+        """The smallest of SLOWDOWNS that FAILs with at least POWER, or None."""
+        return next((power.slowdown for power in self.result.powers if power.fails.value >= POWER), None)
+
+
+def run_policy(record: RunRecord, **others: float | None) -> SpeedPolicy:
+    """The policy of the run's own speed gates, its share of the error budget included, with ``others`` that are given.
+
+    Raises:
+        ConfigError: a margin beyond what is tolerated, or an alpha that is none.
+    """
+    speed = (entry.inputs for entry in record.verdicts if entry.inputs.get("gate") == "speed")
+    stored: Mapping[str, Any] = next(speed, {}).get("policy") or record.config.get("gates", {}).get("speed", {})
+    names = ("margin", "tolerated", "alpha", "beta", "looks")
+    chosen = {name: stored[name] for name in names if name in stored}
+    chosen |= {name: value for name, value in others.items() if value is not None}
+    chosen["looks"] = tuple(chosen.get("looks", SpeedPolicy.looks))
+    try:
+        return SpeedPolicy(**chosen)
+    except ValueError as error:
+        raise ConfigError(str(error), "give --margin, --tolerated or --alpha another value") from error
+
+
+def pair_powers(arena: ArenaEntry, metric: str, policy: SpeedPolicy, resamples: int = 1000) -> list[PairPower]:
+    """The gate's power for every ordered pair of an arena's engines; none where there are too few blocks."""
+    if len(arena.blocks) < FEWEST_BLOCKS:
+        return []
+    return [
+        PairPower(
+            engine,
+            reference,
+            audit(
+                centred(log_ratios(arena.blocks, reference, engine, metric)),
+                policy,
+                slowdowns=SLOWDOWNS,
+                resamples=resamples,
+            ),
+        )
+        for reference, engine in permutations(arena.contestants, 2)
+    ]
