@@ -80,7 +80,7 @@ class OpenVinoEngine(SteppingEngine):
             tokens = self._openvino.Tensor(np.array([prompt], np.int64))
             handles.append(pipeline.add_request(self._next_request, tokens, config))
             self._next_request += 1
-        missing = len(handles)
+        last: dict[int, Any] = {}  # why each ended is asked once, at the end: the question takes as long as the reading
         try:
             while pipeline.has_non_finished_requests():
                 pipeline.step()
@@ -88,14 +88,16 @@ class OpenVinoEngine(SteppingEngine):
                 for row, handle in enumerate(handles):
                     if handle.can_read():
                         for output in handle.read().values():
+                            last[row] = output
                             yield row, output.generated_ids, elapsed
-                            missing -= output.finish_reason != self._genai.GenerationFinishReason.NONE
         finally:
             if pipeline.has_non_finished_requests():
                 for handle in handles:
                     handle.cancel()
                 while pipeline.has_non_finished_requests():
                     pipeline.step()
+        unfinished = self._genai.GenerationFinishReason.NONE
+        missing = len(prompts) - sum(output.finish_reason != unfinished for output in last.values())
         if missing:
             raise EngineError(
                 f"{self.spec.id}: {missing} of {len(prompts)} requests were dropped by the scheduler",
