@@ -166,8 +166,8 @@ def _run(
     for library in backend.libraries:
         importlib.import_module(library)
     on_gpu = backend.capabilities().device.startswith("cuda")
+    meter = _GpuMeter(spec.tensor_parallel) if on_gpu else _CpuMeter(engine_dir)  # first: it sees the context open
     bandwidth = copy_bandwidth() if on_gpu else None
-    meter = _GpuMeter(spec.tensor_parallel) if on_gpu else _CpuMeter(engine_dir)
     before, held = meter.used() + meter.contexts, meter.held() + meter.contexts
     engine = backend.load(engine_dir, spec, runtime)
     try:
