@@ -9,17 +9,13 @@ from typing import Any
 
 from harness.audit import centred
 from harness.errors import ConfigError
-from harness.gates.audit import AuditResult, audit
+from harness.gates.audit import FEWEST_BLOCKS, AuditResult, audit, smallest_seen
 from harness.gates.sequential import SpeedPolicy
 from harness.measure.arena import log_ratios
 from harness.records import ArenaEntry, RunRecord
 
 #: Slowdowns that are tried.
 SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
-#: Power at which a slowdown counts as seen.
-POWER = 0.90
-#: No series is resampled that has fewer blocks.
-FEWEST_BLOCKS = 8
 
 
 @dataclass(frozen=True)
@@ -35,8 +31,9 @@ class PairPower:
 
     @property
     def smallest_seen(self) -> float | None:
-        """The smallest of SLOWDOWNS that FAILs with at least POWER, or None."""
-        return next((power.slowdown for power in self.result.powers if power.fails.value >= POWER), None)
+        """The smallest of SLOWDOWNS that the gate sees, or None."""
+        seen = smallest_seen(self.result)
+        return seen.slowdown if seen else None
 
 
 def run_policy(record: RunRecord, **others: float | None) -> SpeedPolicy:

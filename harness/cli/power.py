@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _lines(arena: ArenaEntry, pairs: list[PairPower], metric: str, policy: SpeedPolicy, model: str) -> Iterator[str]:
-    from harness.power import FEWEST_BLOCKS, POWER
+    from harness.gates.audit import FEWEST_BLOCKS, SEEN
 
     blocks = len(arena.blocks)
     if not pairs:
@@ -72,7 +72,7 @@ def _lines(arena: ArenaEntry, pairs: list[PairPower], metric: str, policy: Speed
         return
     looks = ", ".join(map(str, policy.looks))
     yield (
-        f"{arena.workload} {metric}, {blocks} blocks: the smallest slowdown that a gate fails with {POWER:.0%} power "
+        f"{arena.workload} {metric}, {blocks} blocks: the smallest slowdown that a gate fails with {SEEN:.0%} power "
         f"(margin {policy.margin:.1%}, tolerated {policy.tolerated:.1%}, alpha {policy.alpha:.2g}, looks at {looks})"
     )
     cells = {(pair.engine, pair.reference): _cell(pair) for pair in pairs}

@@ -16,6 +16,10 @@ from harness.gates.sessions import Anchor, combine
 
 #: Slowdowns whose power an audit states.
 SLOWDOWNS = (0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
+#: Power at which a slowdown counts as seen.
+SEEN = 0.90
+#: No session is resampled that has fewer blocks.
+FEWEST_BLOCKS = 8
 
 
 @dataclass(frozen=True)
@@ -151,9 +155,14 @@ def audit(
     )
 
 
+def smallest_seen(result: AuditResult) -> Power | None:
+    """The smallest audited slowdown that FAILs with a power of SEEN or more."""
+    return next((power for power in result.powers if power.fails.value >= SEEN), None)
+
+
 def one_line(result: AuditResult) -> str:
     """The line under a speed table."""
-    seen = next((power for power in result.powers if power.fails.value >= 0.90), None)
+    seen = smallest_seen(result)
     if seen is not None:
         sight = f"sees {100 * seen.slowdown:g} % with {100 * seen.fails.value:.0f} % power"
     else:
@@ -162,14 +171,14 @@ def one_line(result: AuditResult) -> str:
     return f"this gate on this machine: {100 * result.false_alarms.value:.1f} % false alarms, {sight}"
 
 
-def sees(result: AuditResult, change: float, power: float = 0.90) -> bool:
+def sees(result: AuditResult, change: float, power: float = SEEN) -> bool:
     """Whether the audited gate shows a slowdown of ``change`` with ``power``, between audited ones by interpolation."""
     points = sorted((entry.slowdown, entry.fails.value) for entry in result.powers)
     slowdowns, values = [0.0, *(point[0] for point in points)], [result.false_alarms.value, *(p[1] for p in points)]
     return bool(np.interp(change, slowdowns, values) >= power)
 
 
-def blind(result: AuditResult, policy: SpeedPolicy, power: float = 0.90) -> str | None:
+def blind(result: AuditResult, policy: SpeedPolicy, power: float = SEEN) -> str | None:
     """The warning for a gate whose audit cannot see the very slowdown that it must not let pass, or None."""
     if sees(result, policy.tolerated, power):
         return None
@@ -197,9 +206,10 @@ def _sessions(samples: Sequence[float] | Sequence[Sequence[float]] | Array) -> l
     nested = [samples] if np.ndim(samples[0]) == 0 else list(samples)
     sessions = [np.asarray(session, dtype=np.float64) for session in nested]
     sessions = [session[: len(session) - len(session) % 2] for session in sessions]
-    if any(len(session) < 8 or not np.all(np.isfinite(session)) for session in sessions):
+    if any(len(session) < FEWEST_BLOCKS or not np.all(np.isfinite(session)) for session in sessions):
         raise MeasurementError(
-            "an audit needs at least 8 finite A/A blocks in every session", "run pytest --gate-audit with more blocks"
+            f"an audit needs at least {FEWEST_BLOCKS} finite A/A blocks in every session",
+            "run pytest --gate-audit with more blocks",
         )
     return sessions
 
