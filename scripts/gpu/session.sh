@@ -58,7 +58,7 @@ for stage in "$@"; do
     wrong) timed wrong 200 python3 scripts/gpu/wrong_precision.py ;;
     audit) suite audit 400 tests_perf --engine vllm --precision fp16 --batch-size 1 --gate-audit --time-budget 150 ;;
     overhead) timed overhead 300 python3 scripts/measure_overhead.py --engine vllm --precision fp16 --child ;;
-    steadiness) timed steadiness 200 python3 scripts/gpu/steadiness.py ;;
+    steadiness) timed steadiness 200 python3 scripts/gpu/steadiness.py --rounds 15 ;;
     tinyllama) suite tinyllama 600 tests_perf --config "$(fixed tinyllama-1.1b-random 24)" --engine vllm,hf-static \
         --time-budget 170 -k "$once and not (test_memory and static) and not test_latency" ;;
     llama) suite llama 700 tests_perf --config "$(fixed llama-2-7b-random 16)" --engine vllm --time-budget 120 \
@@ -66,19 +66,23 @@ for stage in "$@"; do
     phi) suite phi 500 tests_perf --config "$(fixed phi-2-random 16)" --engine vllm -k "not test_latency" --time-budget 40 ;;
     gpt2 | distilgpt2) suite "$stage" 300 tests_perf --config "$(fixed "$stage-random" 16)" --engine vllm -k "not test_latency" \
         --time-budget 25 ;;
-    steady) # gated by a reference that the GPU holds up, twice: the second session is judged by the first
-      # Baselines and floors belong to one reference, so it has none of the others'.
+    steady | steady-again | steady-slowed | steady-audit) # gated by a reference that the GPU holds up, and a tighter gate
+      # Baselines and floors belong to one reference, so it has none of the others'. Each accepts what it may, so that the
+      # second session is judged by the first, and the third, slowed, by both.
       baselines=$results/baselines-steady
-      steady=$(variant smollm2-135m steady reference.backend=hf-graph reference.precision=fp16 'gates.speed.looks=[24]' \
+      steady=$(variant smollm2-135m steady reference.backend=hf-graph reference.precision=fp16 'gates.speed.looks=[40]' \
         gates.speed.margin=0.01 gates.speed.tolerated=0.03 floors={})
-      for session in steady steady-again; do
-        suite "$session" 300 tests_perf/test_speedup.py tests_perf/test_latency.py --config "$steady" --engine vllm \
-          --precision fp16,int8_wo,int4_awq --batch-size 1 --time-budget 60
-        timed "accept-$session" 60 python3 -m harness accept latest --runs "$results/runs-$session" --baselines "$baselines"
-        timed "power-$session" 60 python3 -m harness power latest --runs "$results/runs-$session" --metric itl
-      done
-      suite steady-audit 300 tests_perf --config "$steady" --engine vllm --precision int8_wo --batch-size 1 --gate-audit \
-        --time-budget 100
+      speed=(tests_perf/test_speedup.py tests_perf/test_latency.py --config "$steady" --engine vllm --batch-size 1 --time-budget 90)
+      case $stage in
+        steady-slowed)
+          SLOWED=smollm2-135m-vllm-int8_wo=0.05,smollm2-135m-vllm-int4_awq=0.03 PYTHONPATH=scripts/gpu:$PYTHONPATH \
+            suite "$stage" 300 -p slowed "${speed[@]}" --precision int8_wo,int4_awq ;;
+        steady-audit) suite "$stage" 300 tests_perf --config "$steady" --engine vllm --precision int8_wo --batch-size 1 \
+            --gate-audit --time-budget 120 ;;
+        *) suite "$stage" 300 "${speed[@]}" --precision fp16,int8_wo,int4_awq
+          timed "accept-$stage" 60 python3 -m harness accept latest --runs "$results/runs-$stage" --baselines "$baselines"
+          timed "power-$stage" 60 python3 -m harness power latest --runs "$results/runs-$stage" --metric itl ;;
+      esac
       baselines= ;;
     two-cards) # one engine over two cards, and two workers with a card each
       suite two-cards 300 tests_perf --engine vllm --precision fp16 --batch-size 1 --time-budget 40 -k "not test_latency" \
