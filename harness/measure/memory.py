@@ -105,7 +105,7 @@ class _CpuMeter:
 class _GpuMeter:
     """Used memory of the visible NVIDIA GPUs, as NVML counts it.
 
-    Whoever else used the device would be counted too, so nobody may. The peak is what is used after the work: the
+    Whoever else used the device would be counted too, so they are refused. The peak is what is used after the work: the
     frameworks' allocators keep what they once took. A context is opened first, as it is the driver's own and would
     cover a small model's weights; an engine over several devices opens one more on each, in processes of its own, and
     as much is taken off for them.
@@ -122,14 +122,15 @@ class _GpuMeter:
         torch.cuda.synchronize()
         if devices > 1:
             self.contexts = devices * (gpu.used_bytes() - without)
-        self._used = gpu.used_bytes
+        self._gpu = gpu
         self.device = str(gpu.identities()[0]["name"])
 
     def used(self) -> int:
-        return self._used()
+        self._gpu.refuse_busy()
+        return self._gpu.used_bytes()
 
     def held(self) -> int:
-        return self._used()
+        return self.used()
 
     def reset_peak(self) -> None:
         return

@@ -9,6 +9,7 @@ import pytest
 from harness.config import cache_folder
 from harness.engines.registry import load_backend
 from harness.errors import MeasurementError
+from harness.measure import gpu
 from harness.measure.lease import lease_devices
 from harness.plugin.workers import is_worker
 
@@ -29,18 +30,18 @@ def device_of(item: pytest.Item) -> str:
 
 
 def claim_device(item: pytest.Item, session: GateSession) -> None:
-    """Note the device that a test needs; give an xdist worker that needs a GPU as many of its own.
+    """Note the device that a test needs; lease a session with perf tests, and each xdist worker, the GPUs it needs.
 
     Raises MeasurementError where a test that times, or measures a device's memory, would share the device.
     """
     device = device_of(item)
     item.user_properties.append((DEVICE, device))
-    if not is_worker(item.config):
-        return
-    if device == "cuda" and session.lease is None:
+    worker = is_worker(item.config)
+    # Already at the first test that uses a GPU, measured or not: CUDA looks at what is visible once.
+    if device == "cuda" and session.lease is None and (worker or (_measures(item.session) and gpu.uuids())):
         widest = max((each.spec.tensor_parallel for each in session.selection.candidates), default=1)
         session.lease = lease_devices(cache_folder() / "leases", widest)
-    if item.get_closest_marker("perf") is None:
+    if not worker or item.get_closest_marker("perf") is None:
         return
     if device != "cuda":
         raise MeasurementError(
@@ -53,6 +54,10 @@ def claim_device(item: pytest.Item, session: GateSession) -> None:
             "perf tests of one batch size race in one arena, but their xdist workers were not told to keep together",
             "add --dist loadgroup",
         )
+
+
+def _measures(session: pytest.Session) -> bool:
+    return any(item.get_closest_marker("perf") is not None for item in session.items)
 
 
 def missed_gpu(config: pytest.Config, options: Options) -> bool:

@@ -42,7 +42,7 @@ class GateSession:
         run: the run's id, which xdist workers have from their controller.
         notes: in an xdist worker, which writes no records: the file that its controller finds if it crashes.
         crashed: an xdist worker ended without sending its records.
-        lease: in an xdist worker that runs engines on a GPU: the cards that are its own.
+        lease: where engines are measured on a GPU, or spread over xdist workers: the cards that are this process's own.
         saved: the records written, with their folders.
     """
 

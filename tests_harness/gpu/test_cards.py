@@ -12,6 +12,7 @@ import pytest
 from harness.errors import MeasurementError
 from harness.measure.gpu import DeviceMonitor
 from harness.measure.lease import VISIBLE, lease_devices
+from harness.measure.memory import _GpuMeter
 
 
 @pytest.fixture
@@ -63,3 +64,13 @@ def test_the_second_card_is_watched_too(nvml, monkeypatch):
     assert alone.foreign() == {}
     monitor.close()
     alone.close()
+
+
+def test_memory_is_not_measured_on_a_card_that_another_process_has(nvml, monkeypatch):
+    fake = SimpleNamespace(zeros=lambda *_, **__: None, cuda=SimpleNamespace(synchronize=lambda: None))
+    monkeypatch.setitem(sys.modules, "torch", fake)
+    meter = _GpuMeter(devices=1)
+    assert meter.used() == 2 << 30, "1 GiB on each of two cards"
+    monkeypatch.setattr(nvml, "nvmlDeviceGetComputeRunningProcesses", lambda _: [SimpleNamespace(pid=999999999)])
+    with pytest.raises(MeasurementError, match="in use by process 999999999"):
+        meter.used()

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 pytest_plugins = ["pytester"]
 
@@ -57,6 +58,20 @@ def test_busy_card_is_refused_with_the_process_that_uses_it(on_gpu):
     result = on_gpu(*SPEED, "--batch-size=1", ENGINEGATE_FAKE_INTRUDER="999999999")
     assert "passed" not in result.parseoutcomes()
     assert "Imaginary GPU is in use by process 999999999" in result.stdout.str()
+
+
+def test_two_sessions_take_two_cards(suite, on_gpu):
+    """One that another session has is not measured on: the second card, then none is left."""
+    leases = Path(suite.workspace.environment["ENGINEGATE_CACHE"]) / "leases"
+    leases.mkdir(parents=True, exist_ok=True)
+    with FileLock(leases / "GPU-0.lock"):
+        on_gpu(*SPEED, "--batch-size=1")
+        record = suite.record()
+        assert {entry.device.celsius for entry in record.arenas[0].blocks[0].rounds} == {41}
+        with FileLock(leases / "GPU-1.lock"):
+            result = on_gpu(*SPEED, "--batch-size=1")
+    assert result.parseoutcomes()["errors"] == 1
+    assert "wait for the other session" in result.stdout.str()
 
 
 def test_throttled_rounds_decide_nothing(suite, on_gpu):
