@@ -100,6 +100,11 @@ class Geometry:
         """Longest sequence in tokens."""
         return int(self.config.get("max_position_embeddings") or self.config["n_positions"])
 
+    def with_layers(self, count: int) -> Geometry:
+        """The same shapes in ``count`` layers: what one layer costs, on a device too small for all of them."""
+        name = "num_hidden_layers" if "num_hidden_layers" in self.config else "n_layer"
+        return Geometry({**self.config, name: count}, self.dtype)
+
 
 GEOMETRIES = {
     "tiny": Geometry(_llama(64, 176, 2, 4, 2, 512, 2048), "bfloat16"),

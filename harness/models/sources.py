@@ -69,15 +69,21 @@ def _from_random(rest: str, sha256: str, cache: Path, progress: Progress) -> tup
     del sha256
     name, _, query = rest.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True))
-    seed = options.pop("seed", "0")
-    if options or not re.fullmatch(r"\d{1,9}", seed):
-        raise ModelError(f"random:{rest} cannot be read", "write random:GEOMETRY?seed=N with a whole number N")
+    seed, layers = options.pop("seed", "0"), options.pop("layers", None)
+    if options or not re.fullmatch(r"\d{1,9}", seed) or not (layers is None or re.fullmatch(r"[1-9]\d{0,2}", layers)):
+        raise ModelError(
+            f"random:{rest} cannot be read",
+            "write random:GEOMETRY?seed=N, or random:GEOMETRY?seed=N&layers=M, with whole numbers",
+        )
     shape = geometry(name)
+    key = f"random-{name}-seed{int(seed)}"
+    if layers is not None:
+        shape, key = shape.with_layers(int(layers)), f"{key}-layers{layers}"
 
     def make(folder: Path) -> None:
         write_random_checkpoint(shape, int(seed), folder, progress)
 
-    return _made_once(f"random-{name}-seed{int(seed)}", make, cache, progress)
+    return _made_once(key, make, cache, progress)
 
 
 def _made_once(name: str, make: Callable[[Path], None], cache: Path, progress: Progress) -> tuple[Path, str]:

@@ -79,19 +79,25 @@ for stage in "$@"; do
             suite "$stage" 300 -p slowed "${speed[@]}" --precision int8_wo,int4_awq ;;
         steady-audit) suite "$stage" 300 tests_perf --config "$steady" --engine vllm --precision int8_wo --batch-size 1 \
             --gate-audit --time-budget 120 ;;
-        *) suite "$stage" 300 "${speed[@]}" --precision fp16,int8_wo,int4_awq
+        *) suite "$stage" 300 "${speed[@]}" --precision "${STEADY:-fp16,int8_wo,int4_awq}"
           timed "accept-$stage" 60 python3 -m harness accept latest --runs "$results/runs-$stage" --baselines "$baselines"
           timed "power-$stage" 60 python3 -m harness power latest --runs "$results/runs-$stage" --metric itl ;;
       esac
       baselines= ;;
     two-cards) # one engine over two cards, and two workers with a card each
-      suite two-cards 300 tests_perf --engine vllm --precision fp16 --batch-size 1 --time-budget 40 -k "not test_latency" \
+      suite two-cards 300 tests_perf/test_speedup.py tests_perf/test_memory.py --engine vllm --precision fp16 \
+        --batch-size 1 --time-budget 40 \
         --config "$(variant tinyllama-1.1b-random two-cards limits.tensor_parallel=2 'gates.speed.looks=[12]')"
-      suite two-workers 300 tests_perf/test_speedup.py -n 2 --dist loadgroup --engine vllm --precision fp16,int8_wo \
-        --time-budget 60 ;;
-    profile:*) # profile:MODEL
+      suite two-workers 300 tests_perf/test_speedup.py tests_perf/test_memory.py -n 2 --dist loadgroup --engine vllm \
+        --model gpt2-random,distilgpt2-random --time-budget 30 ;;
+    profile:*) # profile:MODEL, or profile:MODEL:LAYERS for as many layers of a random: model, which is built here
+      IFS=: read -r _ model layers <<< "$stage"
+      if [ -n "$layers" ]; then
+        model=$(variant "$model" "$model-$layers-layers" "model.name=$model-$layers-layers" \
+          "model.source=random:${model%-random}?seed=0&layers=$layers")
+      fi
       for precision in fp16 int8_wo int4_wo; do
-        timed "profile-${stage#profile:}-$precision" 200 python3 scripts/gpu/kernels.py --model "${stage#profile:}" \
+        timed "profile-$(basename "$model" .yaml)-$precision" 200 python3 scripts/gpu/kernels.py --model "$model" \
           --precision "$precision"
       done ;;
     *) echo "no stage $stage" >&2; exit 2 ;;

@@ -75,8 +75,27 @@ def test_random_is_the_seeds_alone(tmp_path: Path) -> None:
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize(("geometry", "name"), [("tiny", "num_hidden_layers"), ("distilgpt2", "n_layer")])
+def test_random_with_fewer_layers(geometry: str, name: str, cache: Path) -> None:
+    whole, less = (
+        resolve(f"random:{geometry}?seed=3{more}", cache=cache, progress=print) for more in ("", "&layers=1")
+    )
+    configs = [json.loads((each.path / "config.json").read_text(encoding="utf-8")) for each in (whole, less)]
+    assert configs[0][name] > 1
+    assert configs[1] == {**configs[0], name: 1}
+    assert less.digest != whole.digest
+
+
 @pytest.mark.parametrize(
-    "source", ["random:tiny?seed=x", "random:tiny?sed=1", "random:tiny?seed=", "random:tiny?seed=-1"]
+    "source",
+    [
+        "random:tiny?seed=x",
+        "random:tiny?sed=1",
+        "random:tiny?seed=",
+        "random:tiny?seed=-1",
+        "random:tiny?layers=0",
+        "random:tiny?layers=",
+    ],
 )
 def test_random_misspelt(source: str, cache: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read"):
