@@ -85,9 +85,8 @@ for stage in "$@"; do
       esac
       baselines= ;;
     two-cards) # one engine over two cards, and two workers with a card each
-      suite two-cards 300 tests_perf/test_speedup.py tests_perf/test_memory.py --engine vllm --precision fp16 \
-        --batch-size 1 --time-budget 40 \
-        --config "$(variant tinyllama-1.1b-random two-cards limits.tensor_parallel=2 'gates.speed.looks=[12]')"
+      suite two-cards 300 tests_perf/test_speedup.py tests_perf/test_memory.py --engine vllm --time-budget 30 \
+        --config "$(variant gpt2-random two-cards model.name=gpt2-two-cards limits.tensor_parallel=2 'gates.speed.looks=[12]')"
       suite two-workers 300 tests_perf/test_speedup.py tests_perf/test_memory.py -n 2 --dist loadgroup --engine vllm \
         --model gpt2-random,distilgpt2-random --time-budget 30 ;;
     profile:*) # profile:MODEL, or profile:MODEL:LAYERS for as many layers of a random: model, which is built here
