@@ -84,11 +84,12 @@ for stage in "$@"; do
           timed "power-$stage" 60 python3 -m harness power latest --runs "$results/runs-$stage" --metric itl ;;
       esac
       baselines= ;;
-    two-cards) # one engine over two cards, and two workers with a card each
-      suite two-cards 300 tests_perf/test_speedup.py tests_perf/test_memory.py --engine vllm --time-budget 30 \
-        --config "$(variant gpt2-random two-cards model.name=gpt2-two-cards limits.tensor_parallel=2 'gates.speed.looks=[12]')"
-      suite two-workers 300 tests_perf/test_speedup.py tests_perf/test_memory.py -n 2 --dist loadgroup --engine vllm \
+    two-workers) # a model each, and a card each
+      suite "$stage" 150 tests_perf/test_speedup.py tests_perf/test_memory.py -n 2 --dist loadgroup --engine vllm \
         --model gpt2-random,distilgpt2-random --time-budget 30 ;;
+    two-cards) # one engine over both
+      suite "$stage" 150 tests_perf/test_speedup.py tests_perf/test_memory.py --engine vllm --time-budget 30 \
+        --config "$(variant gpt2-random two-cards model.name=gpt2-two-cards limits.tensor_parallel=2 'gates.speed.looks=[12]')" ;;
     profile:*) # profile:MODEL, or profile:MODEL:LAYERS for as many layers of a random: model, which is built here
       IFS=: read -r _ model layers <<< "$stage"
       if [ -n "$layers" ]; then
