@@ -124,6 +124,14 @@ class QualitySection(Section):
     determinism_prompts: Positive = 16
 
 
+class ShiftSection(Section):
+    """How far each ratio typically shifts from session to session, before the stored sessions show it."""
+
+    speedup: Fraction = 0.007
+    ttft: Fraction = 0.007
+    itl: Fraction = 0.007
+
+
 class SpeedSection(Section):
     """The speed gate; the meaning of each is in docs/gates.md."""
 
@@ -131,6 +139,7 @@ class SpeedSection(Section):
     tolerated: Fraction = 0.08
     beta: Fraction = 0.05
     looks: list[Positive] = Field(default=[6, 10, 16, 24, 40], min_length=1)
+    shift: ShiftSection = ShiftSection()
 
 
 class ArenaSection(Section):

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.baselines import PerfBaseline, assert_not_own_baseline, load_perf
-from harness.gates.sequential import SpeedPolicy
+from harness.gates.sequential import RATIO_SHIFT, SpeedPolicy
 from harness.records import ArenaEntry
 from harness.specs import Workload
 
@@ -44,7 +44,7 @@ def perf_baseline(session: GateSession, config: Config, workload: Workload) -> P
 def speed_inputs(session: GateSession, candidate: Candidate, workload: Workload, metric: str) -> dict[str, Any]:
     """What a speed gate compares with: the stored sessions, else the portable floor, else nothing."""
     reference = session.bench(candidate.config).reference()
-    policy = speed_policy(session, candidate.config)
+    policy = speed_policy(session, candidate.config, metric)
     notes = []
     audited = session.audits.of(candidate.id, workload.id, reference.id) if session.audits else None
     if audited is not None:
@@ -70,7 +70,7 @@ def speed_inputs(session: GateSession, candidate: Candidate, workload: Workload,
     }
 
 
-def speed_policy(session: GateSession, config: Config) -> SpeedPolicy:
+def speed_policy(session: GateSession, config: Config, metric: str) -> SpeedPolicy:
     """The speed gate's margins, and its share of the session's error budget."""
     section = config.file.gates.speed
     return SpeedPolicy(
@@ -79,6 +79,7 @@ def speed_policy(session: GateSession, config: Config) -> SpeedPolicy:
         alpha=session.alpha(config),
         beta=section.beta,
         looks=tuple(section.looks),
+        shift=replace(RATIO_SHIFT, scale=getattr(section.shift, metric)),
     )
 
 

@@ -152,7 +152,7 @@ class GateSession:
         """Measure one session of the gate's own error rates, and file it beside the baselines."""
         config = candidate.config
         workload = config.workload(batch_size)
-        policy = speed_policy(self, config)
+        policy = speed_policy(self, config, "speedup")
         bench = self.bench(config)
         engine, reference, prompts = bench.audit_contestants(candidate.spec, candidate.runtime, workload)
         session = measure_session(

@@ -71,7 +71,7 @@ for stage in "$@"; do
       # second session is judged by the first, and the third, slowed, by both.
       baselines=$results/baselines-steady
       steady=$(variant smollm2-135m steady reference.backend=hf-graph reference.precision=fp16 'gates.speed.looks=[40]' \
-        gates.speed.margin=0.01 gates.speed.tolerated=0.03 floors={})
+        gates.speed.margin=0.01 gates.speed.tolerated=0.03 gates.speed.shift.itl=0.003 floors={})
       speed=(tests_perf/test_speedup.py tests_perf/test_latency.py --config "$steady" --engine vllm --batch-size 1 --time-budget 90)
       case $stage in
         steady-slowed)

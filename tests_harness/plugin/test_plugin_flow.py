@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict
 
 from harness.cli import main
+from harness.gates.sequential import RATIO_SHIFT
 from harness.judging import judge
 from harness.records_io import load_record, save_record
 from harness.report.verdicts import recompute_verdicts
@@ -51,6 +53,20 @@ def test_every_gate_of_the_session_shares_its_error_budget(accepted):
     quality = [verdict for verdict in accepted.record.verdicts if verdict.test.startswith("tests_quality")]
     assert (len(speed), len(quality)) == (6, 8)
     assert all(math.isclose(verdict.alpha, 0.01 / 14, rel_tol=1e-6) for verdict in speed + quality)
+
+
+def test_each_metric_has_the_shift_between_sessions_that_the_configuration_believes(suite, accepted):
+    """Unsaid, it is the gates' own."""
+
+    def believed(record):
+        speed = [verdict for verdict in record.verdicts if verdict.inputs["gate"] == "speed"]
+        return {verdict.metric: verdict.inputs["policy"]["shift"] for verdict in speed}
+
+    assert believed(accepted.record) == dict.fromkeys(("speedup", "ttft", "itl"), asdict(RATIO_SHIFT))
+    config = suite.workspace.variant("shift", gates={"speed": {"shift": {"itl": 0.002}}})
+    suite.run("tests_perf/test_speedup.py", "tests_perf/test_latency.py", "--precision=int8_wo", config=config)
+    assert believed(suite.record())["itl"] == {**asdict(RATIO_SHIFT), "scale": 0.002}
+    assert believed(suite.record())["speedup"] == asdict(RATIO_SHIFT)
 
 
 def test_benchmark_file_holds_the_samples_of_the_arena_and_what_else_was_measured(accepted):
