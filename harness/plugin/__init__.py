@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Generator
 from typing import Any
 
@@ -60,6 +62,18 @@ def pytest_configure(config: pytest.Config) -> None:
     except EngineGateError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SESSION] = session
+    _end_well_when_terminated(config)
+
+
+def _end_well_when_terminated(config: pytest.Config) -> None:
+    """SIGTERM, by which CI systems and schedulers end a job, is as Ctrl-C: engines are closed and a record is left."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        config.add_cleanup(_die_when_terminated)
+
+
+def _die_when_terminated() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import signal
 from typing import Any
 
 import enginegate_fake
@@ -85,14 +86,22 @@ class Interrupted(Wrapped):
 
     calls = 0
 
+    def strike(self):
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's shell has it ignored
+        os.kill(os.getpid(), signal.SIGINT)
+
     def generate(self, prompts, params):
         self.calls += 1
         if self.calls == 5:
-            import signal
-
-            signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's shell has it ignored
-            os.kill(os.getpid(), signal.SIGINT)
+            self.strike()
         return self._engine.generate(prompts, params)
+
+
+class Terminated(Interrupted):
+    """Its job is cancelled."""
+
+    def strike(self):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Deadly(Wrapped):

@@ -93,9 +93,10 @@ def test_engine_that_cannot_be_closed_is_told(suite):
     assert suite.record().warnings == ["closing the engines of toy: it will not close"]
 
 
-def test_interrupt_closes_the_engines_and_leaves_a_partial_record(suite):
+@pytest.mark.parametrize("signal", ["Interrupted", "Terminated"])
+def test_interrupt_closes_the_engines_and_leaves_a_partial_record(suite, signal):
     before = len(suite.workspace.events())
-    suite.prepare("Interrupted")
+    suite.prepare(signal)
     result = suite.run_apart(SPEED, "--precision=int8_wo", "--batch-size=1")
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["*KeyboardInterrupt*"])
