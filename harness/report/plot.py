@@ -23,19 +23,22 @@ PANELS: tuple[tuple[str, str, bool, bool], ...] = (
     ("ROUGE-Lsum", "rouge_lsum", False, False),
 )
 
+#: Between two groups, in bars.
+_GAP = 1.5
+
 
 def draw(rows: Sequence[Row]) -> Figure:
     """Eight panels of bars, grouped by model (and batch size where it matters), coloured by engine and precision.
 
-    What was not measured reads "n/a" at the foot of its place, so that it is not taken for a zero; a group of which
-    nothing was measured has no place in that panel.
+    What was not measured reads "n/a" at the foot of its place, so that it is not taken for a zero; a group has places
+    for the engines that ran in it, and one of which nothing was measured has none in that panel.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     series = list(dict.fromkeys(f"{row.engine} {row.precision}" for row in rows))
     colors = _colors(series)
-    bars = len(series) * len({(row.model, row.workload) for row in rows})
+    bars = len({(row.model, row.workload, row.engine, row.precision) for row in rows if row.workload})
     width = max(16.0, 4 + 0.64 * bars)
     figure = Figure(figsize=(width, max(8.5, 0.4 * width)), layout="constrained")
     axes = figure.subplots(2, 4)
@@ -68,30 +71,32 @@ def _colors(series: Sequence[str]) -> dict[str, Any]:
 
 
 def _panel(axis: Any, rows: Sequence[Row], attribute: str, by_batch: bool, colors: dict[str, Any]) -> None:
-    values: dict[tuple[str, str], float | None] = {}
+    values: dict[str, dict[str, float | None]] = {}
     for row in rows:
-        key = (_group(row, by_batch), f"{row.engine} {row.precision}")
-        if values.get(key) is None:
-            values[key] = getattr(row, attribute)
-    colors = {name: color for name, color in colors.items() if any(name == each for _, each in values)}
-    groups = list(dict.fromkeys(group for (group, _), value in values.items() if value is not None))
-    groups = groups or list(dict.fromkeys(group for group, _ in values))
-    width = 0.8 / max(len(colors), 1)
-    measured = [value for value in values.values() if value is not None]
-    for index, (name, color) in enumerate(colors.items()):
-        offset = (index - (len(colors) - 1) / 2) * width
-        heights = [values.get((group, name)) for group in groups]
-        bars = axis.bar(
-            [place + offset for place in range(len(groups))],
-            [height or 0.0 for height in heights],
-            width=0.94 * width,
-            color=color,
-            label=name,
-        )
-        labels = ["n/a" if height is None else _number(height) for height in heights]
-        axis.bar_label(bars, labels, fontsize=8, padding=2, rotation=90 if len(groups) * len(colors) > 4 else 0)
-    axis.set_xticks(range(len(groups)), groups, fontsize=9 if len(groups) <= 4 else 7)
-    axis.set_ylim(0, max(measured, default=1.0) * 1.22 or 1.0)
+        group, name = values.setdefault(_group(row, by_batch), {}), f"{row.engine} {row.precision}"
+        if group.get(name) is None:
+            group[name] = getattr(row, attribute)
+    measured = {group: bars for group, bars in values.items() if any(value is not None for value in bars.values())}
+    places: list[float] = []
+    ticks: list[float] = []
+    bars = []
+    for group in (measured or values).values():
+        start = places[-1] + 1 + _GAP if places else 0.0
+        places += [start + index for index in range(len(group))]
+        ticks.append(start + (len(group) - 1) / 2)
+        bars += [(name, group[name]) for name in colors if name in group]
+    drawn = axis.bar(
+        places, [value or 0.0 for _, value in bars], width=0.94, color=[colors[name] for name, _ in bars] or None
+    )
+    labels = ["n/a" if value is None else _number(value) for _, value in bars]
+    axis.bar_label(drawn, labels, fontsize=8, padding=2, rotation=90 if len(bars) > 4 else 0)
+    if len(ticks) > 4:
+        names = [group.replace("\n", ", ") for group in measured]
+        axis.set_xticks(ticks, names, fontsize=9, rotation=20, ha="right", rotation_mode="anchor")
+    else:
+        axis.set_xticks(ticks, list(measured or values), fontsize=9)
+    axis.set_xlim(-1, (places[-1] if places else 0) + 1)
+    axis.set_ylim(0, max((value for _, value in bars if value is not None), default=1.0) * 1.22 or 1.0)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", alpha=0.25)
     axis.set_axisbelow(True)

@@ -90,3 +90,12 @@ def test_every_series_has_a_colour_of_its_own(count: int) -> None:
     rows = [replace(row, precision=f"p{index}") for index in range(count)]
     handles = draw(rows).legends[0].get_patches()
     assert len({handle.get_facecolor() for handle in handles}) == count
+
+
+def test_an_engine_of_one_model_takes_no_place_beside_another() -> None:
+    rows = record_rows(run_record(batch_sizes=(8,)))
+    other = [replace(row, model="other") for row in rows if row.precision == "int8_wo"]
+    latency = draw([*rows, *other]).axes[0]
+    assert [label.get_text() for label in latency.get_xticklabels()] == ["tiny-8m\nbatch 8", "other\nbatch 8"]
+    assert len(latency.patches) == 4 + 1
+    assert "n/a" not in [text.get_text() for text in latency.texts]
