@@ -79,8 +79,9 @@ class ModelBench:
 
     @classmethod
     def named(cls, model: str, progress: Progress) -> ModelBench:
-        """The bench of ``configs/MODEL.yaml`` (or of a file) on this machine, in the user's cache."""
-        return cls(load_config(find_config(model)), fingerprint(), cache_folder(), progress)
+        """The bench of ``configs/MODEL.yaml``, or of a file named ``*.yaml``, on this machine, in the user's cache."""
+        file = Path(model) if model.endswith(".yaml") else find_config(model)
+        return cls(load_config(file), fingerprint(), cache_folder(), progress)
 
     @property
     def checkpoint(self) -> Checkpoint:

@@ -1,0 +1,20 @@
+"""A bench is found by a model's name or by a configuration file's."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.bench import ModelBench
+from harness.config import REPOSITORY
+from harness.errors import ConfigError
+
+
+@pytest.mark.parametrize("model", ["tiny-random", str(REPOSITORY / "configs" / "tiny-random.yaml")])
+def test_bench_by_name_and_by_file(model):
+    assert ModelBench.named(model, print).config.name == "tiny-random"
+
+
+def test_bench_of_nothing_names_what_there_is():
+    with pytest.raises(ConfigError, match="unknown model 'tiny-rundom'") as caught:
+        ModelBench.named("tiny-rundom", print)
+    assert "tiny-random" in caught.value.mend
