@@ -7,6 +7,7 @@ dead process's lock.
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,6 +22,11 @@ from harness.measure import gpu
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 #: Seconds between two looks at cards that are all taken.
 _PATIENCE = 0.5
+
+
+def lease_folder() -> Path:
+    """Where all sessions of this user find the locks, whatever cache they use."""
+    return Path(tempfile.gettempdir()) / f"enginegate-leases-{os.getuid()}"
 
 
 @dataclass
@@ -57,7 +63,7 @@ def lease_devices(folder: Path, count: int = 1, *, uuids: Sequence[str] | None =
             f"{count} NVIDIA GPU(s) to lease are needed, visible are {len(cards)}",
             "look at nvidia-smi, CUDA_VISIBLE_DEVICES and limits.tensor_parallel",
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout
     while True:
         taken: dict[str, FileLock] = {}

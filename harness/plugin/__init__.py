@@ -17,7 +17,7 @@ from harness.plugin.outcomes import explain, lost_reason, outcome_of, shorten, v
 from harness.plugin.progress import TerminalProgress
 from harness.plugin.replay import replay_clock
 from harness.plugin.session import GateSession
-from harness.plugin.workers import PART, part_of_run, plain_id, prepare_worker, take_over
+from harness.plugin.workers import PART, part_of_run, plain_id, prepare_worker, take_over, take_over_unfinished
 
 SESSION = pytest.StashKey[GateSession]()
 
@@ -62,18 +62,26 @@ def pytest_configure(config: pytest.Config) -> None:
     except EngineGateError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SESSION] = session
-    _end_well_when_terminated(config)
-
-
-def _end_well_when_terminated(config: pytest.Config) -> None:
-    """SIGTERM, by which CI systems and schedulers end a job, is as Ctrl-C: engines are closed and a record is left."""
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        config.add_cleanup(_die_when_terminated)
+        signal.signal(signal.SIGTERM, _terminated)
+        config.add_cleanup(_uninstall)
 
 
-def _die_when_terminated() -> None:
+def _terminated(*_: object) -> None:
+    """SIGTERM, by which CI systems and schedulers end a job, is as Ctrl-C: engines are closed and a record is left."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it often comes twice, and the second must not cut that short
+    raise KeyboardInterrupt
+
+
+def _uninstall() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_keyboard_interrupt() -> None:
+    """A job that is cancelled by Ctrl-C is often sent SIGTERM next: see above."""
+    if signal.getsignal(signal.SIGTERM) is _terminated:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -178,7 +186,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     complete = ended and not session.shouldfail and not session.shouldstop
     if hasattr(config, "workeroutput"):
         config.workeroutput[PART] = gates.part(complete)
-    elif not gates.finish(complete) and exitstatus == pytest.ExitCode.OK:
+        return
+    take_over_unfinished(gates)
+    if not gates.finish(complete) and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
     if exitstatus == pytest.ExitCode.OK and missed_gpu(config, gates.options):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -6,19 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.config import cache_folder
 from harness.engines.registry import load_backend
 from harness.errors import MeasurementError
 from harness.measure import gpu
-from harness.measure.lease import lease_devices
+from harness.measure.lease import lease_devices, lease_folder
 from harness.plugin.workers import is_worker
 
 if TYPE_CHECKING:
     from harness.plugin.options import Options
     from harness.plugin.session import GateSession
+    from harness.selection import Selection
 
 #: The property of a report, and in JUnit XML, that says where its test ran.
 DEVICE = "device"
+_ON_GPU = pytest.StashKey[bool]()
 
 
 def device_of(item: pytest.Item) -> str:
@@ -37,10 +38,8 @@ def claim_device(item: pytest.Item, session: GateSession) -> None:
     device = device_of(item)
     item.user_properties.append((DEVICE, device))
     worker = is_worker(item.config)
-    # Already at the first test that uses a GPU, measured or not: CUDA looks at what is visible once.
-    if device == "cuda" and session.lease is None and (worker or (_measures(item.session) and gpu.uuids())):
-        widest = max((each.spec.tensor_parallel for each in session.selection.candidates), default=1)
-        session.lease = lease_devices(cache_folder() / "leases", widest)
+    if session.lease is None and (device == "cuda" if worker else _measures_on_gpu(item, session)):
+        _lease(session, worker)
     if not worker or item.get_closest_marker("perf") is None:
         return
     if device != "cuda":
@@ -56,8 +55,33 @@ def claim_device(item: pytest.Item, session: GateSession) -> None:
         )
 
 
-def _measures(session: pytest.Session) -> bool:
-    return any(item.get_closest_marker("perf") is not None for item in session.items)
+def _measures_on_gpu(item: pytest.Item, session: GateSession) -> bool:
+    """Whether a session has perf tests and any of its engines, references too, runs on a GPU.
+
+    Asked before the first test whatever that needs: CUDA looks once at which cards are visible.
+    """
+    stash = item.config.stash
+    if _ON_GPU not in stash:
+        timed = any(each.get_closest_marker("perf") is not None for each in item.session.items)
+        stash[_ON_GPU] = timed and any(
+            load_backend(name).capabilities().device == "cuda" for name in _backends(session.selection)
+        )
+    return stash[_ON_GPU]
+
+
+def _backends(selection: Selection) -> set[str]:
+    configs = [each.config.file for each in selection.candidates]
+    references = {section.backend for file in configs for section in (file.reference, file.quality.reference)}
+    return {each.spec.backend for each in selection.candidates} | references
+
+
+def _lease(session: GateSession, worker: bool) -> None:
+    _ = session.fingerprint  # of the machine, with all its cards
+    if not worker and not gpu.uuids():
+        session.warn("the GPU is not leased: NVML shows no visible card, so that nobody can tell who else uses it")
+        return
+    widest = max((each.spec.tensor_parallel for each in session.selection.candidates), default=1)
+    session.lease = lease_devices(lease_folder(), widest)
 
 
 def missed_gpu(config: pytest.Config, options: Options) -> bool:

@@ -42,6 +42,7 @@ class GateSession:
         run: the run's id, which xdist workers have from their controller.
         notes: in an xdist worker, which writes no records: the file that its controller finds if it crashes.
         crashed: an xdist worker ended without sending its records.
+        unfinished: in a controller of xdist: the workers that have not ended, and where each keeps its notes.
         lease: where engines are measured on a GPU, or spread over xdist workers: the cards that are this process's own.
         saved: the records written, with their folders.
     """
@@ -59,6 +60,7 @@ class GateSession:
     run: str = field(default_factory=run_id)
     notes: Path | None = None
     crashed: bool = False
+    unfinished: dict[str, Path] = field(default_factory=dict)
     lease: Lease | None = None
     _selection: Selection | None = None
     _benches: dict[str, ModelBench] = field(default_factory=dict)
@@ -272,7 +274,7 @@ class GateSession:
             else:
                 self.save("partial")
         except (EngineGateError, OSError) as error:
-            self._warn(str(error))
+            self.warn(str(error))
 
     def finish(self, complete: bool) -> bool:
         """Write the records, their reports and the history.
@@ -284,12 +286,12 @@ class GateSession:
         try:
             saved = self.save("complete" if whole else "partial")
         except EngineGateError as error:
-            self._warn(str(error))
+            self.warn(str(error))
             return False
         url = self.options.history or f"sqlite:///{self.options.runs / 'history.sqlite'}"
         problems = [line for record, path in saved for line in write_beside(record, path, url)]
         for line in problems:
-            self._warn(line)
+            self.warn(line)
         return not problems
 
     def part(self, complete: bool) -> list[str]:
@@ -300,7 +302,7 @@ class GateSession:
     def crash(self, problem: str, notes: Path) -> None:
         """An xdist worker crashed: the record says so, and keeps what the worker had noted until then."""
         self.crashed = True
-        self._warn(problem)
+        self.warn(problem)
         if notes.exists():
             self.take_over(json.loads(notes.read_text(encoding="utf-8")))
 
@@ -310,7 +312,8 @@ class GateSession:
             record = RunRecord.model_validate_json(text)
             self._workers.setdefault(record.model.name, []).append(record)
 
-    def _warn(self, line: str) -> None:
+    def warn(self, line: str) -> None:
+        """Tell the reader of the record something, once."""
         if line not in self.warnings:
             self.warnings.append(line)
 
@@ -320,6 +323,6 @@ class GateSession:
             try:
                 bench.close()
             except Exception as error:
-                self._warn(f"closing the engines of {bench.config.name}: {error}")
+                self.warn(f"closing the engines of {bench.config.name}: {error}")
         if self.lease is not None:
             self.lease.release()

@@ -33,17 +33,26 @@ def prepare_worker(node: Any, session: GateSession) -> None:
     node.config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     node.workerinput[RUN] = session.run
     node.workerinput[NOTES] = str(folder / "records.json")
+    session.unfinished[node.gateway.id] = folder / "records.json"
 
 
 def take_over(node: Any, error: object, session: GateSession) -> None:
-    """A worker has ended: add what it measured and concluded, or what it had noted when it crashed."""
+    """A worker has ended: add what it measured and concluded, or had noted when it crashed. xdist may tell twice."""
+    notes = session.unfinished.pop(node.gateway.id, None)
+    if notes is None:
+        return
     sent: list[str] | None = getattr(node, "workeroutput", {}).get(PART)
     if sent is None:
-        session.crash(
-            f"xdist worker {node.gateway.id} crashed ({error or 'no reason given'})", Path(node.workerinput[NOTES])
-        )
+        session.crash(f"xdist worker {node.gateway.id} crashed ({error or 'no reason given'})", notes)
     else:
         session.take_over(sent)
+
+
+def take_over_unfinished(session: GateSession) -> None:
+    """The controller ends before some of its workers: add what they had noted."""
+    while session.unfinished:
+        name, notes = session.unfinished.popitem()
+        session.crash(f"xdist worker {name} was stopped before its end", notes)
 
 
 def plain_id(item: pytest.Item) -> str:

@@ -90,11 +90,12 @@ def _panel(axis: Any, rows: Sequence[Row], attribute: str, by_batch: bool, color
     )
     labels = ["n/a" if value is None else _number(value) for _, value in bars]
     axis.bar_label(drawn, labels, fontsize=8, padding=2, rotation=90 if len(bars) > 4 else 0)
-    if len(ticks) > 4:
-        names = [group.replace("\n", ", ") for group in measured]
+    names = list(measured or values)
+    if len(names) > 4:
+        names = [name.replace("\n", ", ") for name in names]
         axis.set_xticks(ticks, names, fontsize=9, rotation=20, ha="right", rotation_mode="anchor")
     else:
-        axis.set_xticks(ticks, list(measured or values), fontsize=9)
+        axis.set_xticks(ticks, names, fontsize=9)
     axis.set_xlim(-1, (places[-1] if places else 0) + 1)
     axis.set_ylim(0, max((value for _, value in bars if value is not None), default=1.0) * 1.22 or 1.0)
     axis.spines[["top", "right"]].set_visible(False)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from harness.config import REPOSITORY
-from harness.gates.sequential import RATIO_SHIFT, SpeedPolicy
-from harness.gates.sessions import Baseline
-from harness.gates.speed import replay_speed
+from harness.judging import judge
 from harness.measure.arena import log_ratios
+from harness.records import RunRecord, VerdictEntry
 from harness.records_io import load_record
 
 RECORDS = REPOSITORY / "docs" / "results" / "records"
@@ -18,33 +15,39 @@ FIRST, SLOWED, THIRD = "20261121-220710-efae", "20261121-220933-23ee", "20261121
 INT8, INT4 = "smollm2-135m-vllm-int8_wo", "smollm2-135m-vllm-int4_awq"
 
 
+def load(session: str) -> RunRecord:
+    return load_record(RECORDS / session / "run.json")
+
+
+def verdicts(session: str, engine: str) -> list[VerdictEntry]:
+    return [verdict for verdict in load(session).verdicts if verdict.engine == engine and verdict.metric == "itl"]
+
+
 def itl(session: str, engine: str) -> list[float]:
     """The blocks' log ratios of inter-token latency over the session's reference."""
-    (arena,) = load_record(RECORDS / session / "run.json").arenas
+    (arena,) = load(session).arenas
     return log_ratios(arena.blocks, arena.reference, engine, "itl")
 
 
 def judged(session: str, engine: str, *stored: str, shift: float) -> str:
-    """By the sessions' own policy, but for the belief about the shift between sessions."""
-    believed = replace(RATIO_SHIFT, scale=shift)
-    policy = SpeedPolicy(margin=0.01, tolerated=0.03, alpha=0.01 / 6, looks=(40,), shift=believed)
-    against = Baseline([itl(each, engine) for each in stored])
-    return replay_speed(itl(session, engine), against, policy).status.value
+    """By the session's own policy, but for the belief about the shift between sessions."""
+    (inputs,) = [entry.inputs for entry in verdicts(session, engine)]
+    policy = {**inputs["policy"], "shift": {**inputs["policy"]["shift"], "scale": shift}}
+    against = {"kind": "baseline", "sessions": [itl(each, engine) for each in stored]}
+    return judge({**inputs, "policy": policy, "against": against}, load(session)).status.value
 
 
 @pytest.mark.parametrize("engine", [INT8, INT4])
 def test_by_the_default_belief_one_stored_session_decides_nothing(engine):
     assert judged(SLOWED, engine, FIRST, shift=0.007) == "INCONCLUSIVE"
-    (stored,) = [
-        verdict
-        for verdict in load_record(RECORDS / SLOWED / "run.json").verdicts
-        if verdict.engine == engine and verdict.metric == "itl"
-    ]
+    (stored,) = verdicts(SLOWED, engine)
     assert stored.status == "INCONCLUSIVE"
+    assert stored.inputs["policy"]["shift"]["scale"] == 0.007
 
 
 def test_by_the_tighter_belief_the_slowed_engines_fail():
     assert judged(SLOWED, INT8, FIRST, shift=0.003) == "FAIL"
+    assert judged(SLOWED, INT4, FIRST, shift=0.003) == "INCONCLUSIVE"
     for engine in (INT8, INT4):
         assert judged(SLOWED, engine, FIRST, THIRD, shift=0.003) == "FAIL"
 

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import signal
+import time
 from typing import Any
 
 import enginegate_fake
@@ -102,6 +103,14 @@ class Terminated(Interrupted):
 
     def strike(self):
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Cancelled(Interrupted):
+    """The whole session's job is cancelled, of which it runs in a worker."""
+
+    def strike(self):
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(60)
 
 
 class Deadly(Wrapped):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
+
+from harness.measure.lease import lease_folder
+from harness.plugin import devices
 
 pytest_plugins = ["pytester"]
 
@@ -20,6 +24,7 @@ def on_gpu(suite, monkeypatch):
 
     def run(*arguments, **environment):
         variables = {**suite.workspace.environment, "ENGINEGATE_FAKE_DEVICE": "cuda", **environment}
+        variables["TMPDIR"] = str(suite.folder)
         variables["PYTHONPATH"] = os.pathsep.join([str(NVML), variables["PYTHONPATH"]])
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
@@ -62,8 +67,8 @@ def test_busy_card_is_refused_with_the_process_that_uses_it(on_gpu):
 
 def test_two_sessions_take_two_cards(suite, on_gpu):
     """One that another session has is not measured on: the second card, then none is left."""
-    leases = Path(suite.workspace.environment["ENGINEGATE_CACHE"]) / "leases"
-    leases.mkdir(parents=True, exist_ok=True)
+    leases = suite.folder / lease_folder().name
+    leases.mkdir()
     with FileLock(leases / "GPU-0.lock"):
         on_gpu(*SPEED, "--batch-size=1")
         record = suite.record()
@@ -72,6 +77,25 @@ def test_two_sessions_take_two_cards(suite, on_gpu):
             result = on_gpu(*SPEED, "--batch-size=1")
     assert result.parseoutcomes()["errors"] == 1
     assert "wait for the other session" in result.stdout.str()
+
+
+@pytest.mark.parametrize(("reference", "scores"), [("card", "chip"), ("chip", "card"), ("chip", "chip")])
+def test_a_reference_on_a_gpu_needs_the_lease_too(monkeypatch, reference, scores):
+    device = {"card": "cuda", "chip": "cpu"}
+    monkeypatch.setattr(
+        devices, "load_backend", lambda name: SimpleNamespace(capabilities=lambda: SimpleNamespace(device=device[name]))
+    )
+    file = SimpleNamespace(
+        reference=SimpleNamespace(backend=reference),
+        quality=SimpleNamespace(reference=SimpleNamespace(backend=scores)),
+    )
+    candidate = SimpleNamespace(spec=SimpleNamespace(backend="chip"), config=SimpleNamespace(file=file))
+    session = SimpleNamespace(selection=SimpleNamespace(candidates=[candidate]))
+    for markers, needed in ((["perf"], "card" in (reference, scores)), ([], False)):
+        items = [SimpleNamespace(get_closest_marker=lambda name, markers=markers: name if name in markers else None)]
+        config = SimpleNamespace(stash=pytest.Stash())
+        item = SimpleNamespace(config=config, session=SimpleNamespace(items=items))
+        assert devices._measures_on_gpu(item, session) is needed
 
 
 def test_throttled_rounds_decide_nothing(suite, on_gpu):

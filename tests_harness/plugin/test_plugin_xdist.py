@@ -86,3 +86,21 @@ def test_group_that_xdist_appends_is_no_part_of_the_name_in_the_record():
             return pytest.mark.xdist_group("toy").mark if name == "xdist_group" else None
 
     assert plain_id(Item()) == "tests_quality/test_perplexity.py::test_perplexity[toy]"
+
+
+@pytest.mark.parametrize("ended", ["Terminated", "Cancelled"])
+def test_sigterm_loses_nothing_that_workers_had_concluded_and_counts_nothing_twice(suite, ended):
+    """In a worker alone, and in the controller."""
+    suite.prepare(ended, precision="int4_wo")
+    result = suite.run_apart(
+        "-n1",
+        "--dist=loadgroup",
+        "tests_quality/test_perplexity.py",
+        "tests_quality/test_determinism.py",
+        "--precision=int8_wo,int4_wo",
+    )
+    assert result.ret != pytest.ExitCode.OK
+    record = suite.record()
+    assert record.status == "partial"
+    tests = [verdict.test for verdict in record.verdicts]
+    assert len(tests) == len(set(tests)) >= 1, tests

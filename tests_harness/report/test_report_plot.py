@@ -99,3 +99,10 @@ def test_an_engine_of_one_model_takes_no_place_beside_another() -> None:
     assert [label.get_text() for label in latency.get_xticklabels()] == ["tiny-8m\nbatch 8", "other\nbatch 8"]
     assert len(latency.patches) == 4 + 1
     assert "n/a" not in [text.get_text() for text in latency.texts]
+
+
+def test_many_groups_keep_their_names_in_a_panel_of_which_nothing_was_measured() -> None:
+    row = replace(record_rows(run_record(batch_sizes=(8,)))[0], memory_mb=None)
+    figure = draw([replace(row, model=f"m{index}") for index in range(5)])
+    for axis in (figure.axes[0], figure.axes[2]):
+        assert [label.get_text() for label in axis.get_xticklabels()] == [f"m{index}, batch 8" for index in range(5)]
