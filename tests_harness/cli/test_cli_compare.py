@@ -184,6 +184,24 @@ def test_a_slower_engine_and_more_memory_are_found_in_records(
     assert found[f"{INT8} b8-i64-o64", "peak_memory"]["outcome"] == "worse"
 
 
+def test_the_new_run_says_how_far_sessions_shift(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, _, _, _, _, _, new = records(tmp_path)
+    record = json.loads(Path(new).read_text())
+    widths = []
+    for scale in (0.001, 0.007, 0.05):
+        record["config"] = {"gates": {"speed": {"shift": {"speedup": scale}}}}
+        Path(new).write_text(json.dumps(record))
+        _, found = compare_json(capsys, [base, new])
+        low, high = found[f"{INT8} b8-i64-o64 over tiny-8m-hf-bf16", "speedup"]["interval"]
+        widths.append(high - low)
+    assert widths[0] < widths[1] < widths[2]
+    record["config"] = {}
+    Path(new).write_text(json.dumps(record))
+    _, found = compare_json(capsys, [base, new])
+    low, high = found[f"{INT8} b8-i64-o64 over tiny-8m-hf-bf16", "speedup"]["interval"]
+    assert high - low == pytest.approx(widths[1]), "unsaid, it is the gates' own"
+
+
 def test_lost_answers_are_found_in_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     good = quality_entry(INT8, "cloze", items=200)
     bad = good.model_copy(
