@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from harness.gates.items import QualityPolicy, pair, refuse, too_few
 from harness.gates.mcnemar import items_needed, loss_bound, mcnemar, visible_loss
@@ -90,7 +90,7 @@ def _not_above_chance(answers: Mapping[str, float], chance: float | None) -> str
     if chance is None:
         return None
     right, count = int(sum(answers.values())), len(answers)
-    if float(stats.binom.sf(right - 1, count, chance)) <= _CHANCE_LEVEL:
+    if float(scipy.stats.binom.sf(right - 1, count, chance)) <= _CHANCE_LEVEL:
         return None
     return (
         f"the reference scores {right / count:.2f}, not above the {chance:.2f} of guessing, so no loss could be seen"
@@ -112,7 +112,7 @@ def _verdict(
     margin: float = 0.0,
 ) -> Verdict:
     right, count = int(sum(answers.values())), len(answers)
-    interval = stats.binomtest(right, count).proportion_ci(0.95, "wilson")
+    interval = scipy.stats.binomtest(right, count).proportion_ci(0.95, "wilson")
     score = right / count
     name = f"{subject}: " if subject else ""
     return Verdict(

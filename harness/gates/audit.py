@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from harness.errors import MeasurementError
 from harness.gates.robust import Array, lag_one, locate, without_order_effect
@@ -136,7 +136,7 @@ def audit(
         outcome = decide_many(draw(resamples, policy.looks[-1]) - np.log1p(slowdown), anchor, policy)
         fails, passes = (_rate(int(np.sum(outcome.status == kind)), resamples) for kind in (FAILED, PASSED))
         rates.append(Power(float(slowdown), fails, passes, float(outcome.blocks.mean())))
-    noise = float(np.median([stats.median_abs_deviation(session, scale="normal") for session in sessions]))
+    noise = float(np.median([scipy.stats.median_abs_deviation(session, scale="normal") for session in sessions]))
     return AuditResult(
         false_alarms=rates[0].fails,
         false_passes=rates[1].passes,
@@ -220,7 +220,7 @@ def _memory(session: Array) -> float:
     Gentler than the winsorized one that a gate takes from its few blocks, which comes out 7 % low in a long series.
     """
     series = without_order_effect(session)[0]
-    reach = 3.0 * float(stats.median_abs_deviation(series, scale="normal"))
+    reach = 3.0 * float(scipy.stats.median_abs_deviation(series, scale="normal"))
     centre = float(np.median(series))
     return float(lag_one(np.clip(series, centre - reach, centre + reach)))
 
@@ -245,7 +245,7 @@ def _resample(sessions: list[Array], count: int, blocks: int, length: int, gener
 
 
 def _rate(hits: int, count: int) -> Rate:
-    interval = stats.binomtest(hits, count).proportion_ci(0.95, "wilson")
+    interval = scipy.stats.binomtest(hits, count).proportion_ci(0.95, "wilson")
     return Rate(hits / count, (float(interval.low), float(interval.high)))
 
 

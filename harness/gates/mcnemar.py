@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+import scipy
 
 
 def mcnemar(losses: int, gains: int) -> float:
     """Exact one-sided p-value of "no loss": P(Binomial(losses + gains, 1/2) >= losses) (McNemar 1947)."""
-    return float(stats.binom.sf(losses - 1, losses + gains, 0.5))
+    return float(scipy.stats.binom.sf(losses - 1, losses + gains, 0.5))
 
 
 def score_z(losses: int, gains: int, items: int, loss: float) -> float:
@@ -33,7 +33,7 @@ def score_z(losses: int, gains: int, items: int, loss: float) -> float:
 
 def loss_bound(losses: int, gains: int, items: int, level: float, *, upper: bool) -> float:
     """One-sided confidence bound of the loss by inverting the score test, by bisection to 1e-7."""
-    target = float(stats.norm.isf(level)) * (-1.0 if upper else 1.0)
+    target = float(scipy.stats.norm.isf(level)) * (-1.0 if upper else 1.0)
     low, high = -1.0, 1.0
     for _ in range(26):
         middle = (low + high) / 2
@@ -59,8 +59,8 @@ def mcnemar_power(items: int, discordance: float, loss: float, alpha: float) -> 
     losing = (discordance / 2 + loss) / (discordance + loss)
     centre, spread = items * share, np.sqrt(items * share * (1 - share))
     flips = np.arange(max(0, int(centre - 6 * spread)), min(items, int(centre + 6 * spread) + 1) + 1)
-    critical = stats.binom.isf(alpha, flips, 0.5) + 1
-    return float(np.sum(stats.binom.pmf(flips, items, share) * stats.binom.sf(critical - 1, flips, losing)))
+    critical = scipy.stats.binom.isf(alpha, flips, 0.5) + 1
+    return float(np.sum(scipy.stats.binom.pmf(flips, items, share) * scipy.stats.binom.sf(critical - 1, flips, losing)))
 
 
 def visible_loss(items: int, discordance: float, alpha: float, power: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from harness.gates.accuracy import judge_accuracy
 from harness.gates.items import (
@@ -191,15 +191,15 @@ def judge_flips(
         return refuse(metric, "no item is in both runs", policy, unit="share", subject=subject)
     flips = sum(candidate[item] != baseline[item] for item in pairing.common)
     reason = too_few(pairing, policy)
-    more = float(stats.binom.sf(flips - 1, count, limit))
-    fewer = float(stats.binom.cdf(flips, count, limit))
+    more = float(scipy.stats.binom.sf(flips - 1, count, limit))
+    fewer = float(scipy.stats.binom.cdf(flips, count, limit))
     status = Status.FAIL if more <= policy.alpha else Status.PASS if fewer <= policy.beta else Status.INCONCLUSIVE
     text = f"{flips} of {count} answers changed, tolerated {100 * limit:.1f} %"
     if reason is not None:
         status, text = Status.INCONCLUSIVE, f"{text}; undecided: {reason}"
     elif status is Status.INCONCLUSIVE:
         text += "; undecided: too close to it for this many items"
-    interval = stats.binomtest(flips, count).proportion_ci(0.95, "exact")
+    interval = scipy.stats.binomtest(flips, count).proportion_ci(0.95, "exact")
     name = f"{subject}: " if subject else ""
     return Verdict(
         status=status,

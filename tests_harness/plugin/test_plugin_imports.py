@@ -17,12 +17,13 @@ HEAVY = (
     "matplotlib",
     "evaluate",
     "sqlalchemy",
+    "scipy.stats",  # most of a second, which scipy itself puts off until it is used
 )
 
 COLLECT = """
 import sys, pytest
 code = pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests_perf", "tests_quality"])
-print("HEAVY", sorted({name.partition(".")[0] for name in sys.modules} & set(sys.argv[1:])))
+print("HEAVY", sorted(set(sys.modules) & set(sys.argv[1:])))
 sys.exit(code)
 """
 IMPORT = """
@@ -35,7 +36,7 @@ print(sorted(added - set(sys.stdlib_module_names)))
 LIGHT = """
 import sys
 import harness.specs, harness.engines.base, harness.errors
-print("HEAVY", sorted({name.partition(".")[0] for name in sys.modules} & set(sys.argv[1:])))
+print("HEAVY", sorted(set(sys.modules) & set(sys.argv[1:])))
 """
 
 
