@@ -368,12 +368,15 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("enginegate"))
 
 
+#: Where pydantic's own words are of its classes, or say too little.
+_REASONS = {"extra_forbidden": "unknown key", "model_type": "is a section, with keys of its own"}
+
+
 def _plain(error: ValidationError) -> str:
     lines = []
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"]) or "(top)"
-        reason = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
-        lines.append(f"  {where}: {reason}")
+        lines.append(f"  {where}: {_REASONS.get(item['type'], item['msg'])}")
     return "\n".join(lines)
 
 

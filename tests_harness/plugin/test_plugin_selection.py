@@ -83,6 +83,7 @@ def test_wrong_option_is_a_usage_error_with_reason_and_mend(suite, args, problem
     ("sections", "problem"),
     [
         ({"workloads": {}}, "workloads: unknown key"),
+        ({"gates": {"speed": {"shift": 0.01}}}, "gates.speed.shift: is a section, with keys of its own"),
         ({"workload": {"batch_sizes": [0]}}, "workload.batch_sizes.0"),
         ({"default_engine": "other"}, "default_engine 'other' is not under engines"),
     ],
