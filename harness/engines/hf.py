@@ -18,7 +18,7 @@ from harness.engines import host
 from harness.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
 from harness.engines.checkpoint import Geometry, link_checkpoint
 from harness.engines.reference import fastest_precision
-from harness.engines.requests import check_prompts, check_sequences, eos_token_ids, score_rows
+from harness.engines.requests import check_open, check_prompts, check_sequences, eos_token_ids, score_rows
 from harness.errors import CapabilityError, EngineError
 from harness.models import Checkpoint
 from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
@@ -286,8 +286,7 @@ class HuggingFaceEngine:
             self._torch.set_num_threads(self._threads)
 
     def _check_open(self) -> None:
-        if self._model is None:
-            raise EngineError(f"{self.spec.id}: the engine is closed", "load it again")
+        check_open(self.spec, self._model)
 
 
 def _dtype_keyword() -> str:

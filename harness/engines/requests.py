@@ -5,12 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import EngineError
 from harness.specs import EngineSpec, SamplingParams
+
+Running = TypeVar("Running")
+
+
+def check_open(spec: EngineSpec, running: Running | None) -> Running:
+    """What runs the engine. Raises EngineError where that is gone, as the engine was closed."""
+    if running is None:
+        raise EngineError(f"{spec.id}: the engine is closed", "load it again")
+    return running
 
 
 def check_prompts(spec: EngineSpec, prompts: Sequence[Sequence[int]], params: SamplingParams) -> None:

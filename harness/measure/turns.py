@@ -23,6 +23,7 @@ from typing import Any
 from harness import errors
 from harness.engines.base import Backend, Effective, Engine, Generation, MemoryUse, TokenEvent
 from harness.engines.child import LOG_LINES, child_environment, die_with_parent
+from harness.engines.requests import check_open
 from harness.errors import EngineError, EngineGateError
 from harness.measure.cores import allowed_cores, take_quietest_core
 from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
@@ -134,17 +135,16 @@ class ChildEngine:
         return self._receive()
 
     def _send(self, method: str, *arguments: object) -> None:
-        assert self._pipe is not None
+        pipe = check_open(self.spec, self._pipe)
         try:
-            self._pipe.send((method, arguments))
+            pipe.send((method, arguments))
         except (BrokenPipeError, ConnectionError) as error:
             raise self._died() from error
 
     def _receive(self) -> Any:
-        if self._pipe is None:
-            raise EngineError(f"{self.spec.id}: the engine is closed", "load it again")
+        pipe = check_open(self.spec, self._pipe)
         try:
-            kind, value = self._pipe.recv()
+            kind, value = pipe.recv()
         except (EOFError, ConnectionError, pickle.UnpicklingError) as error:
             raise self._died() from error
         if kind == "error":
@@ -161,8 +161,7 @@ class ChildEngine:
         )
 
     def _check_open(self) -> None:
-        if self._pipe is None:
-            raise EngineError(f"{self.spec.id}: the engine is closed", "load it again")
+        check_open(self.spec, self._pipe)
 
 
 def load_engine(

@@ -16,7 +16,7 @@ from harness.engines.openvino import kv_cache
 from harness.engines.openvino.precisions import ELEMENT_TYPES, activation_precision, kv_precision, suite_name
 from harness.engines.openvino.scorer import Scorer
 from harness.engines.openvino.weights import read_weights
-from harness.engines.requests import check_sequences, eos_token_ids
+from harness.engines.requests import check_open, check_sequences, eos_token_ids
 from harness.engines.stepping import SteppingEngine
 from harness.errors import CapabilityError, EngineError
 from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
@@ -218,8 +218,7 @@ class OpenVinoEngine(SteppingEngine):
         return min(self._geometry.positions, self.spec.max_input_len + self.spec.max_output_len)
 
     def _check_open(self) -> None:
-        if self._pipeline is None:
-            raise EngineError(f"{self.spec.id}: the engine is closed", "load it again")
+        check_open(self.spec, self._pipeline)
 
 
 def _check_runtime(spec: EngineSpec, runtime: RuntimeSpec) -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from harness.engines.base import Generation, MemoryUse, TokenEvent
 from harness.engines.checkpoint import Geometry
-from harness.engines.requests import check_prompts, check_sequences
+from harness.engines.requests import check_open, check_prompts, check_sequences
 from harness.engines.trtllm.checkpoint import kv_bytes_per_token
 from harness.engines.trtllm.contract import Api
 from harness.engines.trtllm.scoring import check_oracle, gather_log_softmax, logit_matrix, waves
@@ -250,8 +250,7 @@ class TensorRtEngine(ABC):
         """The KV cache's element type, as loaded."""
 
     def _check_open(self) -> None:
-        if self._llm is None:
-            raise EngineError(f"{self.spec.id}: the engine is closed", "load it again")
+        check_open(self.spec, self._llm)
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:

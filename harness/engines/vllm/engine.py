@@ -12,7 +12,7 @@ from typing import Any
 from harness.engines import host
 from harness.engines.base import Effective, MemoryUse
 from harness.engines.checkpoint import Geometry
-from harness.engines.requests import check_sequences, eos_token_ids
+from harness.engines.requests import check_open, check_sequences, eos_token_ids
 from harness.engines.stepping import SteppingEngine
 from harness.engines.vllm import settings
 from harness.engines.vllm.precisions import precision_found, suite_name, weight_scheme
@@ -266,8 +266,7 @@ class VllmEngine(SteppingEngine):
         return min(self._geometry.positions, self.spec.max_input_len + self.spec.max_output_len)
 
     def _check_open(self) -> None:
-        if self._llm is None:
-            raise EngineError(f"{self.spec.id}: the engine is closed", "load it again")
+        check_open(self.spec, self._llm)
 
 
 def _activation(engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> str:
