@@ -78,7 +78,7 @@ class GraphEngine(HuggingFaceEngine):
         length = longest + self.spec.max_output_len
         try:
             plan = _Plan(self._torch, self._model, self._device, self._last_only, rows, longest, length)
-        except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
+        except (RuntimeError, AttributeError, TypeError) as error:
             raise EngineError(
                 f"{self.spec.id}: answers to {rows} x {longest} tokens cannot be captured: {error}",
                 "take backend hf or hf-static in its place",

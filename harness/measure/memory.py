@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import MeasurementError
+from harness.measure import gpu
 from harness.records import MemoryEntry
 from harness.specs import EngineSpec, RuntimeSpec, SamplingParams, Workload
 
@@ -114,20 +115,17 @@ class _GpuMeter:
     def __init__(self, devices: int) -> None:
         import torch
 
-        from harness.measure import gpu
-
         self.contexts = 0
         without = gpu.used_bytes()
         torch.zeros(1, device="cuda")
         torch.cuda.synchronize()
         if devices > 1:
             self.contexts = devices * (gpu.used_bytes() - without)
-        self._gpu = gpu
         self.device = str(gpu.identities()[0]["name"])
 
     def used(self) -> int:
-        self._gpu.refuse_busy()
-        return self._gpu.used_bytes()
+        gpu.refuse_busy()
+        return gpu.used_bytes()
 
     def held(self) -> int:
         return self.used()

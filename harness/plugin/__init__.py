@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Generator
 from typing import Any
 
@@ -17,6 +15,7 @@ from harness.plugin.outcomes import explain, lost_reason, outcome_of, shorten, v
 from harness.plugin.progress import TerminalProgress
 from harness.plugin.replay import replay_clock
 from harness.plugin.session import GateSession
+from harness.plugin.termination import end_well_when_terminated, finish_undisturbed
 from harness.plugin.workers import PART, part_of_run, plain_id, prepare_worker, take_over, take_over_unfinished
 
 SESSION = pytest.StashKey[GateSession]()
@@ -62,26 +61,13 @@ def pytest_configure(config: pytest.Config) -> None:
     except EngineGateError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SESSION] = session
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminated)
-        config.add_cleanup(_uninstall)
-
-
-def _terminated(*_: object) -> None:
-    """SIGTERM, by which CI systems and schedulers end a job, is as Ctrl-C: engines are closed and a record is left."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it often comes twice, and the second must not cut that short
-    raise KeyboardInterrupt
-
-
-def _uninstall() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    end_well_when_terminated(config)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_keyboard_interrupt() -> None:
-    """A job that is cancelled by Ctrl-C is often sent SIGTERM next: see above."""
-    if signal.getsignal(signal.SIGTERM) is _terminated:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Engines are still to be closed, and the record to be written."""
+    finish_undisturbed()
 
 
 @pytest.hookimpl(optionalhook=True)

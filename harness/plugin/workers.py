@@ -32,8 +32,8 @@ def prepare_worker(node: Any, session: GateSession) -> None:
     folder = Path(tempfile.mkdtemp(prefix="enginegate-"))
     node.config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     node.workerinput[RUN] = session.run
-    node.workerinput[NOTES] = str(folder / "records.json")
-    session.unfinished[node.gateway.id] = folder / "records.json"
+    notes = session.unfinished[node.gateway.id] = folder / "records.json"
+    node.workerinput[NOTES] = str(notes)
 
 
 def take_over(node: Any, error: object, session: GateSession) -> None:

@@ -77,10 +77,11 @@ def _panel(axis: Any, rows: Sequence[Row], attribute: str, by_batch: bool, color
         if group.get(name) is None:
             group[name] = getattr(row, attribute)
     measured = {group: bars for group, bars in values.items() if any(value is not None for value in bars.values())}
+    shown = measured or values
     places: list[float] = []
     ticks: list[float] = []
     bars = []
-    for group in (measured or values).values():
+    for group in shown.values():
         start = places[-1] + 1 + _GAP if places else 0.0
         places += [start + index for index in range(len(group))]
         ticks.append(start + (len(group) - 1) / 2)
@@ -90,7 +91,7 @@ def _panel(axis: Any, rows: Sequence[Row], attribute: str, by_batch: bool, color
     )
     labels = ["n/a" if value is None else _number(value) for _, value in bars]
     axis.bar_label(drawn, labels, fontsize=8, padding=2, rotation=90 if len(bars) > 4 else 0)
-    names = list(measured or values)
+    names = list(shown)
     if len(names) > 4:
         names = [name.replace("\n", ", ") for name in names]
         axis.set_xticks(ticks, names, fontsize=9, rotation=20, ha="right", rotation_mode="anchor")

@@ -72,14 +72,15 @@ for stage in "$@"; do
       baselines=$results/baselines-steady
       steady=$(variant smollm2-135m steady reference.backend=hf-graph reference.precision=fp16 'gates.speed.looks=[40]' \
         gates.speed.margin=0.01 gates.speed.tolerated=0.03 gates.speed.shift.itl=0.003 floors={})
-      speed=(tests_perf/test_speedup.py tests_perf/test_latency.py --config "$steady" --engine vllm --batch-size 1 --time-budget 90)
+      speed=(tests_perf/test_speedup.py tests_perf/test_latency.py --config "$steady" --engine vllm
+        --precision int8_wo,int4_awq --batch-size 1 --time-budget 90)
       case $stage in
         steady-slowed)
           SLOWED=smollm2-135m-vllm-int8_wo=0.05,smollm2-135m-vllm-int4_awq=0.03 PYTHONPATH=scripts/gpu:$PYTHONPATH \
-            suite "$stage" 300 -p slowed "${speed[@]}" --precision int8_wo,int4_awq ;;
+            suite "$stage" 300 -p slowed "${speed[@]}" ;;
         steady-audit) suite "$stage" 300 tests_perf --config "$steady" --engine vllm --precision int8_wo --batch-size 1 \
             --gate-audit --time-budget 120 ;;
-        *) suite "$stage" 300 "${speed[@]}" --precision int8_wo,int4_awq
+        *) suite "$stage" 300 "${speed[@]}"
           timed "accept-$stage" 60 python3 -m harness accept latest --runs "$results/runs-$stage" --baselines "$baselines"
           timed "power-$stage" 60 python3 -m harness power latest --runs "$results/runs-$stage" --metric itl ;;
       esac

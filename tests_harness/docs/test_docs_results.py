@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from harness.config import REPOSITORY
@@ -15,6 +17,7 @@ FIRST, SLOWED, THIRD = "20261121-220710-efae", "20261121-220933-23ee", "20261121
 INT8, INT4 = "smollm2-135m-vllm-int8_wo", "smollm2-135m-vllm-int4_awq"
 
 
+@cache
 def load(session: str) -> RunRecord:
     return load_record(RECORDS / session / "run.json")
 
