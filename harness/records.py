@@ -110,7 +110,7 @@ class MemoryEntry(Stored):
     """Memory of one engine, measured in a process of its own. All in bytes; None where it could not be measured.
 
     ``weights``: of the loaded weights, as the engine counts them. ``copy_bytes_per_second``: what a large copy within
-    the GPU's memory moved in the same process, bytes read plus bytes written; None on a CPU.
+    one GPU's memory moved in the same session, bytes read plus bytes written; None on a CPU.
     """
 
     engine: str

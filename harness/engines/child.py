@@ -3,39 +3,74 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import harness
-from harness.errors import EngineError
+from harness.errors import EngineError, EngineGateError
 
 #: Of what a child that failed has printed, so many last lines are shown.
 LOG_LINES = 15
 _SET_PARENT_DEATH_SIGNAL = 1
+_HANDED_OVER = "enginegate hands over "
 
 
-def run_module(module: str, job: bytes, *, subject: str, mend: str, python: str = sys.executable) -> None:
-    """Run ``python -m module`` with ``job`` on its standard input and wait for its end.
+def run_module(
+    module: str,
+    job: bytes,
+    *,
+    subject: str,
+    mend: str,
+    python: str = sys.executable,
+    timeout: float | None = None,
+    error: type[EngineGateError] = EngineError,
+) -> Any:
+    """Run ``python -m module`` with ``job`` on its standard input, and wait for its end.
+
+    What it prints goes to a file: a pipe would be read to its end, and a process that the child left behind holds that.
+
+    Returns:
+        What the child gave to ``hand_over``, or None.
 
     Raises:
-        EngineError: it ended with another status than 0; says ``subject``, the last lines printed, and ``mend``.
+        error: it ended with another status than 0, or not within ``timeout`` seconds; says ``subject``, the last lines
+            printed, and ``mend``.
     """
-    child = subprocess.run(
-        [python, "-m", module],
-        input=job,
-        env={**child_environment(python), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    if child.returncode != 0:
-        tail = "\n".join(child.stdout.decode(errors="replace").strip().splitlines()[-LOG_LINES:])
-        raise EngineError(
-            f"{subject} ended with status {child.returncode}:\n{tail}", f"see the last lines above; {mend}"
-        )
+    with tempfile.TemporaryFile() as log:
+        try:
+            status = subprocess.run(
+                [python, "-m", module],
+                input=job,
+                env={**child_environment(python), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+                stdout=log,
+                stderr=log,
+                timeout=timeout,
+                check=False,
+            ).returncode
+            ended = f"ended with status {status}"
+        except subprocess.TimeoutExpired:
+            status, ended = None, f"took longer than {timeout:g} s and was ended"
+        log.seek(0)
+        printed = log.read().decode(errors="replace")
+    if status != 0:
+        tail = "\n".join(printed.strip().splitlines()[-LOG_LINES:])
+        raise error(f"{subject} {ended}:\n{tail}", f"see the last lines above; {mend}")
+    handed = [line.removeprefix(_HANDED_OVER) for line in printed.splitlines() if line.startswith(_HANDED_OVER)]
+    return json.loads(handed[-1]) if handed else None
+
+
+def hand_over(value: object) -> None:
+    """In a child of ``run_module``: give it something that can be written as JSON, on a line of its own.
+
+    Libraries print to standard output as well, some of them without ending their line, or at the very end.
+    """
+    print(f"\n{_HANDED_OVER}{json.dumps(value)}", flush=True)
 
 
 def child_environment(python: str = sys.executable) -> dict[str, str]:

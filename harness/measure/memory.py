@@ -11,17 +11,17 @@ memory as NVML reports it.
 from __future__ import annotations
 
 import importlib
-import json
-import math
 import pickle
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.engines.child import die_with_parent, hand_over, run_module
+from harness.engines.registry import load_backend
 from harness.errors import MeasurementError
 from harness.measure import gpu
+from harness.measure.card import Card, measure_card
 from harness.records import MemoryEntry
 from harness.specs import EngineSpec, RuntimeSpec, SamplingParams, Workload
 
@@ -40,19 +40,17 @@ def measure_memory(
     timeout: float = 600,
 ) -> MemoryEntry:
     """Load the engine in a child, answer ``prompts`` once, and report what it took. Raises MeasurementError."""
-    job = engine_dir, spec, runtime, [list(prompt) for prompt in prompts], workload.output_len
-    child = subprocess.run(
-        [sys.executable, "-m", __name__], input=pickle.dumps(job), capture_output=True, timeout=timeout
+    on_gpu = load_backend(spec.backend).capabilities().device.startswith("cuda")
+    card = measure_card() if on_gpu else None
+    job = engine_dir, spec, runtime, [list(prompt) for prompt in prompts], workload.output_len, card
+    found = run_module(
+        __name__,
+        pickle.dumps(job),
+        subject=f"the memory pass of {spec.id}",
+        mend="a status of -9 is the kernel's out-of-memory killer",
+        timeout=timeout,
+        error=MeasurementError,
     )
-    # Libraries print to standard output as well, some of them at the very end.
-    lines = [line for line in child.stdout.decode(errors="replace").splitlines() if line.startswith('{"loaded"')]
-    if child.returncode != 0 or not lines:
-        said = child.stderr.decode(errors="replace").strip()[-2000:]
-        raise MeasurementError(
-            f"the memory pass of {spec.id} ended with code {child.returncode}: {said}",
-            "mend what its last lines name; a code of -9 is the kernel's out-of-memory killer",
-        )
-    found = json.loads(lines[-1])
     return MemoryEntry(engine=spec.id, workload=workload.id, disk=disk_bytes, **found)
 
 
@@ -77,9 +75,6 @@ def mapped_bytes(smaps: str, folder: Path) -> int:
 
 class _CpuMeter:
     """Resident set of this process."""
-
-    device = "cpu"
-    contexts = 0
 
     def __init__(self, engine_dir: Path) -> None:
         self._folder = engine_dir.resolve()
@@ -107,21 +102,8 @@ class _GpuMeter:
     """Used memory of the visible NVIDIA GPUs, as NVML counts it.
 
     Whoever else used the device would be counted too, so they are refused. The peak is what is used after the work: the
-    frameworks' allocators keep what they once took. A context is opened first, as it is the driver's own and would
-    cover a small model's weights; an engine over several devices opens one more on each, in processes of its own, and
-    as much is taken off for them.
+    frameworks' allocators keep what they once took.
     """
-
-    def __init__(self, devices: int) -> None:
-        import torch
-
-        self.contexts = 0
-        without = gpu.used_bytes()
-        torch.zeros(1, device="cuda")
-        torch.cuda.synchronize()
-        if devices > 1:
-            self.contexts = devices * (gpu.used_bytes() - without)
-        self.device = str(gpu.identities()[0]["name"])
 
     def used(self) -> int:
         gpu.refuse_busy()
@@ -137,37 +119,24 @@ class _GpuMeter:
         return self.used()
 
 
-def copy_bandwidth(size: int = 1 << 31, rounds: int = 5) -> float:
-    """Bytes per second that copying ``size`` bytes within the GPU's memory moves, read plus written; the best round."""
-    import torch
-
-    source = torch.randint(0, 255, (size,), dtype=torch.uint8, device="cuda")
-    target = torch.empty_like(source)
-    best = math.inf
-    for _ in range(rounds + 1):
-        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        start.record()
-        target.copy_(source)
-        end.record()
-        end.synchronize()
-        best = min(best, start.elapsed_time(end) / 1000)
-    del source, target
-    torch.cuda.empty_cache()
-    return 2 * size / best
-
-
 def _run(
-    engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec, prompts: Sequence[Sequence[int]], max_tokens: int
+    engine_dir: Path,
+    spec: EngineSpec,
+    runtime: RuntimeSpec,
+    prompts: Sequence[Sequence[int]],
+    max_tokens: int,
+    card: Card | None,
 ) -> dict[str, Any]:
-    from harness.engines.registry import load_backend
+    """The figures of a MemoryEntry. ``card``: what the engine runs on, None for the CPU.
 
+    A CUDA context on each card is the driver's own and would cover a small model's weights, so it does not count.
+    """
     backend = load_backend(spec.backend)
     for library in backend.libraries:
         importlib.import_module(library)
-    on_gpu = backend.capabilities().device.startswith("cuda")
-    meter = _GpuMeter(spec.tensor_parallel) if on_gpu else _CpuMeter(engine_dir)  # first: it sees the context open
-    bandwidth = copy_bandwidth() if on_gpu else None
-    before, held = meter.used() + meter.contexts, meter.held() + meter.contexts
+    meter = _GpuMeter() if card else _CpuMeter(engine_dir)
+    contexts = spec.tensor_parallel * card.context_bytes if card else 0
+    before, held = meter.used() + contexts, meter.held() + contexts
     engine = backend.load(engine_dir, spec, runtime)
     try:
         loaded = meter.held()
@@ -183,11 +152,12 @@ def _run(
         "kv_predicted": own.kv_cache_predicted,
         "kv_used": own.kv_cache,
         "kv_budget": own.kv_budget,
-        "device": meter.device,
+        "device": card.name if card else "cpu",
         "weights": own.weights,
-        "copy_bytes_per_second": bandwidth,
+        "copy_bytes_per_second": card.copy_bytes_per_second if card else None,
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(_run(*pickle.load(sys.stdin.buffer))))
+    die_with_parent()
+    hand_over(_run(*pickle.load(sys.stdin.buffer)))

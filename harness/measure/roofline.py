@@ -68,14 +68,15 @@ def roofline(record: RunRecord, arena: ArenaEntry, memory: MemoryEntry) -> Roofl
 
     None where it was not in it, where what is needed is not known, and where speculation gives several tokens a pass.
     """
-    runtimes = [engine.runtime for engine in record.engines if engine.id == memory.engine]
-    if any(runtime.get("speculation", "none") != "none" for runtime in runtimes):
+    engines = [engine for engine in record.engines if engine.id == memory.engine]
+    if any(engine.runtime.get("speculation", "none") != "none" for engine in engines):
         return None
     rounds = [entry for block in arena.blocks for entry in block.rounds if entry.engine == memory.engine]
     if arena.batch_size != 1 or not rounds or not memory.weights or not memory.copy_bytes_per_second:
         return None
     rate = summarise_rounds(rounds)["tokens_per_second"]
-    return Roofline(memory.engine, memory.device, rate, memory.copy_bytes_per_second / memory.weights)
+    cards = max((int(engine.spec.get("tensor_parallel", 1)) for engine in engines), default=1)
+    return Roofline(memory.engine, memory.device, rate, cards * memory.copy_bytes_per_second / memory.weights)
 
 
 def refuse_impossible(record: RunRecord, arena: ArenaEntry, engine: str) -> None:

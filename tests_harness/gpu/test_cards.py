@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from harness.engines.base import MemoryUse
 from harness.errors import MeasurementError
+from harness.measure.card import Card, measure_card
 from harness.measure.gpu import DeviceMonitor
 from harness.measure.lease import VISIBLE, lease_devices
-from harness.measure.memory import _GpuMeter
+from harness.measure.memory import _run
+from harness.specs import RuntimeSpec
+
+GIB = 1 << 30
 
 
 @pytest.fixture
@@ -66,11 +72,56 @@ def test_the_second_card_is_watched_too(nvml, monkeypatch):
     alone.close()
 
 
-def test_memory_is_not_measured_on_a_card_that_another_process_has(nvml, monkeypatch):
-    fake = SimpleNamespace(zeros=lambda *_, **__: None, cuda=SimpleNamespace(synchronize=lambda: None))
-    monkeypatch.setitem(sys.modules, "torch", fake)
-    meter = _GpuMeter(devices=1)
-    assert meter.used() == 2 << 30, "1 GiB on each of two cards"
-    monkeypatch.setattr(nvml, "nvmlDeviceGetComputeRunningProcesses", lambda _: [SimpleNamespace(pid=999999999)])
+@pytest.fixture
+def used(nvml, monkeypatch):
+    """Bytes in use on each of the two cards, as NVML will tell."""
+    cards = [GIB, GIB]
+    monkeypatch.setattr(nvml, "nvmlDeviceGetMemoryInfo", lambda handle: SimpleNamespace(used=cards[handle]))
+    return cards
+
+
+def memory_over(used: list[int], monkeypatch: pytest.MonkeyPatch, loading: Callable[[], None]) -> dict[str, object]:
+    """The memory pass over an engine on two cards, each with a context of 0.5 GiB and 2 GiB of its own."""
+
+    def load(*_: object) -> SimpleNamespace:
+        used[:] = [each + GIB // 2 + 2 * GIB for each in used]
+        loading()
+        return SimpleNamespace(
+            generate=lambda *_: used.__setitem__(1, used[1] + GIB),
+            memory=lambda: MemoryUse(kv_cache_predicted=None, kv_cache=None, kv_budget=None, weights=3 * GIB),
+            close=lambda: None,
+        )
+
+    backend = SimpleNamespace(libraries=(), load=load)
+    monkeypatch.setattr("harness.measure.memory.load_backend", lambda _: backend)
+    spec = SimpleNamespace(backend="pretended", tensor_parallel=2)
+    return _run(Path("engine"), spec, RuntimeSpec(), [[1]], 1, Card("Imaginary GPU", GIB // 2, 1e12))
+
+
+def test_memory_over_two_cards_counts_no_context(used, monkeypatch):
+    found = memory_over(used, monkeypatch, loading=lambda: None)
+    assert found["loaded"] == 4 * GIB
+    assert found["peak"] == 5 * GIB
+    assert (found["device"], found["copy_bytes_per_second"]) == ("Imaginary GPU", 1e12)
+
+
+def test_memory_is_not_measured_on_a_card_that_another_process_has(used, nvml, monkeypatch):
+    def intrude() -> None:
+        monkeypatch.setattr(nvml, "nvmlDeviceGetComputeRunningProcesses", lambda _: [SimpleNamespace(pid=999999999)])
+
     with pytest.raises(MeasurementError, match="in use by process 999999999"):
-        meter.used()
+        memory_over(used, monkeypatch, loading=intrude)
+
+
+def test_the_card_is_measured_once_and_in_a_process_of_its_own(monkeypatch):
+    asked = []
+
+    def run_module(module: str, *_: object, **__: object) -> dict[str, object]:
+        asked.append(module)
+        return {"name": "Imaginary GPU", "context_bytes": 1, "copy_bytes_per_second": 2.0}
+
+    monkeypatch.setattr("harness.measure.card.run_module", run_module)
+    measure_card.cache_clear()
+    assert measure_card() == measure_card() == Card("Imaginary GPU", 1, 2.0)
+    assert asked == ["harness.measure.card"]
+    measure_card.cache_clear()

@@ -53,6 +53,13 @@ def test_faster_than_the_memory_can_be_read_is_refused() -> None:
     assert any("impossible figure" in note for note in speed_notes(record))
 
 
+def test_two_cards_are_read_twice_as_fast() -> None:
+    record = with_bandwidth(gated_record(2.0), 10e9)
+    over_two = [engine.model_copy(update={"spec": engine.spec | {"tensor_parallel": 2}}) for engine in record.engines]
+    (note,) = [note for note in speed_notes(record.model_copy(update={"engines": over_two})) if INT8 in note]
+    assert "80% of the 200" in note
+
+
 def test_several_tokens_a_pass_have_no_such_ceiling() -> None:
     record = with_bandwidth(gated_record(2.0), 10e9)
     drafts = [

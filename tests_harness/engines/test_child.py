@@ -1,0 +1,56 @@
+"""Processes of their own: what they hand over, and how they end."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from harness.engines.child import run_module
+from harness.errors import EngineError, MeasurementError
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes a program, and gives the name by which ``python -m`` finds it."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def write(program: str) -> str:
+        (tmp_path / "a_childs_program.py").write_text(program, encoding="utf-8")
+        return "a_childs_program"
+
+    return write
+
+
+def test_what_is_handed_over_is_found_among_what_libraries_print(module):
+    program = """
+import sys
+from harness.engines.child import hand_over
+print("50 %", end="")
+hand_over({"job": sys.stdin.read()})
+print("enginegate hands nothing over")
+"""
+    assert run_module(module(program), b"to do", subject="it", mend="") == {"job": "to do"}
+    assert run_module(module("print('done')"), b"", subject="it", mend="") is None
+
+
+def test_a_process_that_the_child_left_behind_is_not_waited_for(module):
+    program = """
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+from harness.engines.child import hand_over
+hand_over(1)
+"""
+    start = time.monotonic()
+    assert run_module(module(program), b"", subject="it", mend="") == 1
+    assert time.monotonic() - start < 60
+
+
+def test_a_child_that_fails_or_takes_too_long_is_named_with_its_last_lines(module):
+    with pytest.raises(EngineError, match=r"(?s)building ended with status 3.*no such layer.*mend: .*the disk"):
+        run_module(
+            module("import sys; print('no such layer'); sys.exit(3)"), b"", subject="building", mend="look at the disk"
+        )
+    hanging = module("import time; print('loading', flush=True); time.sleep(600)")
+    with pytest.raises(MeasurementError, match=r"(?s)the pass took longer than 2 s and was ended.*loading"):
+        run_module(hanging, b"", subject="the pass", mend="", timeout=2, error=MeasurementError)
