@@ -12,9 +12,10 @@ from harness.engines.base import Effective
 from harness.engines.checkpoint import Geometry
 from harness.engines.effective import check_effective
 from harness.engines.vllm import VllmBackend, settings
+from harness.engines.vllm.engine import VllmEngine
 from harness.engines.vllm.precisions import precision_found, weight_scheme
 from harness.engines.vllm.quantize import weight_arguments
-from harness.engines.vllm.ranks import read_ranks, weights_of
+from harness.engines.vllm.ranks import message_queues, read_ranks, weights_of
 from harness.errors import CapabilityError, EngineError
 from harness.specs import EngineSpec, RuntimeSpec
 
@@ -150,6 +151,31 @@ def test_all_ranks_are_asked_and_a_tensor_of_two_names_counts_once():
     assert {(rank.kv_type, rank.kv_element_bytes, rank.attention) for rank in ranks} == {
         ("torch.float16", 2, "FLASH_ATTN")
     }
+
+
+class Queue:
+    """A queue whose context, as pyzmq's, closes the sockets that are alive."""
+
+    def __init__(self, log: list[object]) -> None:
+        self.local_socket = SimpleNamespace(context=SimpleNamespace(destroy=lambda linger: log.append(linger)))
+
+
+def test_closing_closes_the_queues_to_the_workers_once_these_are_gone():
+    log: list[object] = []
+    executor = SimpleNamespace(rpc_broadcast_mq=Queue(log), response_mqs=[Queue(log), Queue(log)])
+
+    def shutdown() -> None:  # as vLLM's executor does
+        executor.rpc_broadcast_mq, executor.response_mqs = None, []
+        log.append("workers gone")
+
+    core = SimpleNamespace(engine_core=SimpleNamespace(model_executor=executor), shutdown=shutdown)
+    engine = VllmEngine.__new__(VllmEngine)
+    engine._llm = SimpleNamespace(llm_engine=SimpleNamespace(engine_core=core))
+    engine._torch = SimpleNamespace(cuda=SimpleNamespace(empty_cache=lambda: None))
+    engine.close()
+    engine.close()
+    assert log == ["workers gone", 0, 0, 0]
+    assert message_queues(Executor([])) == [], "an executor with its worker in this process has none"
 
 
 def test_an_engine_on_another_number_of_cards_is_not_the_one_asked_for():

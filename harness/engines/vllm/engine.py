@@ -17,7 +17,7 @@ from harness.engines.stepping import SteppingEngine
 from harness.engines.vllm import settings
 from harness.engines.vllm.precisions import precision_found, suite_name, weight_scheme
 from harness.engines.vllm.quantize import storage_type
-from harness.engines.vllm.ranks import Rank, read_ranks, weights_of
+from harness.engines.vllm.ranks import Rank, close_queues, message_queues, read_ranks, weights_of
 from harness.errors import EngineError
 from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
 
@@ -215,8 +215,11 @@ class VllmEngine(SteppingEngine):
         llm, self._llm = self._llm, None
         if llm is None:
             return
-        llm.llm_engine.engine_core.shutdown()
-        del llm
+        core = llm.llm_engine.engine_core
+        queues = message_queues(core.engine_core.model_executor)
+        core.shutdown()
+        close_queues(queues)
+        del llm, core, queues
         gc.collect()
         self._torch.cuda.empty_cache()
 

@@ -50,6 +50,24 @@ def read_rank(worker: Any) -> Rank:
     )
 
 
+def message_queues(executor: Any) -> list[Any]:
+    """What vLLM's executor talks to its workers through; empty where its only one is in this process."""
+    queues = [getattr(executor, "rpc_broadcast_mq", None), *(getattr(executor, "response_mqs", None) or ())]
+    return [queue for queue in queues if queue is not None]
+
+
+def close_queues(queues: Iterable[Any]) -> None:
+    """Close the ZeroMQ sockets of queues whose workers are gone.
+
+    vLLM (0.24) leaves that to the garbage collector, which may finalize a context before its sockets, and pyzmq's
+    finalizer of a context then waits for those sockets for ever.
+    """
+    for queue in queues:
+        socket = getattr(queue, "local_socket", None)
+        if socket is not None:
+            socket.context.destroy(linger=0)
+
+
 def weights_of(ranks: Sequence[Rank]) -> dict[str, int]:
     """Bytes of the weights of all ranks, by element type."""
     total: Counter[str] = Counter()
