@@ -1,4 +1,4 @@
-"""The gate audits itself: its false alarms and its power, measured on the machine at hand and kept by the baselines.
+"""The gates audit themselves: false alarms and power, measured on the machine at hand and kept by the baselines.
 
 One engine races against itself and against the live reference, and slowed copies of it race along. The resampled
 blocks go through the real gate (harness.gates.audit); the slowed copies confirm one or two points by real delay.
@@ -6,7 +6,7 @@ blocks go through the real gate (harness.gates.audit); the slowed copies confirm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class Confirmation(Stored):
 
 
 class AuditSession(Stored):
-    """One measured session: log ratios per block.
+    """One measured session of one metric: log ratios per block.
 
     Attributes:
         same: the engine against itself (A/A).
@@ -59,11 +59,12 @@ class AuditSession(Stored):
 
 
 class AuditedGate(Stored):
-    """The audit of the speed gate for one engine and workload. ``same`` and ``live``: AuditResult as fields."""
+    """The audit of one engine's gate of one speed metric. ``same`` and ``live``: AuditResult as fields."""
 
     engine: str
     workload: str
     reference: str
+    metric: str
     policy: dict[str, Any]
     sessions: list[AuditSession]
     same: dict[str, Any]
@@ -85,21 +86,22 @@ class AuditedGate(Stored):
 
 
 class AuditFile(Stored):
-    """All audits of one machine, by ``<engine>/<workload>/<reference>``."""
+    """All audits of one machine, by ``<engine>/<workload>/<reference>/<metric>``."""
 
     schema_version: int = SCHEMA
     fingerprint: str
     gates: dict[str, AuditedGate]
 
-    def of(self, engine: str, workload: str, reference: str) -> AuditedGate | None:
-        """The audit of this engine, else that of another one at the same workload and over the same reference."""
-        exact = self.gates.get(_key(engine, workload, reference))
-        alike = (gate for gate in self.gates.values() if (gate.workload, gate.reference) == (workload, reference))
+    def of(self, engine: str, workload: str, reference: str, metric: str) -> AuditedGate | None:
+        """The audit of this engine, else that of another one at the same workload, reference and metric."""
+        exact = self.gates.get(_key(engine, workload, reference, metric))
+        wanted = (workload, reference, metric)
+        alike = (gate for gate in self.gates.values() if (gate.workload, gate.reference, gate.metric) == wanted)
         return exact or next(alike, None)
 
 
-def _key(engine: str, workload: str, reference: str) -> str:
-    return f"{engine}/{workload}/{reference}"
+def _key(engine: str, workload: str, reference: str, metric: str) -> str:
+    return f"{engine}/{workload}/{reference}/{metric}"
 
 
 def audit_path(root: Path, fingerprint: str) -> Path:
@@ -126,7 +128,7 @@ def measure_session(
     reference: Contestant,
     workload: Workload,
     prompts: PromptPool,
-    policy: SpeedPolicy,
+    policies: Mapping[str, SpeedPolicy],
     *,
     run: str,
     started: str,
@@ -134,8 +136,19 @@ def measure_session(
     time_budget: float,
     progress: Progress,
     monitor: DeviceMonitor | None = None,
-) -> AuditSession:
-    """Race the engine against itself, the reference and slowed copies of itself, in one arena."""
+) -> dict[str, AuditSession]:
+    """Race the engine against itself, the reference and slowed copies of itself, in one arena.
+
+    Args:
+        engine, reference, workload, prompts: the race.
+        policies: the policy of each metric's gate.
+        run, started: of the session.
+        blocks, time_budget: where the arena stops; seconds.
+        progress, monitor: as the arena's.
+
+    Returns:
+        A session for each metric of ``policies``, all of the same rounds.
+    """
     slowed = {f"slowed by {100 * slowdown:g} %": SlowedContestant(engine, slowdown) for slowdown in CONFIRMED}
     arena = Arena(
         {"reference": reference, "same 1": engine, "same 2": engine, **slowed},
@@ -146,54 +159,59 @@ def measure_session(
         monitor=monitor,
     )
     arena.run(lambda _: False, progress)
-    confirmations = []
-    for name, slowdown in zip(slowed, CONFIRMED, strict=True):
-        verdict = replay_speed(log_ratios(arena.blocks, "same 1", name), Known(1.0), policy, subject=name)
-        confirmations.append(
-            Confirmation(
-                slowdown=slowdown,
-                status=verdict.status.value,
-                change=verdict.change,
-                explanation=verdict.explanation,
-            )
+    return {
+        metric: AuditSession(
+            run=run,
+            started=started,
+            same=log_ratios(arena.blocks, "same 1", "same 2", metric),
+            live=log_ratios(arena.blocks, "reference", "same 1", metric),
+            confirmations=[
+                _confirm(log_ratios(arena.blocks, "same 1", name, metric), policy, name, slowdown)
+                for name, slowdown in zip(slowed, CONFIRMED, strict=True)
+            ],
         )
-    return AuditSession(
-        run=run,
-        started=started,
-        same=log_ratios(arena.blocks, "same 1", "same 2"),
-        live=log_ratios(arena.blocks, "reference", "same 1"),
-        confirmations=confirmations,
+        for metric, policy in policies.items()
+    }
+
+
+def _confirm(ratios: Sequence[float], policy: SpeedPolicy, name: str, slowdown: float) -> Confirmation:
+    verdict = replay_speed(ratios, Known(1.0), policy, subject=name)
+    return Confirmation(
+        slowdown=slowdown, status=verdict.status.value, change=verdict.change, explanation=verdict.explanation
     )
 
 
-def add_session(
+def add_sessions(
     root: Path,
     fingerprint: str,
     engine: str,
     reference: str,
     workload: str,
-    policy: SpeedPolicy,
-    session: AuditSession,
-) -> AuditedGate:
-    """File one more session and audit all of this engine's sessions again; what is stored is returned."""
+    policies: Mapping[str, SpeedPolicy],
+    sessions: Mapping[str, AuditSession],
+) -> list[AuditedGate]:
+    """File one more session of each metric, and audit all of this engine's again; what is stored is returned."""
     file = load_audit(root, fingerprint) or AuditFile(fingerprint=fingerprint, gates={})
-    key = _key(engine, workload, reference)
-    known = file.gates.get(key)
-    sessions = [*(known.sessions if known is not None else []), session]
-    gate = AuditedGate(
-        engine=engine,
-        workload=workload,
-        reference=reference,
-        policy=asdict(policy),
-        sessions=sessions,
-        same=asdict(audit([entry.same for entry in sessions], policy)),
-        live=asdict(audit([centred(entry.live) for entry in sessions], policy)),
-    )
-    updated = file.model_copy(update={"gates": {**file.gates, key: gate}})
+    gates = {}
+    for metric, session in sessions.items():
+        key, policy = _key(engine, workload, reference, metric), policies[metric]
+        known = file.gates.get(key)
+        measured = [*(known.sessions if known is not None else []), session]
+        gates[key] = AuditedGate(
+            engine=engine,
+            workload=workload,
+            reference=reference,
+            metric=metric,
+            policy=asdict(policy),
+            sessions=measured,
+            same=asdict(audit([entry.same for entry in measured], policy)),
+            live=asdict(audit([centred(entry.live) for entry in measured], policy)),
+        )
     path = audit_path(root, fingerprint)
     path.parent.mkdir(parents=True, exist_ok=True)
+    updated = file.model_copy(update={"gates": {**file.gates, **gates}})
     write_atomically(path, to_json(updated.model_dump(mode="json")))
-    return gate
+    return list(gates.values())
 
 
 def centred(ratios: Sequence[float]) -> list[float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 from harness.errors import MeasurementError, RecordError
-from harness.measure.arena import TIMED, log_ratios
+from harness.measure.arena import log_ratios, timed_metrics
 from harness.records import ArenaEntry, RunRecord, VerdictEntry
 
 #: Statuses from the worst to the best.
@@ -47,14 +47,11 @@ class Measurement:
     verdict: str = ""
 
 
-def ratio_metrics(arena: ArenaEntry) -> list[str]:
-    """The metrics whose ratio to the reference this arena measured: a single token has no gap to a next one."""
-    return [metric for metric in TIMED if metric != "itl" or arena.output_len > 1]
-
-
 def paired_log_ratios(arena: ArenaEntry, engine: str) -> dict[str, list[float]]:
     """``log(t_reference / t_engine)`` of every block, by metric; positive is faster. Raises MeasurementError."""
-    return {metric: log_ratios(arena.blocks, arena.reference, engine, metric) for metric in ratio_metrics(arena)}
+    return {
+        metric: log_ratios(arena.blocks, arena.reference, engine, metric) for metric in timed_metrics(arena.output_len)
+    }
 
 
 def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
@@ -152,7 +149,7 @@ def _timed(arena: ArenaEntry, engine: str) -> Iterator[Measurement]:
         yield middle("itl_p95", "seconds", [turn.itl_p95 for turn in turns])
         yield middle("itl_p99", "seconds", [turn.itl_p99 for turn in turns])
     if engine != arena.reference:
-        for metric in ratio_metrics(arena):
+        for metric in timed_metrics(arena.output_len):
             try:
                 ratios = log_ratios(arena.blocks, arena.reference, engine, metric)
             except MeasurementError:

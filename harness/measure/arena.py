@@ -186,6 +186,11 @@ class Arena:
 TIMED = {"speedup": "seconds", "ttft": "ttft", "itl": "itl_p50"}
 
 
+def timed_metrics(output_len: int) -> list[str]:
+    """The metrics of TIMED that answers of so many tokens have: a single token has no gap to a next one."""
+    return [metric for metric in TIMED if metric != "itl" or output_len > 1]
+
+
 def log_ratios(blocks: Sequence[Block], reference: str, candidate: str, metric: str = "speedup") -> list[float]:
     """Per block, log(time of the reference / time of the candidate): positive where the candidate is faster.
 

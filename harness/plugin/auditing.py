@@ -34,7 +34,7 @@ def gate_count(item: pytest.Item) -> int:
 def audit_report(gate: AuditedGate) -> str:
     """What an audit found, in a few lines."""
     result, latest = gate.result, gate.sessions[-1]
-    lines = [f"{gate.engine} {gate.workload}: {gate.line}"]
+    lines = [f"{gate.engine} {gate.workload} {gate.metric}: {gate.line}"]
     lines.append(
         f"  {result.blocks} blocks in {result.sessions} sessions, noise {100 * result.noise:.1f} % a block,"
         f" {result.mean_blocks:.1f} blocks used where nothing changed"

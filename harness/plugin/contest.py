@@ -46,7 +46,7 @@ def speed_inputs(session: GateSession, candidate: Candidate, workload: Workload,
     reference = session.bench(candidate.config).reference()
     policy = speed_policy(session, candidate.config, metric)
     notes = []
-    audited = session.audits.of(candidate.id, workload.id, reference.id) if session.audits else None
+    audited = session.audits.of(candidate.id, workload.id, reference.id, metric) if session.audits else None
     if audited is not None:
         policy = replace(policy, correlation=max(0.0, audited.result.autocorrelation))
         blind = audited.blind(policy)

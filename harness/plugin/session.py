@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import harness
-from harness.audit import AuditedGate, AuditFile, add_session, load_audit, measure_session
+from harness.audit import AuditedGate, AuditFile, add_sessions, load_audit, measure_session
 from harness.bench import ModelBench, Wrap
 from harness.config import Config, cache_folder
 from harness.engines.base import Progress
@@ -16,6 +16,7 @@ from harness.errors import EngineGateError
 from harness.gates.family import split_alpha
 from harness.gates.verdict import Verdict
 from harness.judging import speed_undecided
+from harness.measure.arena import timed_metrics
 from harness.measure.fingerprint import fingerprint
 from harness.measure.lease import Lease
 from harness.plugin.contest import Contest, speed_inputs, speed_policy
@@ -150,19 +151,19 @@ class GateSession:
         self.save_if_changed()
         return Contest(candidate, workload, arena)
 
-    def audit(self, candidate: Candidate, batch_size: int) -> AuditedGate:
-        """Measure one session of the gate's own error rates, and file it beside the baselines."""
+    def audit(self, candidate: Candidate, batch_size: int) -> list[AuditedGate]:
+        """Measure one session of the speed gates' own error rates, and file it beside the baselines."""
         config = candidate.config
         workload = config.workload(batch_size)
-        policy = speed_policy(self, config, "speedup")
+        policies = {metric: speed_policy(self, config, metric) for metric in timed_metrics(workload.output_len)}
         bench = self.bench(config)
         engine, reference, prompts = bench.audit_contestants(candidate.spec, candidate.runtime, workload)
-        session = measure_session(
+        sessions = measure_session(
             engine,
             reference,
             workload,
             prompts,
-            policy,
+            policies,
             run=self.run,
             started=self.started,
             blocks=config.file.arena.audit_blocks,
@@ -171,7 +172,7 @@ class GateSession:
             monitor=bench.monitor([candidate.spec, bench.reference()]),
         )
         root, key = self.options.baselines, self.fingerprint.key
-        return add_session(root, key, candidate.id, bench.reference().id, workload.id, policy, session)
+        return add_sessions(root, key, candidate.id, bench.reference().id, workload.id, policies, sessions)
 
     def conclude(
         self, model: str, test: str, engine: str, workload: str | None, verdict: Verdict, inputs: Mapping[str, object]

@@ -11,18 +11,18 @@ NOT_AUDITED = "this gate on this machine: its error rates are not measured yet (
 
 
 def speed_notes(record: RunRecord) -> list[str]:
-    """Lines for the foot of the speed table: the audit of each workload's gate, then the rooflines."""
+    """Lines for the foot of the speed table: the audit of each workload's gates, then the rooflines."""
     return [*_audits(record), *map(str, rooflines(record))]
 
 
 def _audits(record: RunRecord) -> Iterator[str]:
     found: dict[str, str] = {}
     for verdict in record.verdicts:
-        if verdict.inputs.get("gate") == "speed" and verdict.inputs.get("metric") == "speedup":
-            line = verdict.inputs.get("audit") or NOT_AUDITED
-            found.setdefault(str(verdict.workload), str(line))
+        if verdict.inputs.get("gate") == "speed":
+            gate = f"{verdict.workload} {verdict.metric}"
+            found.setdefault(gate, str(verdict.inputs.get("audit") or NOT_AUDITED))
     lines = set(found.values())
     if len(lines) == 1:
         yield lines.pop()
     else:
-        yield from (f"{workload}: {line}" for workload, line in found.items())
+        yield from (f"{gate}: {line}" for gate, line in found.items())

@@ -1,0 +1,69 @@
+"""One race, an audit for each speed metric: measured, filed, found again."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import harness.audit
+from harness.audit import CONFIRMED, add_sessions, load_audit, measure_session
+from harness.gates.sequential import SpeedPolicy
+from harness.records import Block, Round
+from harness.specs import Workload
+
+POLICY = SpeedPolicy(margin=0.01, tolerated=0.03, looks=(40,))
+POLICIES = {"speedup": POLICY, "itl": POLICY}
+WORK = Workload(batch_size=1, input_len=4, output_len=5)
+#: How much a block of 40 scatters, by metric: a card holds the tokens up, a noisy host the whole.
+SCATTER = {"seconds": 0.1, "itl_p50": 0.001}
+
+
+def blocks() -> list[Block]:
+    generator = np.random.default_rng(0)
+    speeds = {"reference": 2.0, "same 1": 1.0, "same 2": 1.0}
+    speeds |= {f"slowed by {100 * slowdown:g} %": 1.0 + slowdown for slowdown in CONFIRMED}
+
+    def turn(name: str) -> Round:
+        times = {
+            field: speeds[name] * float(np.exp(generator.normal(0, scatter))) for field, scatter in SCATTER.items()
+        }
+        return Round(engine=name, tokens=5, ttft=0.1, itl_p95=1.0, itl_p99=1.0, foreign_load=0.0, **times)
+
+    return [Block(rounds=[turn(name) for name in speeds]) for _ in range(40)]
+
+
+@pytest.fixture
+def sessions(monkeypatch):
+    """What an arena with those rounds gives."""
+    arena = SimpleNamespace(blocks=blocks(), run=lambda *_: None)
+    monkeypatch.setattr(harness.audit, "Arena", lambda *_, **__: arena)
+    race = {"run": "a", "started": "now", "blocks": 40, "time_budget": 1.0, "progress": print}
+    return measure_session(None, None, WORK, None, POLICIES, **race)
+
+
+def test_each_metric_is_audited_by_its_own_times(sessions, tmp_path):
+    speedup, itl = add_sessions(tmp_path, "here", "engine", "reference", "b1", POLICIES, sessions)
+    assert (speedup.metric, itl.metric) == ("speedup", "itl")
+    assert speedup.result.noise > 20 * itl.result.noise
+    assert "sees 2 % with 100 % power" in itl.line
+    assert "sees 2 %" not in speedup.line
+    assert speedup.blind(POLICY)
+    assert itl.blind(POLICY) is None
+    assert [entry.status for entry in itl.sessions[0].confirmations] == ["FAIL", "FAIL"]
+    assert speedup.sessions[0].confirmations[0].status == "INCONCLUSIVE"
+
+
+def test_a_later_session_joins_and_no_metric_speaks_for_another(sessions, tmp_path):
+    assert load_audit(tmp_path, "here") is None
+    for _ in range(2):
+        add_sessions(tmp_path, "here", "engine", "reference", "b1", POLICIES, sessions)
+    audits = load_audit(tmp_path, "here")
+    assert audits is not None
+    assert [len(gate.sessions) for gate in audits.gates.values()] == [2, 2]
+    alike = audits.of("another engine", "b1", "reference", "itl")
+    assert alike is not None
+    assert (alike.engine, alike.metric) == ("engine", "itl")
+    for other in (("b1", "reference", "ttft"), ("b8", "reference", "itl"), ("b1", "another", "itl")):
+        assert audits.of("engine", *other) is None
