@@ -7,16 +7,15 @@ blocks go through the real gate (harness.gates.audit); the slowed copies confirm
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
+from harness.baselines import read_stored
 from harness.engines.base import Progress
-from harness.errors import BaselineError
-from harness.gates.audit import AuditResult, audit, blind, one_line, restore
+from harness.gates.audit import AuditResult, audit, autocorrelation, blind, one_line, restore
 from harness.gates.sequential import SpeedPolicy
 from harness.gates.sessions import Known
 from harness.gates.speed import replay_speed
@@ -28,7 +27,8 @@ from harness.records import Stored
 from harness.records_io import to_json, write_atomically
 from harness.specs import Workload
 
-SCHEMA = 1
+#: Raised when the meaning of a stored field changes; an audit file of another schema is refused.
+SCHEMA = 2
 #: Slowdowns that are confirmed with a really slowed engine.
 CONFIRMED = (0.05, 0.10)
 
@@ -111,16 +111,8 @@ def audit_path(root: Path, fingerprint: str) -> Path:
 
 def load_audit(root: Path, fingerprint: str) -> AuditFile | None:
     """The audits of one machine, or None. Raises BaselineError where the file is damaged or of another schema."""
-    path = audit_path(root, fingerprint)
-    try:
-        return AuditFile.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValidationError) as error:
-        raise BaselineError(
-            f"audit {path} cannot be used: {str(error).splitlines()[0]}",
-            "restore it from version control, or delete it and run `pytest --gate-audit`",
-        ) from error
+    mend = "move it away and run `pytest --gate-audit`"
+    return read_stored(audit_path(root, fingerprint), AuditFile, what="audit", schema=SCHEMA, mend=mend)
 
 
 def measure_session(
@@ -197,6 +189,8 @@ def add_sessions(
         key, policy = _key(engine, workload, reference, metric), policies[metric]
         known = file.gates.get(key)
         measured = [*(known.sessions if known is not None else []), session]
+        same, live = [entry.same for entry in measured], [centred(entry.live) for entry in measured]
+        policy = replace(policy, correlation=max(0.0, autocorrelation(live)))  # as the gates will be told
         gates[key] = AuditedGate(
             engine=engine,
             workload=workload,
@@ -204,8 +198,8 @@ def add_sessions(
             metric=metric,
             policy=asdict(policy),
             sessions=measured,
-            same=asdict(audit([entry.same for entry in measured], policy)),
-            live=asdict(audit([centred(entry.live) for entry in measured], policy)),
+            same=asdict(audit(same, policy)),
+            live=asdict(audit(live, policy)),
         )
     path = audit_path(root, fingerprint)
     path.parent.mkdir(parents=True, exist_ok=True)

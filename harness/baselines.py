@@ -203,7 +203,7 @@ def load_quality(root: Path, model: str, digest: str, engine: EngineName) -> Qua
         BaselineError: it is damaged, of another schema, or of another checkpoint.
     """
     path = quality_path(root, model, engine)
-    baseline = _load(path, QualityBaseline)
+    baseline = read_stored(path, QualityBaseline)
     if baseline is not None:
         wanted = {"model": model, "model_digest": digest, "backend": engine.backend, "precision": engine.precision}
         _must_match(path, baseline, wanted)
@@ -228,7 +228,7 @@ def load_perf(
         BaselineError: it is damaged, or of another schema, checkpoint, machine or reference.
     """
     path = perf_path(root, fingerprint, model, workload)
-    baseline = _load(path, PerfBaseline)
+    baseline = read_stored(path, PerfBaseline)
     if baseline is not None:
         wanted = {
             "model": model,
@@ -249,30 +249,34 @@ def assert_not_own_baseline(record_id: str, baseline: PerfBaseline | QualityBase
         )
 
 
-Baseline = TypeVar("Baseline", PerfBaseline, QualityBaseline)
+Kind = TypeVar("Kind", bound=Stored)
 
 
-def _load(path: Path, kind: type[Baseline]) -> Baseline | None:
+def read_stored(
+    path: Path, kind: type[Kind], *, what: str = "baseline", schema: int = SCHEMA, mend: str = RECORD_NEW
+) -> Kind | None:
+    """A file below the baselines folder, or None where there is none.
+
+    Raises BaselineError where it cannot be read, is damaged or of another schema than ``schema``.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise BaselineError(f"baseline {path} cannot be read: {error.strerror or error}", "check the path") from error
+        raise BaselineError(f"{what} {path} cannot be read: {error.strerror or error}", "check the path") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BaselineError(
-            f"baseline {path} is not valid JSON ({error})", f"restore it from version control, or {RECORD_NEW}"
+            f"{what} {path} is not valid JSON ({error})", f"restore it from version control, or {mend}"
         ) from error
     version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != SCHEMA:
-        raise BaselineError(
-            f"baseline {path} has schema version {version}; this enginegate reads version {SCHEMA}", RECORD_NEW
-        )
+    if version != schema:
+        raise BaselineError(f"{what} {path} has schema version {version}; this enginegate reads version {schema}", mend)
     try:
         return kind.model_validate(data)
     except ValidationError as error:
         raise BaselineError(
-            f"baseline {path} is damaged: {first_problem(error)}", f"restore it from version control, or {RECORD_NEW}"
+            f"{what} {path} is damaged: {first_problem(error)}", f"restore it from version control, or {mend}"
         ) from error
 
 

@@ -110,7 +110,8 @@ class MemoryEntry(Stored):
     """Memory of one engine, measured in a process of its own. All in bytes; None where it could not be measured.
 
     ``weights``: of the loaded weights, as the engine counts them. ``copy_bytes_per_second``: what a large copy within
-    one GPU's memory moved in the same session, bytes read plus bytes written; None on a CPU.
+    one GPU's memory moved in the same session, bytes read plus bytes written; None on a CPU. ``contexts``: of the CUDA
+    contexts, one for each GPU of the engine, which are in none of the other figures; None on a CPU.
     """
 
     engine: str
@@ -124,6 +125,7 @@ class MemoryEntry(Stored):
     device: str
     weights: int | None = None
     copy_bytes_per_second: float | None = None
+    contexts: int | None = None
 
 
 class QualityEntry(Stored):

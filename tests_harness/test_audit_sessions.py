@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import harness.audit
-from harness.audit import CONFIRMED, add_sessions, load_audit, measure_session
+from harness.audit import CONFIRMED, SCHEMA, add_sessions, audit_path, load_audit, measure_session
+from harness.errors import BaselineError
 from harness.gates.sequential import SpeedPolicy
 from harness.records import Block, Round
 from harness.specs import Workload
@@ -51,8 +52,17 @@ def test_each_metric_is_audited_by_its_own_times(sessions, tmp_path):
     assert "sees 2 %" not in speedup.line
     assert speedup.blind(POLICY)
     assert itl.blind(POLICY) is None
+    assert speedup.policy["correlation"] == max(0.0, speedup.result.autocorrelation), "audited as the gates run"
     assert [entry.status for entry in itl.sessions[0].confirmations] == ["FAIL", "FAIL"]
     assert speedup.sessions[0].confirmations[0].status == "INCONCLUSIVE"
+
+
+def test_a_file_of_another_schema_is_refused_with_what_to_do(sessions, tmp_path):
+    add_sessions(tmp_path, "here", "engine", "reference", "b1", POLICIES, sessions)
+    path = audit_path(tmp_path, "here")
+    path.write_text(path.read_text().replace(f'"schema_version": {SCHEMA}', '"schema_version": 1'))
+    with pytest.raises(BaselineError, match=r"(?s)has schema version 1; this enginegate reads .*move it away and run"):
+        load_audit(tmp_path, "here")
 
 
 def test_a_later_session_joins_and_no_metric_speaks_for_another(sessions, tmp_path):

@@ -30,6 +30,7 @@ def run_module(
     python: str = sys.executable,
     timeout: float | None = None,
     error: type[EngineGateError] = EngineError,
+    answers: bool = False,
 ) -> Any:
     """Run ``python -m module`` with ``job`` on its standard input, and wait for its end.
 
@@ -40,7 +41,7 @@ def run_module(
 
     Raises:
         error: it ended with another status than 0, or not within ``timeout`` seconds; says ``subject``, the last lines
-            printed, and ``mend``.
+            printed, and ``mend``. Also where it ``answers``, and ended without handing anything over.
     """
     with tempfile.TemporaryFile() as log:
         try:
@@ -58,10 +59,12 @@ def run_module(
             status, ended = None, f"took longer than {timeout:g} s and was ended"
         log.seek(0)
         printed = log.read().decode(errors="replace")
-    if status != 0:
+    handed = [line.removeprefix(_HANDED_OVER) for line in printed.splitlines() if line.startswith(_HANDED_OVER)]
+    if status == 0 and answers and not handed:
+        ended += " and handed nothing over"
+    if status != 0 or (answers and not handed):
         tail = "\n".join(printed.strip().splitlines()[-LOG_LINES:])
         raise error(f"{subject} {ended}:\n{tail}", f"see the last lines above; {mend}")
-    handed = [line.removeprefix(_HANDED_OVER) for line in printed.splitlines() if line.startswith(_HANDED_OVER)]
     return json.loads(handed[-1]) if handed else None
 
 
@@ -70,7 +73,7 @@ def hand_over(value: object) -> None:
 
     Libraries print to standard output as well, some of them without ending their line, or at the very end.
     """
-    print(f"\n{_HANDED_OVER}{json.dumps(value)}", flush=True)
+    print(f"\n{_HANDED_OVER}{json.dumps(value)}\n", end="", flush=True)
 
 
 def child_environment(python: str = sys.executable) -> dict[str, str]:

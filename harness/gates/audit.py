@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy
@@ -13,6 +13,9 @@ from harness.errors import MeasurementError
 from harness.gates.robust import Array, lag_one, locate, without_order_effect
 from harness.gates.sequential import FAILED, PASSED, SpeedPolicy, decide_many
 from harness.gates.sessions import Anchor, combine
+
+#: Log ratios of one session, or of several.
+Samples: TypeAlias = Sequence[float] | Sequence[Sequence[float]] | Sequence[Array] | Array
 
 #: Slowdowns whose power an audit states.
 SLOWDOWNS = (0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
@@ -79,7 +82,7 @@ class AuditResult:
 
 
 def audit(
-    aa_log_ratios: Sequence[float] | Sequence[Sequence[float]] | Array,
+    aa_log_ratios: Samples,
     policy: SpeedPolicy,
     *,
     slowdowns: Sequence[float] = SLOWDOWNS,
@@ -116,7 +119,7 @@ def audit(
     )
     centred = [session - offset for session in sessions]
     shortest = min(len(session) for session in sessions)
-    memory = float(np.mean([_memory(session) for session in sessions]))
+    memory = autocorrelation(sessions)
     length = block_length or _block_length(shortest, memory)
     if length < 2 or length % 2 or length > shortest:
         raise MeasurementError(f"a block length of {length} is not an even number up to {shortest}")
@@ -153,6 +156,11 @@ def audit(
         baseline_sessions=baseline_sessions,
         warnings=_warnings(shortest, len(sessions), offset, offset_error, policy),
     )
+
+
+def autocorrelation(log_ratios: Samples) -> float:
+    """Mean lag-1 autocorrelation of the sessions: what ``SpeedPolicy.correlation`` is to be told."""
+    return float(np.mean([_memory(session) for session in _sessions(log_ratios)]))
 
 
 def smallest_seen(result: AuditResult) -> Power | None:
@@ -202,7 +210,7 @@ def _restored_rate(values: Mapping[str, Any]) -> Rate:
     return Rate(values["value"], (low, high))
 
 
-def _sessions(samples: Sequence[float] | Sequence[Sequence[float]] | Array) -> list[Array]:
+def _sessions(samples: Samples) -> list[Array]:
     nested = [samples] if np.ndim(samples[0]) == 0 else list(samples)
     sessions = [np.asarray(session, dtype=np.float64) for session in nested]
     sessions = [session[: len(session) - len(session) % 2] for session in sessions]

@@ -34,7 +34,13 @@ class Card:
 def measure_card() -> Card:
     """Measure the card, once in this process. Raises MeasurementError, also where another process is on it."""
     found = run_module(
-        __name__, b"", subject="measuring the GPU", mend="see docs/gpu.md", timeout=120, error=MeasurementError
+        __name__,
+        b"",
+        subject="measuring the GPU",
+        mend="see docs/gpu.md",
+        timeout=120,
+        error=MeasurementError,
+        answers=True,
     )
     return Card(**found)
 
@@ -46,6 +52,7 @@ def _measure() -> Card:
     without = gpu.used_bytes()
     torch.zeros(1, device="cuda")
     torch.cuda.synchronize()
+    torch.cuda.empty_cache()
     context = gpu.used_bytes() - without
     gpu.refuse_busy()
     return Card(str(gpu.identities()[0]["name"]), context, _copy_bandwidth())

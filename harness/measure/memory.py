@@ -50,6 +50,7 @@ def measure_memory(
         mend="a status of -9 is the kernel's out-of-memory killer",
         timeout=timeout,
         error=MeasurementError,
+        answers=True,
     )
     return MemoryEntry(engine=spec.id, workload=workload.id, disk=disk_bytes, **found)
 
@@ -132,8 +133,9 @@ def _run(
     A CUDA context on each card is the driver's own and would cover a small model's weights, so it does not count.
     """
     backend = load_backend(spec.backend)
-    for library in backend.libraries:
-        importlib.import_module(library)
+    if card is None:  # they take memory of the process's own, and none on a card but the context
+        for library in backend.libraries:
+            importlib.import_module(library)
     meter = _GpuMeter() if card else _CpuMeter(engine_dir)
     contexts = spec.tensor_parallel * card.context_bytes if card else 0
     before, held = meter.used() + contexts, meter.held() + contexts
@@ -146,12 +148,18 @@ def _run(
         own = engine.memory()
     finally:
         engine.close()
+    if card and loaded - held < (own.weights or 0):
+        raise MeasurementError(
+            f"{spec.id}: NVML counts {loaded - held:,} bytes for an engine whose weights alone are {own.weights:,}",
+            "see that nothing else left the GPU meanwhile, and that the engine runs on the visible ones",
+        )
     return {
         "loaded": max(0, loaded - held),
         "peak": max(0, peak - before),
         "kv_predicted": own.kv_cache_predicted,
         "kv_used": own.kv_cache,
         "kv_budget": own.kv_budget,
+        "contexts": contexts if card else None,
         "device": card.name if card else "cpu",
         "weights": own.weights,
         "copy_bytes_per_second": card.copy_bytes_per_second if card else None,

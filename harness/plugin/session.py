@@ -156,6 +156,7 @@ class GateSession:
         config = candidate.config
         workload = config.workload(batch_size)
         policies = {metric: speed_policy(self, config, metric) for metric in timed_metrics(workload.output_len)}
+        _ = self.audits  # a file that cannot be continued is refused before the race, not after
         bench = self.bench(config)
         engine, reference, prompts = bench.audit_contestants(candidate.spec, candidate.runtime, workload)
         sessions = measure_session(

@@ -57,7 +57,8 @@ for stage in "$@"; do
         suite slowed 200 -p slowed tests_perf/test_speedup.py --engine vllm --precision fp16,int8_wo,w8a8_sq --batch-size 1 ;;
     wrong) timed wrong 200 python3 scripts/gpu/wrong_precision.py ;;
     audit) suite audit 400 tests_perf --engine vllm --precision fp16 --batch-size 1 --gate-audit --time-budget 150 ;;
-    overhead) timed overhead 300 python3 scripts/measure_overhead.py --engine vllm --precision fp16 --child ;;
+    overhead) # int8_wo, as the card holds it up: fp16 is the host's, and a pair tells little
+      timed overhead 400 python3 scripts/measure_overhead.py --engine vllm --precision int8_wo --child --pairs 60 ;;
     steadiness) timed steadiness 200 python3 scripts/gpu/steadiness.py --rounds 15 ;;
     tinyllama) suite tinyllama 600 tests_perf --config "$(fixed tinyllama-1.1b-random 24)" --engine vllm,hf-static \
         --time-budget 170 -k "$once and not (test_memory and static) and not test_latency" ;;
@@ -88,7 +89,8 @@ for stage in "$@"; do
     two-workers) # a model each, and a card each
       suite "$stage" 400 tests_perf/test_speedup.py tests_perf/test_memory.py -n 2 --dist loadgroup --engine vllm \
         --model gpt2-random,distilgpt2-random --time-budget 30 ;;
-    two-cards) # one engine over both
+    two-cards) # one engine over both, without NVLink multicast, which not every host allows
+      export NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1 VLLM_ALLREDUCE_USE_SYMM_MEM=0
       suite "$stage" 400 tests_perf/test_speedup.py tests_perf/test_memory.py --engine vllm --time-budget 30 \
         --config "$(variant gpt2-random two-cards model.name=gpt2-two-cards limits.tensor_parallel=2 'gates.speed.looks=[12]')" ;;
     profile:*) # profile:MODEL, or profile:MODEL:LAYERS for as many layers of a random: model, which is built here

@@ -1,5 +1,6 @@
 """Join the pieces below a folder and unpack them: unpack.py FOLDER TARGET."""
 
+import compileall
 import pathlib
 import sys
 import tarfile
@@ -34,6 +35,8 @@ def main(folder: pathlib.Path, target: pathlib.Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with tarfile.open(fileobj=zstandard.ZstdDecompressor().stream_reader(Pieces(pieces)), mode="r|") as archive:
         archive.extractall(target)
+    # A host that lets Python write no bytecode would have each process compile all that it imports.
+    compileall.compile_dir(target, quiet=2, workers=0)
     print(f"{len(pieces)} pieces -> {target}")
 
 

@@ -31,7 +31,10 @@ hand_over({"job": sys.stdin.read()})
 print("enginegate hands nothing over")
 """
     assert run_module(module(program), b"to do", subject="it", mend="") == {"job": "to do"}
-    assert run_module(module("print('done')"), b"", subject="it", mend="") is None
+    silent = module("print('done')")
+    assert run_module(silent, b"", subject="it", mend="") is None
+    with pytest.raises(EngineError, match=r"(?s)it ended with status 0 and handed nothing over:.*done"):
+        run_module(silent, b"", subject="it", mend="", answers=True)
 
 
 def test_a_process_that_the_child_left_behind_is_not_waited_for(module):

@@ -163,13 +163,9 @@ class Queue:
 def test_closing_closes_the_queues_to_the_workers_once_these_are_gone():
     log: list[object] = []
     executor = SimpleNamespace(rpc_broadcast_mq=Queue(log), response_mqs=[Queue(log), Queue(log)])
-
-    def shutdown() -> None:  # as vLLM's executor does
-        executor.rpc_broadcast_mq, executor.response_mqs = None, []
-        log.append("workers gone")
-
-    core = SimpleNamespace(engine_core=SimpleNamespace(model_executor=executor), shutdown=shutdown)
+    core = SimpleNamespace(shutdown=lambda: log.append("workers gone"))
     engine = VllmEngine.__new__(VllmEngine)
+    engine._queues = message_queues(executor)
     engine._llm = SimpleNamespace(llm_engine=SimpleNamespace(engine_core=core))
     engine._torch = SimpleNamespace(cuda=SimpleNamespace(empty_cache=lambda: None))
     engine.close()

@@ -12,7 +12,7 @@ import pytest
 
 from harness.engines.base import MemoryUse
 from harness.errors import MeasurementError
-from harness.measure.card import Card, measure_card
+from harness.measure.card import Card, _measure, measure_card
 from harness.measure.gpu import DeviceMonitor
 from harness.measure.lease import VISIBLE, lease_devices
 from harness.measure.memory import _run
@@ -24,13 +24,14 @@ GIB = 1 << 30
 @pytest.fixture
 def nvml(monkeypatch):
     """The stand-in module; afterwards another test may import another one."""
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "fakes_nvml"))
-    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
     monkeypatch.delenv(VISIBLE, raising=False)
-    import pynvml
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "fakes_nvml"))
+        patch.delitem(sys.modules, "pynvml", raising=False)
+        import pynvml
 
-    yield pynvml
-    monkeypatch.delitem(sys.modules, "pynvml")
+        yield pynvml
+        del sys.modules["pynvml"]
 
 
 @pytest.mark.usefixtures("nvml")
@@ -76,11 +77,15 @@ def test_the_second_card_is_watched_too(nvml, monkeypatch):
 def used(nvml, monkeypatch):
     """Bytes in use on each of the two cards, as NVML will tell."""
     cards = [GIB, GIB]
-    monkeypatch.setattr(nvml, "nvmlDeviceGetMemoryInfo", lambda handle: SimpleNamespace(used=cards[handle]))
+    monkeypatch.setattr(
+        nvml, "nvmlDeviceGetMemoryInfo", lambda handle: SimpleNamespace(used=cards[handle], total=80 * GIB)
+    )
     return cards
 
 
-def memory_over(used: list[int], monkeypatch: pytest.MonkeyPatch, loading: Callable[[], None]) -> dict[str, object]:
+def memory_over(
+    used: list[int], monkeypatch: pytest.MonkeyPatch, loading: Callable[[], None], weights: int = 3 * GIB
+) -> dict[str, object]:
     """The memory pass over an engine on two cards, each with a context of 0.5 GiB and 2 GiB of its own."""
 
     def load(*_: object) -> SimpleNamespace:
@@ -88,13 +93,13 @@ def memory_over(used: list[int], monkeypatch: pytest.MonkeyPatch, loading: Calla
         loading()
         return SimpleNamespace(
             generate=lambda *_: used.__setitem__(1, used[1] + GIB),
-            memory=lambda: MemoryUse(kv_cache_predicted=None, kv_cache=None, kv_budget=None, weights=3 * GIB),
+            memory=lambda: MemoryUse(kv_cache_predicted=None, kv_cache=None, kv_budget=None, weights=weights),
             close=lambda: None,
         )
 
     backend = SimpleNamespace(libraries=(), load=load)
     monkeypatch.setattr("harness.measure.memory.load_backend", lambda _: backend)
-    spec = SimpleNamespace(backend="pretended", tensor_parallel=2)
+    spec = SimpleNamespace(id="pretended", backend="pretended", tensor_parallel=2)
     return _run(Path("engine"), spec, RuntimeSpec(), [[1]], 1, Card("Imaginary GPU", GIB // 2, 1e12))
 
 
@@ -102,7 +107,13 @@ def test_memory_over_two_cards_counts_no_context(used, monkeypatch):
     found = memory_over(used, monkeypatch, loading=lambda: None)
     assert found["loaded"] == 4 * GIB
     assert found["peak"] == 5 * GIB
+    assert found["contexts"] == GIB
     assert (found["device"], found["copy_bytes_per_second"]) == ("Imaginary GPU", 1e12)
+
+
+def test_an_engine_smaller_than_its_weights_is_no_measurement(used, monkeypatch):
+    with pytest.raises(MeasurementError, match="NVML counts 4,294,967,296 bytes for an engine whose"):
+        memory_over(used, monkeypatch, loading=lambda: None, weights=5 * GIB)
 
 
 def test_memory_is_not_measured_on_a_card_that_another_process_has(used, nvml, monkeypatch):
@@ -111,6 +122,36 @@ def test_memory_is_not_measured_on_a_card_that_another_process_has(used, nvml, m
 
     with pytest.raises(MeasurementError, match="in use by process 999999999"):
         memory_over(used, monkeypatch, loading=intrude)
+
+
+@pytest.mark.usefixtures("nvml")
+def test_a_context_is_what_opening_it_takes(used, monkeypatch):
+    class Event:
+        """Of a device that copies 2 GiB in a millisecond."""
+
+        def __init__(self, **_: object) -> None: ...
+
+        def record(self) -> None: ...
+
+        def synchronize(self) -> None: ...
+
+        def elapsed_time(self, _: Event) -> float:
+            return 1.0
+
+    def zeros(*_: object, **__: object) -> None:
+        used[0] += GIB // 2
+
+    cuda = SimpleNamespace(synchronize=lambda: None, empty_cache=lambda: None, Event=Event)
+    tensor = SimpleNamespace(copy_=lambda _: None)
+    torch = SimpleNamespace(
+        zeros=zeros, cuda=cuda, uint8=None, randint=lambda *_, **__: tensor, empty_like=lambda _: tensor
+    )
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    assert _measure() == Card("Imaginary GPU", GIB // 2, 2 * (1 << 31) / 1e-3)
+    intruder = SimpleNamespace(pid=999999999)
+    monkeypatch.setattr("pynvml.nvmlDeviceGetComputeRunningProcesses", lambda _: [intruder])
+    with pytest.raises(MeasurementError, match="in use by process 999999999"):
+        _measure()
 
 
 def test_the_card_is_measured_once_and_in_a_process_of_its_own(monkeypatch):

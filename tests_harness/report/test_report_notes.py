@@ -36,6 +36,14 @@ def test_every_speed_table_says_what_the_gate_can_see() -> None:
     assert speed_notes(run_record(verdicts=[])) == []
 
 
+def test_each_metric_has_its_own_line() -> None:
+    record = audited(gated_record(2.0), LINE)
+    (speedup,) = record.verdicts
+    itl = speedup.model_copy(update={"metric": "itl", "inputs": speedup.inputs | {"metric": "itl", "audit": None}})
+    both = record.model_copy(update={"verdicts": [speedup, itl]})
+    assert speed_notes(both) == [f"b8-i64-o64 speedup: {LINE}", f"b8-i64-o64 itl: {NOT_AUDITED}"]
+
+
 def test_notes_stand_in_the_terminal_and_in_markdown() -> None:
     record = with_bandwidth(audited(gated_record(2.0), LINE), 50e9)
     text = io.StringIO()

@@ -49,6 +49,7 @@ class VllmEngine(SteppingEngine):
         self._core_outputs: list[Any] = []
         try:
             self._llm: Any = vllm.LLM(**arguments)
+            self._queues = message_queues(self._core().model_executor)  # once a worker died, vLLM forgets them
             self._watch_core()
         except (RuntimeError, ValueError, OSError, AttributeError) as error:
             raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "see vLLM's own log") from error
@@ -215,11 +216,12 @@ class VllmEngine(SteppingEngine):
         llm, self._llm = self._llm, None
         if llm is None:
             return
-        core = llm.llm_engine.engine_core
-        queues = message_queues(core.engine_core.model_executor)
-        core.shutdown()
-        close_queues(queues)
-        del llm, core, queues
+        try:
+            llm.llm_engine.engine_core.shutdown()
+        finally:
+            close_queues(self._queues)
+        self._queues = []
+        del llm
         gc.collect()
         self._torch.cuda.empty_cache()
 

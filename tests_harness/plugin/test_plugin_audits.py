@@ -1,0 +1,37 @@
+"""What the machine's audit says of a metric reaches the gates of that metric, and no other's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from harness.audit import AuditSession, add_sessions
+from harness.gates.sequential import SpeedPolicy
+
+
+def session(correlation: float, noise: float) -> AuditSession:
+    """40 blocks, each of which remembers the last."""
+    generator, blocks = np.random.default_rng(1), [0.0]
+    for _ in range(39):
+        blocks.append(correlation * blocks[-1] + float(generator.normal(0, noise)))
+    return AuditSession(run="earlier", started="then", same=blocks, live=blocks, confirmations=[])
+
+
+def test_each_gate_is_told_what_its_own_metric_was_audited_with(suite, accepted):
+    inputs = next(entry.inputs for entry in accepted.record.verdicts if entry.metric == "speedup")
+    policies = {"speedup": SpeedPolicy(), "itl": SpeedPolicy()}
+    sessions = {"speedup": session(0.0, 0.001), "itl": session(0.9, 0.3)}
+    names = inputs["candidate"], inputs["reference"], inputs["workload"]
+    root = Path(suite.folder / "baselines")
+    speedup, itl = add_sessions(root, accepted.record.fingerprint.key, *names, policies, sessions)
+    suite.run("tests_perf/test_speedup.py", "tests_perf/test_latency.py", "--precision=int8_wo", "--batch-size=1")
+    told = {entry.metric: entry for entry in suite.record().verdicts if entry.workload == inputs["workload"]}
+    lines = {metric: entry.inputs["audit"] for metric, entry in told.items()}
+    assert lines == {"speedup": speedup.line, "itl": itl.line, "ttft": None}
+    correlations = {metric: entry.inputs["policy"]["correlation"] for metric, entry in told.items()}
+    assert correlations["itl"] > 0.5
+    assert correlations["speedup"] < 0.3
+    assert correlations["ttft"] == 0.0
+    assert any("less than 90 % power" in note for note in told["itl"].inputs["notes"])
+    assert not any("less than 90 % power" in note for note in told["speedup"].inputs["notes"])
