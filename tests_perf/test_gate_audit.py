@@ -1,7 +1,6 @@
 """The speed gates' own false alarms and power on this machine. Runs under ``--gate-audit`` alone."""
 
 import pytest
-from scipy.stats import binomtest
 
 from harness.gates.sequential import SpeedPolicy
 from harness.plugin.auditing import audit_report
@@ -12,6 +11,8 @@ CHANCE = 0.01
 
 
 def test_gate_audit(gate_session, candidate, batch_size):
+    import scipy
+
     gates = gate_session.audit(candidate, batch_size)
     for gate in gates:
         gate_session.progress(audit_report(gate))
@@ -20,7 +21,7 @@ def test_gate_audit(gate_session, candidate, batch_size):
         alarms = round(gate.result.false_alarms.value * resamples)
         policy = SpeedPolicy(**{**gate.policy, "shift": SpeedPolicy().shift})
         what = f"{gate.metric}: "
-        chance = binomtest(alarms, resamples, policy.alpha, alternative="greater").pvalue
+        chance = scipy.stats.binomtest(alarms, resamples, policy.alpha, alternative="greater").pvalue
         stated = f"{alarms} false alarms in {resamples}, more than the {100 * policy.alpha:.3g} % that the gate states"
         assert chance >= CHANCE / len(gates), what + stated
         unseen = [entry for entry in gate.sessions[-1].confirmations if entry.slowdown >= policy.tolerated]

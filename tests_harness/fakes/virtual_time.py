@@ -8,8 +8,21 @@ import functools
 import enginegate_fake
 import pytest
 
+import harness.audit
 import harness.bench
 import harness.measure.arena
+import harness.measure.slowed
+
+
+class Ticking:
+    """A ``time`` whose counter moves when it is looked at, for those who wait by looking."""
+
+    def __init__(self, clock: enginegate_fake.VirtualClock) -> None:
+        self._clock = clock
+
+    def perf_counter(self) -> float:
+        self._clock.sleep(1e-5)
+        return self._clock.now()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,7 +30,10 @@ def virtual_time():
     with pytest.MonkeyPatch.context() as patch:
         clock = enginegate_fake.VirtualClock()
         patch.setattr(enginegate_fake, "CLOCK", clock)
-        patch.setattr(harness.bench, "Arena", functools.partial(harness.measure.arena.Arena, clock=clock.now))
+        arena = functools.partial(harness.measure.arena.Arena, clock=clock.now)
+        patch.setattr(harness.bench, "Arena", arena)
+        patch.setattr(harness.audit, "Arena", arena)
+        patch.setattr(harness.measure.slowed, "time", Ticking(clock))
         patch.setattr(harness.measure.arena, "foreign_load", lambda *_: 0.0)
         patch.setattr(harness.measure.arena, "quiet_process", contextlib.nullcontext)
         yield clock

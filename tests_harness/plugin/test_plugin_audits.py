@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.audit import AuditSession, add_sessions
+from harness.audit import AuditSession, add_sessions, audit_path, load_audit
 from harness.gates.sequential import SpeedPolicy
+
+pytest_plugins = ["pytester"]
 
 
 def session(correlation: float, noise: float) -> AuditSession:
@@ -16,6 +18,29 @@ def session(correlation: float, noise: float) -> AuditSession:
     for _ in range(39):
         blocks.append(correlation * blocks[-1] + float(generator.normal(0, noise)))
     return AuditSession(run="earlier", started="then", same=blocks, live=blocks, confirmations=[])
+
+
+def test_an_audit_measures_all_metrics_in_one_race_and_files_them(suite, accepted):
+    result = suite.run("tests_perf", "--gate-audit", "--precision=int8_wo", "--batch-size=1")
+    result.assert_outcomes(passed=1, deselected=result.parseoutcomes()["deselected"])
+    audits = load_audit(suite.folder / "baselines", accepted.record.fingerprint.key)
+    gates = {gate.metric: gate for gate in audits.gates.values()}
+    assert set(gates) == {"speedup", "ttft", "itl"}
+    for gate in gates.values():
+        (measured,) = gate.sessions
+        assert len(measured.same) == len(measured.live) == 40
+        assert [entry.status for entry in measured.confirmations][1:] == ["FAIL"], "really slowed by 10 %"
+        assert 0.08 < measured.confirmations[1].change < 0.11
+        result.stdout.fnmatch_lines([f"*{gate.engine} {gate.workload} {gate.metric}: this gate on this machine: *"])
+
+
+def test_an_audit_that_cannot_be_continued_is_refused_before_the_race(suite, accepted):
+    path = audit_path(suite.folder / "baselines", accepted.record.fingerprint.key)
+    path.parent.mkdir(parents=True)
+    path.write_text('{"schema_version": 1}', encoding="utf-8")
+    result = suite.run("tests_perf", "--gate-audit", "--precision=int8_wo", "--batch-size=1")
+    result.stdout.fnmatch_lines(["*audit.json has schema version 1; this enginegate reads version 2*"])
+    assert "block 1" not in result.stdout.str()
 
 
 def test_each_gate_is_told_what_its_own_metric_was_audited_with(suite, accepted):
