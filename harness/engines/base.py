@@ -141,7 +141,7 @@ class Backend(Protocol):
     """Builds and loads engines of one kind."""
 
     name: str
-    #: Modules that ``load`` imports; the memory pass imports them first, so that they are not counted as the engine's.
+    #: Modules that ``load`` imports; on a CPU the memory pass imports them first, so that they do not count.
     libraries: Sequence[str]
 
     def version(self) -> str:
