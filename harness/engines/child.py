@@ -16,7 +16,7 @@ import harness
 from harness.errors import EngineError, EngineGateError
 
 #: Of what a child that failed has printed, so many last lines are shown.
-LOG_LINES = 15
+_LOG_LINES = 15
 _SET_PARENT_DEATH_SIGNAL = 1
 _HANDED_OVER = "enginegate hands over "
 
@@ -60,12 +60,11 @@ def run_module(
         log.seek(0)
         printed = log.read().decode(errors="replace")
     handed = [line.removeprefix(_HANDED_OVER) for line in printed.splitlines() if line.startswith(_HANDED_OVER)]
-    if status == 0 and answers and not handed:
+    if status == 0 and (handed or not answers):
+        return json.loads(handed[-1]) if handed else None
+    if status == 0:
         ended += " and handed nothing over"
-    if status != 0 or (answers and not handed):
-        tail = "\n".join(printed.strip().splitlines()[-LOG_LINES:])
-        raise error(f"{subject} {ended}:\n{tail}", f"see the last lines above; {mend}")
-    return json.loads(handed[-1]) if handed else None
+    raise error(f"{subject} {ended}:\n{last_lines(printed)}", f"see the last lines above; {mend}")
 
 
 def hand_over(value: object) -> None:
@@ -74,6 +73,11 @@ def hand_over(value: object) -> None:
     Libraries print to standard output as well, some of them without ending their line, or at the very end.
     """
     print(f"\n{_HANDED_OVER}{json.dumps(value)}\n", end="", flush=True)
+
+
+def last_lines(printed: str) -> str:
+    """What is shown of all that a child printed that failed."""
+    return "\n".join(printed.strip().splitlines()[-_LOG_LINES:])
 
 
 def child_environment(python: str = sys.executable) -> dict[str, str]:

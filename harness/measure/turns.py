@@ -22,7 +22,7 @@ from typing import Any
 
 from harness import errors
 from harness.engines.base import Backend, Effective, Engine, Generation, MemoryUse, TokenEvent
-from harness.engines.child import LOG_LINES, child_environment, die_with_parent
+from harness.engines.child import child_environment, die_with_parent, last_lines
 from harness.engines.requests import check_open
 from harness.errors import EngineError, EngineGateError
 from harness.measure.cores import allowed_cores, take_quietest_core
@@ -154,9 +154,9 @@ class ChildEngine:
 
     def _died(self) -> EngineError:
         code = self._process.wait()
-        lines = Path(self._log.name).read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LOG_LINES:]
+        printed = Path(self._log.name).read_text(encoding="utf-8", errors="replace")
         return EngineError(
-            f"{self.spec.id}: its process ended with code {code}:\n" + "\n".join(lines),
+            f"{self.spec.id}: its process ended with code {code}:\n{last_lines(printed)}",
             "see the last lines above; a code of -9 is the kernel's out-of-memory killer",
         )
 

@@ -48,7 +48,7 @@ def speed_inputs(session: GateSession, candidate: Candidate, workload: Workload,
     notes = []
     audited = session.audits.of(candidate.id, workload.id, reference.id, metric) if session.audits else None
     if audited is not None:
-        policy = replace(policy, correlation=max(0.0, audited.result.autocorrelation))
+        policy = replace(policy, correlation=audited.policy["correlation"])
         blind = audited.blind(policy)
         notes = [blind] if blind else []
     baseline = perf_baseline(session, candidate.config, workload)

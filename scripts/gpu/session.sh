@@ -90,8 +90,8 @@ for stage in "$@"; do
       suite "$stage" 400 tests_perf/test_speedup.py tests_perf/test_memory.py -n 2 --dist loadgroup --engine vllm \
         --model gpt2-random,distilgpt2-random --time-budget 30 ;;
     two-cards) # one engine over both, without NVLink multicast, which not every host allows
-      export NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1 VLLM_ALLREDUCE_USE_SYMM_MEM=0
-      suite "$stage" 400 tests_perf/test_speedup.py tests_perf/test_memory.py --engine vllm --time-budget 30 \
+      NCCL_NVLS_ENABLE=0 TORCH_SYMM_MEM_DISABLE_MULTICAST=1 NVSHMEM_DISABLE_NVLS=1 VLLM_ALLREDUCE_USE_SYMM_MEM=0 \
+        suite "$stage" 400 tests_perf/test_speedup.py tests_perf/test_memory.py --engine vllm --time-budget 30 \
         --config "$(variant gpt2-random two-cards model.name=gpt2-two-cards limits.tensor_parallel=2 'gates.speed.looks=[12]')" ;;
     profile:*) # profile:MODEL, or profile:MODEL:LAYERS for as many layers of a random: model, which is built here
       IFS=: read -r _ model layers <<< "$stage"

@@ -83,6 +83,16 @@ def used(nvml, monkeypatch):
     return cards
 
 
+@pytest.fixture
+def intrude(nvml, monkeypatch):
+    """Has a process of somebody else's come onto both cards."""
+
+    def come() -> None:
+        monkeypatch.setattr(nvml, "nvmlDeviceGetComputeRunningProcesses", lambda _: [SimpleNamespace(pid=999999999)])
+
+    return come
+
+
 def memory_over(
     used: list[int], monkeypatch: pytest.MonkeyPatch, loading: Callable[[], None], weights: int = 3 * GIB
 ) -> dict[str, object]:
@@ -116,16 +126,12 @@ def test_an_engine_smaller_than_its_weights_is_no_measurement(used, monkeypatch)
         memory_over(used, monkeypatch, loading=lambda: None, weights=5 * GIB)
 
 
-def test_memory_is_not_measured_on_a_card_that_another_process_has(used, nvml, monkeypatch):
-    def intrude() -> None:
-        monkeypatch.setattr(nvml, "nvmlDeviceGetComputeRunningProcesses", lambda _: [SimpleNamespace(pid=999999999)])
-
+def test_memory_is_not_measured_on_a_card_that_another_process_has(used, intrude, monkeypatch):
     with pytest.raises(MeasurementError, match="in use by process 999999999"):
         memory_over(used, monkeypatch, loading=intrude)
 
 
-@pytest.mark.usefixtures("nvml")
-def test_a_context_is_what_opening_it_takes(used, monkeypatch):
+def test_a_context_is_what_opening_it_takes(used, intrude, monkeypatch):
     class Event:
         """Of a device that copies 2 GiB in a millisecond."""
 
@@ -148,8 +154,7 @@ def test_a_context_is_what_opening_it_takes(used, monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "torch", torch)
     assert _measure() == Card("Imaginary GPU", GIB // 2, 2 * (1 << 31) / 1e-3)
-    intruder = SimpleNamespace(pid=999999999)
-    monkeypatch.setattr("pynvml.nvmlDeviceGetComputeRunningProcesses", lambda _: [intruder])
+    intrude()
     with pytest.raises(MeasurementError, match="in use by process 999999999"):
         _measure()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from harness.audit import AuditSession, add_sessions, audit_path, load_audit
@@ -48,7 +46,7 @@ def test_each_gate_is_told_what_its_own_metric_was_audited_with(suite, accepted)
     policies = {"speedup": SpeedPolicy(), "itl": SpeedPolicy()}
     sessions = {"speedup": session(0.0, 0.001), "itl": session(0.9, 0.3)}
     names = inputs["candidate"], inputs["reference"], inputs["workload"]
-    root = Path(suite.folder / "baselines")
+    root = suite.folder / "baselines"
     speedup, itl = add_sessions(root, accepted.record.fingerprint.key, *names, policies, sessions)
     suite.run("tests_perf/test_speedup.py", "tests_perf/test_latency.py", "--precision=int8_wo", "--batch-size=1")
     told = {entry.metric: entry for entry in suite.record().verdicts if entry.workload == inputs["workload"]}
