@@ -52,6 +52,7 @@ for stage in "$@"; do
         -k "$once and not (test_memory and (bf16 or fp8 or gptq or w8a8))"
       timed accept-smollm 60 python3 -m harness accept latest --runs "$results/runs-smollm" --baselines "$results/baselines" ;;
     smollm-again) suite smollm-again 400 tests_perf --engine vllm -k "not test_memory" --time-budget 90 ;;
+    memory) suite memory 300 tests_perf/test_memory.py --engine vllm --precision fp16,int8_wo,int4_awq -k "$once" ;;
     slowed) # two of three slowed by 5 and 2 %: the first must FAIL, the last must not
       SLOWED=smollm2-135m-vllm-fp16=0.05,smollm2-135m-vllm-int8_wo=0.02 PYTHONPATH=scripts/gpu:$PYTHONPATH \
         suite slowed 200 -p slowed tests_perf/test_speedup.py --engine vllm --precision fp16,int8_wo,w8a8_sq --batch-size 1 ;;
