@@ -19,7 +19,8 @@ from harness.gates.audit import AuditResult, audit, autocorrelation, blind, one_
 from harness.gates.sequential import SpeedPolicy
 from harness.gates.sessions import Known
 from harness.gates.speed import replay_speed
-from harness.measure.arena import Arena, ArenaPolicy, Contestant, log_ratios
+from harness.measure.arena import Arena, ArenaPolicy, log_ratios
+from harness.measure.contestant import Contestant
 from harness.measure.gpu import DeviceMonitor
 from harness.measure.prompts import PromptPool
 from harness.measure.slowed import SlowedContestant

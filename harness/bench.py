@@ -15,7 +15,8 @@ from harness.engines.effective import check_effective
 from harness.engines.registry import load_backend
 from harness.engines.store import EngineStore, StoreEntry
 from harness.errors import ConfigError, EngineGateError
-from harness.measure.arena import Arena, ArenaPolicy, Contestant
+from harness.measure.arena import Arena, ArenaPolicy
+from harness.measure.contestant import Contestant
 from harness.measure.fingerprint import fingerprint
 from harness.measure.gpu import DeviceMonitor, refuse_busy
 from harness.measure.memory import measure_memory

@@ -7,8 +7,7 @@
 in which every token's time is taken. On a noisy machine the ratio of the two tells little, so a third figure needs no
 pair: the share of an answer that is spent outside the engine's own steps, in this suite's code and in handing prompts
 over and tokens back. Where the bare loop makes the same steps from Python, as vLLM's does, its own share is taken off.
-With --child, also with the engine behind the pipe of a child process, and what that pipe costs (the parent's time over
-the last token's, as the child measured it).
+With --child, also with the engine in a child process, over the bare loop in this one.
 
 Prints each as an excess: median, and a 95 % interval of the median by order statistics; exit code 1 where a whole
 interval lies above the limit.
@@ -30,6 +29,7 @@ from scipy.stats import binom
 from harness.bench import ModelBench
 from harness.engines.registry import load_backend
 from harness.measure.arena import Arena, ArenaPolicy
+from harness.measure.contestant import timed_answer
 from harness.measure.gpu import DeviceMonitor
 from harness.measure.host import quiet_process
 from harness.measure.prompts import PromptPool
@@ -88,7 +88,6 @@ def main() -> int:
                 loop: steps.share_outside(loop, engine, prompts, workload.output_len)
                 for loop in loops[:: 1 if pair % 2 else -1]
             }
-            piped = _pipe_cost(child, prompts, workload.output_len) if child else 0.0
             if pair < 0:
                 continue
             for name in arenas:
@@ -98,8 +97,6 @@ def main() -> int:
                 ratios["outside the steps over bare"].append(share - bare_share)
             else:
                 ratios["outside the steps"].append(share)
-            if child:
-                ratios["the pipe"].append(piped)
         for name, values in ratios.items():
             low, middle, high = _median(values)
             print(
@@ -129,19 +126,9 @@ def _bare_seconds(name: str, arena: Arena, engine: Any, prompts: Prompts) -> flo
         return BARE[name](engine, prompts, arena.workload.output_len)
 
 
-def _pipe_cost(child: ChildEngine, prompts: Prompts, output_len: int) -> float:
-    start = time.perf_counter()
-    answer = child.generate(prompts, SamplingParams(output_len))
-    outside = time.perf_counter() - start
-    return math.log(outside / max(each.token_times[-1] for each in answer))
-
-
 def _harness_seconds(engine: Any, prompts: Prompts, output_len: int) -> float:
-    """The loop that the arena's rounds time."""
-    with quiet_process():
-        start = time.perf_counter()
-        engine.generate(prompts, SamplingParams(output_len, ignore_eos=True))
-        return time.perf_counter() - start
+    """As a round of the arena takes them."""
+    return timed_answer(engine, prompts, SamplingParams(output_len, ignore_eos=True))[1]
 
 
 def _openvino_seconds(engine: Any, prompts: Prompts, output_len: int) -> float:

@@ -13,26 +13,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
-from harness.engines.base import Generation
 from harness.errors import MeasurementError
+from harness.measure.contestant import Contestant, timed_answer
 from harness.measure.cores import quietest_core
 from harness.measure.gpu import DeviceMonitor, throttled
-from harness.measure.host import foreign_load, quiet_process, read_cpu_clock, settled_heap
+from harness.measure.host import foreign_load, read_cpu_clock
 from harness.measure.latency import check_generations, summarise
 from harness.measure.prompts import PromptPool
 from harness.measure.turns import ChildEngine
 from harness.records import ArenaEntry, Block, Round
 from harness.specs import SamplingParams, Workload
-
-
-class Contestant(Protocol):
-    """Whatever answers a batch of prompts: an engine in this process, or one in a child that takes its turn."""
-
-    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
-        """Answer a batch of prompts together."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -83,10 +74,9 @@ class Arena:
             for name in self.contestants:
                 self.round(name, self._prompts(-1 - index))
         self._deadline = self.clock() + self.policy.time_budget
-        with settled_heap():
-            while not self._over(decided):
-                self.blocks.append(self._block(len(self.blocks)))
-                progress(f"{self.workload.id}: block {len(self.blocks)}")
+        while not self._over(decided):
+            self.blocks.append(self._block(len(self.blocks)))
+            progress(f"{self.workload.id}: block {len(self.blocks)}")
 
     def _over(self, decided: Callable[[Sequence[Block]], bool]) -> bool:
         """Whether no further block is run; ``stopped`` says why."""
@@ -139,11 +129,9 @@ class Arena:
         """Time one contestant once, and refuse it where it did not do the work. Raises MeasurementError."""
         params = SamplingParams(max_tokens=self.workload.output_len, ignore_eos=True)
         children = [each.pid for each in self.contestants.values() if isinstance(each, ChildEngine)]
-        with self._ready(self.contestants[name], prompts) as contestant, quiet_process():
+        with self._ready(self.contestants[name], prompts) as contestant:
             before = read_cpu_clock(children=children)
-            start = self.clock()
-            generations = contestant.generate(prompts, params)
-            seconds = self.clock() - start
+            generations, seconds = timed_answer(contestant, prompts, params, self.clock)
             after = read_cpu_clock(children=children)
         try:
             check_generations(generations, self.workload.batch_size, self.workload.output_len, seconds)

@@ -70,25 +70,13 @@ def foreign_load(before: CpuClock | None, after: CpuClock | None, cores: int | N
 
 
 @contextmanager
-def settled_heap() -> Iterator[None]:
-    """Set aside what exists now, so that collecting garbage before each timed round looks at what is new alone.
-
-    With Transformers imported a full collection takes 0.3 s, longer than many a round. What others in this process had
-    set aside before comes back with the rest.
-    """
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-@contextmanager
 def quiet_process() -> Iterator[None]:
-    """Keep the garbage collector out of a timed round."""
+    """Keep the garbage collector out of a timed round, and begin it without the garbage of the last one.
+
+    Only what is new is looked at: with Transformers imported a full collection takes 0.3 s, longer than many a round.
+    """
     was_enabled = gc.isenabled()
-    gc.collect()
+    gc.collect(1)
     gc.disable()
     try:
         yield

@@ -6,11 +6,11 @@ import time
 from collections.abc import Sequence
 
 from harness.engines.base import Generation
-from harness.measure.arena import Contestant
+from harness.measure.contestant import Contestant, SelfTimed, timed_answer
 from harness.specs import SamplingParams
 
 
-class SlowedContestant:
+class SlowedContestant(SelfTimed):
     """Answers as another contestant does, each token later by a fixed share of the time it took.
 
     The extra time is really spent, spinning, so that no core goes to sleep that would otherwise have worked.
@@ -26,13 +26,18 @@ class SlowedContestant:
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
         """Answer the batch, then hold it back until ``1 + slowdown`` times the time has passed."""
-        factor = 1.0 + self._slowdown
+        return self.timed(prompts, params)[0]
+
+    def timed(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> tuple[list[Generation], float]:
+        """As ``generate``, and what the contestant's own clock said plus the seconds that were spun."""
+        generations, seconds = timed_answer(self._contestant, prompts, params, time.perf_counter)
         start = time.perf_counter()
-        generations = self._contestant.generate(prompts, params)
-        until = start + factor * (time.perf_counter() - start)
-        while time.perf_counter() < until:
-            pass
-        return [
+        spun = 0.0
+        while spun < self._slowdown * seconds:
+            spun = time.perf_counter() - start
+        factor = 1.0 + self._slowdown
+        later = [
             Generation(answer.token_ids, tuple(factor * moment for moment in answer.token_times), answer.finish_reason)
             for answer in generations
         ]
+        return later, seconds + spun

@@ -2,13 +2,11 @@
 
 Two uses: backends that stand only one engine a process (``own_process``), and contestants whose libraries or memory do
 not go together in one. The child waits in a blocking read, so that between its turns it takes no time on any core, and
-launches nothing on the device. Token times are taken in the child; what the pipe adds to the seconds of a round is the
-transfer of the prompts and answers, about 0.1 ms.
+launches nothing on the device. Seconds and token times are taken in the child, so that the pipe is in neither.
 """
 
 from __future__ import annotations
 
-import gc
 import pickle
 import socket
 import subprocess
@@ -25,11 +23,12 @@ from harness.engines.base import Backend, Effective, Engine, Generation, MemoryU
 from harness.engines.child import child_environment, die_with_parent, last_lines
 from harness.engines.requests import check_open
 from harness.errors import EngineError, EngineGateError
+from harness.measure.contestant import SelfTimed, timed_answer
 from harness.measure.cores import allowed_cores, take_quietest_core
 from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
 
 
-class ChildEngine:
+class ChildEngine(SelfTimed):
     """See ``harness.engines.base.Engine``: the same engine, in another process."""
 
     def __init__(self, backend_name: str, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> None:
@@ -70,7 +69,11 @@ class ChildEngine:
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
         """Answer a batch of prompts together."""
-        answer: list[Generation] = self._ask("generate", [list(prompt) for prompt in prompts], params)
+        return self.timed(prompts, params)[0]
+
+    def timed(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> tuple[list[Generation], float]:
+        """As ``generate``, with the seconds on the child's clock."""
+        answer: tuple[list[Generation], float] = self._ask("generate", [list(prompt) for prompt in prompts], params)
         return answer
 
     def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[TokenEvent]:
@@ -214,12 +217,7 @@ def _serve(pipe: Connection) -> None:
                 # Details are JSON-able by contract; a library's own type must not need that library in the parent.
                 pipe.send(("value", Effective(**{**asdict(found), "details": _plain(found.details)})))
             elif method == "generate":
-                gc.disable()  # as quiet_process does for an engine in the arena's own process
-                try:
-                    answer = engine.generate(*arguments)
-                finally:
-                    gc.enable()
-                pipe.send(("value", answer))
+                pipe.send(("value", timed_answer(engine, *arguments)))
             else:
                 pipe.send(("value", getattr(engine, method)(*arguments)))
         except EngineGateError as error:

@@ -11,6 +11,7 @@ import pytest
 import harness.audit
 import harness.bench
 import harness.measure.arena
+import harness.measure.contestant
 import harness.measure.slowed
 
 
@@ -35,5 +36,5 @@ def virtual_time():
         patch.setattr(harness.audit, "Arena", arena)
         patch.setattr(harness.measure.slowed, "time", Ticking(clock))
         patch.setattr(harness.measure.arena, "foreign_load", lambda *_: 0.0)
-        patch.setattr(harness.measure.arena, "quiet_process", contextlib.nullcontext)
+        patch.setattr(harness.measure.contestant, "quiet_process", contextlib.nullcontext)
         yield clock

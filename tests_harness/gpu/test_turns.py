@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import statistics
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,20 @@ def test_child_answers_as_the_engine_here_does(child, inside):
         assert outside == pytest.approx(within)
     assert child.effective() == inside.effective()
     assert child.memory() == inside.memory()
+
+
+def test_seconds_are_the_childs_own(child, monkeypatch):
+    send = child._send
+
+    def slowly(*message):
+        time.sleep(0.3)
+        send(*message)
+
+    monkeypatch.setattr(child, "_send", slowly)
+    start = time.perf_counter()
+    answers, seconds = child.timed(PROMPTS, SamplingParams(12))
+    outside = time.perf_counter() - start
+    assert max(answer.token_times[-1] for answer in answers) <= seconds < outside - 0.3
 
 
 def test_stream_dropped_half_way_leaves_the_child_usable(child):
