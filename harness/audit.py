@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.baselines import read_stored
 from harness.engines.base import Progress
-from harness.gates.audit import AuditResult, audit, autocorrelation, blind, one_line, restore
+from harness.gates.audit import AuditResult, audit, autocorrelation, restore
 from harness.gates.sequential import SpeedPolicy
 from harness.gates.sessions import Known
 from harness.gates.speed import replay_speed
@@ -76,14 +76,12 @@ class AuditedGate(Stored):
         """The audit on the gate's own numbers, whose noise is that of both engines."""
         return restore(self.live)
 
-    @property
-    def line(self) -> str:
-        """The line under a speed table."""
-        return one_line(self.result)
+    def judged_by(self, sessions: int, policy: SpeedPolicy) -> AuditResult:
+        """The audit of a gate with that policy that is judged by so many stored sessions of this noise.
 
-    def blind(self, policy: SpeedPolicy) -> str | None:
-        """Why this gate cannot see its own margin here, or None."""
-        return blind(self.result, policy)
+        Nothing shifts between the resampled sessions: what the power loses is to the policy's belief that it might.
+        """
+        return audit([centred(session.live) for session in self.sessions], policy, baseline_sessions=sessions)
 
 
 class AuditFile(Stored):

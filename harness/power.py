@@ -11,6 +11,7 @@ from harness.audit import centred
 from harness.errors import ConfigError
 from harness.gates.audit import FEWEST_BLOCKS, AuditResult, audit, smallest_seen
 from harness.gates.sequential import SpeedPolicy
+from harness.judging import lookup
 from harness.measure.arena import log_ratios
 from harness.records import ArenaEntry, RunRecord
 
@@ -22,7 +23,8 @@ SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
 class PairPower:
     """The speed gate with one engine over another as its reference, by the blocks of one session.
 
-    The session's own drift counts as noise; the shift between sessions, of which one says nothing, is not in it.
+    The session's own drift counts as noise. A shift between sessions is not in it, as one session says nothing of that;
+    what the gate believes of it costs power where stored sessions judge.
     """
 
     engine: str
@@ -36,8 +38,8 @@ class PairPower:
         return seen.slowdown if seen else None
 
 
-def run_policy(record: RunRecord, **others: float | None) -> SpeedPolicy:
-    """The policy of the run's own speed gates, its share of the error budget included, with ``others`` that are given.
+def run_policy(record: RunRecord, metric: str, **others: float | None) -> SpeedPolicy:
+    """The policy of the run's own gates of a metric, its share of the error budget included, with ``others`` given.
 
     Raises:
         ConfigError: a margin beyond what is tolerated, or an alpha that is none.
@@ -49,13 +51,23 @@ def run_policy(record: RunRecord, **others: float | None) -> SpeedPolicy:
     chosen |= {name: value for name, value in others.items() if value is not None}
     chosen["looks"] = tuple(chosen.get("looks", SpeedPolicy.looks))
     try:
-        return SpeedPolicy(**chosen)
+        return SpeedPolicy(shift=lookup.shift(record, metric), **chosen)
     except ValueError as error:
         raise ConfigError(str(error), "give --margin, --tolerated or --alpha another value") from error
 
 
-def pair_powers(arena: ArenaEntry, metric: str, policy: SpeedPolicy, resamples: int = 1000) -> list[PairPower]:
-    """The gate's power for every ordered pair of an arena's engines; none where there are too few blocks."""
+def pair_powers(
+    arena: ArenaEntry, metric: str, policy: SpeedPolicy, *, sessions: int = 0, resamples: int = 1000
+) -> list[PairPower]:
+    """The gate's power for every ordered pair of an arena's engines; none where there are too few blocks.
+
+    Args:
+        arena: the blocks.
+        metric: whose times.
+        policy: of the gate.
+        sessions: how many stored sessions of the same noise judge it; 0: a ratio that is known exactly.
+        resamples: resampled sessions behind every rate.
+    """
     if len(arena.blocks) < FEWEST_BLOCKS:
         return []
     return [
@@ -67,6 +79,7 @@ def pair_powers(arena: ArenaEntry, metric: str, policy: SpeedPolicy, resamples: 
                 policy,
                 slowdowns=SLOWDOWNS,
                 resamples=resamples,
+                baseline_sessions=sessions,
             ),
         )
         for reference, engine in permutations(arena.contestants, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import harness.audit
 from harness.audit import CONFIRMED, SCHEMA, add_sessions, audit_path, load_audit, measure_session
 from harness.errors import BaselineError
+from harness.gates.audit import blind, one_line, sees
 from harness.gates.sequential import SpeedPolicy
+from harness.gates.sessions import ShiftPrior
 from harness.records import Block, Round
 from harness.specs import Workload
 
@@ -48,13 +51,28 @@ def test_each_metric_is_audited_by_its_own_times(sessions, tmp_path):
     speedup, itl = add_sessions(tmp_path, "here", "engine", "reference", "b1", POLICIES, sessions)
     assert (speedup.metric, itl.metric) == ("speedup", "itl")
     assert speedup.result.noise > 20 * itl.result.noise
-    assert "sees 2 % with 100 % power" in itl.line
-    assert "sees 2 %" not in speedup.line
-    assert speedup.blind(POLICY)
-    assert itl.blind(POLICY) is None
+    assert one_line(itl.result).endswith("sees 2 % with 100 % power against a ratio known exactly")
+    assert "sees 2 %" not in one_line(speedup.result)
+    assert blind(speedup.result, POLICY)
+    assert blind(itl.result, POLICY) is None
     assert speedup.policy["correlation"] == max(0.0, speedup.result.autocorrelation), "audited as the gates run"
     assert [entry.status for entry in itl.sessions[0].confirmations] == ["FAIL", "FAIL"]
     assert speedup.sessions[0].confirmations[0].status == "INCONCLUSIVE"
+
+
+def test_what_a_gate_sees_hangs_on_the_stored_sessions_that_judge_it(sessions, tmp_path):
+    """This belief about their shift, 0.7 %, is seven times the noise."""
+    _, itl = add_sessions(tmp_path, "here", "engine", "reference", "b1", POLICIES, sessions)
+    known, one, ten = (itl.judged_by(count, POLICY) for count in (0, 1, 10))
+    assert known == itl.result
+    powers = {each.baseline_sessions: [sees(each, slowdown) for slowdown in (0.02, 0.03)] for each in (known, one, ten)}
+    assert powers == {0: [True, True], 1: [False, False], 10: [False, True]}
+    assert blind(one, POLICY)
+    assert blind(ten, POLICY) is None
+    assert one_line(one).endswith("power against 1 stored session")
+    assert one_line(ten).endswith("power against 10 stored sessions")
+    unshifting = replace(POLICY, shift=ShiftPrior(1e-6, 100.0))
+    assert sees(itl.judged_by(1, unshifting), 0.02)
 
 
 def test_a_file_of_another_schema_is_refused_with_what_to_do(sessions, tmp_path):

@@ -62,6 +62,13 @@ def size(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2]])
 
 
+def count(text: str) -> int:
+    """A whole number from 0 on, as an option's type."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
 def fraction(text: str) -> float:
     """``5%``, ``2.5%`` or ``0.05``, for argparse."""
     number, percent = (text[:-1], True) if text.endswith("%") else (text, False)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.common import Subparsers, add_json, add_runs, columns, command, fraction, print_json
+from harness.cli.common import Subparsers, add_json, add_runs, columns, command, count, fraction, print_json
 
 if TYPE_CHECKING:
     from harness.gates.sequential import SpeedPolicy
@@ -37,6 +37,13 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="SHARE",
         help="false FAILs of one gate (default: the run's budget, as it was shared)",
     )
+    parser.add_argument(
+        "--sessions",
+        type=count,
+        default=0,
+        metavar="N",
+        help="stored sessions that would judge (default: none, a ratio known exactly)",
+    )
     add_json(parser)
     add_runs(parser)
     parser.set_defaults(handler=run)
@@ -48,10 +55,11 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.records_io import find_record, load_record
 
     record = load_record(find_record(arguments.run, Path(arguments.runs)))
-    policy = run_policy(record, margin=arguments.margin, tolerated=arguments.tolerated, alpha=arguments.alpha)
+    chosen = {name: getattr(arguments, name) for name in ("margin", "tolerated", "alpha")}
+    policy = run_policy(record, arguments.metric, **chosen)
     rows: list[dict[str, Any]] = []
     for arena in record.arenas:
-        pairs = pair_powers(arena, arguments.metric, policy)
+        pairs = pair_powers(arena, arguments.metric, policy, sessions=arguments.sessions)
         rows += [_row(arena.workload, pair) for pair in pairs]
         if not arguments.json:
             print("\n".join(_lines(arena, pairs, arguments.metric, policy, record.model.name)))
@@ -63,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _lines(arena: ArenaEntry, pairs: list[PairPower], metric: str, policy: SpeedPolicy, model: str) -> Iterator[str]:
-    from harness.gates.audit import FEWEST_BLOCKS, SEEN
+    from harness.gates.audit import FEWEST_BLOCKS, SEEN, judged_against
 
     blocks = len(arena.blocks)
     if not pairs:
@@ -73,7 +81,8 @@ def _lines(arena: ArenaEntry, pairs: list[PairPower], metric: str, policy: Speed
     looks = ", ".join(map(str, policy.looks))
     yield (
         f"{arena.workload} {metric}, {blocks} blocks: the smallest slowdown that a gate fails with {SEEN:.0%} power "
-        f"(margin {policy.margin:.1%}, tolerated {policy.tolerated:.1%}, alpha {policy.alpha:.2g}, looks at {looks})"
+        f"(margin {policy.margin:.1%}, tolerated {policy.tolerated:.1%}, alpha {policy.alpha:.2g}, looks at {looks}), "
+        f"against {judged_against(pairs[0].result.baseline_sessions)}"
     )
     cells = {(pair.engine, pair.reference): _cell(pair) for pair in pairs}
     short = [name.removeprefix(f"{model}-") for name in arena.contestants]

@@ -14,9 +14,8 @@ from harness.gates.compare import ABSOLUTE_SHIFT, compare_samples
 from harness.gates.items import QualityPolicy
 from harness.gates.quality import judge_accuracy, judge_corpus, judge_nll
 from harness.gates.resources import judge_memory, judge_size
-from harness.gates.sequential import RATIO_SHIFT
-from harness.gates.sessions import ShiftPrior
 from harness.gates.verdict import Status, Verdict
+from harness.judging import lookup
 from harness.records import QualityEntry, RunRecord
 from harness.summary import worst
 
@@ -116,18 +115,11 @@ def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> 
                 margin=rule.margin,
                 alpha=rule.alpha,
                 higher_is_better=series.higher_is_better,
-                shift=_believed_shift(new.record, metric),
+                # Absolute times, as in files of pytest-benchmark, shift more than the ratios in a record.
+                shift=lookup.shift(new.record, metric) if new.record else ABSOLUTE_SHIFT,
                 metric=metric,
             )
             yield Compared(benchmark, metric, verdict)
-
-
-def _believed_shift(new: RunRecord | None, metric: str) -> ShiftPrior:
-    """Of absolute times, as in files of pytest-benchmark; of the ratios in a record, as its configuration says."""
-    if new is None:
-        return ABSOLUTE_SHIFT
-    configured = new.config.get("gates", {}).get("speed", {}).get("shift", {})
-    return replace(RATIO_SHIFT, scale=configured.get(metric, RATIO_SHIFT.scale))
 
 
 def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator[Compared]:

@@ -170,13 +170,22 @@ def smallest_seen(result: AuditResult) -> Power | None:
 
 def one_line(result: AuditResult) -> str:
     """The line under a speed table."""
+    return f"this gate on this machine: {100 * result.false_alarms.value:.1f} % false alarms, {sight(result)}"
+
+
+def sight(result: AuditResult) -> str:
+    """What the gate sees, and judged by what."""
+    judge = judged_against(result.baseline_sessions)
     seen = smallest_seen(result)
     if seen is not None:
-        sight = f"sees {100 * seen.slowdown:g} % with {100 * seen.fails.value:.0f} % power"
-    else:
-        last = result.powers[-1]
-        sight = f"does not see even {100 * last.slowdown:g} % ({100 * last.fails.value:.0f} % power)"
-    return f"this gate on this machine: {100 * result.false_alarms.value:.1f} % false alarms, {sight}"
+        return f"sees {100 * seen.slowdown:g} % with {100 * seen.fails.value:.0f} % power against {judge}"
+    last = result.powers[-1]
+    return f"does not see even {100 * last.slowdown:g} % ({100 * last.fails.value:.0f} % power) against {judge}"
+
+
+def judged_against(sessions: int) -> str:
+    """So many stored sessions, in words; without any a floor, or the ratio that resampling itself knows."""
+    return f"{sessions} stored session{'s' * (sessions > 1)}" if sessions else "a ratio known exactly"
 
 
 def sees(result: AuditResult, change: float, power: float = SEEN) -> bool:

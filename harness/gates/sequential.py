@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +60,11 @@ class SpeedPolicy:
             raise ValueError(f"alpha {self.alpha} and beta {self.beta} must lie between 0 and 0.5")
         if not self.looks or self.looks[0] < MIN_BLOCKS or list(self.looks) != sorted(set(self.looks)):
             raise ValueError(f"looks {self.looks} must increase from at least {MIN_BLOCKS} blocks")
+
+
+def restore_policy(values: Mapping[str, Any]) -> SpeedPolicy:
+    """A policy from what ``dataclasses.asdict`` made of it, through JSON or not."""
+    return SpeedPolicy(**{**values, "looks": tuple(values["looks"]), "shift": ShiftPrior(**values["shift"])})
 
 
 def next_look(count: int, policy: SpeedPolicy) -> int | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from harness.errors import MeasurementError
-from harness.gates.sequential import SpeedPolicy
-from harness.gates.sessions import Baseline, Floor, ShiftPrior
+from harness.gates.sequential import SpeedPolicy, restore_policy
+from harness.gates.sessions import Baseline, Floor
 from harness.gates.speed import judge_speed, replay_speed
 from harness.gates.verdict import Verdict
 from harness.judging import lookup
@@ -23,7 +23,7 @@ def speed_undecided(inputs: Inputs, entry: ArenaEntry) -> bool:
     A speed-up that no stored session vouches for is the one that a baseline will be made of: it is measured until its
     interval reaches no further than the margin, also where a floor is passed long before.
     """
-    policy, against = _speed_policy(inputs), _against(inputs)
+    policy, against = restore_policy(inputs["policy"]), _against(inputs)
     ratios = log_ratios(entry.blocks, inputs["reference"], inputs["candidate"], inputs["metric"])
     looks = [look for look in policy.looks if look <= len(ratios)]
     if not looks:
@@ -60,18 +60,13 @@ def judge_speed_gate(inputs: Inputs, record: RunRecord) -> Verdict:
     return replay_speed(
         ratios,
         _against(inputs),
-        _speed_policy(inputs),
+        restore_policy(inputs["policy"]),
         metric=inputs["metric"],
         subject=inputs["subject"],
         reference=inputs["reference_label"],
         warnings=warnings,
         spoiled=spoiled,
     )
-
-
-def _speed_policy(inputs: Inputs) -> SpeedPolicy:
-    policy = inputs["policy"]
-    return SpeedPolicy(**{**policy, "looks": tuple(policy["looks"]), "shift": ShiftPrior(**policy["shift"])})
 
 
 def _against(inputs: Inputs) -> Baseline | Floor | None:

@@ -40,7 +40,7 @@ def measure_memory(
     timeout: float = 600,
 ) -> MemoryEntry:
     """Load the engine in a child, answer ``prompts`` once, and report what it took. Raises MeasurementError."""
-    on_gpu = load_backend(spec.backend).capabilities().device.startswith("cuda")
+    on_gpu = load_backend(spec.backend).capabilities().device == "cuda"
     card = measure_card() if on_gpu else None
     job = engine_dir, spec, runtime, [list(prompt) for prompt in prompts], workload.output_len, card
     found = run_module(

@@ -24,12 +24,8 @@ class SlowedContestant(SelfTimed):
         """Whatever the contestant does about it; see ``harness.measure.cores``."""
         getattr(self._contestant, "take_quietest_core", lambda: None)()
 
-    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
-        """Answer the batch, then hold it back until ``1 + slowdown`` times the time has passed."""
-        return self.timed(prompts, params)[0]
-
     def timed(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> tuple[list[Generation], float]:
-        """As ``generate``, and what the contestant's own clock said plus the seconds that were spun."""
+        """Answer the batch, then hold it back until ``1 + slowdown`` times the seconds have passed that it took."""
         generations, seconds = timed_answer(self._contestant, prompts, params, time.perf_counter)
         start = time.perf_counter()
         spun = 0.0

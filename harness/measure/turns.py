@@ -67,12 +67,8 @@ class ChildEngine(SelfTimed):
                 raise
             self._loaded = True
 
-    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
-        """Answer a batch of prompts together."""
-        return self.timed(prompts, params)[0]
-
     def timed(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> tuple[list[Generation], float]:
-        """As ``generate``, with the seconds on the child's clock."""
+        """The answers, and the seconds on the child's clock."""
         answer: tuple[list[Generation], float] = self._ask("generate", [list(prompt) for prompt in prompts], params)
         return answer
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from harness.audit import AuditedGate
+from harness.baselines import MAX_SESSIONS
+from harness.gates.audit import one_line, sight
+from harness.gates.sequential import restore_policy
 from harness.plugin.session import GateSession
+
+#: Numbers of stored sessions for which an audit says what its gate would see.
+STORED = (1, 3, MAX_SESSIONS)
 
 
 def separate_audit(config: pytest.Config, items: list[pytest.Item], session: GateSession) -> None:
@@ -34,7 +40,8 @@ def gate_count(item: pytest.Item) -> int:
 def audit_report(gate: AuditedGate) -> str:
     """What an audit found, in a few lines."""
     result, latest = gate.result, gate.sessions[-1]
-    lines = [f"{gate.engine} {gate.workload} {gate.metric}: {gate.line}"]
+    lines = [f"{gate.engine} {gate.workload} {gate.metric}: {one_line(result)}"]
+    lines += [f"  {sight(gate.judged_by(sessions, restore_policy(gate.policy)))}" for sessions in STORED]
     lines.append(
         f"  {result.blocks} blocks in {result.sessions} sessions, noise {100 * result.noise:.1f} % a block,"
         f" {result.mean_blocks:.1f} blocks used where nothing changed"

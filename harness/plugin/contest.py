@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.baselines import PerfBaseline, assert_not_own_baseline, load_perf
+from harness.gates.audit import blind, one_line
 from harness.gates.sequential import RATIO_SHIFT, SpeedPolicy
 from harness.records import ArenaEntry
 from harness.specs import Workload
@@ -45,12 +46,13 @@ def speed_inputs(session: GateSession, candidate: Candidate, workload: Workload,
     """What a speed gate compares with: the stored sessions, else the portable floor, else nothing."""
     reference = session.bench(candidate.config).reference()
     policy = speed_policy(session, candidate.config, metric)
-    notes = []
+    against = _against(session, candidate, workload, metric)
+    notes, audit = [], None
     audited = session.audits.of(candidate.id, workload.id, reference.id, metric) if session.audits else None
     if audited is not None:
         policy = replace(policy, correlation=audited.policy["correlation"])
-        blind = audited.blind(policy)
-        notes = [blind] if blind else []
+        audit = audited.judged_by(len((against or {}).get("sessions", [])), policy)
+        notes = [warning for warning in [blind(audit, policy)] if warning]
     baseline = perf_baseline(session, candidate.config, workload)
     if baseline is not None and candidate.id in baseline.engines:
         notes += baseline.version_changes(candidate.id, session.fingerprint.context["libraries"])
@@ -63,10 +65,10 @@ def speed_inputs(session: GateSession, candidate: Candidate, workload: Workload,
         "reference_label": f"{reference.backend}-{reference.precision}",
         "subject": f"{candidate.spec.precision} b{workload.batch_size}"
         + ("" if metric == "speedup" else f" {metric.upper()}"),
-        "against": _against(session, candidate, workload, metric),
+        "against": against,
         "policy": asdict(policy),
         "notes": notes,
-        "audit": audited.line if audited else None,
+        "audit": one_line(audit) if audit else None,
     }
 
 

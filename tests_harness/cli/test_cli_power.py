@@ -45,6 +45,26 @@ def test_noise_of_the_reference_decides_what_is_seen(run: str, capsys: pytest.Ca
     assert over_steady["noise"] < 0.003 < 0.03 < over_noisy["noise"]
 
 
+def test_stored_sessions_and_what_is_believed_of_their_shift_cost_power(
+    run: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    margins = ("--margin", "1%", "--tolerated", "3%")
+    pair = STEADY[0], STEADY[1]
+    seen = [powers(run, capsys, *margins, "--sessions", count)[pair]["smallest_seen"] for count in ("0", "1", "10")]
+    assert seen[0] < seen[2] < seen[1]
+    assert main(["power", run, "--sessions", "3"]) == 0
+    assert capsys.readouterr().out.splitlines()[0].endswith("against 3 stored sessions")
+    assert main(["power", run, "--sessions=-1"]) == 2
+    assert "not a whole number from 0 on" in capsys.readouterr().err
+
+
+def test_belief_is_the_runs_own_for_each_metric() -> None:
+    record = run_record(verdicts=[])
+    record.config["gates"] = {"speed": {"shift": {"itl": 0.003}}}
+    assert run_policy(record, "itl").shift.scale == 0.003
+    assert run_policy(record, "ttft").shift.scale == SpeedPolicy().shift.scale
+
+
 def test_table_has_a_column_for_each_reference(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["power", run, "--metric", "itl"]) == 0
     heading, names, *lines = capsys.readouterr().out.splitlines()
@@ -76,7 +96,7 @@ def test_few_blocks_and_lone_engines_are_named_and_stop_nothing(
 def test_gate_is_the_runs_own(tmp_path: Path) -> None:
     stored = {"margin": 0.02, "tolerated": 0.05, "alpha": 1e-4, "beta": 0.1, "looks": [12], "shift": {}}
     verdict = verdict_entry(STEADY[0], inputs={"gate": "speed", "policy": stored})
-    policy = run_policy(run_record(verdicts=[verdict]), margin=0.03)
+    policy = run_policy(run_record(verdicts=[verdict]), "speedup", margin=0.03)
     assert policy == SpeedPolicy(margin=0.03, tolerated=0.05, alpha=1e-4, beta=0.1, looks=(12,))
 
 

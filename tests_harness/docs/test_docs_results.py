@@ -6,12 +6,15 @@ from functools import cache
 
 import pytest
 
+from harness.audit import load_audit
 from harness.config import REPOSITORY
+from harness.gates.sequential import restore_policy
 from harness.judging import judge
 from harness.measure.arena import log_ratios
 from harness.records import RunRecord, VerdictEntry
 from harness.records_io import load_record
 
+CARD = "nvidia-h200-16c-aec33040"
 RECORDS = REPOSITORY / "docs" / "results" / "records"
 FIRST, SLOWED, THIRD = "20261121-220710-efae", "20261121-220933-23ee", "20261121-221114-a24d"
 INT8, INT4 = "smollm2-135m-vllm-int8_wo", "smollm2-135m-vllm-int4_awq"
@@ -59,3 +62,27 @@ def test_by_the_tighter_belief_the_slowed_engines_fail():
 @pytest.mark.parametrize(("new", "stored"), [(FIRST, THIRD), (THIRD, FIRST)])
 def test_by_the_tighter_belief_unslowed_sessions_pass(engine, new, stored):
     assert judged(new, engine, stored, shift=0.003) == "PASS"
+
+
+@pytest.mark.parametrize(
+    ("metric", "sessions", "failed"),
+    [
+        ("itl", 0, (97, 100)),
+        ("itl", 1, (0, 2)),
+        ("itl", 3, (2, 100)),
+        ("itl", 10, (91, 100)),
+        ("speedup", 0, (82, 100)),
+        ("speedup", 3, (0, 0)),
+        ("speedup", 10, (1, 89)),
+        ("ttft", 0, (1, 5)),
+    ],
+)
+def test_what_the_audits_say_is_seen_of_2_and_3_percent(metric, sessions, failed):
+    audits = load_audit(REPOSITORY / "baselines", CARD)
+    assert audits is not None
+    gate = audits.of(INT8, "b1-i64-o64", "smollm2-135m-hf-graph-fp16", metric)
+    assert gate is not None
+    result = gate.judged_by(sessions, restore_policy(gate.policy))
+    seen = {power.slowdown: 100 * power.fails.value for power in result.powers}
+    assert (seen[0.02], seen[0.03]) == pytest.approx(failed, abs=0.51)
+    assert result.false_alarms.value <= 0.0005

@@ -36,9 +36,6 @@ class Here:
 class Elsewhere(SelfTimed):
     """Says that it took 10 ms, whatever its caller's clock shows."""
 
-    def generate(self, prompts, params):
-        return self.timed(prompts, params)[0]
-
     def timed(self, prompts, params):
         return ANSWER, 0.01
 
@@ -70,6 +67,26 @@ def test_a_wrapper_that_passes_attributes_on_is_timed_from_outside():
     wrapped = Wrapper(Elsewhere())
     assert wrapped.timed([[1]], PARAMS) == (ANSWER, 0.01)
     assert timed_answer(wrapped, [[1]], PARAMS)[1] >= 0.02
+
+
+class Subclass(Elsewhere):
+    def generate(self, prompts, params):
+        time.sleep(0.02)
+        return super().generate(prompts, params)
+
+
+def patched():
+    engine = Elsewhere()
+    generate = engine.generate
+    engine.generate = lambda *arguments: time.sleep(0.02) or generate(*arguments)
+    return engine
+
+
+@pytest.mark.parametrize("make", [Subclass, patched])
+def test_another_generate_is_timed_from_outside(make):
+    answers, seconds = timed_answer(make(), [[1]], PARAMS)
+    assert answers == ANSWER
+    assert seconds >= 0.02
 
 
 def test_slowing_adds_its_share_of_the_contestants_own_seconds_and_spends_it():

@@ -49,7 +49,14 @@ def test_a_round_begins_without_the_garbage_of_the_last_one():
         def __init__(self) -> None:
             self.itself = self
 
+    collected = []
+
+    def note(phase, info):
+        if phase == "start":
+            collected.append(info["generation"])
+
     gc.disable()
+    gc.callbacks.append(note)
     try:
         garbage = weakref.ref(Cycle())
         assert garbage() is not None
@@ -57,7 +64,9 @@ def test_a_round_begins_without_the_garbage_of_the_last_one():
             assert garbage() is None
         assert not gc.isenabled()
     finally:
+        gc.callbacks.remove(note)
         gc.enable()
+    assert collected == [1]  # not the oldest, which takes as long as many a round
 
 
 @given(st.integers(1, 8), st.integers(1, 40), st.integers(0, 100), st.integers(-5, 50))

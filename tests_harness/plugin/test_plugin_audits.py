@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from harness.audit import AuditSession, add_sessions, audit_path, load_audit
-from harness.gates.sequential import SpeedPolicy
+from harness.gates.audit import blind, one_line
+from harness.gates.sequential import SpeedPolicy, restore_policy
 
 pytest_plugins = ["pytester"]
 
@@ -29,7 +30,10 @@ def test_an_audit_measures_all_metrics_in_one_race_and_files_them(suite, accepte
         assert len(measured.same) == len(measured.live) == 40
         assert [entry.status for entry in measured.confirmations][1:] == ["FAIL"], "really slowed by 10 %"
         assert 0.08 < measured.confirmations[1].change < 0.11
-        result.stdout.fnmatch_lines([f"*{gate.engine} {gate.workload} {gate.metric}: this gate on this machine: *"])
+        result.stdout.fnmatch_lines(
+            [f"*{gate.engine} {gate.workload} {gate.metric}: this gate on this machine: *against a ratio known exactly"]
+        )
+        result.stdout.fnmatch_lines(["  sees * against 1 stored session", "  sees * against 10 stored sessions"])
 
 
 def test_an_audit_that_cannot_be_continued_is_refused_before_the_race(suite, accepted):
@@ -46,15 +50,22 @@ def test_each_gate_is_told_what_its_own_metric_was_audited_with(suite, accepted)
     policies = {"speedup": SpeedPolicy(), "itl": SpeedPolicy()}
     sessions = {"speedup": session(0.0, 0.001), "itl": session(0.9, 0.3)}
     names = inputs["candidate"], inputs["reference"], inputs["workload"]
+    suite.take_baselines(accepted)
     root = suite.folder / "baselines"
     speedup, itl = add_sessions(root, accepted.record.fingerprint.key, *names, policies, sessions)
     suite.run("tests_perf/test_speedup.py", "tests_perf/test_latency.py", "--precision=int8_wo", "--batch-size=1")
     told = {entry.metric: entry for entry in suite.record().verdicts if entry.workload == inputs["workload"]}
     lines = {metric: entry.inputs["audit"] for metric, entry in told.items()}
-    assert lines == {"speedup": speedup.line, "itl": itl.line, "ttft": None}
+    policies = {metric: restore_policy(entry.inputs["policy"]) for metric, entry in told.items()}
+    stored = {metric: len(entry.inputs["against"]["sessions"]) for metric, entry in told.items()}
+    assert stored == {"speedup": 1, "itl": 1, "ttft": 1}
+    expected = [one_line(gate.judged_by(1, policies[gate.metric])) for gate in (speedup, itl)]
+    assert lines == {"speedup": expected[0], "itl": expected[1], "ttft": None}
+    assert all(line.endswith("against 1 stored session") for line in expected)
     correlations = {metric: entry.inputs["policy"]["correlation"] for metric, entry in told.items()}
     assert correlations["itl"] > 0.5
     assert correlations["speedup"] < 0.3
     assert correlations["ttft"] == 0.0
-    assert any("less than 90 % power" in note for note in told["itl"].inputs["notes"])
-    assert not any("less than 90 % power" in note for note in told["speedup"].inputs["notes"])
+    for metric in ("speedup", "itl"):
+        assert any("less than 90 % power" in note for note in told[metric].inputs["notes"])
+    assert blind(speedup.result, policies["speedup"]) is None, "a single stored session is what blinds it"
