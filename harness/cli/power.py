@@ -110,6 +110,7 @@ def _row(workload: str, pair: PairPower) -> dict[str, Any]:
         "engine": pair.engine,
         "reference": pair.reference,
         "blocks": pair.result.blocks,
+        "sessions": pair.result.baseline_sessions,
         "noise": pair.result.noise,
         "smallest_seen": pair.smallest_seen,
         "false_alarms": pair.result.false_alarms.value,

@@ -52,6 +52,7 @@ def test_stored_sessions_and_what_is_believed_of_their_shift_cost_power(
     pair = STEADY[0], STEADY[1]
     seen = [powers(run, capsys, *margins, "--sessions", count)[pair]["smallest_seen"] for count in ("0", "1", "10")]
     assert seen[0] < seen[2] < seen[1]
+    assert powers(run, capsys, "--sessions", "3")[pair]["sessions"] == 3
     assert main(["power", run, "--sessions", "3"]) == 0
     assert capsys.readouterr().out.splitlines()[0].endswith("against 3 stored sessions")
     assert main(["power", run, "--sessions=-1"]) == 2
