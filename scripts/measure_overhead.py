@@ -64,6 +64,7 @@ def main() -> int:
     contestants = {"in this process": engine} | ({"in a child": child} if child else {})
     gpus = bench.fingerprint.identity.get("gpus")
     monitor = DeviceMonitor() if gpus else None
+    loops = (BARE[arguments.engine], _harness_seconds)
     over = False
     for batch in map(int, arguments.batch_sizes.split(",")):
         workload = bench.config.workload(batch)
@@ -83,7 +84,6 @@ def main() -> int:
                 else arenas[name].round(spec.id, prompts).seconds
                 for name in order
             }
-            loops = (BARE[arguments.engine], _harness_seconds)
             shares = {
                 loop: steps.share_outside(loop, engine, prompts, workload.output_len)
                 for loop in loops[:: 1 if pair % 2 else -1]

@@ -55,8 +55,9 @@ def run(arguments: argparse.Namespace) -> int:
     from harness.records_io import find_record, load_record
 
     record = load_record(find_record(arguments.run, Path(arguments.runs)))
-    chosen = {name: getattr(arguments, name) for name in ("margin", "tolerated", "alpha")}
-    policy = run_policy(record, arguments.metric, **chosen)
+    policy = run_policy(
+        record, arguments.metric, margin=arguments.margin, tolerated=arguments.tolerated, alpha=arguments.alpha
+    )
     rows: list[dict[str, Any]] = []
     for arena in record.arenas:
         pairs = pair_powers(arena, arguments.metric, policy, sessions=arguments.sessions)

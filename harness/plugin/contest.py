@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.baselines import PerfBaseline, assert_not_own_baseline, load_perf
 from harness.gates.audit import blind, one_line
-from harness.gates.sequential import RATIO_SHIFT, SpeedPolicy
+from harness.gates.sequential import RATIO_SHIFT, SpeedPolicy, restore_policy
 from harness.records import ArenaEntry
 from harness.specs import Workload
 
@@ -46,16 +46,9 @@ def speed_inputs(session: GateSession, candidate: Candidate, workload: Workload,
     """What a speed gate compares with: the stored sessions, else the portable floor, else nothing."""
     reference = session.bench(candidate.config).reference()
     policy = speed_policy(session, candidate.config, metric)
-    against = _against(session, candidate, workload, metric)
-    notes, audit = [], None
     audited = session.audits.of(candidate.id, workload.id, reference.id, metric) if session.audits else None
     if audited is not None:
         policy = replace(policy, correlation=audited.policy["correlation"])
-        audit = audited.judged_by(len((against or {}).get("sessions", [])), policy)
-        notes = [warning for warning in [blind(audit, policy)] if warning]
-    baseline = perf_baseline(session, candidate.config, workload)
-    if baseline is not None and candidate.id in baseline.engines:
-        notes += baseline.version_changes(candidate.id, session.fingerprint.context["libraries"])
     return {
         "gate": "speed",
         "metric": metric,
@@ -65,11 +58,30 @@ def speed_inputs(session: GateSession, candidate: Candidate, workload: Workload,
         "reference_label": f"{reference.backend}-{reference.precision}",
         "subject": f"{candidate.spec.precision} b{workload.batch_size}"
         + ("" if metric == "speedup" else f" {metric.upper()}"),
-        "against": against,
+        "against": _against(session, candidate, workload, metric),
         "policy": asdict(policy),
-        "notes": notes,
-        "audit": one_line(audit) if audit else None,
     }
+
+
+def speed_remarks(
+    session: GateSession, candidate: Candidate, workload: Workload, inputs: dict[str, Any]
+) -> dict[str, Any]:
+    """What is said beside a speed verdict: warnings, and what the audit says that this gate sees.
+
+    Resampled for that very gate, which takes too long for each engine of an arena each time that one is asked about.
+    """
+    notes, line = [], None
+    key = candidate.id, workload.id, inputs["reference"], inputs["metric"]
+    audited = session.audits.of(*key) if session.audits else None
+    if audited is not None:
+        policy, against = restore_policy(inputs["policy"]), inputs["against"] or {}
+        audit = audited.judged_by(len(against.get("sessions", [])), policy)
+        line, warning = one_line(audit), blind(audit, policy)
+        notes = [warning] if warning else []
+    baseline = perf_baseline(session, candidate.config, workload)
+    if baseline is not None and candidate.id in baseline.engines:
+        notes += baseline.version_changes(candidate.id, session.fingerprint.context["libraries"])
+    return {"notes": notes, "audit": line}
 
 
 def speed_policy(session: GateSession, config: Config, metric: str) -> SpeedPolicy:

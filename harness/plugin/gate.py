@@ -13,7 +13,7 @@ from harness.config import MarginSection
 from harness.gates.items import QualityPolicy
 from harness.gates.verdict import Status, Verdict
 from harness.judging import judge
-from harness.plugin.contest import Contest, perf_baseline, speed_inputs
+from harness.plugin.contest import Contest, perf_baseline, speed_inputs, speed_remarks
 from harness.plugin.outcomes import keep
 from harness.plugin.session import GateSession
 from harness.plugin.workers import plain_id
@@ -39,6 +39,7 @@ class Gate:
     def speed(self, contest: Contest, metric: str = "speedup") -> Verdict:
         """Judge ``speedup``, ``ttft`` or ``itl``: each a ratio over the live reference, block by block."""
         inputs = speed_inputs(self._session, self._candidate, contest.workload, metric)
+        inputs |= speed_remarks(self._session, self._candidate, contest.workload, inputs)
         return self._conclude(inputs, contest.workload)
 
     def memory(self, entry: MemoryEntry, workload: Workload, field: str) -> Verdict:

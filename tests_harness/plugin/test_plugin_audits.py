@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from harness.audit import AuditSession, add_sessions, audit_path, load_audit
+from harness.audit import AuditedGate, AuditSession, add_sessions, audit_path, load_audit
 from harness.gates.audit import blind, one_line
 from harness.gates.sequential import SpeedPolicy, restore_policy
 
@@ -45,7 +45,7 @@ def test_an_audit_that_cannot_be_continued_is_refused_before_the_race(suite, acc
     assert "block 1" not in result.stdout.str()
 
 
-def test_each_gate_is_told_what_its_own_metric_was_audited_with(suite, accepted):
+def test_each_gate_is_told_what_its_own_metric_was_audited_with(suite, accepted, monkeypatch):
     inputs = next(entry.inputs for entry in accepted.record.verdicts if entry.metric == "speedup")
     policies = {"speedup": SpeedPolicy(), "itl": SpeedPolicy()}
     sessions = {"speedup": session(0.0, 0.001), "itl": session(0.9, 0.3)}
@@ -53,7 +53,10 @@ def test_each_gate_is_told_what_its_own_metric_was_audited_with(suite, accepted)
     suite.take_baselines(accepted)
     root = suite.folder / "baselines"
     speedup, itl = add_sessions(root, accepted.record.fingerprint.key, *names, policies, sessions)
+    resampled, judged_by = [], AuditedGate.judged_by
+    monkeypatch.setattr(AuditedGate, "judged_by", lambda *told: resampled.append(told) or judged_by(*told))
     suite.run("tests_perf/test_speedup.py", "tests_perf/test_latency.py", "--precision=int8_wo", "--batch-size=1")
+    assert len(resampled) == 2, "once for each audited verdict, and not for each look of the arena"
     told = {entry.metric: entry for entry in suite.record().verdicts if entry.workload == inputs["workload"]}
     lines = {metric: entry.inputs["audit"] for metric, entry in told.items()}
     policies = {metric: restore_policy(entry.inputs["policy"]) for metric, entry in told.items()}
