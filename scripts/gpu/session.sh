@@ -60,7 +60,7 @@ for stage in "$@"; do
     audit) suite audit 400 tests_perf --engine vllm --precision fp16 --batch-size 1 --gate-audit --time-budget 150 ;;
     overhead) # int8_wo, as the card holds it up: fp16 is the host's, and a pair tells little
       timed overhead 400 python3 scripts/measure_overhead.py --engine vllm --precision int8_wo --child --pairs 60 ;;
-    steadiness) timed steadiness 200 python3 scripts/gpu/steadiness.py --rounds 15 ;;
+    steadiness) timed steadiness 200 python3 scripts/gpu/steadiness.py ;;
     tinyllama) suite tinyllama 600 tests_perf --config "$(fixed tinyllama-1.1b-random 24)" --engine vllm,hf-static \
         --time-budget 170 -k "$once and not (test_memory and static) and not test_latency" ;;
     llama) suite llama 700 tests_perf --config "$(fixed llama-2-7b-random 16)" --engine vllm --time-budget 120 \

@@ -1,21 +1,25 @@
-"""Where the noise of a GPU engine's rounds comes from: the same rounds beside a fixed piece of work for the CPU.
+"""Whether taking the quietest core steadies the rounds of a GPU engine: in turns with a core drawn by lot.
 
-    python scripts/gpu/steadiness.py [--model smollm2-135m] [--precision fp16] [--batch-size 8] [--rounds 30]
+    python scripts/gpu/steadiness.py [--engine vllm] [--precision fp16] [--batch-size 8] [--pairs 40]
 
-Before and after each round the engine's own thread runs a loop of a fixed length, so that a core which is slow at the
-moment shows. Prints, for rounds in a row and rounds after a second of sleep, where the system puts the thread and on
-the core that was quietest just before: how much they scatter, how the slow ones go with the loop, and on which cores
-they ran.
+Each pair is one round on the core that was quietest just before and one on any core, in changing order; first in a row,
+then with a second of sleep before each. Before and after each round the same thread runs a loop of a fixed length, so
+that a core which is slow at the moment shows. Prints how much the rounds of each kind scatter (standard deviation of
+the log of the seconds) and go with the loop; then scatter and median of the quietest core over those of any core, with
+95 % intervals from 10,000 resamplings of the pairs; last, every round as milliseconds/loop@core.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import random
 import sys
 import time
-from pathlib import Path
+from collections import defaultdict
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.bench import ModelBench
 from harness.engines.registry import load_backend
@@ -24,58 +28,82 @@ from harness.measure.host import quiet_process
 from harness.measure.prompts import PromptPool
 from harness.specs import SamplingParams
 
+Logs = npt.NDArray[np.float64]
+
 _LOOP = 40_000
+_QUIETEST, _ANY = "quietest core", "any core"
 
 
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--engine", default="vllm")
     parser.add_argument("--precision", default="fp16")
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--pairs", type=int, default=40)
     arguments = parser.parse_args()
+    if arguments.pairs < 10:
+        parser.error("--pairs must be at least 10, or resampling them says nothing")
     bench = ModelBench.named(arguments.model, lambda line: print(f".. {line}", file=sys.stderr))
-    spec = bench.config.spec("vllm", arguments.precision)
-    engine = load_backend("vllm").load(bench.build(spec).path, spec, bench.config.runtime("vllm"))
+    spec = bench.config.spec(arguments.engine, arguments.precision)
+    engine = load_backend(arguments.engine).load(bench.build(spec).path, spec, bench.config.runtime(arguments.engine))
     workload = bench.config.workload(arguments.batch_size)
     pool = PromptPool.from_texts([bench.tokenizer.encode(__doc__ or "")], workload.input_len)
     params = SamplingParams(workload.output_len, ignore_eos=True)
-    everywhere = allowed_cores()
-    for name, choose, pause in (
-        ("in a row", False, 0.0),
-        ("after 1 s of sleep", False, 1.0),
-        ("in a row, on the quietest core", True, 0.0),
-        ("after 1 s of sleep, on the quietest core", True, 1.0),
-    ):
-        rows = []
-        for index in range(-3, arguments.rounds):
-            prompts = pool.batch(workload.batch_size, workload.input_len, seed=1, round_index=index)
-            time.sleep(pause)
-            if choose:
-                take_quietest_core(everywhere)
-            engine.generate(prompts, SamplingParams(4, ignore_eos=True))
-            with quiet_process():
-                before, core, stolen = _loop(), _core(), _stolen()
-                start = time.perf_counter()
-                engine.generate(prompts, params)
-                seconds = time.perf_counter() - start
-                after = _loop()
-            if index >= 0:
-                rows.append((seconds, (before + after) / 2, core == _core(), core, _stolen() - stolen))
-        seconds, loops = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
-        together = float(np.corrcoef(seconds, loops)[0, 1])
-        print(
-            f"{spec.id} {workload.id} {name}: median {1e3 * np.median(seconds):.1f} ms, fastest "
-            f"{1e3 * seconds.min():.1f}, slowest {1e3 * seconds.max():.1f}, CV {seconds.std() / seconds.mean():.1%}; "
-            f"loop {1e3 * np.median(loops):.2f} ms, slowest {1e3 * loops.max():.2f}; correlation {together:.2f}; "
-            f"stayed on its core in {sum(row[2] for row in rows)} of {len(rows)}, "
-            f"{len({row[3] for row in rows})} cores; stolen {sum(row[4] for row in rows)} ticks",
-            flush=True,
-        )
-        print("  " + " ".join(f"{1e3 * row[0]:.0f}/{1e3 * row[1]:.2f}@{row[3]}" for row in rows), flush=True)
+    cores, lots = allowed_cores(), random.Random(0)
+    for pause in (0.0, 1.0):
+        rounds = defaultdict[str, list[tuple[float, float, int]]](list)
+        for pair in range(-3, arguments.pairs):
+            prompts = pool.batch(workload.batch_size, workload.input_len, seed=1, round_index=pair)
+            for choice in (_QUIETEST, _ANY)[:: 1 if pair % 2 else -1]:
+                time.sleep(pause)
+                if choice == _QUIETEST:
+                    take_quietest_core(cores)
+                else:
+                    os.sched_setaffinity(0, {lots.choice(sorted(cores))})
+                engine.generate(prompts, SamplingParams(4, ignore_eos=True))
+                with quiet_process():
+                    before = _loop()
+                    start = time.perf_counter()
+                    engine.generate(prompts, params)
+                    seconds = time.perf_counter() - start
+                    loop = (before + _loop()) / 2
+                if pair >= 0:
+                    rounds[choice].append((seconds, loop, next(iter(os.sched_getaffinity(0)))))
+        _show(f"{spec.id} {workload.id}, {pause:g} s of sleep", rounds)
     engine.close()
+    bench.close()
     return 0
+
+
+def _show(title: str, rounds: dict[str, list[tuple[float, float, int]]]) -> None:
+    logs = {choice: np.log([row[0] for row in rows]) for choice, rows in rounds.items()}
+    for choice in (_ANY, _QUIETEST):
+        loops = np.log([row[1] for row in rounds[choice]])
+        print(
+            f"{title}, {choice}: median {1e3 * np.exp(np.median(logs[choice])):.1f} ms, scatter "
+            f"{logs[choice].std(ddof=1):.1%}, slowest {np.exp(np.ptp(logs[choice])):.2f}x the fastest; "
+            f"correlation with the loop {np.corrcoef(logs[choice], loops)[0, 1]:.2f}"
+        )
+    quiet, other = logs[_QUIETEST], logs[_ANY]
+    draws = np.random.default_rng(0).integers(len(quiet), size=(10_000, len(quiet)))
+    for name, difference in (("scatter", _scatter_ratio), ("median", _median_ratio)):
+        low, high = np.percentile(difference(quiet[draws], other[draws]), [2.5, 97.5])
+        print(
+            f"{title}, quietest over any core: {name} {difference(quiet, other):.2f}x [{low:.2f}, {high:.2f}] "
+            f"over {len(quiet)} pairs"
+        )
+    for choice, rows in rounds.items():
+        print(f"  {choice}: " + " ".join(f"{1e3 * row[0]:.0f}/{1e3 * row[1]:.2f}@{row[2]}" for row in rows), flush=True)
+
+
+def _scatter_ratio(logs: Logs, others: Logs) -> Logs:
+    return logs.std(axis=-1, ddof=1) / others.std(axis=-1, ddof=1)
+
+
+def _median_ratio(logs: Logs, others: Logs) -> Logs:
+    return np.exp(np.median(logs, axis=-1) - np.median(others, axis=-1))  # type: ignore[no-any-return]
 
 
 def _loop() -> float:
@@ -84,16 +112,6 @@ def _loop() -> float:
     for number in range(_LOOP):
         total += number
     return time.perf_counter() - start
-
-
-def _core() -> int:
-    """The core that this thread runs on."""
-    return int(Path("/proc/thread-self/stat").read_text(encoding="ascii").rpartition(")")[2].split()[36])
-
-
-def _stolen() -> int:
-    """Ticks that the hypervisor gave to others."""
-    return int(Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[8])
 
 
 if __name__ == "__main__":
