@@ -1,12 +1,15 @@
-"""docs/results.md: what it says of judging the steady sessions again follows from their records."""
+"""docs/results.md: what it says of judging stored sessions again, and of the cores, follows from their records."""
 
 from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import pytest
 
 from harness.audit import load_audit
+from harness.comparison.judge import Rule, compare_sessions
+from harness.comparison.sources import load_session
 from harness.config import REPOSITORY
 from harness.gates.sequential import restore_policy
 from harness.judging import judge
@@ -86,3 +89,28 @@ def test_what_the_audits_say_is_seen_of_2_and_3_percent(metric, sessions, failed
     seen = {power.slowdown: 100 * power.fails.value for power in result.powers}
     assert (seen[0.02], seen[0.03]) == pytest.approx(failed, abs=0.51)
     assert result.false_alarms.value <= 0.0005
+
+
+def test_the_second_session_over_eager_hf_fails_nothing_but_one_line_of_compare():
+    base, new = "20261121-183926-a86a", "20261122-060426-7f35"
+    assert {verdict.status for verdict in load(new).verdicts} == {"PASS", "INCONCLUSIVE"}
+    compared = compare_sessions([load_session(RECORDS / base)], load_session(RECORDS / new), Rule()).compared
+    assert len(compared) == 50
+    (worse,) = [item for item in compared if item.outcome == "worse"]
+    assert worse.benchmark.startswith(f"{INT8} b8")
+    assert worse.metric == "itl"
+
+
+def test_rounds_on_the_quietest_core_were_shorter():
+    rows: dict[str, list[float]] = {"any core": [], "quietest core": []}
+    for line in (RECORDS.parent / "steadiness-h200.txt").read_text(encoding="utf-8").splitlines():
+        choice, colon, rounds = line.strip().partition(": ")
+        if colon and choice in rows:
+            rows[choice] += [float(each.partition("/")[0]) for each in rounds.split()]
+    quiet, other = (np.array(rows[choice]) for choice in ("quietest core", "any core"))
+    logs = np.log(quiet / other)
+    assert len(logs) == 80
+    draws = np.random.default_rng(0).integers(80, size=(10_000, 80))
+    interval = np.exp(np.percentile(logs[draws].mean(axis=1), [2.5, 97.5]))
+    assert (np.exp(logs.mean()), *interval) == pytest.approx((0.93, 0.89, 0.98), abs=0.005)
+    assert ((quiet > 135).mean(), (other > 135).mean()) == pytest.approx((0.24, 0.39), abs=0.005)
