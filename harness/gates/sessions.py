@@ -67,6 +67,12 @@ class ShiftPrior:
     scale: float
     df: float
 
+    def caveat(self, sessions: int) -> str:
+        """What a failure judged by so few stored sessions rests on, to end its sentence; empty from two on."""
+        if sessions > 1:
+            return ""
+        return f", if sessions shift by some {100 * self.scale:.3g} %, which one stored session cannot show"
+
 
 @dataclass(frozen=True)
 class Anchor:

@@ -224,7 +224,9 @@ class _Bench:
         text = f", {name} {float(self._expected() or 0.0):.2f}x: "
         text += f"slower by {_percent(slower)}" if slower >= 0 else f"faster by {_percent(-slower)}"
         if status is Status.FAIL:
-            return text + f", more than the {100 * self.policy.margin:.3g} % margin"
+            text += f", more than the {100 * self.policy.margin:.3g} % margin"
+            stored = self.against.sessions if isinstance(self.against, Baseline) else ()
+            return text + (self.policy.shift.caveat(len(stored)) if stored else "")
         if status is Status.PASS and np.expm1(slower) > self.policy.margin:
             return text + f", less than the {100 * self.policy.tolerated:.3g} % tolerated"
         return text

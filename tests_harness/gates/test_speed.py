@@ -39,6 +39,13 @@ def test_the_explanation_says_it_all() -> None:
     assert verdict.explanation.endswith("%, more than the 3 % margin")
 
 
+def test_a_failure_against_one_stored_session_says_what_it_believes_of_the_shift() -> None:
+    verdict = judged(blocks(1.5), sessions(2.48, 1))
+    assert verdict.status is Status.FAIL
+    assert verdict.explanation.endswith("margin, if sessions shift by some 0.7 %, which one stored session cannot show")
+    assert judged(blocks(1.5), Known(2.48)).explanation.endswith("% margin")
+
+
 @pytest.mark.parametrize(
     ("ratio", "against", "status"),
     [
