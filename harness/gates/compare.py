@@ -79,7 +79,7 @@ def compare_samples(
     text = f"{name}{_change(change)} [{_change(interval[0] - 1)}, {_change(interval[1] - 1)}] against {count} "
     text += f"session{'s' if count > 1 else ''}, unpaired"
     if worse > fail_reach and worse > low:
-        status, text = Status.FAIL, f"{text}, more than the {100 * margin:g} % margin{shift.caveat(count)}"
+        status, text = Status.FAIL, f"{text}, more than the {100 * margin:g} % margin{anchor.allowance()}"
     elif worse + pass_reach < high:
         status = Status.PASS
         if -worse > max(low, fail_reach):

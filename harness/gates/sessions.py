@@ -67,12 +67,6 @@ class ShiftPrior:
     scale: float
     df: float
 
-    def caveat(self, sessions: int) -> str:
-        """What a failure judged by so few stored sessions rests on, to end its sentence; empty from two on."""
-        if sessions > 1:
-            return ""
-        return f", if sessions shift by some {100 * self.scale:.3g} %, which one stored session cannot show"
-
 
 @dataclass(frozen=True)
 class Anchor:
@@ -91,6 +85,11 @@ class Anchor:
     shift: Array | float = 0.0
     shift_df: float = float("inf")
     error_df: Array | float = float("inf")
+
+    def allowance(self) -> str:
+        """What a failure takes for granted, to end its sentence; empty where nothing was stored."""
+        shift = 100 * float(self.shift)
+        return f" (a session by itself is taken to shift it by about {shift:.2g} %)" if shift else ""
 
     def at(self, index: NDArray[np.int64]) -> Anchor:
         """The anchors of some of the simulated series."""

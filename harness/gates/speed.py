@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy.special import ndtri
@@ -127,10 +128,10 @@ class _Bench:
         centre, reach = float(location.estimate), float(half_width(location, Anchor(0.0), tail))
         ratio, interval = float(np.exp(centre)), (float(np.exp(centre - reach)), float(np.exp(centre + reach)))
         bench = replace(self, warnings=(*self.warnings, *noise_warnings(location, count)))
-        if self.against is None:
+        anchor = bench.anchor
+        if anchor is None:
             kept = bench if spoiled is None else replace(bench, warnings=(*bench.warnings, spoiled))
             return kept.verdict(Status.NO_BASELINE, count, ratio, interval)
-        anchor = anchor_of(self.against, policy.shift, policy.correlation)
         seen = weigh(location, anchor, policy, count, final=last, floor=floor)
         slower, least, most = float(seen.slower), float(seen.least), float(seen.most)
         spread = float(np.sqrt(location.error**2 + anchor.error**2 + anchor.shift**2))
@@ -197,7 +198,7 @@ class _Bench:
             estimate=ratio,
             interval=interval,
             unit="x",
-            baseline=self._expected(),
+            baseline=None if self.anchor is None else float(np.exp(self.anchor.estimate)),
             change=None if slower is None else float(np.expm1(slower)),
             margin=0.0 if isinstance(self.against, Floor) else self.policy.margin,
             alpha=self.policy.alpha,
@@ -207,13 +208,12 @@ class _Bench:
             warnings=self.warnings,
         )
 
-    def _expected(self) -> float | None:
-        if self.against is None:
-            return None
-        return float(np.exp(anchor_of(self.against, self.policy.shift, self.policy.correlation).estimate))
+    @cached_property
+    def anchor(self) -> Anchor | None:
+        return None if self.against is None else anchor_of(self.against, self.policy.shift, self.policy.correlation)
 
     def _comparison(self, status: Status, slower: float | None) -> str:
-        if self.against is None:
+        if self.anchor is None:
             return "; there is no baseline to compare with"
         if slower is None:
             return ""
@@ -221,12 +221,10 @@ class _Bench:
             place = {Status.FAIL: "below", Status.PASS: "above"}.get(status, "not shown to be above or below")
             return f", {place} the floor of {self.against.ratio:.2f}x"
         name = "expected" if isinstance(self.against, Known) else "baseline"
-        text = f", {name} {float(self._expected() or 0.0):.2f}x: "
+        text = f", {name} {float(np.exp(self.anchor.estimate)):.2f}x: "
         text += f"slower by {_percent(slower)}" if slower >= 0 else f"faster by {_percent(-slower)}"
         if status is Status.FAIL:
-            text += f", more than the {100 * self.policy.margin:.3g} % margin"
-            stored = self.against.sessions if isinstance(self.against, Baseline) else ()
-            return text + (self.policy.shift.caveat(len(stored)) if stored else "")
+            return text + f", more than the {100 * self.policy.margin:.3g} % margin{self.anchor.allowance()}"
         if status is Status.PASS and np.expm1(slower) > self.policy.margin:
             return text + f", less than the {100 * self.policy.tolerated:.3g} % tolerated"
         return text

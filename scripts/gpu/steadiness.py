@@ -2,11 +2,12 @@
 
     python scripts/gpu/steadiness.py [--engine vllm] [--precision fp16] [--batch-size 8] [--pairs 40]
 
-Each pair is one round on the core that was quietest just before and one on any core, in changing order; first in a row,
-then with a second of sleep before each. Before and after each round the same thread runs a loop of a fixed length, so
-that a core which is slow at the moment shows. Prints how much the rounds of each kind scatter (standard deviation of
-the log of the seconds) and go with the loop; then scatter and median of the quietest core over those of any core, with
-95 % intervals from 10,000 resamplings of the pairs; last, every round as milliseconds/loop@core.
+Each pair is one round as the arena has it, on the core that was quietest in trials just before, and one on any core,
+without trials, in changing order; first in a row, then with a second of sleep before each. Before and after each round
+the same thread runs a loop of a fixed length, so that a core which is slow at the moment shows. Prints how much the
+rounds of each kind scatter (standard deviation of the log of the seconds) and go with the loop; then the quietest core
+over any core, scatter, median and geometric mean, with 95 % intervals from 10,000 resamplings of the pairs, also over
+all pairs; last, every round as milliseconds/loop@core.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import os
 import random
 import sys
 import time
-from collections import defaultdict
+from collections.abc import Callable
+from contextlib import closing
 
 import numpy as np
 import numpy.typing as npt
@@ -29,9 +31,17 @@ from harness.measure.prompts import PromptPool
 from harness.specs import SamplingParams
 
 Logs = npt.NDArray[np.float64]
+#: Seconds, seconds of the loop and the core of each round, by how its core was chosen.
+Rounds = dict[str, list[tuple[float, float, int]]]
 
 _LOOP = 40_000
 _QUIETEST, _ANY = "quietest core", "any core"
+#: What is compared, of the logs of some rounds' seconds over those of others, last axis rounds.
+GAINS: dict[str, Callable[[Logs, Logs], Logs]] = {
+    "scatter": lambda logs, others: logs.std(axis=-1, ddof=1) / others.std(axis=-1, ddof=1),
+    "median": lambda logs, others: np.exp(np.median(logs, axis=-1) - np.median(others, axis=-1)),
+    "geometric mean": lambda logs, others: np.exp(logs.mean(axis=-1) - others.mean(axis=-1)),
+}
 
 
 def main() -> int:
@@ -45,65 +55,66 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.pairs < 10:
         parser.error("--pairs must be at least 10, or resampling them says nothing")
+    cores = allowed_cores()
+    if len(cores) < 2:
+        parser.error("there are not two cores to choose from on this system: nothing to compare")
     bench = ModelBench.named(arguments.model, lambda line: print(f".. {line}", file=sys.stderr))
     spec = bench.config.spec(arguments.engine, arguments.precision)
     engine = load_backend(arguments.engine).load(bench.build(spec).path, spec, bench.config.runtime(arguments.engine))
     workload = bench.config.workload(arguments.batch_size)
     pool = PromptPool.from_texts([bench.tokenizer.encode(__doc__ or "")], workload.input_len)
     params = SamplingParams(workload.output_len, ignore_eos=True)
-    cores, lots = allowed_cores(), random.Random(0)
-    for pause in (0.0, 1.0):
-        rounds = defaultdict[str, list[tuple[float, float, int]]](list)
-        for pair in range(-3, arguments.pairs):
-            prompts = pool.batch(workload.batch_size, workload.input_len, seed=1, round_index=pair)
-            for choice in (_QUIETEST, _ANY)[:: 1 if pair % 2 else -1]:
-                time.sleep(pause)
-                if choice == _QUIETEST:
-                    take_quietest_core(cores)
-                else:
-                    os.sched_setaffinity(0, {lots.choice(sorted(cores))})
-                engine.generate(prompts, SamplingParams(4, ignore_eos=True))
-                with quiet_process():
-                    before = _loop()
-                    start = time.perf_counter()
-                    engine.generate(prompts, params)
-                    seconds = time.perf_counter() - start
-                    loop = (before + _loop()) / 2
-                if pair >= 0:
-                    rounds[choice].append((seconds, loop, next(iter(os.sched_getaffinity(0)))))
-        _show(f"{spec.id} {workload.id}, {pause:g} s of sleep", rounds)
-    engine.close()
-    bench.close()
+    lots, phases = random.Random(0), list[Rounds]()
+    with closing(engine), closing(bench):
+        for pause in (0.0, 1.0):
+            rounds: Rounds = {_ANY: [], _QUIETEST: []}
+            for pair in range(-3, arguments.pairs):
+                prompts = pool.batch(workload.batch_size, workload.input_len, seed=1, round_index=pair)
+                for choice in (_QUIETEST, _ANY)[:: 1 if pair % 2 else -1]:
+                    time.sleep(pause)
+                    if choice == _QUIETEST:
+                        take_quietest_core(cores)
+                    else:
+                        os.sched_setaffinity(0, {lots.choice(sorted(cores))})
+                    (core,) = os.sched_getaffinity(0)
+                    engine.generate(prompts, SamplingParams(4, ignore_eos=True))
+                    with quiet_process():
+                        before = _loop()
+                        start = time.perf_counter()
+                        engine.generate(prompts, params)
+                        seconds = time.perf_counter() - start
+                        loop = (before + _loop()) / 2
+                    if pair >= 0:
+                        rounds[choice].append((seconds, loop, core))
+            phases.append(rounds)
+            title = f"{spec.id} {workload.id}, {pause:g} s of sleep"
+            _show_kinds(title, rounds)
+            _show_gain(title, rounds)
+        _show_gain("all pairs", {choice: [row for rounds in phases for row in rounds[choice]] for choice in phases[0]})
     return 0
 
 
-def _show(title: str, rounds: dict[str, list[tuple[float, float, int]]]) -> None:
-    logs = {choice: np.log([row[0] for row in rows]) for choice, rows in rounds.items()}
-    for choice in (_ANY, _QUIETEST):
-        loops = np.log([row[1] for row in rounds[choice]])
-        print(
-            f"{title}, {choice}: median {1e3 * np.exp(np.median(logs[choice])):.1f} ms, scatter "
-            f"{logs[choice].std(ddof=1):.1%}, slowest {np.exp(np.ptp(logs[choice])):.2f}x the fastest; "
-            f"correlation with the loop {np.corrcoef(logs[choice], loops)[0, 1]:.2f}"
-        )
-    quiet, other = logs[_QUIETEST], logs[_ANY]
-    draws = np.random.default_rng(0).integers(len(quiet), size=(10_000, len(quiet)))
-    for name, difference in (("scatter", _scatter_ratio), ("median", _median_ratio)):
-        low, high = np.percentile(difference(quiet[draws], other[draws]), [2.5, 97.5])
-        print(
-            f"{title}, quietest over any core: {name} {difference(quiet, other):.2f}x [{low:.2f}, {high:.2f}] "
-            f"over {len(quiet)} pairs"
-        )
+def _show_kinds(title: str, rounds: Rounds) -> None:
     for choice, rows in rounds.items():
-        print(f"  {choice}: " + " ".join(f"{1e3 * row[0]:.0f}/{1e3 * row[1]:.2f}@{row[2]}" for row in rows), flush=True)
+        logs, loops = (np.log([row[column] for row in rows]) for column in (0, 1))
+        print(
+            f"{title}, {choice}: median {1e3 * np.exp(np.median(logs)):.1f} ms, scatter {logs.std(ddof=1):.1%}, "
+            f"slowest {np.exp(np.ptp(logs)):.2f}x the fastest; correlation with the loop "
+            f"{np.corrcoef(logs, loops)[0, 1]:.2f}"
+        )
+        print(f"  {choice}: " + " ".join(f"{1e3 * row[0]:.0f}/{1e3 * row[1]:.2f}@{row[2]}" for row in rows))
 
 
-def _scatter_ratio(logs: Logs, others: Logs) -> Logs:
-    return logs.std(axis=-1, ddof=1) / others.std(axis=-1, ddof=1)
-
-
-def _median_ratio(logs: Logs, others: Logs) -> Logs:
-    return np.exp(np.median(logs, axis=-1) - np.median(others, axis=-1))  # type: ignore[no-any-return]
+def _show_gain(title: str, rounds: Rounds) -> None:
+    quiet, other = (np.log([row[0] for row in rounds[choice]]) for choice in (_QUIETEST, _ANY))
+    draws = np.random.default_rng(0).integers(len(quiet), size=(10_000, len(quiet)))
+    for name, ratio in GAINS.items():
+        low, high = np.percentile(ratio(quiet[draws], other[draws]), [2.5, 97.5])
+        print(
+            f"{title}, quietest over any core: {name} {ratio(quiet, other):.2f}x [{low:.2f}, {high:.2f}] "
+            f"over {len(quiet)} pairs",
+            flush=True,
+        )
 
 
 def _loop() -> float:

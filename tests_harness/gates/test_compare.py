@@ -56,8 +56,7 @@ def test_one_base_session_still_sees_what_no_session_shift_explains() -> None:
     verdict = compare_samples([list(case[0])], list(case[1]))
     assert verdict.status is Status.FAIL
     assert "against 1 session, unpaired" in verdict.explanation
-    assert "if sessions shift by some 4 %" in verdict.explanation
-    assert "sessions shift" not in compare_samples([list(case[0])] * 2, list(case[1])).explanation
+    assert verdict.explanation.endswith("% margin (a session by itself is taken to shift it by about 5.7 %)")
 
 
 def test_a_false_pass_is_rare() -> None:
