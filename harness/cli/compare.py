@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(_as_json(comparison))
     else:
-        print("\n".join(_markdown(comparison) if arguments.markdown else _plain(comparison, arguments.alpha)))
+        print("\n".join(_markdown(comparison) if arguments.markdown else _plain(comparison)))
     return exit_code(comparison, arguments.strict)
 
 
@@ -95,16 +95,19 @@ def _tally(comparison: Comparison) -> str:
     return ", ".join([*counts, f"{len(comparison.missing)} missing", f"{len(comparison.new)} new"])
 
 
-def _plain(comparison: Comparison, alpha: float) -> Iterator[str]:
+def _expected(comparison: Comparison) -> str:
+    count = sum(item.verdict.alpha for item in comparison.compared)
+    return f"--alpha is for each benchmark; if nothing changed, up to {count:.2g} false regressions are expected"
+
+
+def _plain(comparison: Comparison) -> Iterator[str]:
     yield from (f"warning: {text}" for text in comparison.warnings)
     for item in _ordered(comparison):
         yield f"{WORDS[item.outcome]:12}  {item.benchmark} {item.metric}: {item.verdict.explanation}"
     yield from (f"{'missing':12}  {benchmark} {metric}" for benchmark, metric in comparison.missing)
     yield from (f"{'new':12}  {benchmark} {metric}" for benchmark, metric in comparison.new)
     yield _tally(comparison)
-    expected = alpha * len(comparison.compared)
-    if expected > 0.5:
-        yield f"note: --alpha is per benchmark; without any change, up to {expected:.0f} false regressions are expected"
+    yield f"note: {_expected(comparison)}"
 
 
 def _markdown(comparison: Comparison) -> Iterator[str]:
@@ -119,6 +122,7 @@ def _markdown(comparison: Comparison) -> Iterator[str]:
     rows += [["missing", benchmark, metric, "", ""] for benchmark, metric in comparison.missing]
     rows += [["new", benchmark, metric, "", ""] for benchmark, metric in comparison.new]
     yield from markdown_table(["Outcome", "Benchmark", "Metric", "Change", "Explanation"], rows)
+    yield f"\n{_expected(comparison)}"
 
 
 def _ratio(item: Compared) -> str:

@@ -48,6 +48,7 @@ def test_slower_faster_missing_and_new_are_all_listed(
     assert "missing       test_gone time" in lines
     assert "new           test_new time" in lines
     assert "1 regression, 1 improvement, 1 missing, 1 new" in out
+    assert lines[-1].endswith("if nothing changed, up to 0.02 false regressions are expected")
 
 
 def test_exit_codes(bases: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,6 +98,7 @@ def test_json_and_markdown_tell_ratio_and_interval(
     out = capsys.readouterr().out
     assert "| REGRESSION | test_a | time | +" in out
     assert "| missing | test_gone | time |" in out
+    assert "up to 0.02 false regressions are expected" in out
 
 
 @pytest.mark.parametrize(
