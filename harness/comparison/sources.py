@@ -54,6 +54,8 @@ def load_session(path: Path) -> StoredSession:
     """Read a run record, its folder, or a pytest-benchmark file. Raises RecordError."""
     if path.is_dir() or path.name == RECORD_NAME:
         return from_record(str(path), load_record(path))
+    if not path.exists():
+        raise RecordError(f"there is no session at {path}", "name a run or a file of pytest --benchmark-json")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -127,7 +127,9 @@ def test_bad_arguments_are_2(bases: list[str], capsys: pytest.CaptureFixture[str
     assert main(["compare", bases[0], bases[1], "--alpha", "0.7"]) == 2
     assert main(["compare", bases[0], bases[1], "--margin", "five"]) == 2
     assert main(["compare", bases[0], "absent.json"]) == 2
-    assert "Traceback" not in capsys.readouterr().err
+    complaints = capsys.readouterr().err
+    assert "there is no session at absent.json" in complaints
+    assert "Traceback" not in complaints
 
 
 def test_one_session_given_twice_is_2(bases: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
