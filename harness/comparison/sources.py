@@ -54,10 +54,12 @@ def load_session(path: Path) -> StoredSession:
     """Read a run record, its folder, or a pytest-benchmark file. Raises RecordError."""
     if path.is_dir() or path.name == RECORD_NAME:
         return from_record(str(path), load_record(path))
-    if not path.exists():
-        raise RecordError(f"there is no session at {path}", "name a run or a file of pytest --benchmark-json")
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecordError(
+            f"there is no session at {path}", "name a run or a file of pytest --benchmark-json"
+        ) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise RecordError(
             f"{path} cannot be read as JSON: {error}", "give a run record or a file of pytest --benchmark-json"

@@ -46,11 +46,12 @@ def quietest_core() -> Iterator[None]:
 
 def _trial(core: int) -> float:
     os.sched_setaffinity(0, {core})
-    return max(_loop() for _ in range(_TRIALS))
+    return max(loop_seconds(_ADDITIONS) for _ in range(_TRIALS))
 
 
-def _loop() -> float:
+def loop_seconds(additions: int) -> float:
+    """Seconds that a fixed piece of work takes this thread, where it is now."""
     start, total = time.perf_counter(), 0
-    for number in range(_ADDITIONS):
+    for number in range(additions):
         total += number
     return time.perf_counter() - start

@@ -12,6 +12,7 @@ from harness.records import ArenaEntry
 from harness.specs import Workload
 
 if TYPE_CHECKING:
+    from harness.audit import AuditedGate
     from harness.config import Config
     from harness.plugin.session import GateSession
     from harness.selection import Candidate
@@ -46,7 +47,7 @@ def speed_inputs(session: GateSession, candidate: Candidate, workload: Workload,
     """What a speed gate compares with: the stored sessions, else the portable floor, else nothing."""
     reference = session.bench(candidate.config).reference()
     policy = speed_policy(session, candidate.config, metric)
-    audited = session.audits.of(candidate.id, workload.id, reference.id, metric) if session.audits else None
+    audited = _audited(session, candidate, workload, reference.id, metric)
     if audited is not None:
         policy = replace(policy, correlation=audited.policy["correlation"])
     return {
@@ -71,8 +72,7 @@ def speed_remarks(
     Resampled for that very gate, which takes too long for each engine of an arena each time that one is asked about.
     """
     notes, line = [], None
-    key = candidate.id, workload.id, inputs["reference"], inputs["metric"]
-    audited = session.audits.of(*key) if session.audits else None
+    audited = _audited(session, candidate, workload, inputs["reference"], inputs["metric"])
     if audited is not None:
         policy, against = restore_policy(inputs["policy"]), inputs["against"] or {}
         audit = audited.judged_by(len(against.get("sessions", [])), policy)
@@ -95,6 +95,12 @@ def speed_policy(session: GateSession, config: Config, metric: str) -> SpeedPoli
         looks=tuple(section.looks),
         shift=replace(RATIO_SHIFT, scale=getattr(section.shift, metric)),
     )
+
+
+def _audited(
+    session: GateSession, candidate: Candidate, workload: Workload, reference: str, metric: str
+) -> AuditedGate | None:
+    return session.audits.of(candidate.id, workload.id, reference, metric) if session.audits else None
 
 
 def _against(session: GateSession, candidate: Candidate, workload: Workload, metric: str) -> dict[str, Any] | None:

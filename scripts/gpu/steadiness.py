@@ -5,9 +5,9 @@
 Each pair is one round as the arena has it, on the core that was quietest in trials just before, and one on any core,
 without trials, in changing order; first in a row, then with a second of sleep before each. Before and after each round
 the same thread runs a loop of a fixed length, so that a core which is slow at the moment shows. Prints how much the
-rounds of each kind scatter (standard deviation of the log of the seconds) and go with the loop; then the quietest core
-over any core, scatter, median and geometric mean, with 95 % intervals from 10,000 resamplings of the pairs, also over
-all pairs; last, every round as milliseconds/loop@core.
+rounds of each kind scatter (standard deviation of the log of the seconds) and go with the loop, each as
+milliseconds/loop@core; then the quietest core over any core, scatter, median and geometric mean, with 95 % intervals
+from 10,000 resamplings of the pairs; last, the same over all pairs.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import numpy.typing as npt
 
 from harness.bench import ModelBench
 from harness.engines.registry import load_backend
-from harness.measure.cores import allowed_cores, take_quietest_core
-from harness.measure.host import quiet_process
+from harness.measure.contestant import timed_answer
+from harness.measure.cores import allowed_cores, loop_seconds, take_quietest_core
 from harness.measure.prompts import PromptPool
 from harness.specs import SamplingParams
 
@@ -34,7 +34,7 @@ Logs = npt.NDArray[np.float64]
 #: Seconds, seconds of the loop and the core of each round, by how its core was chosen.
 Rounds = dict[str, list[tuple[float, float, int]]]
 
-_LOOP = 40_000
+_ADDITIONS = 40_000
 _QUIETEST, _ANY = "quietest core", "any core"
 #: What is compared, of the logs of some rounds' seconds over those of others, last axis rounds.
 GAINS: dict[str, Callable[[Logs, Logs], Logs]] = {
@@ -78,12 +78,9 @@ def main() -> int:
                         os.sched_setaffinity(0, {lots.choice(sorted(cores))})
                     (core,) = os.sched_getaffinity(0)
                     engine.generate(prompts, SamplingParams(4, ignore_eos=True))
-                    with quiet_process():
-                        before = _loop()
-                        start = time.perf_counter()
-                        engine.generate(prompts, params)
-                        seconds = time.perf_counter() - start
-                        loop = (before + _loop()) / 2
+                    before = loop_seconds(_ADDITIONS)
+                    seconds = timed_answer(engine, prompts, params)[1]
+                    loop = (before + loop_seconds(_ADDITIONS)) / 2
                     if pair >= 0:
                         rounds[choice].append((seconds, loop, core))
             phases.append(rounds)
@@ -115,14 +112,6 @@ def _show_gain(title: str, rounds: Rounds) -> None:
             f"over {len(quiet)} pairs",
             flush=True,
         )
-
-
-def _loop() -> float:
-    """Seconds that a fixed piece of work for this thread takes."""
-    start, total = time.perf_counter(), 0
-    for number in range(_LOOP):
-        total += number
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from harness.gates.speed import judge_speed, replay_speed
 from harness.gates.verdict import Status, Verdict
 
 POLICY = SpeedPolicy()
+SAID_SHIFT = re.compile(r"%, more than the 3 % margin \(a session by itself is taken to shift it by about (\S+) %\)$")
 
 
 def blocks(ratio: float, noise: float = 0.01, count: int = 40, seed: int = 0) -> list[float]:
@@ -38,16 +39,14 @@ def test_the_explanation_says_it_all() -> None:
     assert verdict.change == pytest.approx(2.48 / 2.25 - 1, abs=0.01)
     assert verdict.explanation.startswith("int8_wo b8: 2.2")
     assert " over hf-bf16, baseline 2.4" in verdict.explanation
-    assert "%, more than the 3 % margin (a session by itself" in verdict.explanation
+    assert SAID_SHIFT.search(verdict.explanation)
 
 
 def test_a_failure_says_how_far_a_session_alone_is_taken_to_shift_the_ratio() -> None:
-    said = re.compile(r"% margin \(a session by itself is taken to shift it by about (\S+) %\)$")
-
     def shift(against: Baseline) -> float:
         verdict = judged(blocks(1.5), against)
         assert verdict.status is Status.FAIL
-        found = said.search(verdict.explanation)
+        found = SAID_SHIFT.search(verdict.explanation)
         assert found
         return float(found[1])
 
