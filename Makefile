@@ -30,8 +30,8 @@ clean:
 # For a GPU with TensorRT-LLM installed (docs/tensorrt-llm.md); uses that Python, as its wheels pin torch. Not run here.
 TRTLLM_PYTHON ?= python3
 bench-trtllm:
-	$(TRTLLM_PYTHON) -m harness doctor
-	$(TRTLLM_PYTHON) -m harness trtllm verify-contract
+	$(TRTLLM_PYTHON) -m enginegate doctor
+	$(TRTLLM_PYTHON) -m enginegate trtllm verify-contract
 	$(TRTLLM_PYTHON) -m pytest tests_trtllm --require-trtllm
-	$(TRTLLM_PYTHON) -m harness engines build --config configs/tinyllama_int8.yaml
+	$(TRTLLM_PYTHON) -m enginegate engines build --config configs/tinyllama_int8.yaml
 	$(TRTLLM_PYTHON) -m pytest tests_perf tests_quality --config configs/tinyllama_int8.yaml $(ARGS)

@@ -1,1 +1,1 @@
-pytest_plugins = ["harness.plugin", "fixtures.suite", "harness.engines.trtllm.pytest_require"]
+pytest_plugins = ["enginegate.plugin", "enginegate.fixtures.suite", "enginegate.engines.trtllm.pytest_require"]

@@ -24,17 +24,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from enginegate.core.specs import SamplingParams
+from enginegate.engines.process.child_engine import ChildEngine
+from enginegate.engines.registry import load_backend
+from enginegate.engines.timing import timed_answer
+from enginegate.machine.gpu import DeviceMonitor
+from enginegate.machine.load import quiet_process
+from enginegate.measure.arena import Arena, ArenaPolicy
+from enginegate.measure.prompts import PromptPool
+from enginegate.session.bench import ModelBench
 from scipy.stats import binom
-
-from harness.bench import ModelBench
-from harness.engines.registry import load_backend
-from harness.measure.arena import Arena, ArenaPolicy
-from harness.measure.contestant import timed_answer
-from harness.measure.gpu import DeviceMonitor
-from harness.measure.host import quiet_process
-from harness.measure.prompts import PromptPool
-from harness.measure.turns import ChildEngine
-from harness.specs import SamplingParams
 
 Prompts = list[list[int]]
 # Seconds that an engine takes to answer prompts with so many tokens each.

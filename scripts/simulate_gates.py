@@ -25,9 +25,9 @@ from scipy.stats import binom, rankdata, wilcoxon
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from harness.gates.compare import compare_samples  # noqa: E402
-from harness.gates.robust import locate  # noqa: E402
-from harness.gates.sequential import (  # noqa: E402
+from enginegate.gates.compare import compare_samples  # noqa: E402
+from enginegate.gates.robust import locate  # noqa: E402
+from enginegate.gates.sequential import (  # noqa: E402
     FAILED,
     PASSED,
     UNDECIDED,
@@ -37,8 +37,8 @@ from harness.gates.sequential import (  # noqa: E402
     fail_level,
     pass_level,
 )
-from harness.gates.sessions import Anchor, combine  # noqa: E402
-from harness.gates.verdict import Status  # noqa: E402
+from enginegate.gates.sessions import Anchor, combine  # noqa: E402
+from enginegate.gates.verdict import Status  # noqa: E402
 
 Array = NDArray[np.float64]
 DOCUMENT = ROOT / "docs" / "gates.md"

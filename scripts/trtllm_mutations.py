@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PACKAGE = REPOSITORY / "harness" / "engines" / "trtllm"
+PACKAGE = REPOSITORY / "harness" / "enginegate" / "engines" / "trtllm"
 #: The adapters: where TensorRT-LLM is called and its answers are read. quantize.py calls ModelOpt alone.
 ADAPTERS = ("engine", "engine_backend", "torch_backend", "timing", "precisions")
 TESTS = [str(REPOSITORY / "tests_harness" / "trtllm" / "test_adapters.py")]
@@ -55,7 +55,7 @@ class Mutant:
 
 def mutants() -> Iterator[Mutant]:
     """Every change, in the order of the files."""
-    from harness.engines.trtllm.facts_data import FACTS
+    from enginegate.engines.trtllm.facts_data import FACTS
 
     kinds: dict[str, set[str]] = {}
     for fact in FACTS:
@@ -160,7 +160,7 @@ def _run(mutant: Mutant | None) -> int:
             path = PACKAGE / f"{mutant.module}.py"
             source = path.read_text(encoding="utf-8")
             changed = source[: mutant.start] + mutant.new + source[mutant.end :]
-            name = f"harness.engines.trtllm.{mutant.module}"
+            name = f"enginegate.engines.trtllm.{mutant.module}"
             sys.meta_path.insert(0, _Served(name, changed, str(path)))
         return int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *TESTS]))
 

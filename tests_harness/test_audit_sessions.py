@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+import enginegate.verdicts.audit
 import numpy as np
 import pytest
-
-import harness.audit
-from harness.audit import CONFIRMED, SCHEMA, add_sessions, audit_path, load_audit, measure_session
-from harness.errors import BaselineError
-from harness.gates.audit import blind, one_line, sees
-from harness.gates.sequential import SpeedPolicy
-from harness.gates.sessions import ShiftPrior
-from harness.records import Block, Round
-from harness.specs import Workload
+from enginegate.core.errors import BaselineError
+from enginegate.core.records import Block, Round
+from enginegate.core.specs import Workload
+from enginegate.gates.audit import blind, one_line, sees
+from enginegate.gates.sequential import SpeedPolicy
+from enginegate.gates.sessions import ShiftPrior
+from enginegate.verdicts.audit import CONFIRMED, SCHEMA, add_sessions, audit_path, load_audit, measure_session
 
 POLICY = SpeedPolicy(margin=0.01, tolerated=0.03, looks=(40,))
 POLICIES = {"speedup": POLICY, "itl": POLICY}
@@ -42,7 +41,7 @@ def blocks() -> list[Block]:
 def sessions(monkeypatch):
     """What an arena with those rounds gives."""
     arena = SimpleNamespace(blocks=blocks(), run=lambda *_: None)
-    monkeypatch.setattr(harness.audit, "Arena", lambda *_, **__: arena)
+    monkeypatch.setattr(enginegate.verdicts.audit, "Arena", lambda *_, **__: arena)
     race = {"run": "a", "started": "now", "blocks": 40, "time_budget": 1.0, "progress": print}
     return measure_session(None, None, WORK, None, POLICIES, **race)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
-from harness.bench import ModelBench
-from harness.config import REPOSITORY
-from harness.errors import ConfigError
+from enginegate.config.loading import REPOSITORY
+from enginegate.core.errors import ConfigError
+from enginegate.session.bench import ModelBench
 
 
 @pytest.mark.parametrize("model", ["tiny-random", str(REPOSITORY / "configs" / "tiny-random.yaml")])

@@ -1,8 +1,7 @@
 """The speed gates' own false alarms and power on this machine. Runs under ``--gate-audit`` alone."""
 
 import pytest
-
-from harness.plugin.auditing import audit_report
+from enginegate.plugin.auditing import audit_report
 
 pytestmark = [pytest.mark.perf, pytest.mark.audit]
 #: How often an audit may find too many false alarms where there are none.

@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.config import REPOSITORY, cache_folder, load_config
-from harness.engines.registry import check_precision, load_backend
-from harness.engines.store import EngineStore
-from harness.engines.trtllm import gpu
-from harness.engines.trtllm.contract import installed_version, version_problem
-from harness.errors import CapabilityError
-from harness.measure.turns import load_engine
-from harness.models import resolve
+from enginegate.config.loading import REPOSITORY, cache_folder, load_config
+from enginegate.core.errors import CapabilityError
+from enginegate.engines.process.child_engine import load_engine
+from enginegate.engines.registry import check_precision, load_backend
+from enginegate.engines.store import EngineStore
+from enginegate.engines.trtllm import gpu
+from enginegate.engines.trtllm.contract import installed_version, version_problem
+from enginegate.models import resolve
 
 RECORD = Path("runs") / "trtllm-acceptance.json"
 

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
+from enginegate.core.specs import SamplingParams
+from enginegate.engines.effective import check_effective
+from enginegate.engines.trtllm.source_check import check, find_package
 
-from harness.engines.effective import check_effective
-from harness.engines.trtllm.source_check import check, find_package
-from harness.specs import SamplingParams
 from tests_trtllm.conftest import require
 
 CASES = [

@@ -12,9 +12,9 @@ import argparse
 import sys
 from collections import defaultdict
 
-from harness.bench import ModelBench
-from harness.engines.registry import load_backend
-from harness.specs import SamplingParams
+from enginegate.core.specs import SamplingParams
+from enginegate.engines.registry import load_backend
+from enginegate.session.bench import ModelBench
 
 
 def main() -> int:

@@ -6,7 +6,7 @@
 set -uo pipefail
 results=$(mkdir -p "$1" && cd "$1" && pwd); shift
 cd "$(dirname "$0")/../.."
-export ENGINEGATE_CACHE=${ENGINEGATE_CACHE:-/tmp/enginegate-cache} PYTHONPATH=$PWD:${PYTHONPATH:-} PYTHONUNBUFFERED=1
+export ENGINEGATE_CACHE=${ENGINEGATE_CACHE:-/tmp/enginegate-cache} PYTHONPATH=$PWD/harness:${PYTHONPATH:-} PYTHONUNBUFFERED=1
 export HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 [ -e "$results/baselines" ] || cp -r baselines "$results/baselines"
 
@@ -21,7 +21,7 @@ suite() { # NAME SECONDS ARGUMENTS...
     --baselines "${baselines:-$results/baselines}" --no-require-baseline -rA
 }
 build() { # MODEL PRECISIONS
-  OMP_NUM_THREADS=6 timed "build-$1-$2" 500 python3 -m harness engines build --engine vllm --model "$1" --precision "$2"
+  OMP_NUM_THREADS=6 timed "build-$1-$2" 500 python3 -m enginegate engines build --engine vllm --model "$1" --precision "$2"
 }
 variant() { # MODEL NAME CHANGES...: writes that configuration and names it
   local model=$1 file=$results/configs/$2.yaml; shift 2
@@ -38,7 +38,7 @@ once='not (test_memory and b1-)'
 
 for stage in "$@"; do
   case $stage in
-    facts) timed facts 60 python3 -m harness doctor ;;
+    facts) timed facts 60 python3 -m enginegate doctor ;;
     build) # the small models, side by side: nothing is timed meanwhile
       build smollm2-135m fp16,bf16,fp8,int8_wo & build smollm2-135m int4_awq & build smollm2-135m int4_gptq,w8a8_sq &
       build tinyllama-1.1b-random fp16,int8_wo,int4_wo &
@@ -50,7 +50,7 @@ for stage in "$@"; do
     quality) suite quality 600 tests_quality --engine vllm ;;
     smollm) suite smollm 600 tests_perf --config "$(fixed smollm2-135m 24)" --engine vllm --time-budget 150 \
         -k "$once and not (test_memory and (bf16 or fp8 or gptq or w8a8))"
-      timed accept-smollm 60 python3 -m harness accept latest --runs "$results/runs-smollm" --baselines "$results/baselines" ;;
+      timed accept-smollm 60 python3 -m enginegate accept latest --runs "$results/runs-smollm" --baselines "$results/baselines" ;;
     smollm-again) suite smollm-again 400 tests_perf --engine vllm -k "not test_memory" --time-budget 90 ;;
     memory) suite memory 300 tests_perf/test_memory.py --engine vllm --precision fp16,int8_wo,int4_awq -k "$once" ;;
     slowed) # two of three slowed by 5 and 2 %: the first must FAIL, the last must not
@@ -83,8 +83,8 @@ for stage in "$@"; do
         steady-audit) suite "$stage" 300 tests_perf --config "$steady" --engine vllm --precision int8_wo --batch-size 1 \
             --gate-audit --time-budget 120 ;;
         *) suite "$stage" 300 "${speed[@]}"
-          timed "accept-$stage" 60 python3 -m harness accept latest --runs "$results/runs-$stage" --baselines "$baselines"
-          timed "power-$stage" 60 python3 -m harness power latest --runs "$results/runs-$stage" --metric itl ;;
+          timed "accept-$stage" 60 python3 -m enginegate accept latest --runs "$results/runs-$stage" --baselines "$baselines"
+          timed "power-$stage" 60 python3 -m enginegate power latest --runs "$results/runs-$stage" --metric itl ;;
       esac
       baselines= ;;
     two-workers) # a model each, and a card each

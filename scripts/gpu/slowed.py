@@ -9,9 +9,8 @@ import os
 from typing import Any
 
 import pytest
-
-from harness.engines.base import Engine
-from harness.measure.slowed import SlowedContestant
+from enginegate.engines.base import Engine
+from enginegate.measure.slowed import SlowedContestant
 
 
 class SlowedEngine(SlowedContestant):

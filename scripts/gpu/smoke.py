@@ -14,12 +14,12 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from harness.bench import ModelBench
-from harness.engines.effective import check_effective
-from harness.engines.registry import load_backend
-from harness.errors import EngineGateError
-from harness.measure.turns import load_engine
-from harness.specs import SamplingParams
+from enginegate.core.errors import EngineGateError
+from enginegate.core.specs import SamplingParams
+from enginegate.engines.effective import check_effective
+from enginegate.engines.process.child_engine import load_engine
+from enginegate.engines.registry import load_backend
+from enginegate.session.bench import ModelBench
 
 PROMPT = "The capital of France is"
 

@@ -22,13 +22,12 @@ from contextlib import closing
 
 import numpy as np
 import numpy.typing as npt
-
-from harness.bench import ModelBench
-from harness.engines.registry import load_backend
-from harness.measure.contestant import timed_answer
-from harness.measure.cores import allowed_cores, loop_seconds, take_quietest_core
-from harness.measure.prompts import PromptPool
-from harness.specs import SamplingParams
+from enginegate.core.specs import SamplingParams
+from enginegate.engines.registry import load_backend
+from enginegate.engines.timing import timed_answer
+from enginegate.machine.cores import allowed_cores, loop_seconds, take_quietest_core
+from enginegate.measure.prompts import PromptPool
+from enginegate.session.bench import ModelBench
 
 Logs = npt.NDArray[np.float64]
 #: Seconds, seconds of the loop and the core of each round, by how its core was chosen.

@@ -12,9 +12,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from harness.records import RunRecord
-from harness.records_io import find_record, load_record
-from harness.report.rows import MEGABYTE, record_rows
+from enginegate.core.records import RunRecord
+from enginegate.report.rows import MEGABYTE, record_rows
+from enginegate.storage.runs import find_record, load_record
 
 #: (model, batch size, precision): tokens/s, memory in MB, card. Not ours: quoted.
 QUOTED: dict[tuple[str, int, str], tuple[float, float | None, str]] = {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from harness.bench import ModelBench
-from harness.engines.effective import check_effective
-from harness.engines.registry import load_backend
-from harness.errors import EngineError
-from harness.measure.turns import load_engine
+from enginegate.core.errors import EngineError
+from enginegate.engines.effective import check_effective
+from enginegate.engines.process.child_engine import load_engine
+from enginegate.engines.registry import load_backend
+from enginegate.session.bench import ModelBench
 
 
 def main() -> int:

@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from enginegate.cli import main
+from enginegate.storage.runs import save_record
 
-from harness.cli import main
-from harness.records_io import save_record
 from tests_harness.records.factory import gated_record, run_record, verdict_entry
 
 INT8 = "tiny-8m-openvino-int8_wo"

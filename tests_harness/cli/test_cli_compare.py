@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from enginegate.cli import main
+from enginegate.storage.runs import save_record
 
-from harness.cli import main
-from harness.records_io import save_record
 from tests_harness.records.factory import MODEL, engine_entry, memory_entry, quality_entry, run_record
 
 INT8 = "tiny-8m-openvino-int8_wo"

@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from harness.cli import main
-from harness.engines.base import Capabilities, Capability, Progress
-from harness.engines.store import EngineStore
-from harness.errors import CapabilityError
-from harness.models import Checkpoint
-from harness.specs import EngineSpec, RuntimeSpec
+from enginegate.cli import main
+from enginegate.core.errors import CapabilityError
+from enginegate.core.specs import EngineSpec, RuntimeSpec
+from enginegate.engines.base import Capabilities, Capability, Progress
+from enginegate.engines.store import EngineStore
+from enginegate.models import Checkpoint
 
 
 class FileBackend:
@@ -125,8 +124,8 @@ def backends(monkeypatch: pytest.MonkeyPatch, known: dict[str, object]) -> None:
             raise found
         return found
 
-    monkeypatch.setattr("harness.engines.registry.known_backends", lambda: sorted(known))
-    monkeypatch.setattr("harness.engines.registry.load_backend", load)
+    monkeypatch.setattr("enginegate.engines.registry.known_backends", lambda: sorted(known))
+    monkeypatch.setattr("enginegate.engines.registry.load_backend", load)
 
 
 def test_doctor_says_what_works_and_why_the_rest_does_not(

@@ -7,9 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from harness.cli import COMMANDS, build_parser, main
-from harness.cli.common import columns, fraction, print_json, show_bytes, size
+from enginegate.cli import COMMANDS, build_parser, main
+from enginegate.cli.common import columns, fraction, print_json, show_bytes, size
 
 SUBCOMMANDS = [["doctor"], ["engines"], ["engines", "ls"], ["engines", "prune"], ["engines", "verify"], ["accept"],
                ["report"], ["compare"]]  # fmt: skip
@@ -47,7 +46,7 @@ def test_an_error_is_one_message_without_traceback(tmp_path: Path, capsys: pytes
 
 def test_the_start_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from harness.cli import main; main(['--help']); heavy = {'torch', 'transformers', 'openvino',"
+        "import sys; from enginegate.cli import main; main(['--help']); heavy = {'torch', 'transformers', 'openvino',"
         " 'matplotlib', 'sqlalchemy', 'scipy', 'numpy', 'pydantic', 'rich', 'evaluate'} & set(sys.modules);"
         " print(heavy); sys.exit(bool(heavy))"
     )
@@ -56,14 +55,14 @@ def test_the_start_imports_nothing_heavy() -> None:
 
 
 def test_python_dash_m_harness_is_the_command_and_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "harness", "report", str(tmp_path)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "enginegate", "report", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 2
     assert "no run record" in done.stderr
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as closed:
         listing = subprocess.run(
-            [sys.executable, "-m", "harness", "engines", "ls"], stdout=closed, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "enginegate", "engines", "ls"], stdout=closed, stderr=subprocess.PIPE, text=True
         )
     assert (listing.returncode, listing.stderr) == (0, "")
 

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from enginegate.cli import main
+from enginegate.gates.sequential import SpeedPolicy
+from enginegate.storage.runs import save_record
+from enginegate.verdicts.power import run_policy
 
-from harness.cli import main
-from harness.gates.sequential import SpeedPolicy
-from harness.power import run_policy
-from harness.records_io import save_record
 from tests_harness.records.factory import REFERENCE, SPEEDUPS, arena_entry, run_record, verdict_entry
 
 NOISY, *STEADY = SPEEDUPS

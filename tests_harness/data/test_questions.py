@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from fixtures.data import make_questions as mq
+from enginegate.fixtures.data import make_questions as mq
 
 DATA = Path(__file__).resolve().parents[2] / "fixtures" / "data"
 SPLITS = ("test", "dev")

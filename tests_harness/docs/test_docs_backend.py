@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 from docs_text import blocks, read
-
-from harness.engines.base import Backend
-from harness.engines.registry import GROUP, known_backends, load_backend
-from harness.errors import CapabilityError
-from harness.models import resolve
-from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
+from enginegate.core.errors import CapabilityError
+from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
+from enginegate.engines.base import Backend
+from enginegate.engines.registry import GROUP, known_backends, load_backend
+from enginegate.models import resolve
 
 PAGE = read("adding_a_backend.md")
 MODULE = blocks(PAGE, "python", "enginegate_bigram.py")
@@ -70,7 +69,7 @@ def test_it_builds_from_a_random_checkpoint(tmp_path):
 
 
 def test_the_members_named_are_those_of_the_protocol():
-    import harness.engines.base as base
+    import enginegate.engines.base as base
 
     for protocol, heading in ((base.Backend, "**`Backend`**"), (base.Engine, "**`Engine`**")):
         table = PAGE[PAGE.index(heading) :].split("\n\n")[1]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-
-from harness.config import REPOSITORY
-from harness.engines.registry import load_backend
-from harness.engines.trtllm.precisions import ENGINE, TORCH
-from harness.engines.vllm.precisions import PRECISIONS as VLLM
-from harness.specs import PRECISIONS
+from enginegate.config.loading import REPOSITORY
+from enginegate.core.specs import PRECISIONS
+from enginegate.engines.registry import load_backend
+from enginegate.engines.trtllm.precisions import ENGINE, TORCH
+from enginegate.engines.vllm.precisions import PRECISIONS as VLLM
 
 TEXT = (REPOSITORY / "docs" / "claims.md").read_text(encoding="utf-8")
 ROWS = [

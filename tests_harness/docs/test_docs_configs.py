@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-
-from harness.config import REPOSITORY, load_config
-from harness.errors import ConfigError
-from harness.models.randomized import GEOMETRIES
+from enginegate.config.loading import REPOSITORY, load_config
+from enginegate.core.errors import ConfigError
+from enginegate.models.randomized import GEOMETRIES
 
 FILES = sorted((REPOSITORY / "configs").glob("*.yaml"))
 #: Files whose floors were measured.

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 import pytest
 import yaml
 from docs_text import DOCS, PAGES, anchors, blocks, code, read, table_after, tables
+from enginegate.cli import build_parser
+from enginegate.config.loading import REPOSITORY, ConfigFile, load_config
+from enginegate.engines.checkpoint import Geometry
+from enginegate.engines.openvino.kv_cache import block_bytes
+from enginegate.models.randomized import GEOMETRIES
+from enginegate.plugin.options import add_options
 from pydantic import BaseModel
-
-from harness.cli import build_parser
-from harness.config import REPOSITORY, ConfigFile, load_config
-from harness.engines.checkpoint import Geometry
-from harness.engines.openvino.kv_cache import block_bytes
-from harness.models.randomized import GEOMETRIES
-from harness.plugin.options import add_options
 
 #: Options of pytest, its plugins, git and this repository's scripts that the pages use.
 #: Options of other programs that the pages call, and of the TensorRT-LLM plugin.

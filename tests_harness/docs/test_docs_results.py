@@ -6,17 +6,16 @@ from functools import cache
 
 import numpy as np
 import pytest
-
-from harness.audit import load_audit
-from harness.comparison.judge import Rule, compare_sessions
-from harness.comparison.sources import load_session
-from harness.config import REPOSITORY
-from harness.gates.robust import Array
-from harness.gates.sequential import restore_policy
-from harness.judging import judge
-from harness.measure.arena import log_ratios
-from harness.records import RunRecord, VerdictEntry
-from harness.records_io import load_record
+from enginegate.config.loading import REPOSITORY
+from enginegate.core.records import RunRecord, VerdictEntry
+from enginegate.gates.robust import Array
+from enginegate.gates.sequential import restore_policy
+from enginegate.measure.arena import log_ratios
+from enginegate.storage.runs import load_record
+from enginegate.verdicts.audit import load_audit
+from enginegate.verdicts.compare import Rule, compare_sessions
+from enginegate.verdicts.judge import judge
+from enginegate.verdicts.sources import load_session
 
 CARD = "nvidia-h200-16c-aec33040"
 RECORDS = REPOSITORY / "docs" / "results" / "records"

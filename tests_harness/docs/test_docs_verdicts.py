@@ -8,15 +8,14 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import pytest
 from docs_text import read, table_after
-
-from harness.gates.items import QualityPolicy
-from harness.gates.quality import judge_accuracy, judge_nll
-from harness.gates.resources import MIB, judge_build_time, judge_memory
-from harness.gates.sequential import SpeedPolicy
-from harness.gates.sessions import Baseline, Floor
-from harness.gates.speed import judge_speed
-from harness.gates.verdict import Status, Verdict
-from harness.plugin.outcomes import OTHER
+from enginegate.gates.items import QualityPolicy
+from enginegate.gates.quality import judge_accuracy, judge_nll
+from enginegate.gates.resources import MIB, judge_build_time, judge_memory
+from enginegate.gates.sequential import SpeedPolicy
+from enginegate.gates.sessions import Baseline, Floor
+from enginegate.gates.speed import judge_speed
+from enginegate.gates.verdict import Status, Verdict
+from enginegate.plugin.outcomes import OTHER
 
 PAGE = read("reading_a_verdict.md")
 #: The examples of each word; the one that "The sentence" takes apart is a FAIL.
@@ -101,9 +100,9 @@ def test_outcomes_are_those_that_pytest_shows():
 )
 def test_every_reason_is_in_the_gates(reason):
     """The fixed words of each reason stand in the gates' source."""
-    from harness.config import REPOSITORY
+    from enginegate.config.loading import REPOSITORY
 
-    folders = (REPOSITORY / "harness" / "gates", REPOSITORY / "harness" / "judging")
+    folders = (REPOSITORY / "harness" / "enginegate" / "gates", REPOSITORY / "harness" / "enginegate" / "verdicts")
     source = "\n".join(file.read_text(encoding="utf-8") for folder in folders for file in folder.glob("*.py"))
     for part in re.split(r" N%? |…| or ", reason):
         words = part.strip().removeprefix("the slowdown").strip()

@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from harness.records import RunRecord
-from harness.records_io import latest_record, load_record
-from harness.report.verdicts import recompute_verdicts
+from enginegate.core.records import RunRecord
+from enginegate.report.verdicts import recompute_verdicts
+from enginegate.storage.runs import latest_record, load_record
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ARGUMENTS = ("--model", "tiny-random", "--precision", "int8_wo", "--batch-size", "2", "--time-budget", "30")
@@ -79,7 +78,7 @@ def test_its_files_tell_the_same(place, first):
 def test_a_second_run_builds_nothing_and_is_gated_by_what_was_accepted(place, first):
     _, record = first
     accepted = run(
-        place, "accept", str(place / "runs" / record.id), "--baselines", str(place / "baselines"), module="harness"
+        place, "accept", str(place / "runs" / record.id), "--baselines", str(place / "baselines"), module="enginegate"
     )
     assert accepted.returncode == 0, accepted.stdout + accepted.stderr
     done, second = measure(place)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from harness.engines.effective import check_effective
-from harness.engines.registry import check_precision, load_backend
-from harness.errors import EngineError
-from harness.specs import SamplingParams
+from enginegate.core.errors import EngineError
+from enginegate.core.specs import SamplingParams
+from enginegate.engines.effective import check_effective
+from enginegate.engines.registry import check_precision, load_backend
 
 VOCABULARY = 512
 

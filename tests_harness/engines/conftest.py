@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from enginegate.core.specs import EngineSpec, QuantizationSpec, RuntimeSpec
+from enginegate.engines.base import Engine
+from enginegate.engines.registry import load_backend
+from enginegate.models import Checkpoint
 
-from harness.engines.base import Engine
-from harness.engines.registry import load_backend
-from harness.models import Checkpoint
-from harness.specs import EngineSpec, QuantizationSpec, RuntimeSpec
 from tests_harness.fakes.tiny_llama import save_tiny_llama
 
 VOCABULARY = 512

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-
-from harness.engines.child import run_module
-from harness.errors import EngineError, MeasurementError
+from enginegate.core.errors import EngineError, MeasurementError
+from enginegate.machine.processes import run_module
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def module(tmp_path, monkeypatch):
 def test_what_is_handed_over_is_found_among_what_libraries_print(module):
     program = """
 import sys
-from harness.engines.child import hand_over
+from enginegate.machine.processes import hand_over
 print("50 %", end="")
 hand_over({"job": sys.stdin.read()})
 print("enginegate hands nothing over")
@@ -41,7 +40,7 @@ def test_a_process_that_the_child_left_behind_is_not_waited_for(module):
     program = """
 import subprocess, sys
 subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-from harness.engines.child import hand_over
+from enginegate.machine.processes import hand_over
 hand_over(1)
 """
     start = time.monotonic()

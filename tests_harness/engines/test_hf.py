@@ -4,14 +4,14 @@ import os
 
 import numpy as np
 import pytest
+from enginegate.core.errors import CapabilityError, EngineError
+from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
+from enginegate.engines.hf.backend import dominant_precision
+from enginegate.engines.hf.graph import check_capturable
+from enginegate.engines.reference import fastest_precision
+from enginegate.engines.registry import load_backend
+from enginegate.models import Checkpoint
 
-from harness.engines.hf import dominant_precision
-from harness.engines.hf_graph import check_capturable
-from harness.engines.reference import fastest_precision
-from harness.engines.registry import load_backend
-from harness.errors import CapabilityError, EngineError
-from harness.models import Checkpoint
-from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
 from tests_harness.engines.conformance import Conformance, prompts
 from tests_harness.fakes.tiny_llama import SHAPE
 
@@ -207,7 +207,7 @@ class _Timed:
         self.seconds = seconds
 
     def generate(self, batch, _params):
-        from harness.engines.base import Generation
+        from enginegate.engines.base import Generation
 
         return [Generation((0,), (self.seconds,), "length") for _ in batch]
 

@@ -5,15 +5,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from enginegate.core.errors import CapabilityError, EngineError
+from enginegate.core.specs import QuantizationSpec, RuntimeSpec, SamplingParams
+from enginegate.engines.checkpoint import Geometry
+from enginegate.engines.effective import check_effective
+from enginegate.engines.openvino import kv_cache
+from enginegate.engines.openvino.weights import read_weights
+from enginegate.engines.registry import load_backend
+from enginegate.machine import cpu
 
-from harness.engines import host
-from harness.engines.checkpoint import Geometry
-from harness.engines.effective import check_effective
-from harness.engines.openvino import kv_cache
-from harness.engines.openvino.weights import read_weights
-from harness.engines.registry import load_backend
-from harness.errors import CapabilityError, EngineError
-from harness.specs import QuantizationSpec, RuntimeSpec, SamplingParams
 from tests_harness.engines.conformance import Conformance, prompts
 
 pytest.importorskip("openvino_genai")
@@ -50,7 +50,7 @@ def test_fp32_scores_as_transformers_does(shared_engine, prefill):
     ["bf16", "int4_wo", pytest.param("fp16", marks=pytest.mark.slow), pytest.param("int4_awq", marks=pytest.mark.slow)],
 )
 def test_every_precision_is_stored_as_named(workshop, precision):
-    if precision == "bf16" and not host.cpu_computes_bf16():
+    if precision == "bf16" and not cpu.cpu_computes_bf16():
         pytest.skip("this CPU does not compute in bf16")
     engine = workshop.load("openvino", precision)
     found = engine.effective()

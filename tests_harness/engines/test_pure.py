@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from enginegate.core.errors import CapabilityError, EngineError
+from enginegate.core.specs import EngineSpec, QuantizationSpec, RuntimeSpec
+from enginegate.engines.checkpoint import Geometry, read_passages
+from enginegate.engines.openvino import kv_cache, precisions
+from enginegate.engines.openvino.weights import Weights, read_weights
+from enginegate.engines.requests import STEPPED_CACHE, eos_token_ids, length_batches, score_rows, shared_rows
 from hypothesis import given
 from hypothesis import strategies as st
-
-from harness.engines import host
-from harness.engines.checkpoint import Geometry, read_passages
-from harness.engines.openvino import kv_cache, precisions
-from harness.engines.openvino.weights import Weights, read_weights
-from harness.engines.requests import STEPPED_CACHE, eos_token_ids, length_batches, score_rows, shared_rows
-from harness.errors import CapabilityError, EngineError
-from harness.specs import EngineSpec, QuantizationSpec, RuntimeSpec
 
 GEOMETRY = Geometry(layers=30, heads=3, head_size=64, positions=8192)
 

@@ -5,13 +5,12 @@ import sys
 from importlib.metadata import EntryPoint
 
 import pytest
-
-from harness.engines import host, registry
-from harness.engines.base import Capabilities, Capability, Effective
-from harness.engines.effective import check_effective
-from harness.engines.registry import check_precision, load_backend
-from harness.errors import CapabilityError, ConfigError, EngineError
-from harness.specs import EngineSpec, RuntimeSpec
+from enginegate.core.errors import CapabilityError, ConfigError, EngineError
+from enginegate.core.specs import EngineSpec, RuntimeSpec
+from enginegate.engines import registry
+from enginegate.engines.base import Capabilities, Capability, Effective
+from enginegate.engines.effective import check_effective
+from enginegate.engines.registry import check_precision, load_backend
 
 
 def test_unknown_backend_names_the_known_ones():
@@ -23,7 +22,7 @@ def test_unknown_backend_names_the_known_ones():
 def test_finding_backends_and_capabilities_imports_nothing_heavy():
     code = (
         "import sys\n"
-        "from harness.engines.registry import load_backend\n"
+        "from enginegate.engines.registry import load_backend\n"
         "for name in ('hf', 'openvino'): load_backend(name).capabilities(); load_backend(name).version()\n"
         "print([m for m in ('torch', 'transformers', 'openvino', 'optimum', 'nncf') if m in sys.modules])"
     )
@@ -39,7 +38,7 @@ class _Half:
 
 def test_third_party_backend_is_found_by_its_entry_point(monkeypatch):
     offered = [
-        EntryPoint("other", "harness.engines.hf:HuggingFaceBackend", registry.GROUP),
+        EntryPoint("other", "enginegate.engines.hf.backend:HuggingFaceBackend", registry.GROUP),
         EntryPoint("half", f"{__name__}:_Half", registry.GROUP),
         EntryPoint("broken", "no_such_module_here:Backend", registry.GROUP),
     ]

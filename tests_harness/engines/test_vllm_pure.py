@@ -7,17 +7,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-from harness.engines.base import Effective
-from harness.engines.checkpoint import Geometry
-from harness.engines.effective import check_effective
-from harness.engines.vllm import VllmBackend, settings
-from harness.engines.vllm.engine import VllmEngine
-from harness.engines.vllm.precisions import precision_found, weight_scheme
-from harness.engines.vllm.quantize import weight_arguments
-from harness.engines.vllm.ranks import message_queues, read_ranks, weights_of
-from harness.errors import CapabilityError, EngineError
-from harness.specs import EngineSpec, RuntimeSpec
+from enginegate.core.errors import CapabilityError, EngineError
+from enginegate.core.specs import EngineSpec, RuntimeSpec
+from enginegate.engines.base import Effective
+from enginegate.engines.checkpoint import Geometry
+from enginegate.engines.effective import check_effective
+from enginegate.engines.vllm import VllmBackend, settings
+from enginegate.engines.vllm.engine import VllmEngine
+from enginegate.engines.vllm.precisions import precision_found, weight_scheme
+from enginegate.engines.vllm.quantize import weight_arguments
+from enginegate.engines.vllm.ranks import message_queues, read_ranks, weights_of
 
 GEOMETRY = Geometry(layers=2, heads=4, head_size=8, positions=64)
 SPEC = EngineSpec("m", "vllm", "fp16", max_batch_size=4, max_input_len=32, max_output_len=16)
@@ -182,7 +181,7 @@ def test_an_engine_on_another_number_of_cards_is_not_the_one_asked_for():
 
 
 def test_more_cards_than_are_visible_are_refused_before_anything_loads(monkeypatch):
-    monkeypatch.setattr("harness.engines.host.missing_modules", lambda _: [])
-    monkeypatch.setattr("harness.measure.gpu.uuids", lambda: ["GPU-0"])
+    monkeypatch.setattr("enginegate.machine.cpu.missing_modules", lambda _: [])
+    monkeypatch.setattr("enginegate.machine.gpu.uuids", lambda: ["GPU-0"])
     with pytest.raises(CapabilityError, match="tensor_parallel 2 needs as many GPUs, visible are 1"):
         VllmBackend().load(Path("engine"), replace(SPEC, tensor_parallel=2), RUNTIME)

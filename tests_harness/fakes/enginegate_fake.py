@@ -15,9 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from harness.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
-from harness.models import Checkpoint
-from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
+from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
+from enginegate.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
+from enginegate.models import Checkpoint
 
 #: Seconds for each token, bits for each weight, and how far scores and answers stray from the reference's.
 PRECISIONS = {

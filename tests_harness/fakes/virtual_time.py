@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 
+import enginegate.engines.timing
+import enginegate.measure.arena
+import enginegate.measure.slowed
+import enginegate.session.bench
+import enginegate.verdicts.audit
 import enginegate_fake
 import pytest
-
-import harness.audit
-import harness.bench
-import harness.measure.arena
-import harness.measure.contestant
-import harness.measure.slowed
 
 
 class Ticking:
@@ -31,10 +30,10 @@ def virtual_time():
     with pytest.MonkeyPatch.context() as patch:
         clock = enginegate_fake.VirtualClock()
         patch.setattr(enginegate_fake, "CLOCK", clock)
-        arena = functools.partial(harness.measure.arena.Arena, clock=clock.now)
-        patch.setattr(harness.bench, "Arena", arena)
-        patch.setattr(harness.audit, "Arena", arena)
-        patch.setattr(harness.measure.slowed, "time", Ticking(clock))
-        patch.setattr(harness.measure.arena, "foreign_load", lambda *_: 0.0)
-        patch.setattr(harness.measure.contestant, "quiet_process", contextlib.nullcontext)
+        arena = functools.partial(enginegate.measure.arena.Arena, clock=clock.now)
+        patch.setattr(enginegate.session.bench, "Arena", arena)
+        patch.setattr(enginegate.verdicts.audit, "Arena", arena)
+        patch.setattr(enginegate.measure.slowed, "time", Ticking(clock))
+        patch.setattr(enginegate.measure.arena, "foreign_load", lambda *_: 0.0)
+        patch.setattr(enginegate.engines.timing, "quiet_process", contextlib.nullcontext)
         yield clock

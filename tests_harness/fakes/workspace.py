@@ -51,7 +51,7 @@ class Workspace:
     def environment(self) -> dict[str, str]:
         """What an inner session needs, in this process or in one of its own."""
         return {
-            "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(FAKES)]),
+            "PYTHONPATH": os.pathsep.join([str(REPOSITORY / "harness"), str(FAKES)]),
             "ENGINEGATE_CACHE": str(self.folder / "cache"),
             "ENGINEGATE_FAKE_LOG": str(self.log),
         }
@@ -81,10 +81,9 @@ def make_workspace(folder: Path) -> Workspace:
 
 def _write_checkpoint(folder: Path) -> None:
     import numpy as np
+    from enginegate.models.bpe import write_tokenizer
     from safetensors.numpy import save_file
     from tokenizers.pre_tokenizers import ByteLevel
-
-    from harness.models.bpe import write_tokenizer
 
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 259}), encoding="utf-8")

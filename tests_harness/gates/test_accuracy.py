@@ -4,13 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from enginegate.gates.mcnemar import items_needed, loss_bound, mcnemar, mcnemar_power, score_z, visible_loss
+from enginegate.gates.quality import QualityPolicy, judge_accuracy
+from enginegate.gates.verdict import Status
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-
-from harness.gates.mcnemar import items_needed, loss_bound, mcnemar, mcnemar_power, score_z, visible_loss
-from harness.gates.quality import QualityPolicy, judge_accuracy
-from harness.gates.verdict import Status
 
 POLICY = QualityPolicy()
 flips = st.integers(0, 40)

@@ -6,12 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from enginegate.core.errors import MeasurementError
+from enginegate.gates.audit import audit, blind, one_line, restore, sees
+from enginegate.gates.sequential import FAILED, SpeedPolicy, decide_many
+from enginegate.gates.sessions import Anchor
 from scipy import stats
-
-from harness.errors import MeasurementError
-from harness.gates.audit import audit, blind, one_line, restore, sees
-from harness.gates.sequential import FAILED, SpeedPolicy, decide_many
-from harness.gates.sessions import Anchor
 
 POLICY = SpeedPolicy(margin=0.02, tolerated=0.06)
 

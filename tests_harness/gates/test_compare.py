@@ -4,13 +4,12 @@ import time
 
 import numpy as np
 import pytest
+from enginegate.gates.compare import compare_samples
+from enginegate.gates.verdict import Status
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
-
-from harness.gates.compare import compare_samples
-from harness.gates.verdict import Status
 
 
 def times(count: int, sessions: int, slowdown: float, *, shift: float = 0.03, seed: int = 0) -> NDArray[np.float64]:

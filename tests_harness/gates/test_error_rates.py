@@ -7,12 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from enginegate.gates.robust import locate
+from enginegate.gates.sequential import FAILED, PASSED, SpeedPolicy, decide_many
+from enginegate.gates.sessions import Anchor, combine
 from numpy.typing import NDArray
 from scipy import stats
-
-from harness.gates.robust import locate
-from harness.gates.sequential import FAILED, PASSED, SpeedPolicy, decide_many
-from harness.gates.sessions import Anchor, combine
 
 LIVE = SpeedPolicy(margin=0.02, tolerated=0.06)
 STORED = SpeedPolicy()
@@ -108,7 +107,7 @@ def test_correlated_blocks_are_safe_where_the_audit_told_of_them(correlation: fl
 
 def test_the_reported_interval_covers_over_all_looks() -> None:
     """Repeated confidence interval: all five intervals of a session contain the truth in at least 95 % of sessions."""
-    from harness.gates.sequential import half_width, level_at
+    from enginegate.gates.sequential import half_width, level_at
 
     samples = draw("3 %", COUNT, 10)
     covered = np.ones(COUNT, dtype=bool)

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from enginegate.gates.family import holm, split_alpha
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-
-from harness.gates.family import holm, split_alpha
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 

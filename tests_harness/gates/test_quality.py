@@ -4,12 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from enginegate.gates.items import ratio_of_sums
+from enginegate.gates.quality import QualityPolicy, judge_corpus, judge_flips, judge_lengths, judge_nll
+from enginegate.gates.verdict import Status
 from numpy.typing import NDArray
 from scipy import stats
-
-from harness.gates.items import ratio_of_sums
-from harness.gates.quality import QualityPolicy, judge_corpus, judge_flips, judge_lengths, judge_nll
-from harness.gates.verdict import Status
 
 POLICY = QualityPolicy(margin=0.01, tolerated=0.03, resamples=400)
 

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import pytest
-
-from harness.gates.resources import GPU_QUANTUM, MIB, judge_build_time, judge_memory, judge_size
-from harness.gates.verdict import Status
+from enginegate.gates.resources import GPU_QUANTUM, MIB, judge_build_time, judge_memory, judge_size
+from enginegate.gates.verdict import Status
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from enginegate.gates.robust import TRIM, block_log_ratios, lag_one, locate, trimmed_mean, without_order_effect
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-
-from harness.gates.robust import TRIM, block_log_ratios, lag_one, locate, trimmed_mean, without_order_effect
 
 finite = st.floats(-1.0, 1.0, allow_nan=False)
 series = st.lists(finite, min_size=2, max_size=30).map(lambda values: np.array(values + values[::-1]))

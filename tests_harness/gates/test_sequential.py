@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from enginegate.gates.sequential import SpeedPolicy, decide_many, fail_level, next_look, pass_level
+from enginegate.gates.sessions import Anchor, ShiftPrior, combine
+from enginegate.gates.spending import nominal_levels, spent
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import ndtri
-
-from harness.gates.sequential import SpeedPolicy, decide_many, fail_level, next_look, pass_level
-from harness.gates.sessions import Anchor, ShiftPrior, combine
-from harness.gates.spending import nominal_levels, spent
 
 LOOKS = (6, 10, 16, 24, 40)
 

@@ -4,14 +4,13 @@ import re
 
 import numpy as np
 import pytest
+from enginegate.core.errors import BaselineError
+from enginegate.gates.sequential import FAILED, PASSED, SpeedPolicy, decide_many
+from enginegate.gates.sessions import Anchor, Baseline, Floor, Known
+from enginegate.gates.speed import judge_speed, replay_speed
+from enginegate.gates.verdict import Status, Verdict
 from hypothesis import given
 from hypothesis import strategies as st
-
-from harness.errors import BaselineError
-from harness.gates.sequential import FAILED, PASSED, SpeedPolicy, decide_many
-from harness.gates.sessions import Anchor, Baseline, Floor, Known
-from harness.gates.speed import judge_speed, replay_speed
-from harness.gates.verdict import Status, Verdict
 
 POLICY = SpeedPolicy()
 SAID_SHIFT = re.compile(r"%, more than the 3 % margin \(a session by itself is taken to shift it by about (\S+) %\)$")

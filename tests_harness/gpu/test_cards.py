@@ -9,14 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-
-from harness.engines.base import MemoryUse
-from harness.errors import MeasurementError
-from harness.measure.card import Card, _measure, measure_card
-from harness.measure.gpu import DeviceMonitor
-from harness.measure.lease import VISIBLE, lease_devices
-from harness.measure.memory import _run
-from harness.specs import RuntimeSpec
+from enginegate.core.errors import MeasurementError
+from enginegate.core.specs import RuntimeSpec
+from enginegate.engines.base import MemoryUse
+from enginegate.machine.card import Card, _measure, measure_card
+from enginegate.machine.gpu import DeviceMonitor
+from enginegate.machine.lease import VISIBLE, lease_devices
+from enginegate.measure.memory import _run
 
 GIB = 1 << 30
 
@@ -108,7 +107,7 @@ def memory_over(
         )
 
     backend = SimpleNamespace(libraries=(), load=load)
-    monkeypatch.setattr("harness.measure.memory.load_backend", lambda _: backend)
+    monkeypatch.setattr("enginegate.measure.memory.load_backend", lambda _: backend)
     spec = SimpleNamespace(id="pretended", backend="pretended", tensor_parallel=2)
     return _run(Path("engine"), spec, RuntimeSpec(), [[1]], 1, Card("Imaginary GPU", GIB // 2, 1e12))
 
@@ -166,8 +165,8 @@ def test_the_card_is_measured_once_and_in_a_process_of_its_own(monkeypatch):
         asked.append(module)
         return {"name": "Imaginary GPU", "context_bytes": 1, "copy_bytes_per_second": 2.0}
 
-    monkeypatch.setattr("harness.measure.card.run_module", run_module)
+    monkeypatch.setattr("enginegate.machine.card.run_module", run_module)
     measure_card.cache_clear()
     assert measure_card() == measure_card() == Card("Imaginary GPU", 1, 2.0)
-    assert asked == ["harness.measure.card"]
+    assert asked == ["enginegate.machine.card"]
     measure_card.cache_clear()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 
 import pytest
-
-from harness.measure import cores
-from harness.measure.cores import allowed_cores, quietest_core, take_quietest_core
+from enginegate.machine import cores
+from enginegate.machine.cores import allowed_cores, quietest_core, take_quietest_core
 
 pytestmark = pytest.mark.skipif(len(allowed_cores()) < 2, reason="needs two cores, and a system that lets one choose")
 

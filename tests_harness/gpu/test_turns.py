@@ -11,19 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
+import enginegate.engines.process.child_engine
+import enginegate.engines.registry
 import pytest
-
-import harness.engines.registry
-import harness.measure.turns
-from harness.engines.registry import load_backend
-from harness.errors import EngineError
-from harness.measure.arena import Arena, ArenaPolicy, log_ratios
-from harness.measure.cores import allowed_cores
-from harness.measure.host import foreign_load, read_cpu_clock
-from harness.measure.prompts import PromptPool
-from harness.measure.turns import ChildEngine, load_engine
-from harness.models import resolve
-from harness.specs import EngineSpec, RuntimeSpec, SamplingParams, Workload
+from enginegate.core.errors import EngineError
+from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams, Workload
+from enginegate.engines.process.child_engine import ChildEngine, load_engine
+from enginegate.engines.registry import load_backend
+from enginegate.machine.cores import allowed_cores
+from enginegate.machine.load import foreign_load, read_cpu_clock
+from enginegate.measure.arena import Arena, ArenaPolicy, log_ratios
+from enginegate.measure.prompts import PromptPool
+from enginegate.models import resolve
 
 SPEC = EngineSpec("tiny", "hf", "fp32", max_batch_size=4, max_input_len=64, max_output_len=32)
 PROMPTS = [[5, 6, 7, 8], [9, 10, 11, 12]]
@@ -103,8 +102,8 @@ def test_the_collector_rests_while_a_child_is_timed(monkeypatch):
         def send(self, message):
             assert message[0] == "value"
 
-    monkeypatch.setattr(harness.engines.registry, "load_backend", lambda _: Backend())
-    harness.measure.turns._serve(Pipe())
+    monkeypatch.setattr(enginegate.engines.registry, "load_backend", lambda _: Backend())
+    enginegate.engines.process.child_engine._serve(Pipe())
     assert seen == [False, "closed"]
 
 

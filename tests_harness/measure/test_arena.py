@@ -6,15 +6,14 @@ import math
 from dataclasses import dataclass, field
 
 import pytest
-
-from harness.engines.base import Generation
-from harness.errors import MeasurementError
-from harness.measure import arena as arena_module
-from harness.measure.arena import Arena, ArenaPolicy, disturbance, log_ratios
-from harness.measure.host import CpuClock
-from harness.measure.prompts import PromptPool
-from harness.records import Block, Round
-from harness.specs import Workload
+from enginegate.core.errors import MeasurementError
+from enginegate.core.records import Block, Round
+from enginegate.core.specs import Workload
+from enginegate.engines.base import Generation
+from enginegate.machine.load import CpuClock
+from enginegate.measure import arena as arena_module
+from enginegate.measure.arena import Arena, ArenaPolicy, disturbance, log_ratios
+from enginegate.measure.prompts import PromptPool
 
 WORK = Workload(batch_size=2, input_len=4, output_len=5)
 POOL = PromptPool(tuple(range(200)))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
-
-from harness.engines.base import Generation
-from harness.measure.contestant import SelfTimed, timed_answer
-from harness.measure.slowed import SlowedContestant
-from harness.specs import SamplingParams
+from enginegate.core.specs import SamplingParams
+from enginegate.engines.base import Generation
+from enginegate.engines.timing import SelfTimed, timed_answer
+from enginegate.measure.slowed import SlowedContestant
 
 PARAMS = SamplingParams(1)
 ANSWER = [Generation((1,), (0.5,), "length")]

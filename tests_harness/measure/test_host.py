@@ -7,13 +7,12 @@ import math
 import weakref
 
 import pytest
+from enginegate.core.errors import ConfigError
+from enginegate.machine.fingerprint import cpu_flags, cpu_model, fingerprint
+from enginegate.machine.load import CpuClock, foreign_load, quiet_process, read_cpu_clock
+from enginegate.measure.prompts import PromptPool
 from hypothesis import given
 from hypothesis import strategies as st
-
-from harness.errors import ConfigError
-from harness.measure.fingerprint import cpu_flags, cpu_model, fingerprint
-from harness.measure.host import CpuClock, foreign_load, quiet_process, read_cpu_clock
-from harness.measure.prompts import PromptPool
 
 
 def test_foreign_load_is_what_the_machine_did_less_what_we_did():

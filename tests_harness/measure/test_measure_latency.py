@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
-
-from harness.engines.base import Generation
-from harness.errors import MeasurementError
-from harness.measure.latency import check_generations, summarise, token_gaps
+from enginegate.core.errors import MeasurementError
+from enginegate.engines.base import Generation
+from enginegate.measure.latency import check_generations, summarise, token_gaps
 
 
 def generation(*times: float, tokens: int | None = None) -> Generation:

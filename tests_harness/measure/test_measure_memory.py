@@ -3,7 +3,7 @@ from __future__ import annotations
 import mmap
 from pathlib import Path
 
-from harness.measure.memory import SMAPS, mapped_bytes
+from enginegate.measure.memory import SMAPS, mapped_bytes
 
 TEXT = """\
 7f0000000000-7f0000400000 r--s 00000000 fe:00 123 /cache/engine/model.bin

@@ -9,8 +9,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-
-from harness.models.bpe import write_tokenizer
+from enginegate.models.bpe import write_tokenizer
 
 LAYERS, HIDDEN, MLP, HEADS, KV_HEADS = 2, 64, 96, 4, 2
 MARKERS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]

@@ -8,10 +8,9 @@ import sys
 import time
 from pathlib import Path
 
+import enginegate.core.cache
+import enginegate.models.sources
 from models_fakes import write_small_checkpoint
-
-import harness.cache
-import harness.models.sources
 
 
 def main(cache: Path, moment: str) -> None:
@@ -29,10 +28,12 @@ def main(cache: Path, moment: str) -> None:
         write_small_checkpoint(folder)
 
     if moment == "made":
-        harness.models.sources.check_checkpoint = die
+        enginegate.models.sources.check_checkpoint = die
     elif moment == "before the rename":
-        harness.cache._sync_tree = die
-    folder, digest = harness.models.sources._made_once("small", make, cache, lambda line: print(line, file=sys.stderr))
+        enginegate.core.cache._sync_tree = die
+    folder, digest = enginegate.models.sources._made_once(
+        "small", make, cache, lambda line: print(line, file=sys.stderr)
+    )
     print(folder, digest)
 
 

@@ -7,15 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
+from enginegate.core.errors import ModelError
+from enginegate.models import digest as digest_module
+from enginegate.models.digest import folder_digest
+from enginegate.models.integrity import check_checkpoint
+from enginegate.models.tokenizer import Tokenizer
 from hypothesis import example, given
 from hypothesis import strategies as st
 from models_fakes import TEMPLATE, write_safetensors, write_small_checkpoint
-
-from harness.errors import ModelError
-from harness.models import digest as digest_module
-from harness.models.digest import folder_digest
-from harness.models.integrity import check_checkpoint
-from harness.models.tokenizer import Tokenizer
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from enginegate.core.errors import ModelError
+from enginegate.models.gguf import convert_gguf
+from enginegate.models.integrity import check_checkpoint
+from enginegate.models.tokenizer import Tokenizer
 from models_fakes import TEMPLATE, random_weights, write_gguf
 from safetensors.numpy import load_file
-
-from harness.errors import ModelError
-from harness.models.gguf import convert_gguf
-from harness.models.integrity import check_checkpoint
-from harness.models.tokenizer import Tokenizer
 
 
 def convert(tmp_path: Path, **options: str) -> Path:

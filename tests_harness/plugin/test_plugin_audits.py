@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-
-from harness.audit import AuditedGate, AuditSession, add_sessions, audit_path, load_audit
-from harness.gates.audit import blind, one_line
-from harness.gates.sequential import SpeedPolicy, restore_policy
+from enginegate.gates.audit import blind, one_line
+from enginegate.gates.sequential import SpeedPolicy, restore_policy
+from enginegate.verdicts.audit import AuditedGate, AuditSession, add_sessions, audit_path, load_audit
 
 pytest_plugins = ["pytester"]
 

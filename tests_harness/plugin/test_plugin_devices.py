@@ -7,10 +7,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from enginegate.machine.lease import lease_folder
+from enginegate.plugin import devices
 from filelock import FileLock
-
-from harness.measure.lease import lease_folder
-from harness.plugin import devices
 
 pytest_plugins = ["pytester"]
 

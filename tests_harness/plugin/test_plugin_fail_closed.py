@@ -6,11 +6,10 @@ import json
 import shutil
 import xml.etree.ElementTree as ElementTree
 
+import enginegate.plugin.gate
 import pytest
-
-import harness.plugin.gate
-from harness.measure.arena import Arena
-from harness.plugin.session import GateSession
+from enginegate.measure.arena import Arena
+from enginegate.plugin.session import GateSession
 
 pytest_plugins = ["pytester"]
 
@@ -141,7 +140,7 @@ def test_crash_between_measuring_and_judging_fails_the_test_and_keeps_the_sample
     def fall_over(*_):
         raise RuntimeError("the gate fell over")
 
-    monkeypatch.setattr(harness.plugin.gate, "judge", fall_over)
+    monkeypatch.setattr(enginegate.plugin.gate, "judge", fall_over)
     assert_refused(suite.run(*SPEED), "RuntimeError: the gate fell over")
     record = suite.record()
     assert record.status == "partial"

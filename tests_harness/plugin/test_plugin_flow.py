@@ -6,11 +6,11 @@ import math
 import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict
 
-from harness.cli import main
-from harness.gates.sequential import RATIO_SHIFT
-from harness.judging import judge
-from harness.records_io import load_record, save_record
-from harness.report.verdicts import recompute_verdicts
+from enginegate.cli import main
+from enginegate.gates.sequential import RATIO_SHIFT
+from enginegate.report.verdicts import recompute_verdicts
+from enginegate.storage.runs import load_record, save_record
+from enginegate.verdicts.judge import judge
 
 pytest_plugins = ["pytester"]
 

@@ -29,13 +29,13 @@ sys.exit(code)
 IMPORT = """
 import sys
 before = set(sys.modules)
-import harness
+import enginegate
 added = {name.partition(".")[0] for name in set(sys.modules) - before}
 print(sorted(added - set(sys.stdlib_module_names)))
 """
 LIGHT = """
 import sys
-import harness.specs, harness.engines.base, harness.errors
+import enginegate.core.specs, enginegate.engines.base, enginegate.core.errors
 print("HEAVY", sorted(set(sys.modules) & set(sys.argv[1:])))
 """
 
@@ -54,7 +54,7 @@ def test_collecting_the_real_suite_imports_no_heavy_library():
 
 
 def test_importing_the_package_imports_nothing_else():
-    assert python(IMPORT).strip() == "['harness']"
+    assert python(IMPORT).strip() == "['enginegate']"
 
 
 def test_the_types_between_rooms_are_light():

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from harness.plugin import MARKERS
+from enginegate.plugin import MARKERS
 
 pytest_plugins = ["pytester"]
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
-from harness.accept import check_acceptable
-from harness.errors import BaselineError
-from harness.gates.robust import MIN_BLOCKS
+from enginegate.core.errors import BaselineError
+from enginegate.gates.robust import MIN_BLOCKS
+from enginegate.storage.accept import check_acceptable
 
 pytest_plugins = ["pytester"]
 

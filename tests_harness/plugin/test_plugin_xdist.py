@@ -7,9 +7,8 @@ from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+from enginegate.plugin.workers import plain_id
 from workspace import make_workspace
-
-from harness.plugin.workers import plain_id
 
 pytest_plugins = ["pytester"]
 

@@ -6,8 +6,8 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 
-from harness.engines.base import Effective, Generation, MemoryUse, TokenEvent
-from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
+from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
+from enginegate.engines.base import Effective, Generation, MemoryUse, TokenEvent
 
 END = 0
 Tokens = tuple[int, ...]

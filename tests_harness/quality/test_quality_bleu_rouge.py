@@ -3,14 +3,13 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
+from enginegate.core.errors import MeasurementError
+from enginegate.quality.bleu import BLEU_COLUMNS, corpus_bleu, segment_statistics
+from enginegate.quality.rouge import ROUGE_COLUMNS, rouge_scores, split_sentences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
-
-from harness.errors import MeasurementError
-from harness.quality.bleu import BLEU_COLUMNS, corpus_bleu, segment_statistics
-from harness.quality.rouge import ROUGE_COLUMNS, rouge_scores, split_sentences
 
 PAIRS = [
     ("The cat sat on the mat, quietly.", "The cat is on the mat; quietly!"),
@@ -107,8 +106,7 @@ def test_evaluate_metrics_work_alone_and_combined_without_network(monkeypatch: p
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     import evaluate
-
-    from harness.quality.evaluate_metrics import Bleu, Rouge
+    from enginegate.quality.evaluate_metrics import Bleu, Rouge
 
     predictions, references = [p for p, _ in PAIRS], [r for _, r in PAIRS]
     both = evaluate.combine([Bleu(keep_in_memory=True), Rouge(keep_in_memory=True)])

@@ -1,12 +1,8 @@
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from quality_fakes import FakeEngine, Tokens, WordTokenizer, hashed_logprob
-
-from harness.errors import ConfigError, MeasurementError
-from harness.quality.choice import (
+from enginegate.core.errors import ConfigError, MeasurementError
+from enginegate.quality.choice import (
     COLUMNS,
     choice_row,
     cloze_prompt,
@@ -15,7 +11,10 @@ from harness.quality.choice import (
     evaluate_letters,
     letters_prompt,
 )
-from harness.quality.data import Question
+from enginegate.quality.data import Question
+from hypothesis import given
+from hypothesis import strategies as st
+from quality_fakes import FakeEngine, Tokens, WordTokenizer, hashed_logprob
 
 CAPITAL = Question(
     question=" What is the capital of France? ",

@@ -4,11 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from harness.errors import ConfigError
-from harness.quality.data import (
+from enginegate.core.errors import ConfigError
+from enginegate.quality.data import (
     Prompt,
     Question,
     item_hash,
@@ -18,6 +15,8 @@ from harness.quality.data import (
     load_questions,
     take,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 
 PROMPT = {"id": "p1", "category": "chat", "text": "Say hello."}
 QUESTION = {"question": "Two and two?", "subject": "sums", "choices": ["3", "4", "5", "6"], "answer": 1}

@@ -3,17 +3,16 @@
 from pathlib import Path
 
 import pytest
+from enginegate.core.errors import CapabilityError, ConfigError, EngineError, MeasurementError
+from enginegate.models import Checkpoint
+from enginegate.quality.data import Article, Prompt
+from enginegate.quality.determinism import agreement, evaluate_determinism
+from enginegate.quality.entry import method_version, refuse_random_weights
+from enginegate.quality.rouge import ROUGE_COLUMNS, rouge_scores
+from enginegate.quality.similarity import COLUMNS, evaluate_similarity, reference_answers
+from enginegate.quality.summaries import evaluate_summaries, summary_prompt
+from enginegate.quality.text import Answer, generate_texts
 from quality_fakes import END, FakeEngine, Tokens, WordTokenizer, reply
-
-from harness.errors import CapabilityError, ConfigError, EngineError, MeasurementError
-from harness.models import Checkpoint
-from harness.quality.data import Article, Prompt
-from harness.quality.determinism import agreement, evaluate_determinism
-from harness.quality.entry import method_version, refuse_random_weights
-from harness.quality.rouge import ROUGE_COLUMNS, rouge_scores
-from harness.quality.similarity import COLUMNS, evaluate_similarity, reference_answers
-from harness.quality.summaries import evaluate_summaries, summary_prompt
-from harness.quality.text import Answer, generate_texts
 
 PROMPTS = [Prompt(id=f"p{i}", category="c", text=text) for i, text in enumerate(("Say one", "Say", "Say two words"))]
 SAID = {"Say one": "It is one.", "Say": "Nothing much to say here.", "Say two words": "two words"}

@@ -8,10 +8,9 @@ from typing import Any
 import lm_eval
 import pytest
 import yaml
+from enginegate.quality.choice import COLUMNS, evaluate_cloze, evaluate_letters
+from enginegate.quality.data import LETTERS, Question, load_questions
 from quality_fakes import FakeEngine, WordTokenizer
-
-from harness.quality.choice import COLUMNS, evaluate_cloze, evaluate_letters
-from harness.quality.data import LETTERS, Question, load_questions
 
 WORDS = ["river", "Lake", "hill-top", "stone", "1492", "3.5", "North", "Sea,", "maple,", "oak", "O'Neill", "café"]
 

@@ -1,11 +1,10 @@
 import math
 
 import pytest
+from enginegate.core.errors import ConfigError, MeasurementError
+from enginegate.quality.data import Passage
+from enginegate.quality.perplexity import evaluate_perplexity
 from quality_fakes import FakeEngine, Tokens, WordTokenizer
-
-from harness.errors import ConfigError, MeasurementError
-from harness.quality.data import Passage
-from harness.quality.perplexity import evaluate_perplexity
 
 
 def passage(text: str) -> Passage:

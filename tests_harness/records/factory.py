@@ -7,7 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.records import (
+from enginegate.core.records import (
     ArenaEntry,
     Block,
     EngineEntry,
@@ -199,8 +199,8 @@ def gated_record(floor: float) -> RunRecord:
     """A record with one speed verdict that was really judged on its samples, against a floor."""
     from dataclasses import asdict
 
-    from harness.gates.sequential import SpeedPolicy
-    from harness.judging import judge
+    from enginegate.gates.sequential import SpeedPolicy
+    from enginegate.verdicts.judge import judge
 
     engine, workload = "tiny-8m-openvino-int8_wo", "b8-i64-o64"
     record = run_record(verdicts=[])

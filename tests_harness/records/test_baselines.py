@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.accept import apply_accept, plan_accept
-from harness.baselines import (
+from enginegate.core.errors import BaselineError
+from enginegate.core.records import RunRecord
+from enginegate.storage.accept import apply_accept, plan_accept
+from enginegate.storage.baselines import (
     MAX_SESSIONS,
     PerfBaseline,
     assert_not_own_baseline,
@@ -17,8 +18,7 @@ from harness.baselines import (
     perf_path,
     quality_path,
 )
-from harness.errors import BaselineError
-from harness.records import RunRecord
+
 from tests_harness.records.factory import (
     MODEL,
     REFERENCE,

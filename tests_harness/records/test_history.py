@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from enginegate.core.errors import RecordError
+from enginegate.storage.history import append, default_url, series
+from enginegate.storage.runs import save_record
 
-from harness.errors import RecordError
-from harness.history import append, default_url, series
-from harness.records_io import save_record
 from tests_harness.records.factory import run_record, verdict_entry
 
 INT8 = "tiny-8m-openvino-int8_wo"
@@ -49,8 +49,8 @@ def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
 
 def test_processes_append_at_once(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from harness.history import append; from harness.records_io import"
-        " load_record; append(load_record(Path(sys.argv[1])), sys.argv[2])"
+        "import sys; from pathlib import Path; from enginegate.storage.history import append;"
+        " from enginegate.storage.runs import load_record; append(load_record(Path(sys.argv[1])), sys.argv[2])"
     )
     url = default_url(tmp_path)
     paths = [save_record(run_record(f"run{number}"), tmp_path) for number in range(4)]

@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from enginegate.core.errors import RecordError
+from enginegate.core.files import round_floats, to_json
+from enginegate.core.records import RunRecord
+from enginegate.storage.runs import find_record, latest_record, load_record, save_record
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import RecordError
-from harness.records import RunRecord
-from harness.records_io import find_record, latest_record, load_record, round_floats, save_record, to_json
 from tests_harness.records.factory import run_record, verdict_entry
 
 json_values = st.recursive(

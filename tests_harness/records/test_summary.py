@@ -4,12 +4,12 @@ import math
 from statistics import median
 
 import pytest
+from enginegate.core.errors import EngineGateError
+from enginegate.storage.summary import measurements, median_interval, paired_log_ratios, worst
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from harness.errors import EngineGateError
-from harness.summary import measurements, median_interval, paired_log_ratios, worst
 from tests_harness.records.factory import arena_entry, run_record, verdict_entry
 
 INT8 = "tiny-8m-openvino-int8_wo"

@@ -3,15 +3,15 @@ from __future__ import annotations
 import io
 
 import pytest
+from enginegate.core.errors import MeasurementError
+from enginegate.core.records import RunRecord
+from enginegate.report.markdown import markdown_summary
+from enginegate.report.notes import NOT_AUDITED, speed_notes
+from enginegate.report.terminal import print_report
+from enginegate.storage.summary import measurements
+from enginegate.verdicts.judge import judge
 from rich.console import Console
 
-from harness.errors import MeasurementError
-from harness.judging import judge
-from harness.records import RunRecord
-from harness.report.markdown import markdown_summary
-from harness.report.notes import NOT_AUDITED, speed_notes
-from harness.report.terminal import print_report
-from harness.summary import measurements
 from tests_harness.records.factory import gated_record, memory_entry, run_record
 
 INT8 = "tiny-8m-openvino-int8_wo"

@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from enginegate.report.plot import PANELS, draw, save_plot
+from enginegate.report.rows import record_rows
 
-from harness.report.plot import PANELS, draw, save_plot
-from harness.report.rows import record_rows
 from tests_harness.records.factory import run_record
 
 

@@ -6,13 +6,13 @@ import math
 from pathlib import Path
 
 import pytest
+from enginegate.core.records import RunRecord
+from enginegate.report import write_report
+from enginegate.report.markdown import markdown_summary, markdown_table
+from enginegate.report.rows import record_rows
+from enginegate.report.terminal import print_report
 from rich.console import Console
 
-from harness.records import RunRecord
-from harness.report import write_report
-from harness.report.markdown import markdown_summary, markdown_table
-from harness.report.rows import record_rows
-from harness.report.terminal import print_report
 from tests_harness.records.factory import REFERENCE, memory_entry, quality_entry, run_record, verdict_entry
 
 INT8 = "tiny-8m-openvino-int8_wo"

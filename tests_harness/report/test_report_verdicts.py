@@ -4,9 +4,9 @@ import math
 from pathlib import Path
 
 import pytest
+from enginegate.report.verdicts import recompute_verdicts
+from enginegate.storage.runs import load_record, save_record
 
-from harness.records_io import load_record, save_record
-from harness.report.verdicts import recompute_verdicts
 from tests_harness.records.factory import gated_record, run_record, verdict_entry
 
 INT8 = "tiny-8m-openvino-int8_wo"

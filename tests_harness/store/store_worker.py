@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import harness.cache
-import harness.engines.store
-from harness.engines.base import Capabilities, Engine, Progress
-from harness.engines.store import EngineStore
-from harness.models import Checkpoint
-from harness.specs import EngineSpec, RuntimeSpec
+import enginegate.core.cache
+import enginegate.engines.store
+from enginegate.core.specs import EngineSpec, RuntimeSpec
+from enginegate.engines.base import Capabilities, Engine, Progress
+from enginegate.engines.store import EngineStore
+from enginegate.models import Checkpoint
 
 SPEC = EngineSpec("model", "fake", "int8_wo")
 CHECKPOINT = Checkpoint(Path("/nowhere"), "c" * 64, "path:/nowhere")
@@ -78,13 +78,13 @@ def _die_after(module: object, name: str) -> None:
 
 #: What to change in this process so that it dies at that moment of a build.
 MOMENTS: dict[str, Callable[[], None]] = {
-    "lock taken": lambda: setattr(harness.cache, "sweep", _die),
-    "files hashed": lambda: _die_after(harness.engines.store, "describe_files"),
-    "engine described": lambda: _die_after(harness.engines.store, "_build"),
-    "synced": lambda: _die_after(harness.cache, "_sync_tree"),
-    "damaged entry moved away": lambda: setattr(harness.cache.shutil, "rmtree", _die),
-    "damaged entry removed": lambda: _die_after(harness.cache, "discard"),
-    "renamed": lambda: setattr(harness.cache, "_sync", _dies_on_store_folder(harness.cache._sync)),
+    "lock taken": lambda: setattr(enginegate.core.cache, "sweep", _die),
+    "files hashed": lambda: _die_after(enginegate.engines.store, "describe_files"),
+    "engine described": lambda: _die_after(enginegate.engines.store, "_build"),
+    "synced": lambda: _die_after(enginegate.core.cache, "_sync_tree"),
+    "damaged entry moved away": lambda: setattr(enginegate.core.cache.shutil, "rmtree", _die),
+    "damaged entry removed": lambda: _die_after(enginegate.core.cache, "discard"),
+    "renamed": lambda: setattr(enginegate.core.cache, "_sync", _dies_on_store_folder(enginegate.core.cache._sync)),
 }
 
 

@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from enginegate.core.errors import EngineError, StoreError
+from enginegate.core.specs import EngineSpec, QuantizationSpec
+from enginegate.engines.manifest import engine_key
+from enginegate.engines.store import EngineStore, StoreEntry
+from enginegate.models import Checkpoint
 from store_worker import CHECKPOINT, CONTENT, FILES, SPEC, FakeBackend
-
-from harness.engines.manifest import engine_key
-from harness.engines.store import EngineStore, StoreEntry
-from harness.errors import EngineError, StoreError
-from harness.models import Checkpoint
-from harness.specs import EngineSpec, QuantizationSpec
 
 
 @pytest.fixture
@@ -215,7 +214,7 @@ def test_another_failure_while_the_disk_is_full_is_put_down_to_it(store: EngineS
         raise RuntimeError("cannot serialize the model")
 
     usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr("harness.cache.shutil.disk_usage", lambda _: usage)
+    monkeypatch.setattr("enginegate.core.cache.shutil.disk_usage", lambda _: usage)
     with pytest.raises(StoreError, match="No space left"):
         store.get(SPEC, CHECKPOINT, FakeBackend(interrupt=fail), progress=print)
 

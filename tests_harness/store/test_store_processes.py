@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from enginegate.engines.store import EngineStore
 from store_worker import CHECKPOINT, FILES, MOMENTS, SPEC, FakeBackend
-
-from harness.engines.store import EngineStore
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -21,7 +20,7 @@ REPOSITORY = Path(__file__).parents[2]
 def start(root: Path, moment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("store_worker.py")), str(root), moment],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "harness")},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 import pytest
+from enginegate.engines.trtllm import child, engine_backend, gpu, torch_backend
 
-from harness.engines.trtllm import child, engine_backend, gpu, torch_backend
 from tests_harness.engines.conftest import calibration, checkpoint, shared_engine, workshop
 from tests_harness.trtllm import fake_site
 

@@ -8,11 +8,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from harness.engines.effective import check_effective
-from harness.engines.registry import load_backend
-from harness.engines.trtllm.options import built_spec
-from harness.models import Checkpoint
-from harness.specs import EngineSpec, RuntimeSpec, SamplingParams
+from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
+from enginegate.engines.effective import check_effective
+from enginegate.engines.registry import load_backend
+from enginegate.engines.trtllm.options import built_spec
+from enginegate.models import Checkpoint
+
 from tests_harness.engines.conformance import prompts
 
 BLOCK = 64

@@ -6,13 +6,13 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from enginegate.core.errors import CapabilityError, EngineError
+from enginegate.core.specs import RuntimeSpec, SamplingParams
+from enginegate.engines.registry import load_backend
+from enginegate.engines.requests import eos_token_ids
+from enginegate.engines.trtllm import contract
+from enginegate.engines.trtllm.options import BuiltSpec, TensorRtRuntime, built_spec
 
-from harness.engines.registry import load_backend
-from harness.engines.requests import eos_token_ids
-from harness.engines.trtllm import contract
-from harness.engines.trtllm.options import BuiltSpec, TensorRtRuntime, built_spec
-from harness.errors import CapabilityError, EngineError
-from harness.specs import RuntimeSpec, SamplingParams
 from tests_harness.engines.conformance import prompts
 from tests_harness.trtllm import fake_site, scenario
 

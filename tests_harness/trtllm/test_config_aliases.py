@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from harness.config import load_config
-from harness.config_aliases import canonical
-from harness.engines.trtllm.options import BuiltSpec, pool_limits
-from harness.engines.trtllm.precisions import ENGINE, TORCH
-from harness.errors import ConfigError
-from harness.specs import PRECISIONS
+from enginegate.config.loading import load_config
+from enginegate.core.errors import ConfigError
+from enginegate.core.specs import PRECISIONS
+from enginegate.engines.trtllm.config_aliases import canonical
+from enginegate.engines.trtllm.options import BuiltSpec, pool_limits
+from enginegate.engines.trtllm.precisions import ENGINE, TORCH
 
 WHERE = Path("model.yaml")
 

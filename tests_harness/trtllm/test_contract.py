@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
-from harness.cli import main
-from harness.cli.doctor import examine
-from harness.engines.registry import check_precision, load_backend
-from harness.engines.trtllm import contract, gpu, source_check
-from harness.engines.trtllm.facts_data import FACTS, THINGS
-from harness.engines.trtllm.gpu import devices as visible_devices
-from harness.errors import CapabilityError, ConfigError
+from enginegate.cli import main
+from enginegate.cli.doctor import examine
+from enginegate.core.errors import CapabilityError, ConfigError
+from enginegate.engines.registry import check_precision, load_backend
+from enginegate.engines.trtllm import contract, gpu, source_check
+from enginegate.engines.trtllm.facts_data import FACTS, THINGS
+from enginegate.engines.trtllm.gpu import devices as visible_devices
 
 AMPERE = gpu.Gpu("NVIDIA RTX A4000", (8, 6), 16 << 30)
 TURING = gpu.Gpu("Tesla T4", (7, 5), 16 << 30)

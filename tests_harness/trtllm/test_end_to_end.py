@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 
 import pytest
+from enginegate.core.specs import Workload
+from enginegate.measure.arena import Arena, ArenaPolicy, log_ratios
+from enginegate.measure.latency import summarise_rounds
+from enginegate.measure.prompts import PromptPool
+from enginegate.models.tokenizer import Tokenizer
+from enginegate.quality.data import Passage, Prompt
+from enginegate.quality.determinism import evaluate_determinism
+from enginegate.quality.perplexity import evaluate_perplexity
+from enginegate.quality.similarity import evaluate_similarity, reference_answers
 
-from harness.measure.arena import Arena, ArenaPolicy, log_ratios
-from harness.measure.latency import summarise_rounds
-from harness.measure.prompts import PromptPool
-from harness.models.tokenizer import Tokenizer
-from harness.quality.data import Passage, Prompt
-from harness.quality.determinism import evaluate_determinism
-from harness.quality.perplexity import evaluate_perplexity
-from harness.quality.similarity import evaluate_similarity, reference_answers
-from harness.specs import Workload
 from tests_harness.engines.conformance import prompts
 
 pytest.importorskip("transformers")

@@ -10,12 +10,12 @@ import json
 from dataclasses import replace
 
 import pytest
+from enginegate.core.errors import EngineError
+from enginegate.core.specs import EngineSpec, QuantizationSpec
+from enginegate.engines.registry import load_backend
+from enginegate.engines.trtllm.checkpoint import quantization, tensor_bytes
+from enginegate.models import Checkpoint
 
-from harness.engines.registry import load_backend
-from harness.engines.trtllm.checkpoint import quantization, tensor_bytes
-from harness.errors import EngineError
-from harness.models import Checkpoint
-from harness.specs import EngineSpec, QuantizationSpec
 from tests_harness.fakes.tiny_llama import save_tiny_llama
 
 modelopt = pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed: pip install nvidia-modelopt")

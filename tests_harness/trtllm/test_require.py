@@ -8,7 +8,7 @@ from pathlib import Path
 
 pytest_plugins = ["pytester"]
 REPOSITORY = Path(__file__).resolve().parents[2]
-PLUGIN = "harness.engines.trtllm.pytest_require"
+PLUGIN = "enginegate.engines.trtllm.pytest_require"
 
 
 def run(pytester, *arguments):

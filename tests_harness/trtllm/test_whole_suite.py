@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from enginegate.core.records import RunRecord
+from enginegate.storage.runs import latest_record, load_record
 
-from harness.records import RunRecord
-from harness.records_io import latest_record, load_record
 from tests_harness.fakes.tiny_llama import save_tiny_llama
 from tests_harness.fakes.workspace import CHAT_TEMPLATE, CONFIG, REPOSITORY, make_workspace
 from tests_harness.trtllm import fake_site
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.version(None)]
 
 GPU = """
 from dataclasses import replace
-from harness.engines.trtllm import gpu, precisions
+from enginegate.engines.trtllm import gpu, precisions
 real = precisions.capabilities
 gpu.devices = lambda: [gpu.Gpu("NVIDIA H100 80GB HBM3", (9, 0), 80 << 30)]
 precisions.capabilities = lambda *arguments: replace(real(*arguments), device="cpu")
@@ -84,7 +84,7 @@ def place(tmp_path_factory) -> Path:
 def run(place) -> tuple[subprocess.CompletedProcess[str], RunRecord]:
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_ADDOPTS")}
     environment |= {
-        "PYTHONPATH": os.pathsep.join([str(place / "sites" / "1.2.1"), str(REPOSITORY)]),
+        "PYTHONPATH": os.pathsep.join([str(place / "sites" / "1.2.1"), str(REPOSITORY / "harness")]),
         "ENGINEGATE_CACHE": str(place / "cache"),
         "HF_HUB_OFFLINE": "1",
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any
 
-from harness.engines.trtllm.contract import facts, things
+from enginegate.engines.trtllm.contract import facts, things
 
 VERSION = metadata.version("tensorrt_llm")
 NAMES = frozenset((fact.thing, fact.kind, fact.name) for fact in facts(VERSION))

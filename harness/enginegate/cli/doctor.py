@@ -1,0 +1,135 @@
+"""``enginegate doctor``: what is installed, what works on this machine, and why the rest does not."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from enginegate.cli.common import Subparsers, add_json, columns, command, print_json, show_bytes
+
+#: Distributions worth naming besides those of the fingerprint.
+PACKAGES = ("enginegate", "pytest", "pytest-benchmark", "pytest-xdist", "openvino-tokenizers", "nvidia-ml-py")
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Declare the subcommand."""
+    parser = command(
+        subparsers,
+        "doctor",
+        "say what is installed, which backends and precisions work here, and why the others do not",
+        "enginegate doctor",
+    )
+    add_json(parser)
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the findings; 1 where no backend works."""
+    findings = examine()
+    if arguments.json:
+        print_json(findings)
+    else:
+        _print(findings)
+    return 0 if any(backend["works"] for backend in findings["backends"].values()) else 1
+
+
+def examine() -> dict[str, Any]:
+    """Everything that doctor knows, JSON-able. Loads no heavy library."""
+    from enginegate.engines.registry import known_backends
+    from enginegate.machine.fingerprint import fingerprint
+
+    machine = fingerprint()
+    return {
+        "machine": {"fingerprint": machine.key, **machine.identity},
+        "python": machine.context["python"],
+        "packages": _versions(PACKAGES) | machine.context["libraries"],
+        "cache": _cache(),
+        "backends": {name: _backend(name) for name in known_backends()},
+    }
+
+
+def _versions(names: tuple[str, ...]) -> dict[str, str | None]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: dict[str, str | None] = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _cache() -> dict[str, Any]:
+    import os
+    import shutil
+
+    from enginegate.config.loading import cache_folder
+
+    folder = cache_folder()
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return {
+        "path": str(folder),
+        "exists": folder.is_dir(),
+        "writable": os.access(existing, os.W_OK),
+        "free_bytes": shutil.disk_usage(existing).free,
+    }
+
+
+def _backend(name: str) -> dict[str, Any]:
+    from enginegate.engines.registry import load_backend
+
+    try:
+        backend = load_backend(name)
+        capabilities = backend.capabilities()
+        version = backend.version()
+    except Exception as error:  # whatever a backend of others raises is a finding, not the end of the examination
+        return {
+            "works": False,
+            "reason": f"{type(error).__name__}: {error}",
+            "version": "",
+            "device": "",
+            "precisions": {},
+            "kv_precisions": {},
+        }
+    precisions, kv_precisions = (
+        {key: {"supported": entry.supported, "reason": entry.reason} for key, entry in known.items()}
+        for known in (capabilities.precisions, capabilities.kv_precisions)
+    )
+    return {
+        "works": any(entry["supported"] for entry in precisions.values()),
+        "reason": "",
+        "version": version,
+        "device": capabilities.device,
+        "precisions": precisions,
+        "kv_precisions": kv_precisions,
+    }
+
+
+def _print(findings: dict[str, Any]) -> None:
+    print("machine")
+    for name, value in findings["machine"].items():
+        shown = ", ".join(str(part) for part in value) or "none" if isinstance(value, list) else value
+        print(f"  {name}: {shown}")
+    cache = findings["cache"]
+    state = "writable" if cache["writable"] else "NOT WRITABLE: set $ENGINEGATE_CACHE to a folder that is"
+    print(f"cache\n  {cache['path']}: {state}, {show_bytes(cache['free_bytes'])} free")
+    print(f"packages (Python {findings['python']})")
+    for line in columns([[f"  {name}", value or "not installed"] for name, value in findings["packages"].items()]):
+        print(line)
+    for name, backend in findings["backends"].items():
+        print(f"backend {name}: {'works' if backend['works'] else 'does not work here'}")
+        if backend["reason"]:
+            print(f"  {backend['reason']}")
+            continue
+        print(f"  {backend['version']}, on {backend['device']}")
+        for kind in ("precisions", "kv_precisions"):
+            _print_capabilities(kind.replace("_", " ").replace("kv", "KV"), backend[kind])
+
+
+def _print_capabilities(title: str, known: dict[str, dict[str, Any]]) -> None:
+    working = [name for name, entry in known.items() if entry["supported"]]
+    print(f"  {title}: {', '.join(working) or 'none'}")
+    for name, entry in known.items():
+        if entry["reason"]:
+            print(f"    {'' if entry['supported'] else 'not '}{name}: {entry['reason']}")

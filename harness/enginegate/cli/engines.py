@@ -1,0 +1,177 @@
+"""``enginegate engines``: what the engine store holds."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from enginegate.cli.common import Subparsers, add_json, columns, command, print_json, show_bytes, size
+
+if TYPE_CHECKING:
+    from enginegate.engines.store import EngineStore
+
+#: Subcommands of ``engines``, each declared by one function.
+Declare = Callable[[Subparsers], None]
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Declare the subcommand and its own subcommands."""
+    parser = command(subparsers, "engines", "manage the built engines", "enginegate engines ls")
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    for declare in ACTIONS:
+        declare(actions)
+
+
+def _add_ls(actions: Subparsers) -> None:
+    parser = command(actions, "ls", "list built engines, the one used last first", "enginegate engines ls --json")
+    add_json(parser)
+    parser.set_defaults(handler=list_engines)
+
+
+def _add_prune(actions: Subparsers) -> None:
+    parser = command(
+        actions,
+        "prune",
+        "remove the engines used longest ago, until the rest fits",
+        "enginegate engines prune --keep 20GB",
+    )
+    parser.add_argument(
+        "--keep", type=size, required=True, metavar="SIZE", help="bytes to keep at most, e.g. 20GB; 0 for none"
+    )
+    add_json(parser)
+    parser.set_defaults(handler=prune)
+
+
+def _add_verify(actions: Subparsers) -> None:
+    parser = command(
+        actions,
+        "verify",
+        "read every stored engine and compare it with its manifest; exit 1 where one is damaged",
+        "enginegate engines verify",
+    )
+    add_json(parser)
+    parser.set_defaults(handler=verify)
+
+
+def _add_build(actions: Subparsers) -> None:
+    parser = command(
+        actions,
+        "build",
+        "build engines into the store, as pytest would when it first needs them",
+        "enginegate engines build --precision int8_wo,int4_awq",
+    )
+    parser.add_argument("--model", default="", help="models by configuration name, comma separated")
+    parser.add_argument("--config", default="", help="configuration files of your own, comma separated")
+    parser.add_argument("--engine", default="", help="backends, comma separated")
+    parser.add_argument("--precision", default="", help="precisions, comma separated")
+    add_json(parser)
+    parser.set_defaults(handler=build)
+
+
+ACTIONS: tuple[Declare, ...] = (_add_ls, _add_build, _add_prune, _add_verify)
+
+
+def _store() -> EngineStore:
+    from enginegate.config.loading import cache_folder
+    from enginegate.engines.store import EngineStore
+
+    return EngineStore(cache_folder())
+
+
+def list_engines(arguments: argparse.Namespace) -> int:
+    """Print the entries of the store."""
+    store = _store()
+    entries = store.ls()
+    if arguments.json:
+        print_json(
+            [
+                {
+                    "path": str(entry.path),
+                    "last_used": entry.last_used,
+                    "manifest": entry.manifest.model_dump(mode="json"),
+                }
+                for entry in entries
+            ]
+        )
+        return 0
+    if damaged := store.unlisted(entries):
+        print(f"{damaged} damaged: see enginegate engines verify")
+    if not entries:
+        print("no engines built yet")
+        return 0
+    rows = [["ENGINE", "SIZE", "BUILT IN", "LAST USED", "KEY"]]
+    for entry in entries:
+        manifest = entry.manifest
+        used = datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")
+        rows.append(
+            [manifest.label, show_bytes(manifest.size_bytes), f"{manifest.build_seconds:.1f} s", used, entry.key[:16]]
+        )
+    print("\n".join(columns(rows)))
+    total = sum(entry.manifest.size_bytes for entry in entries)
+    print(f"{len(entries)} engine(s), {show_bytes(total)}")
+    return 0
+
+
+def build(arguments: argparse.Namespace) -> int:
+    """Build what is not in the store yet."""
+    import sys
+
+    from enginegate.config.loading import cache_folder
+    from enginegate.machine.fingerprint import fingerprint
+    from enginegate.plan.selection import names, select
+    from enginegate.session.bench import ModelBench
+
+    def progress(line: str) -> None:
+        print(f"  .. {line}", file=sys.stderr)
+
+    selection = select(
+        models=names(arguments.model),
+        configs=names(arguments.config),
+        engines=names(arguments.engine),
+        precisions=names(arguments.precision),
+    )
+    benches: dict[str, ModelBench] = {}
+    built = []
+    for candidate in selection.candidates:
+        bench = benches.setdefault(
+            candidate.config.name, ModelBench(candidate.config, fingerprint(), cache_folder(), progress)
+        )
+        entry = bench.build(candidate.spec)
+        built.append({"engine": candidate.id, "path": str(entry.path), "size_bytes": entry.manifest.size_bytes})
+        if not arguments.json:
+            print(f"{candidate.id}  {show_bytes(entry.manifest.size_bytes)}  {entry.path}")
+    if arguments.json:
+        print_json(built)
+    return 0
+
+
+def prune(arguments: argparse.Namespace) -> int:
+    """Remove what does not fit."""
+    removed = _store().prune(arguments.keep)
+    if arguments.json:
+        print_json([asdict(entry) for entry in removed])
+        return 0
+    for entry in removed:
+        print(f"removed {entry.label or entry.key}  {show_bytes(entry.size_bytes)}")
+    print(f"{len(removed)} engine(s) removed, {show_bytes(sum(entry.size_bytes for entry in removed))} freed")
+    return 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Check every byte of the store; 1 where something is damaged."""
+    store = _store()
+    problems = store.verify()
+    if arguments.json:
+        print_json([asdict(problem) for problem in problems])
+    else:
+        for problem in problems:
+            print(f"damaged: {problem.label or problem.key}: {problem.reason}")
+        print(
+            f"{len(problems)} damaged engine(s); each is built again when it is next asked for"
+            if problems
+            else f"{len(store.ls())} engine(s), all as they were built"
+        )
+    return 1 if problems else 0

@@ -1,0 +1,114 @@
+"""``enginegate report``: tables, CSV, plot and Markdown from run records alone."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, print_json
+
+if TYPE_CHECKING:
+    from enginegate.core.records import RunRecord
+    from enginegate.report.verdicts import Recomputed
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Declare the subcommand."""
+    parser = command(
+        subparsers,
+        "report",
+        "print a run's results, and write benchmark_results.csv, plot.png and summary.md",
+        "enginegate report latest --out results",
+    )
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        nargs="+",
+        help="runs: each a folder, a run.json, an id, or 'latest'; several share one table",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where to write the files (default: the first run's folder)"
+    )
+    parser.add_argument(
+        "--verdicts",
+        action="store_true",
+        help="recompute every verdict from the record and compare; writes no files, exit 1 where one does not agree",
+    )
+    add_json(parser)
+    add_runs(parser)
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Report, or recompute the verdicts."""
+    from enginegate.storage.runs import find_record, load_record
+
+    paths = [find_record(name, Path(arguments.runs)) for name in arguments.run]
+    records = [load_record(path) for path in paths]
+    if arguments.verdicts:
+        return _verdicts(records, arguments.json)
+    first = paths[0] if paths[0].is_dir() else paths[0].parent
+    return _report(records, arguments.out or first, arguments.json)
+
+
+def _report(records: list[RunRecord], folder: Path, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from enginegate.report import write_report
+    from enginegate.report.rows import record_rows
+
+    written = write_report(records, folder)
+    if as_json:
+        rows = [asdict(row) for record in records for row in record_rows(record)]
+        verdicts = [verdict.model_dump(mode="json") for record in records for verdict in record.verdicts]
+        print_json({"rows": rows, "verdicts": verdicts, "written": [str(path) for path in written]})
+        return 0
+    import sys
+
+    from rich.console import Console
+
+    from enginegate.report.terminal import print_report
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for record in records:
+        print_report(record, console)
+    for path in written:
+        print(f"written: {path}")
+    return 0
+
+
+def _verdicts(records: list[RunRecord], as_json: bool) -> int:
+    from enginegate.report.verdicts import recompute_verdicts
+
+    outcomes = [outcome for record in records for outcome in recompute_verdicts(record)]
+    differing = [outcome for outcome in outcomes if not outcome.agrees]
+    if as_json:
+        print_json([_verdict_row(outcome) for outcome in outcomes])
+    else:
+        rows = [
+            ["agrees" if outcome.agrees else "DIFFERS", outcome.stored.status, outcome.stored.test, _again(outcome)]
+            for outcome in outcomes
+        ]
+        print("\n".join(line.rstrip() for line in columns(rows)) if rows else "the record holds no verdicts")
+        print(f"{len(outcomes) - len(differing)} of {len(outcomes)} verdicts recomputed from the record agree")
+    return 1 if differing else 0
+
+
+def _again(outcome: Recomputed) -> str:
+    if outcome.again is None:
+        return f"not recomputed: {outcome.problem}"
+    return outcome.again.explanation if outcome.agrees else f"now {outcome.again!r}"
+
+
+def _verdict_row(outcome: Recomputed) -> dict[str, object]:
+    again = outcome.again
+    return {
+        "test": outcome.stored.test,
+        "stored": outcome.stored.status,
+        "recomputed": again.status.value if again is not None else None,
+        "stored_estimate": outcome.stored.estimate,
+        "recomputed_estimate": again.estimate if again is not None else None,
+        "agrees": outcome.agrees,
+        "problem": outcome.problem,
+    }

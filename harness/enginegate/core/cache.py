@@ -1,0 +1,184 @@
+"""How a folder appears in the cache whole or not at all.
+
+Everything kept here can be made again. Whoever makes something holds a lock on its name, works in a folder beside
+it and renames that into place, so that a process killed at any moment leaves either the whole thing or nothing that
+anybody would read, and several processes that want the same thing make it once.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from enginegate.core.errors import EngineGateError
+
+#: Called with one short line when a long step starts; the caller decides where it goes.
+Progress = Callable[[str], None]
+
+_TEMPORARY = ".tmp-"
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+#: A library written in C++ may report a full disk as any exception; with less than this left, the disk is the reason.
+_NEARLY_FULL_BYTES = 4 << 20
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    buffer = bytearray(1 << 20)
+    view = memoryview(buffer)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            digest.update(view[:count])
+    return digest.hexdigest()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old content or the new, never a part."""
+    temporary = path.with_name(f"{path.name}{_TEMPORARY}{secrets.token_hex(4)}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def exclusive(target: Path, progress: Progress | None = None) -> Iterator[None]:
+    """Hold the lock on ``target``'s name, waiting for whoever holds it now. The system frees a dead process's lock.
+
+    Args:
+        target: what is about to be made, replaced or removed; it need not exist.
+        progress: told once when there is somebody to wait for; without it, a held lock raises ``filelock.Timeout``.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(target.with_name(f"{target.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if progress is None:
+            raise
+        progress(f"waiting for another process that is making {target.name}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """Give an empty folder that replaces ``target``, synced to disk, when the block ends without an exception.
+
+    Only under ``exclusive(target)``: folders that killed processes left for the same target are swept here.
+    """
+    sweep(target)
+    folder = _temporary_for(target)
+    folder.mkdir()
+    try:
+        yield folder
+        _sync_tree(folder)
+        if target.exists():
+            discard(target)
+        folder.rename(target)
+        _sync(target.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(target: Path) -> None:
+    """Remove what killed processes left half made for ``target``. Only under ``exclusive(target)``."""
+    for leftover in target.parent.glob(f"{target.name}{_TEMPORARY}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def discard(target: Path) -> None:
+    """Remove a folder so that no reader ever sees a part of it. Only under ``exclusive(target)``."""
+    doomed = _temporary_for(target)
+    target.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def leftover_targets(folder: Path) -> list[Path]:
+    """The names in ``folder`` for which somebody died, or is at work now: what ``sweep`` may be called on."""
+    names = {path.name.split(_TEMPORARY)[0] for path in folder.glob(f"*{_TEMPORARY}*") if path.is_dir()}
+    return [folder / name for name in sorted(names)]
+
+
+@contextmanager
+def explained(folder: Path, kind: type[EngineGateError]) -> Iterator[None]:
+    """Turn an exception that comes from ``folder`` being full or not writable into an error that says so.
+
+    Inside ``staged``, so that the free space is looked at before the half-made folder is removed.
+    """
+    try:
+        yield
+    except kind:
+        raise
+    except Exception as error:
+        diagnosis = _diagnose(error, folder)
+        if diagnosis is None:
+            raise
+        raise kind(*diagnosis) from error
+
+
+def _diagnose(error: BaseException, folder: Path) -> tuple[str, str] | None:
+    """The problem and the mend where an exception means that ``folder`` is full or not writable, else None."""
+    try:
+        free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
+    except OSError:  # a folder that cannot even be looked at: its free space is no clue
+        free = None
+    cause: BaseException | None = error
+    while cause is not None:
+        number = cause.errno if isinstance(cause, OSError) else None
+        full = number in _DISK_FULL or os.strerror(errno.ENOSPC) in str(cause)
+        if full or (number is None and free is not None and free < _NEARLY_FULL_BYTES):
+            space = "unknown" if free is None else f"{free / 1e6:,.0f} MB"
+            return (
+                f"cannot write to {folder}: {os.strerror(number) if number else 'No space left on device'} "
+                f"({space} free)",
+                "make room there (`enginegate engines prune --keep 20GB` drops the engines used longest ago), "
+                "or point $ENGINEGATE_CACHE at a larger disk",
+            )
+        if number in _READ_ONLY and isinstance(cause, OSError) and _within(cause.filename, folder):
+            return (
+                f"cannot write to {folder}: {os.strerror(number or 0)}",
+                "make the folder writable, or point $ENGINEGATE_CACHE at one that is",
+            )
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _within(name: object, folder: Path) -> bool:
+    """Whether the path that an OSError names lies in ``folder`` or is one of its parents (making the folder failed)."""
+    if not isinstance(name, (str, bytes)):
+        return False
+    path = Path(os.fsdecode(name)).absolute()
+    return path.is_relative_to(folder.absolute()) or folder.absolute().is_relative_to(path)
+
+
+def _temporary_for(target: Path) -> Path:
+    return target.with_name(f"{target.name}{_TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}")
+
+
+def _sync_tree(folder: Path) -> None:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(parent, name))
+        _sync(Path(parent))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

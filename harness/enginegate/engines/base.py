@@ -1,0 +1,161 @@
+"""The protocol between the suite and an engine. A backend is one module that implements it.
+
+Prompts are token ids throughout: tokenization is the suite's, so that every engine of a model gets the same input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
+from enginegate.models import Checkpoint
+
+#: Called with one short line when a long step starts; the caller decides where it goes.
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TokenEvent:
+    """One generated token. ``time`` is seconds since the request was submitted."""
+
+    token_id: int
+    time: float
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One answer.
+
+    Attributes:
+        token_ids: the tokens produced, in order, without the prompt.
+        token_times: seconds since submission of the whole batch, one per token, non-decreasing; several
+            tokens may share a time when the engine delivers them together.
+        finish_reason: "length", "stop" or "error".
+    """
+
+    token_ids: tuple[int, ...]
+    token_times: tuple[float, ...]
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """What the engine itself can say about memory, in bytes; None where it cannot.
+
+    Attributes:
+        weights: bytes of the weights as stored in the running engine.
+        kv_cache: bytes of the KV cache now allocated.
+        kv_budget: bytes that the KV pool may grow to, as the running engine states it.
+        kv_cache_predicted: bytes that layers x KV heads x head size x tokens x element size asks for.
+    """
+
+    weights: int | None = None
+    kv_cache: int | None = None
+    kv_budget: int | None = None
+    kv_cache_predicted: int | None = None
+
+
+@dataclass(frozen=True)
+class Effective:
+    """What the running engine says it really is. Compared with what was asked by ``check_effective``.
+
+    Attributes:
+        precision: the weight precision found in the running engine, in the suite's names.
+        kv_precision: the KV cache's element type, in the suite's names.
+        activation_precision: what it computes in.
+        max_length: prompt plus output tokens that one sequence may have.
+        threads: CPU threads, or None on a GPU.
+        details: everything else worth recording, JSON-able.
+    """
+
+    precision: str
+    kv_precision: str
+    activation_precision: str
+    max_length: int
+    threads: int | None
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Capability:
+    """Whether a backend can do one thing here; ``reason`` says why not, and the mend."""
+
+    supported: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can do on this machine, by the suite's names."""
+
+    precisions: Mapping[str, Capability]
+    kv_precisions: Mapping[str, Capability]
+    device: str
+
+
+class Engine(Protocol):
+    """A loaded engine."""
+
+    spec: EngineSpec
+    runtime: RuntimeSpec
+
+    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
+        """Answer a batch of prompts together, greedily. Raises EngineError on a prompt that is empty or too long."""
+        ...
+
+    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[TokenEvent]:
+        """Answer one prompt, yielding each token as it becomes available."""
+        ...
+
+    def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
+        """Log-probability of each token given those before it.
+
+        Args:
+            sequences: token ids, each at least 2 long.
+            prefill: how many leading tokens go through one forward pass; the rest are fed one at a time, as
+                decoding does, so that the KV cache and its precision take part. None: all in one pass.
+
+        Returns:
+            For each sequence ``len(sequence) - 1`` values; the first token has none.
+        """
+        ...
+
+    def memory(self) -> MemoryUse:
+        """What the engine can say about its memory now."""
+        ...
+
+    def effective(self) -> Effective:
+        """Ask the running engine what it really is."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Builds and loads engines of one kind."""
+
+    name: str
+    #: Modules that ``load`` imports; on a CPU the memory pass imports them first, so that they do not count.
+    libraries: Sequence[str]
+
+    def version(self) -> str:
+        """Versions of the libraries that decide what is built, as one string; part of the engine's key."""
+        ...
+
+    def capabilities(self) -> Capabilities:
+        """What works on this machine. Must not import the backend's heavy library."""
+        ...
+
+    def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
+        """Write the engine's files into the existing empty folder ``out_dir``."""
+        ...
+
+    def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> Engine:
+        """Load what ``build`` wrote."""
+        ...

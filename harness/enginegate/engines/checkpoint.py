@@ -1,0 +1,91 @@
+"""What every backend reads of a checkpoint's folder, and takes over from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from enginegate.core.errors import EngineError
+from enginegate.core.specs import QuantizationSpec
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What decides the KV cache's size, and how long a sequence may be.
+
+    Attributes:
+        layers: attention layers.
+        heads: KV heads of a layer.
+        head_size: elements of one head's key or value.
+        positions: tokens that the model has positions for.
+    """
+
+    layers: int
+    heads: int
+    head_size: int
+    positions: int
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Geometry:
+        """Read a Hugging Face configuration, or the ``pretrained_config`` of a TensorRT engine's."""
+        attention_heads = config.get("num_attention_heads") or config["n_head"]
+        hidden = config.get("hidden_size") or config["n_embd"]
+        return cls(
+            layers=config.get("num_hidden_layers") or config["n_layer"],
+            heads=config.get("num_key_value_heads") or attention_heads,
+            head_size=config.get("head_dim") or config.get("head_size") or hidden // attention_heads,
+            positions=config.get("max_position_embeddings") or config["n_positions"],
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> Geometry:
+        """Read ``config.json`` of a checkpoint or an engine."""
+        return cls.of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+
+    @property
+    def kv_elements_per_token(self) -> int:
+        """Elements of one token's keys and values over all layers."""
+        return 2 * self.layers * self.heads * self.head_size
+
+
+def link_file(file: Path, out_dir: Path) -> None:
+    """Hard-link a file into ``out_dir``, or copy it where the file systems differ."""
+    try:
+        os.link(file.resolve(), out_dir / file.name)
+    except OSError:
+        shutil.copyfile(file, out_dir / file.name)
+
+
+def link_checkpoint(checkpoint: Path, out_dir: Path) -> None:
+    """Link all of a checkpoint's files into ``out_dir``. Raises EngineError where it is no checkpoint.
+
+    Links rather than a pointer: a checkpoint that is moved or deleted later takes nothing with it, and the engine's own
+    manifest covers the weights.
+    """
+    files = [file for file in sorted(checkpoint.iterdir()) if file.is_file()]
+    if not any(file.name == "config.json" for file in files):
+        raise EngineError(f"checkpoint {checkpoint} has no config.json", "name a Hugging Face checkpoint")
+    for file in files:
+        link_file(file, out_dir)
+
+
+def read_passages(quantization: QuantizationSpec) -> list[str]:
+    """The first ``calibration_samples`` passages of the calibration file. Raises EngineError where there are none."""
+    try:
+        lines = Path(quantization.calibration).read_text(encoding="utf-8").splitlines()
+        passages = [json.loads(line)["text"] for line in lines if line.strip()]
+        if not all(isinstance(passage, str) for passage in passages):
+            raise TypeError("a text is no string")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EngineError(
+            f"calibration passages {quantization.calibration!r} cannot be read: {error!r}",
+            "set quantization.calibration to a JSON-lines file with a text field",
+        ) from error
+    if not passages:
+        raise EngineError(f"{quantization.calibration} holds no passages", "add some, or name another file")
+    return passages[: quantization.calibration_samples]

@@ -1,0 +1,97 @@
+"""The backend: what it can do here, building in a child process, loading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from enginegate.core.errors import CapabilityError, EngineError
+from enginegate.core.specs import EngineSpec, RuntimeSpec
+from enginegate.engines.base import Capabilities, Capability, Progress
+from enginegate.engines.openvino.precisions import ELEMENT_TYPES, PRECISIONS, QUANTIZED
+from enginegate.machine import cpu
+from enginegate.machine.processes import run_module
+from enginegate.models import Checkpoint
+
+if TYPE_CHECKING:
+    from enginegate.engines.openvino.engine import OpenVinoEngine
+
+_INSTALL = "pip install -e '.[openvino]'"
+
+
+class OpenVinoBackend:
+    """OpenVINO GenAI: paged KV cache and continuous batching on any CPU; weights exported by optimum-intel and NNCF."""
+
+    name = "openvino"
+    libraries: Sequence[str] = ("openvino", "openvino_genai")
+
+    def version(self) -> str:
+        """Versions of everything that has a hand in the exported model."""
+        return cpu.versions(("openvino", "openvino-genai", "optimum-intel", "nncf", "transformers", "torch"))
+
+    def capabilities(self) -> Capabilities:
+        """All precisions wherever the libraries are installed; bf16 where the CPU computes in it."""
+        missing = cpu.missing_modules((*self.libraries, "optimum", "nncf", "torch", "transformers"))
+        if missing:
+            absent = Capability(False, f"{', '.join(missing)} not installed: {_INSTALL}")
+            return Capabilities(dict.fromkeys(PRECISIONS, absent), dict.fromkeys(ELEMENT_TYPES, absent), "cpu")
+        precisions = {name: Capability(True) for name in PRECISIONS}
+        kv_precisions = {name: Capability(True) for name in ELEMENT_TYPES}
+        if not cpu.cpu_computes_bf16():
+            reason = "this CPU does not compute in bf16 (neither avx512_bf16 nor amx_bf16)"
+            precisions["bf16"] = kv_precisions["bf16"] = Capability(False, reason)
+        if not cpu.cpu_computes_fp16():
+            computes = "bf16" if cpu.cpu_computes_bf16() else "fp32"
+            precisions["fp16"] = Capability(True, f"weights are stored in fp16; this CPU computes in {computes}")
+        return Capabilities(precisions, kv_precisions, "cpu")
+
+    def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
+        """Export, and where asked quantize, the checkpoint into ``out_dir``.
+
+        Runs in a child process: the export patches torch, and its memory should be gone before anything is measured.
+        Raises EngineError with the end of the child's output where that fails.
+        """
+        check_group_size(spec, checkpoint.path)
+        progress(f"exporting {spec.id}")
+        job = {"spec": asdict(spec), "checkpoint": str(checkpoint.path), "out_dir": str(out_dir)}
+        run_module(
+            "enginegate.engines.openvino.build",
+            json.dumps(job).encode(),
+            subject=f"{spec.id}: the export",
+            mend="a full disk, too little memory or an unsupported architecture are usual",
+        )
+
+    def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> OpenVinoEngine:
+        """Load what ``build`` wrote into a continuous-batching pipeline."""
+        missing = cpu.missing_modules(self.libraries)
+        if missing:
+            raise CapabilityError(f"backend openvino needs {', '.join(missing)}", _INSTALL)
+        from enginegate.engines.openvino.engine import OpenVinoEngine
+
+        return OpenVinoEngine(engine_dir, spec, runtime)
+
+
+def check_group_size(spec: EngineSpec, checkpoint: Path) -> None:
+    """Raise CapabilityError where 4-bit groups do not divide the inputs of every linear layer of the checkpoint."""
+    group = spec.quantization.group_size
+    if spec.precision not in QUANTIZED or spec.precision == "int8_wo" or group is None:
+        return
+    try:
+        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise EngineError(f"{checkpoint}/config.json cannot be read: {error}", "name a checkpoint") from error
+    sizes = {
+        name: config[name] for name in ("hidden_size", "n_embd", "intermediate_size", "n_inner") if config.get(name)
+    }
+    if config.get("head_dim") and config.get("num_attention_heads"):
+        sizes["num_attention_heads x head_dim"] = config["num_attention_heads"] * config["head_dim"]
+    uneven = {name: size for name, size in sizes.items() if size % group}
+    if uneven:
+        raise CapabilityError(
+            f"{spec.id}: groups of {group} weights do not divide "
+            + ", ".join(f"{name} {size}" for name, size in uneven.items()),
+            "set quantization.group_size to a divisor of them all, or to null for one group per channel",
+        )

@@ -1,0 +1,76 @@
+"""Finds backends by name and says what they can do here, without loading a heavy library."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+
+from enginegate.core.errors import CapabilityError, ConfigError
+from enginegate.engines.base import Backend
+
+#: Group in which any installed distribution may offer a backend class.
+GROUP = "enginegate.backends"
+
+#: Backends of this repository, so that they are found from a source tree that was installed before they came.
+BUILT_IN = {
+    "hf": "enginegate.engines.hf.backend:HuggingFaceBackend",
+    "hf-graph": "enginegate.engines.hf.graph:GraphBackend",
+    "hf-static": "enginegate.engines.hf.static_cache:StaticCacheBackend",
+    "openvino": "enginegate.engines.openvino:OpenVinoBackend",
+    "vllm": "enginegate.engines.vllm:VllmBackend",
+    "trtllm-engine": "enginegate.engines.trtllm.engine_backend:TensorRtEngineBackend",
+    "trtllm-torch": "enginegate.engines.trtllm.torch_backend:TensorRtTorchBackend",
+}
+
+
+def known_backends() -> list[str]:
+    """Names that ``load_backend`` accepts, sorted."""
+    return sorted({*BUILT_IN, *(entry.name for entry in entry_points(group=GROUP))})
+
+
+def load_backend(name: str) -> Backend:
+    """The backend called ``name``, built in or from an installed entry point. Raises ConfigError for an unknown one."""
+    offered: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=GROUP)}
+    if name in BUILT_IN:
+        module, _, attribute = BUILT_IN[name].partition(":")
+        backend = getattr(import_module(module), attribute)()
+    elif name in offered:
+        try:
+            backend = offered[name].load()()
+        except ImportError as error:
+            raise CapabilityError(
+                f"backend {name} cannot be imported: {error}",
+                f"install what it needs, e.g. pip install -e '.[{name}]'",
+            ) from error
+    else:
+        raise ConfigError(
+            f"there is no backend called {name!r}; known are {', '.join(known_backends())}",
+            "correct the name, or install the package that brings it (docs/adding_a_backend.md)",
+        )
+    if not isinstance(backend, Backend):
+        raise ConfigError(
+            f"backend {name} ({type(backend).__module__}) lacks a part of the Backend protocol",
+            "implement name, version, capabilities, build and load (docs/adding_a_backend.md)",
+        )
+    return backend
+
+
+def check_precision(backend: Backend, precision: str, kv_precision: str = "auto") -> None:
+    """Raise CapabilityError unless ``backend`` has this weight and KV precision on this machine."""
+    capabilities = backend.capabilities()
+    for kind, asked, known in (
+        ("precision", precision, capabilities.precisions),
+        ("KV precision", kv_precision, capabilities.kv_precisions),
+    ):
+        if kind == "KV precision" and asked == "auto":
+            continue
+        working = ", ".join(name for name, capability in known.items() if capability.supported)
+        instead = f"take one that works here: {working}" if working else "take another backend (enginegate doctor)"
+        capability = known.get(asked)
+        if capability is None:
+            raise CapabilityError(f"backend {backend.name} has no {kind} {asked!r}", instead)
+        if not capability.supported:
+            raise CapabilityError(
+                f"backend {backend.name} cannot do {kind} {asked} here: {capability.reason}",
+                f"mend that, or {instead}",
+            )

@@ -1,0 +1,48 @@
+"""An engine whose own loop is stepped token by token, so that every token of a batch has its time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+from enginegate.core.specs import EngineSpec, SamplingParams
+from enginegate.engines.base import Generation, TokenEvent
+from enginegate.engines.requests import check_prompts
+
+
+class SteppingEngine(ABC):
+    """See ``enginegate.engines.base.Engine``. A subclass sets ``spec`` and ``_eos``, and steps."""
+
+    spec: EngineSpec
+    _eos: frozenset[int]
+
+    def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
+        """Greedy decoding of the batch, all requests submitted together; times are taken after each step."""
+        self._check_open()
+        check_prompts(self.spec, prompts, params)
+        ids: list[list[int]] = [[] for _ in prompts]
+        times: list[list[float]] = [[] for _ in prompts]
+        for row, tokens, elapsed in self._steps(prompts, params):
+            ids[row] += tokens
+            times[row] += [elapsed] * len(tokens)
+        eos = frozenset() if params.ignore_eos else self._eos
+        return [
+            Generation(tuple(tokens), tuple(seconds), "stop" if tokens[-1] in eos else "length")
+            for tokens, seconds in zip(ids, times, strict=True)
+        ]
+
+    def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[TokenEvent]:
+        """The loop of ``generate`` at batch 1. An iterator that is dropped half-way cancels its request."""
+        self._check_open()
+        check_prompts(self.spec, [prompt], params)
+        return (TokenEvent(token, elapsed) for _, tokens, elapsed in self._steps([prompt], params) for token in tokens)
+
+    @abstractmethod
+    def _steps(
+        self, prompts: Sequence[Sequence[int]], params: SamplingParams
+    ) -> Iterator[tuple[int, list[int], float]]:
+        """Step until all prompts are answered; yield (prompt's index, its new tokens, seconds since submitting)."""
+
+    @abstractmethod
+    def _check_open(self) -> None:
+        """Raise EngineError where the engine is closed."""

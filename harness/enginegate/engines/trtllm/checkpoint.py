@@ -1,0 +1,69 @@
+"""What the files of a checkpoint or a built engine say, without TensorRT-LLM."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from enginegate.core.errors import EngineError
+from enginegate.engines.checkpoint import Geometry
+
+_ELEMENT_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0}
+
+
+def kv_bytes_per_token(geometry: Geometry, precision: str) -> int:
+    """Keys and values of one token over all layers, without scales."""
+    return int(geometry.kv_elements_per_token * _ELEMENT_BYTES.get(precision, 2.0))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises EngineError naming the file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path} cannot be read: {error}", "rebuild the engine") from error
+    if not isinstance(content, dict):
+        raise EngineError(f"{path} is no JSON object", "rebuild the engine")
+    return content
+
+
+def quantization(folder: Path) -> dict[str, Any]:
+    """How a Hugging Face checkpoint says that it is quantized, or an empty dictionary.
+
+    ModelOpt writes ``hf_quant_config.json``; others the key ``quantization_config`` of ``config.json``.
+    """
+    own = folder / "hf_quant_config.json"
+    if own.is_file():
+        return dict(read_json(own).get("quantization", {}))
+    return dict(read_json(folder / "config.json").get("quantization_config") or {})
+
+
+def dtype(config: Mapping[str, Any]) -> str:
+    """The checkpoint's own floating-point type, e.g. ``bfloat16``."""
+    return str(config.get("dtype") or config.get("torch_dtype") or "float16").removeprefix("torch.")
+
+
+def tensor_bytes(folder: Path) -> dict[str, int]:
+    """Bytes of each element type (safetensors' names: F16, F8_E4M3, U8 …) in the folder's safetensors files."""
+    found: Counter[str] = Counter()
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(length))
+        for name, entry in header.items():
+            if name != "__metadata__":
+                begin, end = entry["data_offsets"]
+                found[entry["dtype"]] += end - begin
+    return dict(found)
+
+
+def write_calibration_folder(folder: Path, passages: list[str]) -> Path:
+    """Passages in the form that TensorRT-LLM reads locally: a folder of one split, train, with a column text."""
+    folder.mkdir(parents=True)
+    lines = [json.dumps({"text": passage}) for passage in passages]
+    (folder / "train.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder

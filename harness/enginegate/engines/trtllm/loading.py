@@ -1,0 +1,47 @@
+"""What both backends need to load an engine: the KV pool's size, its end tokens, and errors that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from enginegate.core.errors import EngineError
+from enginegate.core.specs import EngineSpec, RuntimeSpec
+from enginegate.engines.trtllm.options import pool_limits
+
+
+def kv_tokens(spec: EngineSpec, runtime: RuntimeSpec, per_token: int, block: int) -> int:
+    """Tokens of the KV pool, in whole blocks: what was asked in bytes or tokens (the smaller), else the largest batch.
+
+    Each sequence of the largest batch gets one spare block, which speculation and the sampler write ahead into.
+    A number of tokens, not a share of the GPU's free memory, which depends on who else uses it.
+    Raises EngineError where not one sequence fits.
+    """
+    length = spec.max_input_len + spec.max_output_len
+    blocks = -(-length // block) + 1
+    tokens, _ = pool_limits(runtime)
+    asked = [limit for limit in (runtime.kv_cache_bytes // per_token, tokens) if limit]
+    if not asked:
+        return spec.max_batch_size * blocks * block
+    held = min(asked) // block
+    if held < blocks:
+        raise EngineError(
+            f"{spec.id}: a KV pool of {min(asked)} tokens holds {held} blocks, one sequence needs {blocks}",
+            f"give at least {blocks * per_token * block} bytes, or lower max_input_len or max_output_len",
+        )
+    return held * block
+
+
+def loading(spec: EngineSpec, make: Callable[[], Any]) -> Any:
+    """Call a constructor of TensorRT-LLM; whatever it raises becomes an EngineError that says what to look at."""
+    try:
+        return make()
+    except (ValueError, RuntimeError, AssertionError, TypeError, OSError) as error:
+        text = str(error)
+        memory = "out of memory" in text.lower()
+        raise EngineError(
+            f"{spec.id}: TensorRT-LLM ended with {type(error).__name__}: {text}",
+            "lower max_batch_size, max_input_len or kv_cache_bytes, or free the GPU"
+            if memory
+            else "see its log above, and docs/tensorrt-llm.md, troubleshooting",
+        ) from error

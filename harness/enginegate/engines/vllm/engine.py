@@ -1,0 +1,300 @@
+"""A loaded vLLM engine: the engine core runs in this process and is stepped token by token."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from enginegate.core.errors import EngineError
+from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
+from enginegate.engines.base import Effective, MemoryUse
+from enginegate.engines.checkpoint import Geometry
+from enginegate.engines.requests import check_open, check_sequences, eos_token_ids
+from enginegate.engines.stepping import SteppingEngine
+from enginegate.engines.vllm import settings
+from enginegate.engines.vllm.precisions import precision_found, suite_name, weight_scheme
+from enginegate.engines.vllm.quantize import storage_type
+from enginegate.engines.vllm.ranks import Rank, close_queues, message_queues, read_ranks, weights_of
+from enginegate.machine import cpu
+
+
+class VllmEngine(SteppingEngine):
+    """See ``enginegate.engines.base.Engine``.
+
+    The loop is vLLM's own (``LLMEngine.step`` with ``FINAL_ONLY`` outputs, as ``LLM.generate`` does). What the engine
+    core hands out at each step is noted on the way, so that every token has its time without asking vLLM to make an
+    output object for each.
+    """
+
+    def __init__(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> None:
+        self.spec = spec
+        self.runtime = runtime
+        self._geometry = Geometry.read(engine_dir)
+        self._activation = _activation(engine_dir, spec, runtime)
+        self._eos = eos_token_ids(engine_dir)
+        recipe = engine_dir / "recipe.yaml"
+        self._recipe = recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
+        arguments = settings.llm_arguments(engine_dir, spec, runtime, self._geometry, self._activation)
+        _set_environment(engine_dir)
+        import torch
+        import vllm
+
+        self._torch = torch
+        self._vllm = vllm
+        self._next_request = 0
+        self._core_outputs: list[Any] = []
+        try:
+            self._llm: Any = vllm.LLM(**arguments)
+            self._queues = message_queues(self._core().model_executor)  # once a worker died, vLLM forgets them
+            self._watch_core()
+        except (RuntimeError, ValueError, OSError, AttributeError) as error:
+            raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "see vLLM's own log") from error
+
+    def _steps(
+        self, prompts: Sequence[Sequence[int]], params: SamplingParams
+    ) -> Iterator[tuple[int, list[int], float]]:
+        """Step the engine until all prompts are answered; yield (prompt's index, its new tokens, seconds)."""
+        sampling = self._vllm.SamplingParams(
+            temperature=0.0,
+            max_tokens=params.max_tokens,
+            ignore_eos=True,  # without a tokenizer vLLM knows no end of sequence; the stop tokens are given instead
+            stop_token_ids=None if params.ignore_eos else sorted(self._eos),
+            detokenize=False,
+            output_kind=self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
+        )
+        engine = self._llm.llm_engine
+        self._taken()
+        start = time.perf_counter()
+        rows = {self._submit(prompt, sampling): row for row, prompt in enumerate(prompts)}
+        try:
+            while engine.has_unfinished_requests():
+                engine.step()
+                elapsed = time.perf_counter() - start
+                for output in self._taken():
+                    # A step that was under way when a stream was dropped still hands out that request's token.
+                    if output.new_token_ids and output.request_id in rows:
+                        yield rows[output.request_id], list(output.new_token_ids), elapsed
+        finally:
+            self._abort(list(rows))
+
+    def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
+        """Log-probabilities from ``prompt_logprobs``: log-softmax of the raw logits in float32.
+
+        With ``prefill``, the scheduler is told to take that many tokens of each sequence in its first step and single
+        tokens from then on, each of which reads the keys and values before it from the paged cache in the cache's own
+        type, as decoding does. Where steps overlap (asynchronous scheduling), a second chunk of ``prefill`` tokens may
+        be under way before the change is seen.
+        """
+        self._check_open()
+        check_sequences(self.spec, sequences, prefill, self._max_length())
+        longest = max(map(len, sequences))
+        limit = int(self._config().model_config.max_model_len)
+        if longest >= limit:
+            raise EngineError(
+                f"{self.spec.id}: a sequence of {longest} tokens fills the model's {limit} positions, and vLLM "
+                "needs one more to score it",
+                "shorten the sequence by one token",
+            )
+        sampling = self._vllm.SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            ignore_eos=True,
+            prompt_logprobs=0,
+            detokenize=False,
+            output_kind=self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
+        )
+        scores: list[tuple[float, ...]] = []
+        for begin in range(0, len(sequences), self.spec.max_batch_size):
+            scores += self._score_batch(sequences[begin : begin + self.spec.max_batch_size], sampling, prefill)
+        return scores
+
+    def _score_batch(
+        self, sequences: Sequence[Sequence[int]], sampling: Any, prefill: int | None
+    ) -> list[tuple[float, ...]]:
+        engine = self._llm.llm_engine
+        finished: dict[str, Any] = {}
+        rows = {self._submit(sequence, sampling): row for row, sequence in enumerate(sequences)}
+        names = list(rows)
+        scheduler = self._core().scheduler.scheduler_config
+        before = scheduler.long_prefill_token_threshold
+        try:
+            scheduler.long_prefill_token_threshold = prefill or before
+            steps = 0
+            while engine.has_unfinished_requests():
+                for output in engine.step():
+                    if output.finished:
+                        finished[output.request_id] = output
+                steps += 1
+                if prefill is not None:
+                    scheduler.long_prefill_token_threshold = 1
+        finally:
+            scheduler.long_prefill_token_threshold = before
+            self._abort(names)
+            self._taken()
+        least = max(map(len, sequences)) - 2 * prefill if prefill is not None else 1
+        if steps < least:
+            raise EngineError(
+                f"{self.spec.id}: scoring took {steps} steps, not the {least} of a token each that were asked",
+                "this version of vLLM does not follow long_prefill_token_threshold",
+            )
+        # vLLM's outputs carry the name that a request was submitted under, without the suffix of its inner one.
+        ordered = sorted(finished.values(), key=lambda output: int(output.request_id.partition("-")[0]))
+        if len(ordered) != len(sequences):
+            raise EngineError(f"{self.spec.id}: {len(ordered)} of {len(sequences)} sequences were scored", "try again")
+        return [
+            tuple(
+                float(position[token].logprob)
+                for position, token in zip(output.prompt_logprobs[1:], sequence[1:], strict=True)
+            )
+            for output, sequence in zip(ordered, sequences, strict=True)
+        ]
+
+    def memory(self) -> MemoryUse:
+        """Bytes of the parameters and of the KV pool, which vLLM allocates while loading, over all ranks."""
+        self._check_open()
+        ranks = self._ranks()
+        allocated = sum(rank.kv_bytes for rank in ranks)
+        kv = settings.kv_precision(self.runtime, self._activation)
+        return MemoryUse(
+            weights=sum(weights_of(ranks).values()),
+            kv_cache=allocated,
+            kv_budget=allocated,
+            kv_cache_predicted=settings.kv_pool_bytes(self.spec, self.runtime, self._geometry, kv),
+        )
+
+    def effective(self) -> Effective:
+        """What the engine really is.
+
+        Weights: element types of the loaded parameters, the scheme in the loaded quantization configuration, and
+        llm-compressor's recipe. KV cache: the configured element type and the allocated tensors'. Activations: the
+        loaded configuration's.
+        """
+        self._check_open()
+        config = self._config()
+        ranks = self._ranks()
+        method = config.model_config.quantization
+        stored = getattr(config.model_config.hf_config, "quantization_config", None) or {}
+        stored = stored if isinstance(stored, dict) else stored.to_dict()
+        configured = str(config.cache_config.cache_dtype)
+        pools = {
+            "fp8" if configured.startswith("fp8") and rank.kv_element_bytes == 1 else suite_name(rank.kv_type)
+            for rank in ranks
+        }
+        found = weights_of(ranks)
+        scheduler = config.scheduler_config
+        return Effective(
+            precision=precision_found(found, method, weight_scheme(stored), self._recipe),
+            kv_precision=" and ".join(sorted(pools)),
+            activation_precision=suite_name(str(config.model_config.dtype)),
+            max_length=self._max_length(),
+            threads=None,
+            details={
+                "device": self._torch.cuda.get_device_name(),
+                "weight_bytes": {suite_name(kind): size for kind, size in found.items()},
+                "quantization": method,
+                "kv_cache_dtype": configured,
+                "kv_blocks": config.cache_config.num_gpu_blocks,
+                "tokens_per_block": config.cache_config.block_size,
+                "attention": " and ".join(sorted({rank.attention for rank in ranks})),
+                "async_scheduling": bool(scheduler.async_scheduling),
+                "chunked_prefill": bool(scheduler.enable_chunked_prefill),
+                "max_num_batched_tokens": scheduler.max_num_batched_tokens,
+                "prefix_caching": bool(config.cache_config.enable_prefix_caching),
+                "speculation": getattr(config.speculative_config, "method", None),
+                "tensor_parallel": len(ranks),
+                "decode_scoring": "one token a step",
+                "versions": cpu.versions(("vllm", "torch", "transformers", "compressed-tensors")),
+            },
+        )
+
+    def close(self) -> None:
+        """Shut the engine core down and give its memory back."""
+        llm, self._llm = self._llm, None
+        if llm is None:
+            return
+        try:
+            llm.llm_engine.engine_core.shutdown()
+        finally:
+            close_queues(self._queues)
+        self._queues = []
+        del llm
+        gc.collect()
+        self._torch.cuda.empty_cache()
+
+    def _submit(self, prompt: Sequence[int], sampling: Any) -> str:
+        """Add a request; gives the name that the engine core calls it by."""
+        name = str(self._next_request)
+        self._next_request += 1
+        return str(self._llm.llm_engine.add_request(name, {"prompt_token_ids": list(prompt)}, sampling))
+
+    def _abort(self, names: list[str]) -> None:
+        """Cancel what is still running of these requests, and forget what it produced."""
+        engine = self._llm.llm_engine if self._llm is not None else None
+        if engine is None or not engine.has_unfinished_requests():
+            return
+        engine.abort_request(names, internal=True)
+        while engine.has_unfinished_requests():
+            engine.step()
+        self._taken()
+
+    def _watch_core(self) -> None:
+        """Keep what each step of the engine core hands out, until ``_taken`` asks for it."""
+        client = self._llm.llm_engine.engine_core
+        get_output = client.get_output
+
+        def noted() -> Any:
+            outputs = get_output()
+            self._core_outputs.extend(outputs.outputs)
+            return outputs
+
+        client.get_output = noted
+
+    def _taken(self) -> list[Any]:
+        outputs = self._core_outputs[:]
+        self._core_outputs.clear()
+        return outputs
+
+    def _core(self) -> Any:
+        return self._llm.llm_engine.engine_core.engine_core
+
+    def _config(self) -> Any:
+        return self._llm.llm_engine.vllm_config
+
+    def _ranks(self) -> list[Rank]:
+        return read_ranks(self._core().model_executor)
+
+    def _max_length(self) -> int:
+        return min(self._geometry.positions, self.spec.max_input_len + self.spec.max_output_len)
+
+    def _check_open(self) -> None:
+        check_open(self.spec, self._llm)
+
+
+def _activation(engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> str:
+    if runtime.activation_precision != "auto":
+        return runtime.activation_precision
+    if spec.precision in ("fp16", "bf16"):
+        return spec.precision
+    return suite_name(f"torch.{storage_type(engine_dir)}")
+
+
+def _set_environment(engine_dir: Path) -> None:
+    """What vLLM reads once a process: in-process core, no network, and compile caches beside the engine's folder.
+
+    Beside, not inside: the store compares the engine's folder with its manifest. Where the place is not writable, vLLM
+    keeps its own default.
+    """
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ["VLLM_NO_USAGE_STATS"] = "1"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault(
+        "VLLM_USE_FLASHINFER_SAMPLER", "0"
+    )  # greedy decoding samples nothing, and it compiles for long
+    cache = engine_dir.parent / "vllm-cache"
+    if os.access(engine_dir.parent, os.W_OK):
+        os.environ["VLLM_CACHE_ROOT"] = str(cache)

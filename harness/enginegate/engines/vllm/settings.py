@@ -1,0 +1,122 @@
+"""From a spec and a runtime to vLLM's arguments, and the size of its KV pool. Pure functions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from enginegate.core.errors import CapabilityError, EngineError
+from enginegate.core.specs import EngineSpec, RuntimeSpec
+from enginegate.engines.checkpoint import Geometry
+from enginegate.engines.vllm.precisions import HALVES, KV_PRECISIONS
+
+#: Tokens in a block of the KV cache where the runtime names no other number; vLLM's own choice on CUDA.
+TOKENS_PER_BLOCK = 16
+#: Tokens that n-gram speculation proposes at a time, and the longest n-gram that it looks up.
+_PROPOSED_TOKENS, _LOOKUP_TOKENS = 3, 4
+#: Prompt tokens that one scheduling step takes where prefill is chunked.
+_CHUNK = 512
+
+_ELEMENT_BYTES = {"fp8": 1, "fp16": 2, "bf16": 2}
+
+
+def check_runtime(spec: EngineSpec, runtime: RuntimeSpec) -> None:
+    """Raise CapabilityError for what this backend cannot be told."""
+    refused = []
+    if runtime.kv_precision not in ("auto", *KV_PRECISIONS):
+        refused.append(f"a KV cache in {runtime.kv_precision} (it has {', '.join(KV_PRECISIONS)})")
+    if runtime.activation_precision not in ("auto", *HALVES):
+        refused.append(f"activations in {runtime.activation_precision} (it has {', '.join(HALVES)})")
+    if spec.precision in HALVES and runtime.activation_precision not in ("auto", spec.precision):
+        refused.append(f"activations in {runtime.activation_precision} with {spec.precision} weights")
+    if runtime.scheduler_policy != "inflight":
+        refused.append(f"scheduler_policy {runtime.scheduler_policy} (it is inflight)")
+    if runtime.speculation not in ("none", "ngram"):
+        refused.append(f"speculation {runtime.speculation} (it has ngram)")
+    if refused:
+        raise CapabilityError(f"{spec.id}: backend vllm has no {', '.join(refused)}", "change engines.vllm.runtime")
+
+
+def kv_precision(runtime: RuntimeSpec, activation: str) -> str:
+    """The KV cache's element type: what was asked, else the activations'. Raises CapabilityError for another half."""
+    asked = activation if runtime.kv_precision == "auto" else runtime.kv_precision
+    if asked not in (activation, "fp8"):
+        raise CapabilityError(
+            f"a KV cache in {asked} beside activations in {activation}",
+            f"set kv_precision to auto, {activation} or fp8",
+        )
+    return asked
+
+
+def kv_block_bytes(geometry: Geometry, precision: str, tokens_per_block: int) -> int:
+    """Bytes of one block of keys and values over all layers."""
+    return geometry.kv_elements_per_token * tokens_per_block * _ELEMENT_BYTES[precision]
+
+
+def kv_blocks_needed(spec: EngineSpec, runtime: RuntimeSpec) -> int:
+    """Blocks for the largest batch of full-length sequences, and the one that vLLM's block pool keeps for itself."""
+    tokens_per_block = runtime.tokens_per_block or TOKENS_PER_BLOCK
+    proposed = _PROPOSED_TOKENS if runtime.speculation == "ngram" else 0
+    length = spec.max_input_len + spec.max_output_len + 1 + proposed  # one more to score a sequence of full length
+    return 1 + spec.max_batch_size * -(-length // tokens_per_block)
+
+
+def kv_pool_bytes(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, precision: str) -> int:
+    """Bytes of the KV pool: ``kv_cache_bytes``, or what the largest batch needs. Raises EngineError where too small."""
+    tokens_per_block = runtime.tokens_per_block or TOKENS_PER_BLOCK
+    block = kv_block_bytes(geometry, precision, tokens_per_block)
+    if not runtime.kv_cache_bytes:
+        return kv_blocks_needed(spec, runtime) * block
+    least = (2 + -(-(spec.max_input_len + spec.max_output_len + 1) // tokens_per_block)) * block
+    if runtime.kv_cache_bytes < least:
+        raise EngineError(
+            f"{spec.id}: kv_cache_bytes {runtime.kv_cache_bytes} does not hold one sequence of "
+            f"{spec.max_input_len + spec.max_output_len} tokens",
+            f"give at least {least} bytes, or lower max_input_len or max_output_len",
+        )
+    return runtime.kv_cache_bytes // block * block
+
+
+def llm_arguments(
+    engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, activation: str
+) -> dict[str, Any]:
+    """Arguments of ``vllm.LLM`` for a built engine.
+
+    Args:
+        engine_dir: what ``build`` wrote.
+        spec: the engine.
+        runtime: how it is loaded.
+        geometry: the model's.
+        activation: element type of the activations, in the suite's names.
+    """
+    check_runtime(spec, runtime)
+    kv = kv_precision(runtime, activation)
+    length = min(geometry.positions, spec.max_input_len + spec.max_output_len + 1)
+    whole_batch = max(spec.max_batch_size * spec.max_input_len, length)
+    arguments: dict[str, Any] = {
+        "model": str(engine_dir),
+        "skip_tokenizer_init": True,
+        "dtype": HALVES[activation],
+        "kv_cache_dtype": KV_PRECISIONS[kv],
+        "max_model_len": length,
+        "max_num_seqs": spec.max_batch_size,
+        "max_num_batched_tokens": min(_CHUNK, whole_batch) if runtime.chunked_prefill else whole_batch,
+        "enable_chunked_prefill": runtime.chunked_prefill,
+        "enable_prefix_caching": False,
+        "block_size": runtime.tokens_per_block or TOKENS_PER_BLOCK,
+        "kv_cache_memory_bytes": kv_pool_bytes(spec, runtime, geometry, kv) // spec.tensor_parallel,
+        # The pool's size is given above; this share would only make vLLM refuse a device that others use too.
+        "gpu_memory_utilization": 0.01,
+        "tensor_parallel_size": spec.tensor_parallel,
+        "seed": 0,
+        "disable_log_stats": True,
+    }
+    if spec.precision == "fp8":
+        arguments["quantization"] = "fp8"
+    if runtime.speculation == "ngram":
+        arguments["speculative_config"] = {
+            "method": "ngram",
+            "num_speculative_tokens": _PROPOSED_TOKENS,
+            "prompt_lookup_max": _LOOKUP_TOKENS,
+        }
+    return arguments

@@ -1,0 +1,1 @@
+"""The machine: processor, limits, GPUs, processes, and who else is using them."""

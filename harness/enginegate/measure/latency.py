@@ -1,0 +1,86 @@
+"""From token times to latency figures. TTFT and ITL come from the tokens' own times, never from total / n."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from enginegate.core.errors import MeasurementError
+from enginegate.core.records import Round
+from enginegate.engines.base import Generation
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Latency of one round, in seconds.
+
+    Attributes:
+        ttft: mean over the batch of the time to the first token.
+        itl_p50, itl_p95, itl_p99: percentiles over all gaps between successive tokens of one sequence; see token_gaps.
+    """
+
+    ttft: float
+    itl_p50: float
+    itl_p95: float
+    itl_p99: float
+
+
+def check_generations(generations: Sequence[Generation], batch_size: int, output_len: int, seconds: float) -> None:
+    """Refuse a round in which an engine did not do the work, or reported impossible times.
+
+    Raises:
+        MeasurementError: fewer or more tokens than asked, a time missing, decreasing, not finite or after the end.
+    """
+    if len(generations) != batch_size:
+        raise MeasurementError(f"the engine answered {len(generations)} of {batch_size} prompts")
+    for index, generation in enumerate(generations):
+        produced = len(generation.token_ids)
+        if produced != output_len:
+            raise MeasurementError(
+                f"the engine produced {produced} tokens where {output_len} were asked (sequence {index})",
+                "a speed on other work is not comparable; see that the engine honours ignore_eos and max_tokens",
+            )
+        times = np.asarray(generation.token_times, dtype=float)
+        if len(times) != produced or not np.all(np.isfinite(times)):
+            raise MeasurementError(f"token times of sequence {index} are missing or not finite")
+        if times[0] <= 0 or np.any(np.diff(times) < 0) or times[-1] > seconds * 1.001 + 1e-4:
+            raise MeasurementError(f"token times of sequence {index} decrease or lie outside the round")
+
+
+def token_gaps(times: Sequence[float]) -> NDArray[np.float64]:
+    """Seconds between successive tokens of one sequence.
+
+    Tokens that arrive together, as accepted drafts do, share the time since the arrival before: a gap of 30 ms with
+    three tokens at its end is three gaps of 10 ms, not two of nothing. Those that came with the first have no gap.
+    """
+    arrivals, counts = np.unique(np.asarray(times, dtype=float), return_counts=True)
+    return np.repeat(np.diff(arrivals) / counts[1:], counts[1:])
+
+
+def summarise(generations: Sequence[Generation]) -> Latency:
+    """Latency of one checked round."""
+    first = [generation.token_times[0] for generation in generations]
+    gaps = np.concatenate([token_gaps(generation.token_times) for generation in generations])
+    if gaps.size == 0:
+        return Latency(float(np.mean(first)), float("nan"), float("nan"), float("nan"))
+    p50, p95, p99 = np.percentile(gaps, [50, 95, 99])
+    return Latency(float(np.mean(first)), float(p50), float(p95), float(p99))
+
+
+def summarise_rounds(rounds: Sequence[Round]) -> dict[str, float]:
+    """Medians over the rounds of one engine: times in seconds, rates per second, tokens really produced counted."""
+
+    def middle(values: Sequence[float]) -> float:
+        return float(np.median(np.asarray(values, dtype=float)))
+
+    return {
+        "latency": middle([entry.seconds for entry in rounds]),
+        "tokens_per_second": middle([entry.tokens / entry.seconds for entry in rounds]),
+        "ttft": middle([entry.ttft for entry in rounds]),
+        "itl_p50": middle([entry.itl_p50 for entry in rounds]),
+        "itl_p95": middle([entry.itl_p95 for entry in rounds]),
+        "itl_p99": middle([entry.itl_p99 for entry in rounds]),
+    }

@@ -1,0 +1,87 @@
+"""A model from the Hugging Face Hub, kept in the hub client's own cache layout, which resumes broken downloads."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from enginegate.core.cache import Progress, exclusive, write_whole
+from enginegate.core.errors import ModelError
+from enginegate.models.digest import folder_digest
+from enginegate.models.integrity import check_checkpoint
+
+_REFERENCE = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+|[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+#: Weights, configs and tokenizer of the top folder, without the copies for other frameworks that some models carry.
+_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+
+
+def resolve_hub(reference: str, *, cache: Path, progress: Progress) -> tuple[Path, str]:
+    """Fetch ``ORG/NAME@REVISION`` once; afterwards the network is not used.
+
+    Returns:
+        The checkpoint's folder and its digest.
+
+    Raises:
+        ModelError: no revision is named, the Hub cannot be reached or refuses, or the checkpoint is not whole.
+    """
+    match = _REFERENCE.fullmatch(reference)
+    if match is None or not match["revision"]:
+        raise ModelError(
+            f"hub:{reference} does not name a revision, so it could be another model tomorrow",
+            "write hub:ORG/NAME@COMMIT (the commit hash is under 'Files and versions' on the model's page)",
+        )
+    repository, revision = match["repository"], match["revision"]
+    note = cache / "models" / f"hub-{re.sub(r'[^A-Za-z0-9._-]', '--', reference)}.json"
+    if (found := _fetched_before(note, cache, progress)) is not None:
+        return found
+    with exclusive(note, progress):
+        if (found := _fetched_before(note, cache, progress)) is not None:
+            return found
+        if not _COMMIT.fullmatch(revision):
+            progress(f"warning: {revision!r} may move; a commit hash in the config names one model for ever")
+        progress(f"downloading {repository} at {revision} from the Hugging Face Hub")
+        folder = _download(repository, revision, cache / "hub", damaged=note.exists())
+        check_checkpoint(folder)
+        digest = folder_digest(folder, cache=cache, progress=progress)
+        write_whole(note, json.dumps({"folder": str(folder), "digest": digest}))
+    return folder, digest
+
+
+def _fetched_before(note: Path, cache: Path, progress: Progress) -> tuple[Path, str] | None:
+    """The finished download that the note speaks of, or None when there is none or it changed since."""
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+        folder, digest = Path(content["folder"]), str(content["digest"])
+        check_checkpoint(folder)
+    except (OSError, ValueError, KeyError, TypeError, ModelError):
+        return None
+    return (folder, digest) if folder_digest(folder, cache=cache, progress=progress) == digest else None
+
+
+def _download(repository: str, revision: str, folder: Path, *, damaged: bool) -> Path:
+    import huggingface_hub
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    mend = "check the network, or fetch the model elsewhere and use path:DIR"
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                repository,
+                revision=revision,
+                cache_dir=folder,
+                allow_patterns=_WANTED,
+                ignore_patterns=["*/*"],
+                force_download=damaged,
+            )
+        )
+    except GatedRepoError as error:
+        reason, mend = error, "accept the model's licence on its page, then log in with `hf auth login`"
+    except RepositoryNotFoundError as error:
+        reason, mend = error, "check the name; a private model needs `hf auth login`"
+    except RevisionNotFoundError as error:
+        reason, mend = error, "check the revision on the model's page"
+    except (OSError, ValueError) as error:  # no network, offline mode, a malformed name
+        reason = error
+    raise ModelError(f"cannot fetch {repository} at {revision} from the Hugging Face Hub: {reason}", mend) from reason

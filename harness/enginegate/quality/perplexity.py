@@ -1,0 +1,70 @@
+"""Perplexity of held-out prose, scored through decode steps so that the KV cache's precision takes part.
+
+A single forward pass over a text never reads the cache, so it cannot see what a quantized cache costs. Here a short
+start goes through one pass and every later token is fed alone, as when text is generated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from enginegate.core.errors import ConfigError
+from enginegate.core.records import QualityEntry
+from enginegate.engines.base import Engine
+from enginegate.quality.data import Passage
+from enginegate.quality.entry import digest, quality_entry, require_items
+from enginegate.quality.text import Tokenizer, score_sequences
+
+REVISION = 1
+COLUMNS = ("nll", "tokens", "bytes")
+PREFILL = 16
+
+
+def evaluate_perplexity(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    passages: Sequence[Passage],
+    prefill: int = PREFILL,
+    prefix: Sequence[int] = (),
+) -> QualityEntry:
+    """Negative log-likelihood of each passage, each read by itself.
+
+    Args:
+        engine: the engine asked.
+        tokenizer: the model's.
+        passages: the prose.
+        prefill: tokens that go through the first forward pass; all others are decode steps.
+        prefix: tokens in front of every passage that are not scored, such as BOS. Without one (the default, right
+            for models that were trained without BOS) a passage's first token has nothing before it: it is given, not
+            scored, and its bytes do not count.
+
+    Returns:
+        For each item ``nll`` (nats), ``tokens`` and ``bytes`` (UTF-8) that were scored. Scores: ``perplexity`` =
+        exp(sum of nll / sum of tokens), ``bits_per_byte``, which models with different vocabularies share, and
+        ``tokens``.
+
+    Raises:
+        ConfigError: a passage too short to reach a decode step, or longer than the engine was built for.
+        MeasurementError: no passages, or likelihoods that are not finite.
+    """
+    require_items(passages, "perplexity")
+    texts = {passage.hash: tokenizer.encode(passage.text) for passage in passages}
+    sequences = {key: [*prefix, *tokens] for key, tokens in texts.items()}
+    for passage in passages:
+        if len(sequences[passage.hash]) <= prefill:
+            raise ConfigError(
+                f"passage {passage.id!r} has {len(sequences[passage.hash])} tokens, all of which would go through the "
+                f"first pass of {prefill} tokens",
+                "use longer passages or a smaller prefill",
+            )
+    scored = score_sequences(engine, tokenizer, sequences, prefill=prefill)
+    items = {}
+    for passage in passages:
+        values = scored[passage.hash][max(len(prefix) - 1, 0) :]
+        given = 0 if prefix else len(tokenizer.decode(texts[passage.hash][:1]).encode())
+        items[passage.hash] = (-math.fsum(values), len(values), len(passage.text.encode()) - given)
+    nll, tokens, size = (math.fsum(column) for column in zip(*items.values(), strict=True))
+    scores = {"perplexity": math.exp(nll / tokens), "bits_per_byte": nll / math.log(2) / size, "tokens": tokens}
+    settings = {"prefill": prefill, "prefix": digest(prefix)}
+    return quality_entry(engine, "perplexity", REVISION, settings, COLUMNS, items, scores)

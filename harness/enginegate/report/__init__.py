@@ -1,0 +1,33 @@
+"""Reports, each from run records alone: terminal table, CSV, Markdown, plot and recomputed verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from enginegate.core.records import RunRecord
+from enginegate.report.rows import record_rows, write_csv
+
+
+def write_report(records: Sequence[RunRecord], folder: Path) -> list[Path]:
+    """Write ``benchmark_results.csv``, ``summary.md`` and ``plot.png`` into ``folder``; the paths are returned.
+
+    Raises:
+        RecordError: a file cannot be written.
+    """
+    from enginegate.core.errors import RecordError
+    from enginegate.report.markdown import markdown_summary
+    from enginegate.report.plot import save_plot
+
+    rows = [row for record in records for row in record_rows(record)]
+    csv, summary, plot = folder / "benchmark_results.csv", folder / "summary.md", folder / "plot.png"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_csv(rows, csv)
+        summary.write_text("\n".join(markdown_summary(record) for record in records), encoding="utf-8")
+        save_plot(rows, plot)
+    except OSError as error:
+        raise RecordError(
+            f"the report cannot be written to {folder}: {error.strerror or error}", "name another folder with --out DIR"
+        ) from error
+    return [csv, summary, plot]

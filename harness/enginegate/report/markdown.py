@@ -1,0 +1,125 @@
+"""The Markdown summary of a run, fit for a pull request or ``$GITHUB_STEP_SUMMARY``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from enginegate.core.records import RunRecord
+from enginegate.report.notes import speed_notes
+from enginegate.report.rows import COLUMN_NOTES, COLUMNS, Row, cell, record_rows, speedup_text
+from enginegate.storage.summary import SEVERITY, headline_scores
+
+#: Said of a model with random weights, wherever its numbers stand.
+RANDOM_WEIGHTS = "This model has random weights: its speed and memory are real, its quality has no meaning."
+
+SYMBOLS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "❔", "NO_BASELINE": "➖"}
+
+
+def markdown_summary(record: RunRecord) -> str:
+    """Results, verdicts with their explanations, quality scores, warnings, machine and versions."""
+    return "\n".join(_lines(record)) + "\n"
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """Lines of a table; a pipe or line break in a cell is made harmless."""
+    yield "| " + " | ".join(headings) + " |"
+    yield "|" + "---|" * len(headings)
+    for row in rows:
+        yield "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in row) + " |"
+
+
+def tally(record: RunRecord) -> str:
+    """How many verdicts of each status, worst first, e.g. ``1 FAIL, 12 PASS``."""
+    counts = {status: sum(verdict.status == status for verdict in record.verdicts) for status in SEVERITY}
+    return ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no verdicts"
+
+
+def _lines(record: RunRecord) -> Iterator[str]:
+    yield f"# enginegate: {record.model.name}: {tally(record)}"
+    yield ""
+    partial = " **The run was interrupted; this is what it had measured.**" if record.status == "partial" else ""
+    yield f"Run `{record.id}`, commit `{record.commit or 'unknown'}`, {record.started} to {record.finished}.{partial}"
+    if record.model.random_weights:
+        yield f"\n**{RANDOM_WEIGHTS}**"
+    yield from _results(record_rows(record), speed_notes(record))
+    yield from _verdicts(record)
+    yield from _quality(record)
+    yield from _warnings(record)
+    yield from _provenance(record)
+
+
+def _results(rows: list[Row], notes: list[str]) -> Iterator[str]:
+    if not rows:
+        return
+    yield "\n## Results\n"
+    shown = [column for column in COLUMNS if not column[1].startswith("speedup")]
+    headings = [heading for heading, _, _ in shown]
+    headings.insert(-1, "Speedup")
+    cells = []
+    for row in rows:
+        line = [cell(row, attribute, decimals, "n/a") for _, attribute, decimals in shown[:-1]]
+        cells.append([*line, speedup_text(row), _status(row.verdict) if row.verdict else "not gated"])
+    yield from markdown_table(headings, cells)
+    yield ""
+    yield from (f"- {note}" for note in (*notes, *COLUMN_NOTES))
+    for kind in sorted({row.accuracy_kind for row in rows} - {""}):
+        yield f"- Accuracy: multiple choice, {_ACCURACY[kind]}."
+
+
+_ACCURACY = {
+    "cloze": "by the length-normalized likelihood of the answer text (cloze)",
+    "mmlu": "by the likelihood of the answer letters (MMLU's format, not its questions)",
+}
+
+
+def _verdicts(record: RunRecord) -> Iterator[str]:
+    if not record.verdicts:
+        return
+    yield "\n## Verdicts\n"
+    ordered = sorted(record.verdicts, key=lambda verdict: SEVERITY.index(verdict.status))
+    yield from markdown_table(
+        ["Verdict", "Test", "Explanation"],
+        (
+            [_status(verdict.status), f"`{verdict.test}`", " — ".join([verdict.explanation, *verdict.warnings])]
+            for verdict in ordered
+        ),
+    )
+
+
+def _quality(record: RunRecord) -> Iterator[str]:
+    engines = list(dict.fromkeys(entry.engine for entry in record.quality))
+    scores: dict[tuple[str, str], dict[str, str]] = {}
+    for entry in record.quality:
+        for name, score in headline_scores(entry.scores).items():
+            scores.setdefault((f"{entry.metric} ({len(entry.items)} items)", name), {})[entry.engine] = f"{score:.4g}"
+    if scores:
+        yield "\n<details><summary>Quality scores</summary>\n"
+        lines = ([*key, *(found.get(engine, "n/a") for engine in engines)] for key, found in scores.items())
+        yield from markdown_table(["Metric", "Score", *engines], lines)
+        yield "\n</details>"
+
+
+def _warnings(record: RunRecord) -> Iterator[str]:
+    warnings = [*record.warnings, *(f"{arena.workload}: {text}" for arena in record.arenas for text in arena.warnings)]
+    if warnings:
+        yield "\n## Warnings\n"
+        yield from (f"- {text}" for text in warnings)
+
+
+def _provenance(record: RunRecord) -> Iterator[str]:
+    yield "\n<details><summary>Machine, engines and versions</summary>\n"
+    yield f"- fingerprint: `{record.fingerprint.key}`"
+    yield from (f"- {name}: {value}" for name, value in record.fingerprint.identity.items())
+    yield from (f"- {name}: {value}" for name, value in record.fingerprint.context.items())
+    yield f"- model: {record.model.source}, digest `{record.model.digest[:16]}`"
+    yield f"- enginegate: {record.enginegate}; arguments: `{' '.join(record.arguments)}`"
+    yield from (
+        f"- {engine.id} ({engine.role}): {engine.version}, key `{engine.key[:16]}`" for engine in record.engines
+    )
+    for arena in record.arenas:
+        yield f"- {arena.workload}: {len(arena.blocks)} blocks, stopped: {arena.stopped}"
+    yield "\n</details>"
+
+
+def _status(status: str) -> str:
+    return f"{SYMBOLS[status.partition(' ')[0]]} {status}"

@@ -1,0 +1,28 @@
+"""What stands under the speed table: what the gate can see on this machine, and how near the memory's own speed is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from enginegate.core.records import RunRecord
+from enginegate.measure.roofline import rooflines
+
+NOT_AUDITED = "this gate on this machine: its error rates are not measured yet (pytest --gate-audit)"
+
+
+def speed_notes(record: RunRecord) -> list[str]:
+    """Lines for the foot of the speed table: the audit of each workload's gates, then the rooflines."""
+    return [*_audits(record), *map(str, rooflines(record))]
+
+
+def _audits(record: RunRecord) -> Iterator[str]:
+    found: dict[str, str] = {}
+    for verdict in record.verdicts:
+        if verdict.inputs.get("gate") == "speed":
+            gate = f"{verdict.workload} {verdict.metric}"
+            found.setdefault(gate, str(verdict.inputs.get("audit") or NOT_AUDITED))
+    lines = set(found.values())
+    if len(lines) == 1:
+        yield lines.pop()
+    else:
+        yield from (f"{gate}: {line}" for gate, line in found.items())

@@ -1,0 +1,1 @@
+"""One session's files, running engines and samples."""

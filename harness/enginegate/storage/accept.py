@@ -1,0 +1,326 @@
+"""Accepting a run: its samples join the perf baselines, its item scores replace the quality baselines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from enginegate.core.errors import BaselineError
+from enginegate.core.files import round_floats, to_json, write_atomically
+from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RunRecord
+from enginegate.gates.robust import MIN_BLOCKS
+from enginegate.storage.baselines import (
+    MAX_SESSIONS,
+    MemoryFigures,
+    PerfBaseline,
+    PerfEngine,
+    PerfSession,
+    Provenance,
+    QualityBaseline,
+    QualityMetric,
+    load_perf,
+    load_quality,
+    perf_path,
+    quality_path,
+    same_method,
+)
+from enginegate.storage.summary import headline_scores, paired_log_ratios
+
+#: Decimals kept of a stored log ratio: 0.001 %, a thousandth of the smallest margin anyone gates on.
+LOG_RATIO_DECIMALS = 5
+
+
+@dataclass(frozen=True)
+class Change:
+    """One accepted number that moves.
+
+    Attributes:
+        path: the baseline file.
+        engine: engine id.
+        workload: workload id, or "" for quality.
+        metric: what moves.
+        unit: ``x``, ``bytes``, ``seconds`` or ``score``.
+        old: what was accepted before; None where nothing was.
+        new: what is accepted now.
+        note: what else to know, e.g. how many items came and went.
+    """
+
+    path: Path
+    engine: str
+    workload: str
+    metric: str
+    unit: str
+    old: float | None
+    new: float
+    note: str = ""
+
+    @property
+    def percent(self) -> float | None:
+        """How far it moves, in percent of the old value; None where there is none."""
+        return None if self.old is None or self.old == 0 else 100 * (self.new / self.old - 1)
+
+
+@dataclass(frozen=True)
+class Update:
+    """A baseline file as it will be, and what that changes.
+
+    No changes: the run is in it already. ``replaces``: why what is there cannot be continued, or empty.
+    """
+
+    path: Path
+    baseline: PerfBaseline | QualityBaseline
+    changes: tuple[Change, ...]
+    replaces: str = ""
+
+
+def plan_accept(record: RunRecord, root: Path) -> list[Change]:
+    """What accepting the run would move; nothing is written. Raises BaselineError where there is nothing to accept."""
+    return [change for update in _updates(record, root) for change in update.changes]
+
+
+def apply_accept(record: RunRecord, root: Path, force: bool = False) -> list[Path]:
+    """Write the baselines and return their paths.
+
+    Raises:
+        BaselineError: without ``force``, the run is partial or has failures, or a baseline that cannot be continued
+            would be lost; it was accepted before; it has nothing to accept; or a file cannot be written.
+    """
+    check_acceptable(record, force)
+    updates = [update for update in _updates(record, root) if update.changes]
+    for update in updates:
+        if update.replaces and not force:
+            raise BaselineError(
+                f"{update.path} would be replaced, with all that was accepted before ({update.replaces})",
+                "restore it from version control, or use --force; nothing was written",
+            )
+    for update in updates:
+        try:
+            write_atomically(update.path, to_json(round_floats(update.baseline.model_dump(mode="json"))))
+        except OSError as error:
+            raise BaselineError(
+                f"baseline {update.path} cannot be written: {error.strerror or error}",
+                "mend that and accept the run again: files already written are left as they are",
+            ) from error
+    return [update.path for update in updates]
+
+
+def check_acceptable(record: RunRecord, force: bool) -> None:
+    """Refuse a partial run and a run with failures, unless forced. Raises BaselineError."""
+    if force:
+        return
+    if record.status != "complete":
+        raise BaselineError(f"run {record.id} is partial: it was interrupted", "run pytest to its end, or use --force")
+    failed = [verdict.test for verdict in record.verdicts if verdict.status == "FAIL"]
+    if failed:
+        more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
+        raise BaselineError(
+            f"run {record.id} has {len(failed)} failed verdict(s): {', '.join(failed[:3])}{more}",
+            "mend the regression, or use --force to accept it as the new normal",
+        )
+
+
+def _updates(record: RunRecord, root: Path) -> list[Update]:
+    updates = [*_perf_updates(record, root), *_quality_updates(record, root)]
+    if not updates:
+        raise BaselineError(f"run {record.id} measured nothing to accept", "run tests_perf or tests_quality")
+    if not any(update.changes for update in updates):
+        raise BaselineError(
+            f"run {record.id} was accepted before; a run counts once", "accept another run, or leave it as it is"
+        )
+    return updates
+
+
+def _perf_updates(record: RunRecord, root: Path) -> Iterator[Update]:
+    arenas = {arena.workload: arena for arena in record.arenas if arena.blocks}
+    memory: dict[str, list[MemoryEntry]] = {}
+    for entry in record.memory:
+        memory.setdefault(entry.workload, []).append(entry)
+    for workload in dict.fromkeys([*arenas, *memory]):
+        yield _perf_update(record, root, workload, arenas.get(workload), memory.get(workload, []))
+
+
+def _perf_update(
+    record: RunRecord, root: Path, workload: str, arena: ArenaEntry | None, memory: list[MemoryEntry]
+) -> Update:
+    model, key = record.model, record.fingerprint.key
+    path = perf_path(root, key, model.name, workload)
+    reference = arena.reference if arena else _reference(record)
+    note, old = "", None
+    try:
+        old = load_perf(root, key, model.name, model.digest, workload, reference)
+    except BaselineError as error:
+        note = f"replaces: {error.problem}"
+    engines = dict(old.engines) if old else {}
+    changes = [*_add_sessions(engines, record, arena, path, note)] if arena else []
+    changes += _add_memory(engines, record, memory, path, note)
+    baseline = PerfBaseline(
+        model=model.name,
+        model_digest=model.digest,
+        fingerprint=key,
+        workload=workload,
+        reference=reference or (old.reference if old else ""),
+        engines=engines,
+    )
+    return Update(path, baseline, tuple(changes), note)
+
+
+def _add_sessions(
+    engines: dict[str, PerfEngine], record: RunRecord, arena: ArenaEntry, path: Path, note: str
+) -> Iterator[Change]:
+    for name in arena.contestants:
+        before = engines.get(name, PerfEngine())
+        if name == arena.reference or any(entry.provenance.run == record.id for entry in before.sessions):
+            continue
+        session = _session(record, arena, name)
+        sessions = [*before.sessions, session][-MAX_SESSIONS:]
+        engines[name] = before.model_copy(update={"sessions": sessions})
+        said = note or f"session {len(sessions)} of at most {MAX_SESSIONS}"
+        yield from _session_changes(path, arena.workload, name, before, session, said)
+
+
+def _add_memory(
+    engines: dict[str, PerfEngine], record: RunRecord, memory: list[MemoryEntry], path: Path, note: str
+) -> Iterator[Change]:
+    candidates = _candidates(record)
+    for entry in memory:
+        if entry.engine not in candidates:
+            continue
+        before = engines.get(entry.engine, PerfEngine())
+        if before.memory and before.memory.provenance.run == record.id:
+            continue
+        figures = _memory_figures(record, entry)
+        engines[entry.engine] = before.model_copy(update={"memory": figures})
+        for metric in ("disk", "loaded", "peak"):
+            old = getattr(before.memory, metric) if before.memory else None
+            new = getattr(figures, metric)
+            yield Change(path, entry.engine, entry.workload, f"{metric}_memory", "bytes", old, new, note)
+
+
+def _session(record: RunRecord, arena: ArenaEntry, engine: str) -> PerfSession:
+    entry = _engine(record, engine)
+    if len(arena.blocks) < MIN_BLOCKS:
+        raise BaselineError(
+            f"run {record.id} has {len(arena.blocks)} blocks of {arena.workload}; a session needs {MIN_BLOCKS}",
+            "run again with a larger --time-budget",
+        )
+    ratios = paired_log_ratios(arena, engine)
+    return PerfSession(
+        provenance=_provenance(record, entry),
+        size_bytes=entry.size_bytes,
+        build_seconds=entry.build_seconds,
+        log_ratios={name: [round(value, LOG_RATIO_DECIMALS) for value in values] for name, values in ratios.items()},
+    )
+
+
+def _session_changes(
+    path: Path, workload: str, engine: str, before: PerfEngine, session: PerfSession, note: str
+) -> Iterator[Change]:
+    for metric, ratios in session.log_ratios.items():
+        accepted = [median(samples) for samples in before.log_ratios(metric)]
+        old = math.exp(median(accepted)) if accepted else None
+        yield Change(path, engine, workload, metric, "x", old, math.exp(median(ratios)), note)
+    last = before.sessions[-1] if before.sessions else None
+    size, seconds = (last.size_bytes, last.build_seconds) if last else (None, None)
+    yield Change(path, engine, workload, "engine_size", "bytes", size, session.size_bytes, note)
+    yield Change(path, engine, workload, "build_seconds", "seconds", seconds, session.build_seconds, note)
+
+
+def _memory_figures(record: RunRecord, entry: MemoryEntry) -> MemoryFigures:
+    return MemoryFigures(
+        provenance=_provenance(record, _engine(record, entry.engine)),
+        **entry.model_dump(include=set(MemoryFigures.model_fields)),
+    )
+
+
+def _quality_updates(record: RunRecord, root: Path) -> Iterator[Update]:
+    entries: dict[str, list[QualityEntry]] = {}
+    candidates = _candidates(record)
+    for entry in record.quality:
+        if entry.engine not in candidates:
+            continue
+        entries.setdefault(entry.engine, []).append(entry)
+    for name, measured in entries.items():
+        yield _quality_update(record, root, _engine(record, name), measured)
+
+
+def _quality_update(record: RunRecord, root: Path, engine: EngineEntry, measured: list[QualityEntry]) -> Update:
+    model = record.model
+    path = quality_path(root, model.name, engine)
+    replaced, old = "", None
+    try:
+        old = load_quality(root, model.name, model.digest, engine)
+    except BaselineError as error:
+        replaced = f"replaces: {error.problem}"
+    metrics = dict(old.metrics) if old else {}
+    changes: list[Change] = []
+    for entry in measured:
+        before = metrics.get(entry.metric)
+        if before and before.provenance.run == record.id:
+            continue
+        metrics[entry.metric] = QualityMetric(
+            provenance=_provenance(record, engine),
+            version=entry.version,
+            columns=entry.columns,
+            items=round_floats(entry.items),
+            scores=round_floats(entry.scores),
+        )
+        note = replaced or _items_note(before, entry)
+        for name, score in headline_scores(entry.scores).items():
+            was = before.scores.get(name) if before else None
+            changes.append(Change(path, engine.id, "", f"{entry.metric}.{name}", "score", was, score, note))
+    baseline = QualityBaseline(
+        model=model.name,
+        model_digest=model.digest,
+        backend=engine.backend,
+        precision=engine.precision,
+        metrics=metrics,
+    )
+    return Update(path, baseline, tuple(changes), replaced)
+
+
+def _items_note(before: QualityMetric | None, entry: QualityEntry) -> str:
+    if before is None:
+        return f"{len(entry.items)} items"
+    if not same_method(before.version, entry.version):
+        return f"version {before.version} becomes {entry.version}"
+    added, removed = entry.items.keys() - before.items.keys(), before.items.keys() - entry.items.keys()
+    if not added and not removed:
+        return f"the same {len(entry.items)} items"
+    return f"{len(entry.items)} items, {len(added)} added, {len(removed)} removed"
+
+
+def _provenance(record: RunRecord, engine: EngineEntry) -> Provenance:
+    versions = {"enginegate": record.enginegate, "engine": engine.version}
+    reference = _reference(record)
+    if reference and reference != engine.id:
+        versions["reference"] = _engine(record, reference).version
+    return Provenance(
+        run=record.id,
+        started=record.started,
+        commit=record.commit,
+        fingerprint=record.fingerprint.key,
+        versions=versions,
+    )
+
+
+def _reference(record: RunRecord) -> str:
+    return next((engine.id for engine in record.engines if engine.role == "reference"), "")
+
+
+def _candidates(record: RunRecord) -> set[str]:
+    """Engines that are gated; what a reference scored is measured in every session, or kept beside the engines.
+
+    An engine may be both: its role is what it was first loaded for.
+    """
+    candidates = {engine.id for engine in record.engines if engine.role == "candidate"}
+    return candidates | {verdict.engine for verdict in record.verdicts}
+
+
+def _engine(record: RunRecord, name: str) -> EngineEntry:
+    for engine in record.engines:
+        if engine.id == name:
+            return engine
+    raise BaselineError(f"run {record.id} measured {name} but does not describe that engine", "record a new run")

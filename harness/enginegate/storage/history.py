@@ -1,0 +1,206 @@
+"""The history: every run's figures in a database, SQLite by default, any SQLAlchemy URL for a fleet of runners."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    Float,
+    ForeignKey,
+    MetaData,
+    String,
+    Table,
+    Text,
+    create_engine,
+    delete,
+    event,
+    insert,
+    select,
+)
+from sqlalchemy.exc import IntegrityError, NoSuchModuleError, OperationalError, SQLAlchemyError
+
+from enginegate.core.errors import RecordError
+from enginegate.core.records import RunRecord
+from enginegate.storage.summary import measurements
+
+#: How long a writer waits for another one to finish, in seconds.
+LOCK_SECONDS = 30
+
+#: Two writers may both see that a table or run is missing; the second one then tries once more.
+ATTEMPTS = 3
+
+METADATA = MetaData()
+
+RUNS = Table(
+    "runs",
+    METADATA,
+    Column("id", String(128), primary_key=True),
+    Column("started", String(64), nullable=False, index=True),
+    Column("commit_id", String(64), nullable=False),
+    Column("fingerprint", String(128), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("record", Text, nullable=False),
+)
+
+MEASUREMENTS = Table(
+    "measurements",
+    METADATA,
+    Column("run_id", ForeignKey(RUNS.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("engine", String(256), primary_key=True),
+    Column("workload", String(64), primary_key=True),
+    Column("metric", String(64), primary_key=True, index=True),
+    Column("unit", String(16), nullable=False),
+    Column("value", Float),
+    Column("low", Float),
+    Column("high", Float),
+    Column("verdict", String(16), nullable=False),
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run's figure in a series. ``value`` and its interval are in the metric's unit; None where not a number."""
+
+    run: str
+    started: str
+    commit: str
+    value: float | None
+    low: float | None
+    high: float | None
+    verdict: str
+
+
+def default_url(runs: Path) -> str:
+    """The URL of the history file in a runs folder."""
+    return f"sqlite:///{(runs / 'history.sqlite').resolve()}"
+
+
+def append(record: RunRecord, url: str, location: str = "") -> None:
+    """Add a run and its figures. Doing so again with the same run replaces it, so that nothing counts twice.
+
+    Args:
+        record: the run.
+        url: SQLAlchemy URL.
+        location: path or address of the run record's JSON, kept beside the run.
+
+    Raises:
+        RecordError: the database cannot be reached or written.
+    """
+    with _database(url) as database:
+        for attempt in range(ATTEMPTS):
+            try:
+                with database.begin() as connection:
+                    METADATA.create_all(connection)
+                    _replace(connection, record, location)
+                return
+            except (IntegrityError, OperationalError):
+                if attempt == ATTEMPTS - 1:
+                    raise
+
+
+def series(url: str, metric: str, engine: str, workload: str = "", fingerprint: str | None = None) -> list[Point]:
+    """One metric of one engine over the runs, oldest first.
+
+    Args:
+        url: SQLAlchemy URL.
+        metric: as in ``enginegate.storage.summary.Measurement``.
+        engine: engine id.
+        workload: workload id, or "" for figures of the engine as a whole.
+        fingerprint: only runs on this kind of machine; None for all.
+
+    Raises:
+        RecordError: the database cannot be reached or read.
+    """
+    columns = MEASUREMENTS.c
+    query = (
+        select(RUNS.c.id, RUNS.c.started, RUNS.c.commit_id, columns.value, columns.low, columns.high, columns.verdict)
+        .join(RUNS, RUNS.c.id == columns.run_id)
+        .where(columns.metric == metric, columns.engine == engine, columns.workload == workload)
+        .order_by(RUNS.c.started, RUNS.c.id)
+    )
+    if fingerprint is not None:
+        query = query.where(RUNS.c.fingerprint == fingerprint)
+    with _database(url) as database, database.begin() as connection:
+        METADATA.create_all(connection)
+        return [Point(*row) for row in connection.execute(query)]
+
+
+def _replace(connection: Connection, record: RunRecord, location: str) -> None:
+    connection.execute(delete(MEASUREMENTS).where(MEASUREMENTS.c.run_id == record.id))
+    connection.execute(delete(RUNS).where(RUNS.c.id == record.id))
+    run = {
+        "id": record.id,
+        "started": record.started,
+        "commit_id": record.commit,
+        "fingerprint": record.fingerprint.key,
+        "model": record.model.name,
+        "status": record.status,
+        "record": location,
+    }
+    connection.execute(insert(RUNS).values(run))
+    rows = [
+        {
+            "run_id": record.id,
+            "engine": item.engine,
+            "workload": item.workload,
+            "metric": item.metric,
+            "unit": item.unit,
+            "value": _finite(item.value),
+            "low": _finite(item.low),
+            "high": _finite(item.high),
+            "verdict": item.verdict,
+        }
+        for item in measurements(record)
+    ]
+    if rows:
+        connection.execute(insert(MEASUREMENTS), rows)
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+@contextmanager
+def _database(url: str) -> Iterator[Engine]:
+    shown = "database"
+    try:
+        is_sqlite = url.startswith("sqlite")
+        database = create_engine(url, connect_args={"timeout": LOCK_SECONDS} if is_sqlite else {})
+        shown = database.url.render_as_string(hide_password=True)
+        if is_sqlite:
+            _lock_at_begin(database)
+            if database.url.database:
+                Path(database.url.database).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield database
+        finally:
+            database.dispose()
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise RecordError(
+            f"history {shown} needs a database driver that is not installed: {error}",
+            "install it, e.g. pip install 'psycopg[binary]' for postgresql+psycopg://",
+        ) from error
+    except (SQLAlchemyError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise RecordError(f"history {shown} cannot be used: {reason}", "check the URL and its permissions") from error
+
+
+def _lock_at_begin(database: Engine) -> None:
+    """Take SQLite's write lock when a transaction begins, so that two writers queue instead of failing half-way."""
+
+    @event.listens_for(database, "connect")
+    def _autocommit(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(database, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")

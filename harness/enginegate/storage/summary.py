@@ -1,0 +1,157 @@
+"""A run record in numbers: what each engine measured, one figure per engine, workload and metric. Pure functions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from enginegate.core.errors import MeasurementError, RecordError
+from enginegate.core.records import ArenaEntry, RunRecord, VerdictEntry
+from enginegate.measure.arena import log_ratios, timed_metrics
+
+#: Statuses from the worst to the best.
+SEVERITY = ("FAIL", "INCONCLUSIVE", "NO_BASELINE", "PASS")
+
+#: Scores that say how another was come by, and are neither better nor worse themselves.
+DESCRIPTIVE_SCORES = frozenset({"stderr", "stderr_norm", "chance", "tokens", "items"})
+
+#: Confidence of the intervals that this module computes itself.
+CONFIDENCE = 0.99
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One figure of a run.
+
+    Attributes:
+        engine: engine id.
+        workload: workload id, or "" where the figure belongs to the engine as a whole.
+        metric: e.g. ``latency``, ``speedup``, ``peak_memory``, ``cloze.acc_norm``. ``speedup``, ``ttft`` and ``itl``
+            are ratios over the reference (more is faster), ``ttft_seconds`` and ``itl_seconds`` the times themselves.
+        unit: ``seconds``, ``tokens/s``, ``x``, ``bytes`` or ``score``.
+        value: the figure, in ``unit``.
+        low: lower end of its interval, or None.
+        high: upper end of its interval, or None.
+        verdict: status of the gate on exactly this figure, or "".
+    """
+
+    engine: str
+    workload: str
+    metric: str
+    unit: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    verdict: str = ""
+
+
+def paired_log_ratios(arena: ArenaEntry, engine: str) -> dict[str, list[float]]:
+    """``log(t_reference / t_engine)`` of every block, by metric; positive is faster. Raises MeasurementError."""
+    return {
+        metric: log_ratios(arena.blocks, arena.reference, engine, metric) for metric in timed_metrics(arena.output_len)
+    }
+
+
+def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
+    """Distribution-free confidence interval of the median by order statistics; None where the values are too few.
+
+    Source: W. R. Thompson, Annals of Mathematical Statistics 7 (1936) 122-128.
+    """
+    count = len(values)
+    tail, rank = 0.0, 0
+    while rank < count // 2:
+        tail += math.comb(count, rank) / 2**count
+        if 2 * tail > 1 - confidence:
+            break
+        rank += 1
+    if rank == 0:
+        return None
+    ordered = sorted(values)
+    return ordered[rank - 1], ordered[count - rank]
+
+
+def worst(statuses: Sequence[str]) -> str:
+    """The worst of the statuses, or "" of none."""
+    return min(statuses, key=SEVERITY.index, default="")
+
+
+def headline_scores(scores: Mapping[str, float]) -> dict[str, float]:
+    """The scores worth a line in a table: without those of single subjects and the numbers that only describe."""
+    return {name: score for name, score in scores.items() if "/" not in name and name not in DESCRIPTIVE_SCORES}
+
+
+def measurements(record: RunRecord) -> list[Measurement]:
+    """Every figure of the run, joined with the verdicts on them; a verdict on a figure of its own adds that figure.
+
+    Raises:
+        RecordError, MeasurementError: a time of the record is not a positive finite number.
+    """
+    found = {(item.engine, item.workload, item.metric): item for item in _measured(record)}
+    for verdict in record.verdicts:
+        key = (verdict.engine, verdict.workload or "", verdict.metric)
+        known = found.get(key)
+        status = verdict.status if known is None else worst([s for s in (known.verdict, verdict.status) if s])
+        found[key] = replace(_from_verdict(verdict, known), verdict=status)
+    return list(found.values())
+
+
+def _from_verdict(verdict: VerdictEntry, known: Measurement | None) -> Measurement:
+    low, high = (None if math.isnan(end) else end for end in verdict.interval)
+    if known is not None and (low is None or math.isnan(verdict.estimate)):
+        return known
+    return Measurement(
+        verdict.engine, verdict.workload or "", verdict.metric, verdict.unit, verdict.estimate, low, high
+    )
+
+
+def _measured(record: RunRecord) -> Iterator[Measurement]:
+    for arena in record.arenas:
+        for engine in arena.contestants:
+            yield from _timed(arena, engine)
+    for entry in record.memory:
+        figures = {
+            "disk_memory": entry.disk,
+            "loaded_memory": entry.loaded,
+            "peak_memory": entry.peak,
+            "kv_predicted": entry.kv_predicted,
+            "kv_used": entry.kv_used,
+        }
+        for metric, size in figures.items():
+            if size is not None:
+                yield Measurement(entry.engine, entry.workload, metric, "bytes", size)
+    for built in record.engines:
+        yield Measurement(built.id, "", "engine_size", "bytes", built.size_bytes)
+        yield Measurement(built.id, "", "build_seconds", "seconds", built.build_seconds)
+    for quality in record.quality:
+        for name, score in headline_scores(quality.scores).items():
+            yield Measurement(quality.engine, "", f"{quality.metric}.{name}", "score", score)
+
+
+def _timed(arena: ArenaEntry, engine: str) -> Iterator[Measurement]:
+    turns = [turn for block in arena.blocks for turn in block.rounds if turn.engine == engine]
+    turns = [turn for turn in turns if not turn.disturbed] or turns
+    if not turns:
+        return
+    if not all(0 < turn.seconds < math.inf for turn in turns):
+        raise RecordError(f"a round of {engine} at {arena.workload} has no positive time", "record a new run")
+
+    def middle(metric: str, unit: str, values: list[float]) -> Measurement:
+        low, high = median_interval(values) or (None, None)
+        return Measurement(engine, arena.workload, metric, unit, median(values), low, high)
+
+    yield middle("latency", "seconds", [turn.seconds for turn in turns])
+    yield middle("throughput", "tokens/s", [turn.tokens / turn.seconds for turn in turns])
+    yield middle("ttft_seconds", "seconds", [turn.ttft for turn in turns])
+    if arena.output_len > 1:
+        yield middle("itl_seconds", "seconds", [turn.itl_p50 for turn in turns])
+        yield middle("itl_p95", "seconds", [turn.itl_p95 for turn in turns])
+        yield middle("itl_p99", "seconds", [turn.itl_p99 for turn in turns])
+    if engine != arena.reference:
+        for metric in timed_metrics(arena.output_len):
+            try:
+                ratios = log_ratios(arena.blocks, arena.reference, engine, metric)
+            except MeasurementError:
+                continue  # a time that is no time: the gate that reads it says so
+            yield middle(metric, "x", [math.exp(ratio) for ratio in ratios])

@@ -1,0 +1,1 @@
+"""From a record to a verdict: typed inputs, the one judge, comparison, audits and power."""

@@ -1,0 +1,56 @@
+"""Finding the samples of one gate in a run record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from enginegate.core.errors import RecordError
+from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RunRecord
+from enginegate.gates.sequential import RATIO_SHIFT
+from enginegate.gates.sessions import ShiftPrior
+
+#: What a gate compares, with what, and at which margins; JSON-able.
+Inputs = Mapping[str, Any]
+Entry = TypeVar("Entry")
+
+
+def arena(record: RunRecord, workload: str) -> ArenaEntry:
+    """The arena of one workload."""
+    return _one([entry for entry in record.arenas if entry.workload == workload], f"arena {workload}")
+
+
+def engine(record: RunRecord, engine_id: str) -> EngineEntry:
+    """One engine."""
+    return _one([entry for entry in record.engines if entry.id == engine_id], f"engine {engine_id}")
+
+
+def memory(record: RunRecord, engine_id: str, workload: str) -> MemoryEntry:
+    """The memory figures of one engine under one workload."""
+    found = [entry for entry in record.memory if entry.engine == engine_id and entry.workload == workload]
+    return _one(found, f"memory of {engine_id} at {workload}")
+
+
+def quality(record: RunRecord, engine_id: str, metric: str) -> QualityEntry:
+    """One quality metric of one engine."""
+    found = [entry for entry in record.quality if entry.engine == engine_id and entry.metric == metric]
+    return _one(found, f"{metric} of {engine_id}")
+
+
+def shift(record: RunRecord, metric: str) -> ShiftPrior:
+    """What the run's configuration believes of the shift of a speed metric's ratio between sessions."""
+    configured = record.config.get("gates", {}).get("speed", {}).get("shift", {})
+    return replace(RATIO_SHIFT, scale=configured.get(metric, RATIO_SHIFT.scale))
+
+
+def columns(entry: QualityEntry, names: Sequence[str]) -> dict[str, list[float]]:
+    """Item hash to the named numbers."""
+    places = [entry.columns.index(name) for name in names]
+    return {item: [row[place] for place in places] for item, row in entry.items.items()}
+
+
+def _one(found: Sequence[Entry], name: str) -> Entry:
+    if len(found) != 1:
+        raise RecordError(f"the record holds {len(found)} entries for {name}, not one", "take the run again")
+    return found[0]

@@ -1,0 +1,86 @@
+"""What the speed gate could see on a run's machine, with each engine of the run as the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any
+
+from enginegate.core.errors import ConfigError
+from enginegate.core.records import ArenaEntry, RunRecord
+from enginegate.gates.audit import FEWEST_BLOCKS, AuditResult, audit, smallest_seen
+from enginegate.gates.sequential import SpeedPolicy
+from enginegate.measure.arena import log_ratios
+from enginegate.verdicts import lookup
+from enginegate.verdicts.audit import centred
+
+#: Slowdowns that are tried.
+SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
+
+
+@dataclass(frozen=True)
+class PairPower:
+    """The speed gate with one engine over another as its reference, by the blocks of one session.
+
+    The session's own drift counts as noise. A shift between sessions is not in it, as one session says nothing of that;
+    what the gate believes of it costs power where stored sessions judge.
+    """
+
+    engine: str
+    reference: str
+    result: AuditResult
+
+    @property
+    def smallest_seen(self) -> float | None:
+        """The smallest of SLOWDOWNS that the gate sees, or None."""
+        seen = smallest_seen(self.result)
+        return seen.slowdown if seen else None
+
+
+def run_policy(record: RunRecord, metric: str, **others: float | None) -> SpeedPolicy:
+    """The policy of the run's own gates of a metric, its share of the error budget included, with ``others`` given.
+
+    Raises:
+        ConfigError: a margin beyond what is tolerated, or an alpha that is none.
+    """
+    speed = (entry.inputs for entry in record.verdicts if entry.inputs.get("gate") == "speed")
+    stored: Mapping[str, Any] = next(speed, {}).get("policy") or record.config.get("gates", {}).get("speed", {})
+    names = ("margin", "tolerated", "alpha", "beta", "looks")
+    chosen = {name: stored[name] for name in names if name in stored}
+    chosen |= {name: value for name, value in others.items() if value is not None}
+    chosen["looks"] = tuple(chosen.get("looks", SpeedPolicy.looks))
+    try:
+        return SpeedPolicy(shift=lookup.shift(record, metric), **chosen)
+    except ValueError as error:
+        raise ConfigError(str(error), "give --margin, --tolerated or --alpha another value") from error
+
+
+def pair_powers(
+    arena: ArenaEntry, metric: str, policy: SpeedPolicy, *, sessions: int = 0, resamples: int = 1000
+) -> list[PairPower]:
+    """The gate's power for every ordered pair of an arena's engines; none where there are too few blocks.
+
+    Args:
+        arena: the blocks.
+        metric: whose times.
+        policy: of the gate.
+        sessions: how many stored sessions of the same noise judge it; 0: a ratio that is known exactly.
+        resamples: resampled sessions behind every rate.
+    """
+    if len(arena.blocks) < FEWEST_BLOCKS:
+        return []
+    return [
+        PairPower(
+            engine,
+            reference,
+            audit(
+                centred(log_ratios(arena.blocks, reference, engine, metric)),
+                policy,
+                slowdowns=SLOWDOWNS,
+                resamples=resamples,
+                baseline_sessions=sessions,
+            ),
+        )
+        for reference, engine in permutations(arena.contestants, 2)
+    ]

@@ -1,0 +1,113 @@
+"""Quality gates, paired per item, from a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from enginegate.core.records import RunRecord
+from enginegate.gates.accuracy import judge_accuracy
+from enginegate.gates.items import QualityPolicy
+from enginegate.gates.quality import judge_corpus, judge_flips, judge_lengths, judge_nll
+from enginegate.gates.verdict import Verdict
+from enginegate.quality.bleu import corpus_bleu
+from enginegate.verdicts import lookup
+from enginegate.verdicts.lookup import Inputs
+
+#: Corpus scores by name: per-item statistics of shape (items, columns) to one number.
+SCORES: dict[str, Callable[[Any], float]] = {
+    "bleu": corpus_bleu,
+    "mean": lambda statistics: float(np.mean(statistics)),
+}
+
+
+def judge_accuracy_gate(inputs: Inputs, record: RunRecord) -> Verdict:
+    """Right or wrong answers against the accepted ones, or within a limit of the reference's."""
+    entry = lookup.quality(record, inputs["candidate"], inputs["source"])
+    return judge_accuracy(
+        _single(lookup.columns(entry, inputs["columns"])),
+        _single(inputs["baseline"]),
+        _policy(inputs),
+        reference_items=_single(_reference(inputs, record)),
+        chance=entry.scores["chance"],
+        limit=inputs["limit"],
+        metric=inputs["metric"],
+        subject=inputs["subject"],
+    )
+
+
+def judge_corpus_gate(inputs: Inputs, record: RunRecord) -> Verdict:
+    """BLEU or ROUGE of all items together."""
+    entry = lookup.quality(record, inputs["candidate"], inputs["source"])
+    return judge_corpus(
+        lookup.columns(entry, inputs["columns"]),
+        inputs["baseline"],
+        SCORES[inputs["score"]],
+        _policy(inputs),
+        limit=inputs["limit"],
+        reference_stats=_reference(inputs, record),
+        metric=inputs["metric"],
+        unit=inputs["unit"],
+        subject=inputs["subject"],
+    )
+
+
+def judge_nll_gate(inputs: Inputs, record: RunRecord) -> Verdict:
+    """Perplexity, document by document."""
+    entry = lookup.quality(record, inputs["candidate"], inputs["source"])
+    return judge_nll(
+        _pairs(lookup.columns(entry, inputs["columns"])) or {},
+        _pairs(inputs["baseline"]),
+        _policy(inputs),
+        limit=inputs["limit"],
+        reference=_pairs(_reference(inputs, record)),
+        metric=inputs["metric"],
+        subject=inputs["subject"],
+    )
+
+
+def judge_flips_gate(inputs: Inputs, record: RunRecord) -> Verdict:
+    """How many answers changed at all."""
+    entry = lookup.quality(record, inputs["candidate"], inputs["source"])
+    return judge_flips(
+        lookup.columns(entry, inputs["columns"]),
+        inputs["baseline"],
+        _policy(inputs),
+        limit=inputs["limit"],
+        metric=inputs["metric"],
+        subject=inputs["subject"],
+    )
+
+
+def judge_lengths_gate(inputs: Inputs, record: RunRecord) -> Verdict:
+    """Output length against the reference's own answers, which the item rows hold."""
+    entry = lookup.quality(record, inputs["candidate"], inputs["source"])
+    own, reference = inputs["columns"]
+    return judge_lengths(
+        _single(lookup.columns(entry, [own])) or {},
+        _single(lookup.columns(entry, [reference])),
+        _policy(inputs),
+        minimum=inputs["limit"],
+        metric=inputs["metric"],
+        subject=inputs["subject"],
+    )
+
+
+def _reference(inputs: Inputs, record: RunRecord) -> dict[str, list[float]] | None:
+    if inputs["reference"] is None:
+        return None
+    return lookup.columns(lookup.quality(record, inputs["reference"], inputs["source"]), inputs["columns"])
+
+
+def _policy(inputs: Inputs) -> QualityPolicy:
+    return QualityPolicy(**inputs["policy"])
+
+
+def _single(items: Mapping[str, list[float]] | None) -> Any:
+    return None if items is None else {item: row[0] for item, row in items.items()}
+
+
+def _pairs(items: Mapping[str, list[float]] | None) -> dict[str, tuple[float, float]] | None:
+    return None if items is None else {item: (row[0], row[1]) for item, row in items.items()}

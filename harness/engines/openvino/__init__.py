@@ -1,5 +1,0 @@
-"""OpenVINO GenAI on the CPU: the embedded default. Its libraries are imported by ``build`` and ``load`` alone."""
-
-from harness.engines.openvino.backend import OpenVinoBackend
-
-__all__ = ["OpenVinoBackend"]

@@ -1,5 +1,0 @@
-"""vLLM on NVIDIA GPUs. Its libraries are imported by ``load`` alone; weights are quantized by llm-compressor."""
-
-from harness.engines.vllm.backend import VllmBackend
-
-__all__ = ["VllmBackend"]
