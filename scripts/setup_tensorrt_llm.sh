@@ -16,7 +16,7 @@ MIN_DRIVER=550
 
 fail() {
     echo "setup_tensorrt_llm: $1" >&2
-    echo "  mend: $2" >&2
+    echo "  hint: $2" >&2
     exit 1
 }
 

@@ -11,7 +11,7 @@ import pytest
 from enginegate.core.errors import BaselineError
 from enginegate.core.records import Block, Round
 from enginegate.core.specs import Workload
-from enginegate.gates.audit import blind, one_line, sees
+from enginegate.gates.audit import one_line, power_warning, sees
 from enginegate.gates.sequential import SpeedPolicy
 from enginegate.gates.sessions import ShiftPrior
 from enginegate.verdicts.audit import CONFIRMED, SCHEMA, add_sessions, audit_path, load_audit, measure_session
@@ -52,8 +52,8 @@ def test_each_metric_is_audited_by_its_own_times(sessions, tmp_path):
     assert speedup.result.noise > 20 * itl.result.noise
     assert one_line(itl.result).endswith("sees 2 % with 100 % power against a ratio known exactly")
     assert "sees 2 %" not in one_line(speedup.result)
-    assert blind(speedup.result, POLICY)
-    assert blind(itl.result, POLICY) is None
+    assert power_warning(speedup.result, POLICY)
+    assert power_warning(itl.result, POLICY) is None
     assert speedup.policy["correlation"] == max(0.0, speedup.result.autocorrelation), "audited as the gates run"
     assert [entry.status for entry in itl.sessions[0].confirmations] == ["FAIL", "FAIL"]
     assert speedup.sessions[0].confirmations[0].status == "INCONCLUSIVE"
@@ -66,8 +66,8 @@ def test_what_a_gate_sees_hangs_on_the_stored_sessions_that_judge_it(sessions, t
     assert known == itl.result
     powers = {each.baseline_sessions: [sees(each, slowdown) for slowdown in (0.02, 0.03)] for each in (known, one, ten)}
     assert powers == {0: [True, True], 1: [False, False], 10: [False, True]}
-    assert blind(one, POLICY)
-    assert blind(ten, POLICY) is None
+    assert power_warning(one, POLICY)
+    assert power_warning(ten, POLICY) is None
     assert one_line(one).endswith("power against 1 stored session")
     assert one_line(ten).endswith("power against 10 stored sessions")
     unshifting = replace(POLICY, shift=ShiftPrior(1e-6, 100.0))

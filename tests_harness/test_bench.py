@@ -16,4 +16,4 @@ def test_bench_by_name_and_by_file(model):
 def test_bench_of_nothing_names_what_there_is():
     with pytest.raises(ConfigError, match="unknown model 'tiny-rundom'") as caught:
         ModelBench.named("tiny-rundom", print)
-    assert "tiny-random" in caught.value.mend
+    assert "tiny-random" in caught.value.hint

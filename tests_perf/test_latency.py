@@ -6,12 +6,12 @@ pytestmark = pytest.mark.perf
 
 
 @pytest.mark.timed("ttft")
-def test_ttft(contest, gate, replay_rounds):
+def test_ttft(timed_engine, gate, replay_rounds):
     replay_rounds("ttft")
-    assert gate.speed(contest, "ttft")
+    assert gate.speed(timed_engine, "ttft")
 
 
 @pytest.mark.timed("itl")
-def test_itl(contest, gate, replay_rounds):
+def test_itl(timed_engine, gate, replay_rounds):
     replay_rounds("itl_p50")
-    assert gate.speed(contest, "itl")
+    assert gate.speed(timed_engine, "itl")

@@ -5,6 +5,6 @@ import pytest
 pytestmark = [pytest.mark.perf, pytest.mark.timed("speedup")]
 
 
-def test_speedup(contest, gate, replay_rounds):
+def test_speedup(timed_engine, gate, replay_rounds):
     replay_rounds("seconds")
-    assert gate.speed(contest, "speedup")
+    assert gate.speed(timed_engine, "speedup")

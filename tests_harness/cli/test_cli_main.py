@@ -40,7 +40,7 @@ def test_an_error_is_one_message_without_traceback(tmp_path: Path, capsys: pytes
     assert main(["report", str(tmp_path / "none")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("enginegate: there is no run record at ")
-    assert "mend: " in error
+    assert "hint: " in error
     assert "Traceback" not in error
 
 

@@ -79,7 +79,7 @@ def test_table_has_a_column_for_each_reference(run: str, capsys: pytest.CaptureF
 
 def test_margin_beyond_what_is_tolerated_is_refused(run: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["power", run, "--margin", "9%"]) == 2
-    assert "mend: give --margin, --tolerated or --alpha another value" in capsys.readouterr().err
+    assert "hint: give --margin, --tolerated or --alpha another value" in capsys.readouterr().err
 
 
 def test_few_blocks_and_lone_engines_are_named_and_stop_nothing(

@@ -35,7 +35,7 @@ def speed() -> Iterator[Verdict | None]:
         return list(np.log(ratio) + random.normal(0, noise, count))
 
     stored = Baseline(tuple(tuple(blocks(ratio, 10)) for ratio in (2.48, 2.49, 2.47)))
-    for against, samples, spoiled in (
+    for against, samples, invalid in (
         (stored, blocks(2.47, 10), None),
         (stored, blocks(2.20, 16), None),
         (stored, blocks(2.70, 10), None),
@@ -48,7 +48,7 @@ def speed() -> Iterator[Verdict | None]:
     ):
         policy = SpeedPolicy(alpha=0.01 / 12)
         yield judge_speed(
-            samples, against, policy, subject="int8_wo b8", reference="hf-bf16", final=True, spoiled=spoiled
+            samples, against, policy, subject="int8_wo b8", reference="hf-bf16", final=True, invalid=invalid
         )
 
 

@@ -10,6 +10,7 @@ from enginegate.engines.checkpoint import Geometry, read_passages
 from enginegate.engines.openvino import kv_cache, precisions
 from enginegate.engines.openvino.weights import Weights, read_weights
 from enginegate.engines.requests import STEPPED_CACHE, eos_token_ids, length_batches, score_rows, shared_rows
+from enginegate.machine import cpu
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -131,14 +132,14 @@ def test_weights_of_equal_content_count_once(tmp_path):
     ],
 )
 def test_types_that_auto_takes(monkeypatch, flags, precision, activation, kv):
-    monkeypatch.setattr(host, "cpu_flags", lambda: frozenset(flags))
+    monkeypatch.setattr(cpu, "cpu_flags", lambda: frozenset(flags))
     spec = EngineSpec("m", "openvino", precision)
     assert precisions.activation_precision(spec, RuntimeSpec()) == activation
     assert precisions.kv_precision(spec, RuntimeSpec(), activation) == kv
 
 
 def test_activation_that_the_cpu_lacks_is_refused(monkeypatch):
-    monkeypatch.setattr(host, "cpu_flags", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(cpu, "cpu_flags", lambda: frozenset({"avx2"}))
     with pytest.raises(CapabilityError, match="does not compute in bf16"):
         precisions.activation_precision(
             EngineSpec("m", "openvino", "int8_wo"), RuntimeSpec(activation_precision="bf16")

@@ -11,12 +11,13 @@ from enginegate.engines import registry
 from enginegate.engines.base import Capabilities, Capability, Effective
 from enginegate.engines.effective import check_effective
 from enginegate.engines.registry import check_precision, load_backend
+from enginegate.machine import cpu
 
 
 def test_unknown_backend_names_the_known_ones():
     with pytest.raises(ConfigError, match=r"known are .*hf.*openvino") as caught:
         load_backend("vlmm")
-    assert "install the package that brings it" in caught.value.mend
+    assert "install the package that brings it" in caught.value.hint
 
 
 def test_finding_backends_and_capabilities_imports_nothing_heavy():
@@ -52,8 +53,8 @@ def test_third_party_backend_is_found_by_its_entry_point(monkeypatch):
 
 
 @pytest.mark.parametrize("backend", ["hf", "openvino"])
-def test_missing_library_is_a_reason_with_its_mend(backend, monkeypatch):
-    monkeypatch.setattr(host, "missing_modules", lambda _: ["thelibrary"])
+def test_missing_library_is_a_reason_with_its_hint(backend, monkeypatch):
+    monkeypatch.setattr(cpu, "missing_modules", lambda _: ["thelibrary"])
     with pytest.raises(CapabilityError, match=r"thelibrary not installed.*\.\[openvino\]"):
         check_precision(load_backend(backend), "fp32")
     with pytest.raises(CapabilityError, match="thelibrary"):
@@ -61,13 +62,13 @@ def test_missing_library_is_a_reason_with_its_mend(backend, monkeypatch):
 
 
 def test_capabilities_follow_the_cpu(monkeypatch):
-    monkeypatch.setattr(host, "missing_modules", lambda _: [])
-    monkeypatch.setattr(host, "cpu_flags", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(cpu, "missing_modules", lambda _: [])
+    monkeypatch.setattr(cpu, "cpu_flags", lambda: frozenset({"avx2"}))
     without = load_backend("openvino").capabilities().precisions
     assert not without["bf16"].supported
     assert "bf16" in without["bf16"].reason
     assert "computes in fp32" in without["fp16"].reason
-    monkeypatch.setattr(host, "cpu_flags", lambda: frozenset({"amx_bf16", "avx512_fp16"}))
+    monkeypatch.setattr(cpu, "cpu_flags", lambda: frozenset({"amx_bf16", "avx512_fp16"}))
     assert load_backend("openvino").capabilities().precisions["bf16"] == Capability(True)
 
 

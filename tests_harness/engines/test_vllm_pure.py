@@ -78,7 +78,7 @@ def test_pool_holds_the_largest_batch_at_full_length_and_vllms_own_block():
 def test_a_pool_for_less_than_one_sequence_is_refused_with_what_is_needed():
     with pytest.raises(EngineError, match="kv_cache_bytes 4096 does not hold one sequence of 48 tokens") as refused:
         settings.kv_pool_bytes(SPEC, replace(RUNTIME, kv_cache_bytes=4096), GEOMETRY, "fp16")
-    least = int(refused.value.mend.split()[3])
+    least = int(refused.value.hint.split()[3])
     assert settings.kv_pool_bytes(SPEC, replace(RUNTIME, kv_cache_bytes=least), GEOMETRY, "fp16") == least
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from enginegate.core.errors import MeasurementError
-from enginegate.gates.audit import audit, blind, one_line, restore, sees
+from enginegate.gates.audit import audit, one_line, power_warning, restore, sees
 from enginegate.gates.sequential import FAILED, SpeedPolicy, decide_many
 from enginegate.gates.sessions import Anchor
 from scipy import stats
@@ -37,8 +37,8 @@ def test_an_audit_survives_json() -> None:
 
 
 def test_a_gate_that_cannot_see_what_it_must_not_pass_says_so() -> None:
-    assert blind(audit(aa(0.008), POLICY, resamples=200), POLICY) is None
-    warning = blind(audit(aa(0.3), POLICY, resamples=200), POLICY)
+    assert power_warning(audit(aa(0.008), POLICY, resamples=200), POLICY) is None
+    warning = power_warning(audit(aa(0.3), POLICY, resamples=200), POLICY)
     assert warning is not None
     assert "6 %" in warning
 

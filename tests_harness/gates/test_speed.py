@@ -156,27 +156,27 @@ def test_too_few_blocks_decide_nothing() -> None:
 @pytest.mark.parametrize("ratio", [1.0, 0.5])
 def test_spoiled_samples_decide_nothing(ratio: float) -> None:
     reason = "the clock was throttled in 9 of 40 blocks"
-    verdict = judged(blocks(ratio), Known(), spoiled=reason)
+    verdict = judged(blocks(ratio), Known(), invalid=reason)
     assert verdict.status is Status.INCONCLUSIVE
     assert reason in verdict.explanation
-    assert judge_speed(blocks(ratio)[:6], Known(), POLICY, final=False, spoiled=reason) is None
-    assert reason in judged(blocks(ratio), None, spoiled=reason).warnings
+    assert judge_speed(blocks(ratio)[:6], Known(), POLICY, final=False, invalid=reason) is None
+    assert reason in judged(blocks(ratio), None, invalid=reason).warnings
 
 
 def test_warnings_are_data() -> None:
-    wandering = np.cumsum(np.random.default_rng(0).normal(0, 0.002, 40))
-    verdict = judged(list(wandering), Known(), warnings=["another process used 12 % of the CPU"])
+    drifting = np.cumsum(np.random.default_rng(0).normal(0, 0.002, 40))
+    verdict = judged(list(drifting), Known(), warnings=["another process used 12 % of the CPU"])
     assert verdict.warnings[0] == "another process used 12 % of the CPU"
     assert any("correlated" in warning for warning in verdict.warnings)
     ordered = np.array(blocks(1.0, 0.005)) + np.where(np.arange(40) % 2 == 0, 0.05, -0.05)
     assert any("order within a block" in warning for warning in judged(list(ordered), Known()).warnings)
 
 
-def test_blocks_that_only_wander_are_no_sample() -> None:
+def test_blocks_that_only_drift_are_no_sample() -> None:
     ramp = list(np.linspace(-0.2, 0.2, 40) + 0.0001 * np.sin(np.arange(40.0) ** 2))
     verdict = judged(ramp, Known())
     assert verdict.status is Status.INCONCLUSIVE
-    assert "the blocks wander" in verdict.explanation
+    assert "the blocks are too correlated" in verdict.explanation
 
 
 @given(st.integers(0, 500), st.sampled_from([0.0, 0.03, 0.05, 0.1]), st.sampled_from([0.01, 0.03, 0.1]))
@@ -226,10 +226,10 @@ def test_the_order_of_the_stored_sessions_does_not_matter() -> None:
         (((0.1,) * 6, (0.1, 0.2, 0.3, float("nan"))), "session 2 of the baseline holds a sample"),
     ],
 )
-def test_a_damaged_baseline_is_refused_with_a_mend(stored: tuple[tuple[float, ...], ...], words: str) -> None:
+def test_a_damaged_baseline_is_refused_with_a_hint(stored: tuple[tuple[float, ...], ...], words: str) -> None:
     with pytest.raises(BaselineError, match=words) as caught:
         Baseline(stored)
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("ratio", [0.0, -1.0, float("nan"), float("inf")])

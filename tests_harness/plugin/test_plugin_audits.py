@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from enginegate.gates.audit import blind, one_line
+from enginegate.gates.audit import one_line, power_warning
 from enginegate.gates.sequential import SpeedPolicy, restore_policy
 from enginegate.verdicts.audit import AuditedGate, AuditSession, add_sessions, audit_path, load_audit
 
@@ -70,4 +70,4 @@ def test_each_gate_is_told_what_its_own_metric_was_audited_with(suite, accepted,
     assert correlations["ttft"] == 0.0
     for metric in ("speedup", "itl"):
         assert any("less than 90 % power" in note for note in told[metric].inputs["notes"])
-    assert blind(speedup.result, policies["speedup"]) is None, "a single stored session is what blinds it"
+    assert power_warning(speedup.result, policies["speedup"]) is None, "a single stored session is what blinds it"

@@ -46,7 +46,7 @@ def test_each_worker_has_a_card_and_each_arena_one_worker(suite, on_gpu):
     assert sorted(temperatures, key=min) == [{40}, {41}], "the cards differ by their temperature"
 
 
-def test_more_workers_than_cards_is_an_error_with_the_mend(on_gpu):
+def test_more_workers_than_cards_is_an_error_with_the_hint(on_gpu):
     result = on_gpu("-n2", "--dist=loadgroup", *SPEED, ENGINEGATE_FAKE_GPUS="1")
     assert result.parseoutcomes()["errors"] == 1
     assert "start no more workers (-n) than there are GPUs" in result.stdout.str()

@@ -69,7 +69,7 @@ def test_perf_baseline_of_another_machine_is_none(suite, accepted):
 def test_unfit_perf_baseline_is_refused(suite, accepted, field, value, text):
     suite.take_baselines(accepted)
     edit(suite.folder, "baselines/perf/*/toy/b1-*.json", lambda content: content.update({field: value}))
-    assert_refused(suite.run(*SPEED), text, "mend:")
+    assert_refused(suite.run(*SPEED), text, "hint:")
 
 
 def test_unfit_quality_baseline_is_refused(suite, accepted):

@@ -57,7 +57,7 @@ def test_markers_are_registered_and_select(suite):
 WRONG = [
     (["--model=nosuch"], "unknown model 'nosuch'", "use one of"),
     (["--engine=nosuch"], "no backend called 'nosuch'", "known are"),
-    (["--precision=int3"], "unknown precision 'int3'", "mend:"),
+    (["--precision=int3"], "unknown precision 'int3'", "hint:"),
     (["--precision=int8_wo,nvfp4"], "no precision 'nvfp4'", "take one that works here"),
     (["--precision=fp8"], "nobody pretends fp8", "take one that works here"),
     (["--batch-size=0"], "--batch-size '0' is not a positive whole number", "for example"),
@@ -71,11 +71,11 @@ WRONG = [
 
 
 @pytest.mark.parametrize(
-    ("args", "problem", "mend"), WRONG, ids=lambda value: value[0] if isinstance(value, list) else ""
+    ("args", "problem", "hint"), WRONG, ids=lambda value: value[0] if isinstance(value, list) else ""
 )
-def test_wrong_option_is_a_usage_error_with_reason_and_mend(suite, args, problem, mend):
+def test_wrong_option_is_a_usage_error_with_reason_and_hint(suite, args, problem, hint):
     result = suite.run("tests_perf", *args)
-    check_usage_error(result, problem, mend)
+    check_usage_error(result, problem, hint)
 
 
 @pytest.mark.parametrize(
@@ -90,19 +90,19 @@ def test_wrong_option_is_a_usage_error_with_reason_and_mend(suite, args, problem
 def test_wrong_configuration_is_a_usage_error_that_names_file_and_key(suite, sections, problem):
     path = suite.workspace.variant("wrong", **sections)
     result = suite.run("tests_perf", config=path)
-    check_usage_error(result, problem, "mend:")
+    check_usage_error(result, problem, "hint:")
     assert str(path) in result.stderr.str()
 
 
 def test_wrong_option_is_a_usage_error_under_xdist_too(suite):
     result = suite.run_apart("tests_perf", "-n2", "--precision=int3")
-    check_usage_error(result, "unknown precision 'int3'", "mend:")
+    check_usage_error(result, "unknown precision 'int3'", "hint:")
 
 
-def check_usage_error(result, problem, mend):
+def check_usage_error(result, problem, hint):
     shown = result.stderr.str()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert problem in shown
-    assert mend in shown
+    assert hint in shown
     assert shown.count("ERROR:") == 1
     assert "Traceback" not in shown + result.stdout.str()

@@ -179,7 +179,7 @@ def test_a_bad_run_needs_force(tmp_path: Path, changes: dict[str, Any], reason: 
     record = run_record(**changes)
     with pytest.raises(BaselineError, match=reason) as caught:
         apply_accept(record, tmp_path)
-    assert "--force" in caught.value.mend
+    assert "--force" in caught.value.hint
     assert not list(tmp_path.iterdir())
     assert apply_accept(record, tmp_path, force=True)
 
@@ -209,7 +209,7 @@ def test_a_foreign_perf_baseline_fails_closed(tmp_path: Path, asked: dict[str, s
     apply_accept(record, tmp_path)
     with pytest.raises(BaselineError, match=reason) as caught:
         perf(tmp_path, record, **asked)
-    assert "enginegate accept" in caught.value.mend
+    assert "enginegate accept" in caught.value.hint
 
 
 def test_a_baseline_moved_to_another_machines_folder_is_refused(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_damaged_baselines_are_refused_and_can_be_replaced(tmp_path: Path) -> No
         path.write_text(text)
         with pytest.raises(BaselineError, match=reason) as caught:
             load_quality(tmp_path, MODEL, record.model.digest, engine_entry(INT8))
-        assert "enginegate accept" in caught.value.mend
+        assert "enginegate accept" in caught.value.hint
     notes = {change.note for change in plan_accept(run_record("b"), tmp_path) if change.path == path}
     assert all(note.startswith("replaces: ") for note in notes)
     kept = path.read_text()

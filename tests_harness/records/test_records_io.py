@@ -73,7 +73,7 @@ def test_a_failed_write_leaves_the_old_record_and_no_rubbish(tmp_path: Path, mon
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RecordError, match="No space left on device") as caught:
         save_record(run_record(commit="new"), tmp_path)
-    assert caught.value.mend
+    assert caught.value.hint
     assert load_record(path).commit == "old"
     assert [entry.name for entry in path.parent.iterdir()] == ["run.json"]
 
@@ -102,7 +102,7 @@ def test_every_way_of_being_no_record_is_told_apart(tmp_path: Path) -> None:
     for expected, text in cases.items():
         with pytest.raises(RecordError, match=expected) as caught:
             load_record(damaged(path, text))
-        assert caught.value.mend, expected
+        assert caught.value.hint, expected
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RecordError, match="not valid JSON"):
         load_record(path)

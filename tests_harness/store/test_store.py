@@ -156,10 +156,10 @@ def test_a_damaged_entry_is_noticed_and_built_again(damage, store: EngineStore, 
     damage(entry)
     assert [problem.key for problem in store.verify()] == [entry.key]
     lines: list[str] = []
-    mended = get(store, log, lines=lines)
+    fixed = get(store, log, lines=lines)
     assert builds(log) == 2
     assert any(line.startswith("warning: ") and "damaged" in line for line in lines)
-    assert {name: (mended.path / name).read_bytes() for name in FILES} == FILES
+    assert {name: (fixed.path / name).read_bytes() for name in FILES} == FILES
     assert store.verify() == []
     assert names(tmp_path) == {entry.key}
 
@@ -205,7 +205,7 @@ def test_a_full_disk_is_a_store_error(error: Exception, store: EngineStore, tmp_
         store.get(SPEC, CHECKPOINT, FakeBackend(interrupt=fail), progress=print)
     assert str(tmp_path / "engines") in caught.value.problem
     assert "MB free" in caught.value.problem
-    assert "engines prune" in caught.value.mend
+    assert "engines prune" in caught.value.hint
     assert names(tmp_path) == set()
 
 

@@ -55,7 +55,7 @@ def test_a_build_killed_at_any_moment_leaves_no_broken_entry(moment: str, tmp_pa
 
 
 @pytest.mark.parametrize("moment", [name for name in MOMENTS if name.startswith("damaged")])
-def test_a_mending_killed_at_any_moment_leaves_no_broken_entry(moment: str, tmp_path: Path) -> None:
+def test_a_repair_killed_at_any_moment_leaves_no_broken_entry(moment: str, tmp_path: Path) -> None:
     entry = EngineStore(tmp_path).get(SPEC, CHECKPOINT, FakeBackend(), progress=print)
     (entry.path / "weights.bin").write_bytes(b"wrong")
     process = start(tmp_path, moment)

@@ -324,7 +324,7 @@ def test_failure_of_the_runtime_says_what_to_look_at(workshop, monkeypatch):
     monkeypatch.setattr(tensorrt_llm, "LLM", explode)
     with pytest.raises(EngineError, match="out of memory") as caught:
         workshop.load("trtllm-torch", "fp16")
-    assert "lower max_batch_size" in caught.value.mend
+    assert "lower max_batch_size" in caught.value.hint
 
 
 def test_refused_request_is_an_engine_error(shared_engine, monkeypatch):

@@ -23,7 +23,7 @@ FULL_PRECISION = "full_prec"
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Positively = Annotated[float | None, Field(gt=0)]
+PositiveOrNone = Annotated[float | None, Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -206,13 +206,13 @@ class Floors(Section):
     speedup: dict[str, float] = Field(default_factory=dict)
     ttft: dict[str, float] = Field(default_factory=dict)
     itl: dict[str, float] = Field(default_factory=dict)
-    peak_memory_ratio: Positively = None
-    bits_per_weight: Positively = None
-    accuracy_loss: Positively = None
-    perplexity_ratio: Positively = None
-    bleu: Positively = None
-    rougeL: Positively = None  # noqa: N815 - the metric's own name
-    summary_rougeL_loss: Positively = None  # noqa: N815
+    peak_memory_ratio: PositiveOrNone = None
+    bits_per_weight: PositiveOrNone = None
+    accuracy_loss: PositiveOrNone = None
+    perplexity_ratio: PositiveOrNone = None
+    bleu: PositiveOrNone = None
+    rougeL: PositiveOrNone = None  # noqa: N815 - the metric's own name
+    summary_rougeL_loss: PositiveOrNone = None  # noqa: N815
 
     @field_validator("speedup", "ttft", "itl")
     @classmethod
@@ -306,7 +306,7 @@ _OWN_DATA = "../fixtures/data/"
 
 
 def load_config(path: Path) -> Config:
-    """Read and validate one configuration file. Raises ConfigError naming the file, the key and the mend."""
+    """Read and validate one configuration file. Raises ConfigError naming the file, the key and the hint."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -317,13 +317,13 @@ def load_config(path: Path) -> Config:
     try:
         raw: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"configuration {path} is not valid YAML: {error}", "mend the file at that place") from error
+        raise ConfigError(f"configuration {path} is not valid YAML: {error}", "fix the file at that place") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"configuration {path} is not a mapping", f"start from {REPOSITORY / 'configs'}")
     try:
         file = ConfigFile.model_validate(canonical(raw, path))
     except ValidationError as error:
-        raise ConfigError(f"configuration {path} is not usable:\n{_plain(error)}", "mend the named keys") from error
+        raise ConfigError(f"configuration {path} is not usable:\n{_plain(error)}", "fix the named keys") from error
     if file.default_engine not in file.engines:
         raise ConfigError(
             f"configuration {path}: default_engine {file.default_engine!r} is not under engines", "add it there"

@@ -131,7 +131,7 @@ def explained(folder: Path, kind: type[EngineGateError]) -> Iterator[None]:
 
 
 def _diagnose(error: BaseException, folder: Path) -> tuple[str, str] | None:
-    """The problem and the mend where an exception means that ``folder`` is full or not writable, else None."""
+    """The problem and the hint where an exception means that ``folder`` is full or not writable, else None."""
     try:
         free = shutil.disk_usage(next(place for place in (folder, *folder.parents) if place.exists())).free
     except OSError:  # a folder that cannot even be looked at: its free space is no clue

@@ -1,4 +1,4 @@
-"""The one exception family. Every error names the thing, the reason and the mend."""
+"""The one exception family. Every error names the thing, the reason and the hint."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ class EngineGateError(Exception):
 
     Args:
         problem: what is wrong with which thing, and why, in one sentence.
-        mend: what the reader can do about it (a command, a key, a file), or empty.
+        hint: what the reader can do about it (a command, a key, a file), or empty.
     """
 
-    def __init__(self, problem: str, mend: str = "") -> None:
-        super().__init__(f"{problem}\n  mend: {mend}" if mend else problem)
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(f"{problem}\n  hint: {hint}" if hint else problem)
         self.problem = problem
-        self.mend = mend
+        self.hint = hint
 
 
 class ConfigError(EngineGateError):

@@ -81,7 +81,7 @@ class Effective:
 
 @dataclass(frozen=True)
 class Capability:
-    """Whether a backend can do one thing here; ``reason`` says why not, and the mend."""
+    """Whether a backend can do one thing here; ``reason`` says why not, and the hint."""
 
     supported: bool
     reason: str = ""

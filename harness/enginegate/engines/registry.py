@@ -72,5 +72,5 @@ def check_precision(backend: Backend, precision: str, kv_precision: str = "auto"
         if not capability.supported:
             raise CapabilityError(
                 f"backend {backend.name} cannot do {kind} {asked} here: {capability.reason}",
-                f"mend that, or {instead}",
+                f"fix that, or {instead}",
             )

@@ -112,7 +112,7 @@ class EngineStore:
             EngineError: the backend wrote nothing. Whatever else the backend's ``build`` raises passes through.
         """
         key = engine_key(spec, checkpoint, backend.name, backend.version(), architecture)
-        with suppress(DamagedEntry):  # looked at again under the lock: another process may build or mend it now
+        with suppress(DamagedEntry):  # looked at again under the lock: another process may build or fix it now
             return self._take(key)
         target = self._folder / key
         with explained(self._folder, StoreError), exclusive(target, progress):

@@ -170,10 +170,10 @@ def smallest_seen(result: AuditResult) -> Power | None:
 
 def one_line(result: AuditResult) -> str:
     """The line under a speed table."""
-    return f"this gate on this machine: {100 * result.false_alarms.value:.1f} % false alarms, {sight(result)}"
+    return f"this gate on this machine: {100 * result.false_alarms.value:.1f} % false alarms, {power_line(result)}"
 
 
-def sight(result: AuditResult) -> str:
+def power_line(result: AuditResult) -> str:
     """What the gate sees, and judged by what."""
     judge = judged_against(result.baseline_sessions)
     seen = smallest_seen(result)
@@ -195,7 +195,7 @@ def sees(result: AuditResult, change: float, power: float = SEEN) -> bool:
     return bool(np.interp(change, slowdowns, values) >= power)
 
 
-def blind(result: AuditResult, policy: SpeedPolicy, power: float = SEEN) -> str | None:
+def power_warning(result: AuditResult, policy: SpeedPolicy, power: float = SEEN) -> str | None:
     """The warning for a gate whose audit cannot see the very slowdown that it must not let pass, or None."""
     if sees(result, policy.tolerated, power):
         return None

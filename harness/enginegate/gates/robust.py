@@ -19,7 +19,7 @@ TRIM = 0.15
 ORDER_TRIM = 0.20
 #: Fewest blocks from which a location and its error can be had: two of each order.
 MIN_BLOCKS = 4
-#: Lag-1 autocorrelation is not followed beyond this; a series that wanders more is not a sample of anything.
+#: Lag-1 autocorrelation is not followed beyond this; a series that correlated more is not a sample of anything.
 MAX_AUTOCORRELATION = 0.8
 
 

@@ -110,35 +110,35 @@ def half_width(location: Location, anchor: Anchor, level: float) -> Array:
 
 
 @dataclass(frozen=True)
-class Weighed:
+class SequentialTest:
     """One look at one series, or at many: everything is a log ratio, positive for slower.
 
     Attributes:
         slower: estimated slowdown.
         least: lower bound of the slowdown, at this look's share of alpha.
         most: upper bound of the slowdown, at this look's share of beta.
-        wanders: the blocks are too correlated to be a sample; nothing is decided.
+        correlated: the blocks are too correlated to be a sample; nothing is decided.
         status: UNDECIDED, PASSED or FAILED.
     """
 
     slower: Array
     least: Array
     most: Array
-    wanders: NDArray[np.bool_]
+    correlated: NDArray[np.bool_]
     status: NDArray[np.int8]
 
 
-def weigh(
+def sequential_test(
     location: Location, anchor: Anchor, policy: SpeedPolicy, count: int, *, final: bool, floor: bool = False
-) -> Weighed:
+) -> SequentialTest:
     """The decision at a look of ``count`` blocks; ``floor`` takes the anchor itself for both bounds."""
     low, high = bounds(policy, floor=floor)
     slower = np.asarray(anchor.estimate - location.estimate)
     least = slower - half_width(location, anchor, fail_level(count, policy, final=final))
     most = slower + half_width(location, anchor, pass_level(count, policy, final=final))
-    wanders = np.asarray(location.autocorrelation >= MAX_AUTOCORRELATION)
+    correlated = np.asarray(location.autocorrelation >= MAX_AUTOCORRELATION)
     decided = np.where(least > low, FAILED, np.where(most < high, PASSED, UNDECIDED))
-    return Weighed(slower, least, most, wanders, np.where(wanders, UNDECIDED, decided).astype(np.int8))
+    return SequentialTest(slower, least, most, correlated, np.where(correlated, UNDECIDED, decided).astype(np.int8))
 
 
 def bounds(policy: SpeedPolicy, *, floor: bool) -> tuple[float, float]:
@@ -168,6 +168,6 @@ def decide_many(
             break
         location = locate(log_ratios[still, :look], trim, policy.correlation)
         final = look == looks[-1]
-        status[still] = weigh(location, anchor.at(still), policy, look, final=final, floor=floor).status
+        status[still] = sequential_test(location, anchor.at(still), policy, look, final=final, floor=floor).status
         blocks[still] = look
     return Outcome(status, blocks)

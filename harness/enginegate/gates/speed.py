@@ -10,7 +10,16 @@ import numpy as np
 from scipy.special import ndtri
 
 from enginegate.gates.robust import MIN_BLOCKS, Location, locate
-from enginegate.gates.sequential import FAILED, UNDECIDED, SpeedPolicy, bounds, half_width, level_at, next_look, weigh
+from enginegate.gates.sequential import (
+    FAILED,
+    UNDECIDED,
+    SpeedPolicy,
+    bounds,
+    half_width,
+    level_at,
+    next_look,
+    sequential_test,
+)
 from enginegate.gates.sessions import Anchor, Baseline, Floor, Known, anchor_of
 from enginegate.gates.verdict import Status, Verdict
 
@@ -32,7 +41,7 @@ def judge_speed(
     reference: str = "",
     final: bool,
     warnings: Sequence[str] = (),
-    spoiled: str | None = None,
+    invalid: str | None = None,
 ) -> Verdict | None:
     """Judge a speed-up at one look.
 
@@ -45,7 +54,7 @@ def judge_speed(
         reference: what it is measured against, e.g. ``hf-bf16``.
         final: no more blocks will come, so the answer must be a Verdict.
         warnings: what the measurement itself has to say; carried on the verdict.
-        spoiled: why these samples can decide nothing (throttling, foreign load); forces INCONCLUSIVE.
+        invalid: why these samples can decide nothing (throttling, foreign load); forces INCONCLUSIVE.
 
     Returns:
         A verdict, or None: nothing is decided and more blocks may come. Between the policy's looks it is always None,
@@ -57,21 +66,21 @@ def judge_speed(
     session, two-sided at ``policy.confidence``, and holds over all looks together (repeated confidence interval,
     Jennison and Turnbull 1989).
     """
-    bench = _Bench(against, policy, metric, subject, reference, tuple(warnings))
+    gate = SpeedGate(against, policy, metric, subject, reference, tuple(warnings))
     count = len(log_ratios)
     broken = int(np.sum(~np.isfinite(np.asarray(log_ratios, dtype=np.float64)))) if count else 0
     if broken:
-        return bench.unusable(count, f"{broken} of {count} samples are not positive finite times")
+        return gate.unusable(count, f"{broken} of {count} samples are not positive finite times")
     if not count:
-        return bench.unusable(0, "no samples were collected") if final else None
+        return gate.unusable(0, "no samples were collected") if final else None
     if not final and count not in policy.looks:
         return None
     last = final or next_look(count, policy) is None
     if count < MIN_BLOCKS:
         ratio = float(np.exp(np.mean(log_ratios)))
         reason = f"only {count} blocks, fewer than the {MIN_BLOCKS} that an error can be had from"
-        return bench.verdict(Status.INCONCLUSIVE, count, ratio, (np.nan, np.nan), reason=reason)
-    return bench.look(locate(log_ratios, correlation=policy.correlation), count, last, spoiled)
+        return gate.verdict(Status.INCONCLUSIVE, count, ratio, (np.nan, np.nan), reason=reason)
+    return gate.look(locate(log_ratios, correlation=policy.correlation), count, last, invalid)
 
 
 def replay_speed(
@@ -83,7 +92,7 @@ def replay_speed(
     subject: str = "",
     reference: str = "",
     warnings: Sequence[str] = (),
-    spoiled: str | None = None,
+    invalid: str | None = None,
 ) -> Verdict:
     """The verdict that a session which took these blocks gave: the first look that decides, or the last.
 
@@ -102,7 +111,7 @@ def replay_speed(
             reference=reference,
             final=look == count,
             warnings=warnings,
-            spoiled=spoiled,
+            invalid=invalid,
         )
         if verdict is not None:
             return verdict
@@ -110,7 +119,7 @@ def replay_speed(
 
 
 @dataclass(frozen=True)
-class _Bench:
+class SpeedGate:
     """What stays the same over one gate's looks."""
 
     against: Against | None
@@ -120,39 +129,40 @@ class _Bench:
     reference: str
     warnings: tuple[str, ...]
 
-    def look(self, location: Location, count: int, last: bool, spoiled: str | None) -> Verdict | None:
+    def look(self, location: Location, count: int, last: bool, invalid: str | None) -> Verdict | None:
+        """The verdict after ``count`` blocks, or None where more are to come."""
         policy, floor = self.policy, isinstance(self.against, Floor)
-        if spoiled is not None and not last:
+        if invalid is not None and not last:
             return None
         tail = level_at(count, policy, (1.0 - policy.confidence) / 2.0, final=last)
         centre, reach = float(location.estimate), float(half_width(location, Anchor(0.0), tail))
         ratio, interval = float(np.exp(centre)), (float(np.exp(centre - reach)), float(np.exp(centre + reach)))
-        bench = replace(self, warnings=(*self.warnings, *noise_warnings(location, count)))
-        anchor = bench.anchor
+        gate = replace(self, warnings=(*self.warnings, *noise_warnings(location, count)))
+        anchor = gate.anchor
         if anchor is None:
-            kept = bench if spoiled is None else replace(bench, warnings=(*bench.warnings, spoiled))
+            kept = gate if invalid is None else replace(gate, warnings=(*gate.warnings, invalid))
             return kept.verdict(Status.NO_BASELINE, count, ratio, interval)
-        seen = weigh(location, anchor, policy, count, final=last, floor=floor)
+        seen = sequential_test(location, anchor, policy, count, final=last, floor=floor)
         slower, least, most = float(seen.slower), float(seen.least), float(seen.most)
         spread = float(np.sqrt(location.error**2 + anchor.error**2 + anchor.shift**2))
         low = bounds(policy, floor=floor)[0]
         visible = float(np.expm1(low + (slower - least) + float(ndtri(policy.power)) * spread))
         decided = int(seen.status)
-        if spoiled is None and decided != UNDECIDED:
+        if invalid is None and decided != UNDECIDED:
             status = Status.FAIL if decided == FAILED else Status.PASS
-            return bench.verdict(status, count, ratio, interval, slower, visible)
+            return gate.verdict(status, count, ratio, interval, slower, visible)
         if not last:
             return None
-        if spoiled is not None:
-            reason = spoiled
-        elif bool(seen.wanders):
-            reason = f"the blocks wander (lag-1 autocorrelation {float(location.autocorrelation):.2f})"
+        if invalid is not None:
+            reason = invalid
+        elif bool(seen.correlated):
+            reason = f"the blocks are too correlated (lag-1 autocorrelation {float(location.autocorrelation):.2f})"
         elif floor:
             ends = (float(np.exp(float(anchor.estimate) - bound)) for bound in (most, least))
             reason = f"after {count} blocks the ratio lies between " + " and ".join(f"{end:.2f}x" for end in ends)
         else:
             reason = f"after {count} blocks the slowdown lies between {_percent(least)} and {_percent(most)}"
-        return bench.verdict(Status.INCONCLUSIVE, count, ratio, interval, slower, visible, reason)
+        return gate.verdict(Status.INCONCLUSIVE, count, ratio, interval, slower, visible, reason)
 
     def verdict(
         self,
@@ -164,6 +174,7 @@ class _Bench:
         visible: float | None = None,
         reason: str | None = None,
     ) -> Verdict:
+        """A verdict in words; ``reason`` says why nothing was decided."""
         measured = f"{ratio:.2f}x"
         if np.isfinite(interval[0]):
             measured += f" [{interval[0]:.2f}, {interval[1]:.2f}]"
@@ -178,6 +189,7 @@ class _Bench:
         return self._filled(status, count, text, ratio, interval, slower, visible)
 
     def unusable(self, count: int, reason: str) -> Verdict:
+        """The verdict on samples that are no times: a failure, as a hole fails closed."""
         nothing = float("nan")
         text = f"{self.subject}: samples unusable: {reason}" if self.subject else f"samples unusable: {reason}"
         return self._filled(Status.FAIL, count, text, nothing, (nothing, nothing), None, None)
@@ -210,6 +222,7 @@ class _Bench:
 
     @cached_property
     def anchor(self) -> Anchor | None:
+        """What the ratio is compared with, on the log scale; None where there is no baseline."""
         return None if self.against is None else anchor_of(self.against, self.policy.shift, self.policy.correlation)
 
     def _comparison(self, status: Status, slower: float | None) -> str:

@@ -37,7 +37,7 @@ def measure_card() -> Card:
         __name__,
         b"",
         subject="measuring the GPU",
-        mend="see docs/gpu.md",
+        hint="see docs/gpu.md",
         timeout=120,
         error=MeasurementError,
         answers=True,

@@ -26,7 +26,7 @@ def run_module(
     job: bytes,
     *,
     subject: str,
-    mend: str,
+    hint: str,
     python: str = sys.executable,
     timeout: float | None = None,
     error: type[EngineGateError] = EngineError,
@@ -41,7 +41,7 @@ def run_module(
 
     Raises:
         error: it ended with another status than 0, or not within ``timeout`` seconds; says ``subject``, the last lines
-            printed, and ``mend``. Also where it ``answers``, and ended without handing anything over.
+            printed, and ``hint``. Also where it ``answers``, and ended without handing anything over.
     """
     with tempfile.TemporaryFile() as log:
         try:
@@ -64,7 +64,7 @@ def run_module(
         return json.loads(handed[-1]) if handed else None
     if status == 0:
         ended += " and handed nothing over"
-    raise error(f"{subject} {ended}:\n{last_lines(printed)}", f"see the last lines above; {mend}")
+    raise error(f"{subject} {ended}:\n{last_lines(printed)}", f"see the last lines above; {hint}")
 
 
 def hand_over(value: object) -> None:

@@ -136,7 +136,7 @@ class Arena:
         try:
             check_generations(generations, self.workload.batch_size, self.workload.output_len, seconds)
         except MeasurementError as error:
-            raise MeasurementError(f"{name}, {self.workload.id}: {error.problem}", error.mend) from error
+            raise MeasurementError(f"{name}, {self.workload.id}: {error.problem}", error.hint) from error
         latency = summarise(generations)
         load = foreign_load(before, after)
         device = self.monitor.read() if self.monitor else None

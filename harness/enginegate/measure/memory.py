@@ -47,7 +47,7 @@ def measure_memory(
         __name__,
         pickle.dumps(job),
         subject=f"the memory pass of {spec.id}",
-        mend="a status of -9 is the kernel's out-of-memory killer",
+        hint="a status of -9 is the kernel's out-of-memory killer",
         timeout=timeout,
         error=MeasurementError,
         answers=True,

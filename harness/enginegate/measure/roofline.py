@@ -84,5 +84,5 @@ def refuse_impossible(record: RunRecord, arena: ArenaEntry, engine: str) -> None
     for memory in record.memory:
         line = roofline(record, arena, memory) if memory.engine == engine else None
         if line is not None and line.impossible:
-            mend = "see that the engine runs the model that it says, and that no cache answers"
-            raise MeasurementError(str(line), mend)
+            hint = "see that the engine runs the model that it says, and that no cache answers"
+            raise MeasurementError(str(line), hint)

@@ -64,7 +64,7 @@ def _download(repository: str, revision: str, folder: Path, *, damaged: bool) ->
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    mend = "check the network, or fetch the model elsewhere and use path:DIR"
+    hint = "check the network, or fetch the model elsewhere and use path:DIR"
     try:
         return Path(
             huggingface_hub.snapshot_download(
@@ -77,11 +77,11 @@ def _download(repository: str, revision: str, folder: Path, *, damaged: bool) ->
             )
         )
     except GatedRepoError as error:
-        reason, mend = error, "accept the model's licence on its page, then log in with `hf auth login`"
+        reason, hint = error, "accept the model's licence on its page, then log in with `hf auth login`"
     except RepositoryNotFoundError as error:
-        reason, mend = error, "check the name; a private model needs `hf auth login`"
+        reason, hint = error, "check the name; a private model needs `hf auth login`"
     except RevisionNotFoundError as error:
-        reason, mend = error, "check the revision on the model's page"
+        reason, hint = error, "check the revision on the model's page"
     except (OSError, ValueError) as error:  # no network, offline mode, a malformed name
         reason = error
-    raise ModelError(f"cannot fetch {repository} at {revision} from the Hugging Face Hub: {reason}", mend) from reason
+    raise ModelError(f"cannot fetch {repository} at {revision} from the Hugging Face Hub: {reason}", hint) from reason

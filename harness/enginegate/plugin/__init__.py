@@ -11,7 +11,7 @@ from enginegate.core.errors import EngineGateError
 from enginegate.plugin.auditing import separate_audit
 from enginegate.plugin.devices import claim_device, missed_gpu
 from enginegate.plugin.options import add_options, parse_options
-from enginegate.plugin.outcomes import explain, lost_reason, outcome_of, shorten, verdict_report
+from enginegate.plugin.outcomes import error_reason, explain, outcome_of, shorten, verdict_report
 from enginegate.plugin.progress import TerminalProgress
 from enginegate.plugin.replay import replay_clock
 from enginegate.plugin.session import GateSession
@@ -138,9 +138,9 @@ def pytest_runtest_makereport(
         explain(item, call.excinfo.value)
     report = yield
     if call.excinfo is not None and report.failed:
-        reason = lost_reason(item, call.excinfo.value)
+        reason = error_reason(item, call.excinfo.value)
         if reason is not None:
-            item.config.stash[SESSION].lose(plain_id(item), reason)
+            item.config.stash[SESSION].record_error(plain_id(item), reason)
         shorten(report, item, call.excinfo)
     return report
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from enginegate.gates.audit import one_line, sight
+from enginegate.gates.audit import one_line, power_line
 from enginegate.gates.sequential import restore_policy
 from enginegate.plugin.session import GateSession
 from enginegate.storage.baselines import MAX_SESSIONS
@@ -41,7 +41,7 @@ def audit_report(gate: AuditedGate) -> str:
     """What an audit found, in a few lines."""
     result, latest = gate.result, gate.sessions[-1]
     lines = [f"{gate.engine} {gate.workload} {gate.metric}: {one_line(result)}"]
-    lines += [f"  {sight(gate.judged_by(sessions, restore_policy(gate.policy)))}" for sessions in STORED]
+    lines += [f"  {power_line(gate.judged_by(sessions, restore_policy(gate.policy)))}" for sessions in STORED]
     lines.append(
         f"  {result.blocks} blocks in {result.sessions} sessions, noise {100 * result.noise:.1f} % a block,"
         f" {result.mean_blocks:.1f} blocks used where nothing changed"

@@ -14,9 +14,9 @@ from enginegate.core.specs import Workload
 from enginegate.gates.items import QualityPolicy
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.plan.selection import Candidate
-from enginegate.plugin.contest import Contest, perf_baseline, speed_inputs, speed_remarks
 from enginegate.plugin.outcomes import keep
 from enginegate.plugin.session import GateSession
+from enginegate.plugin.timed_engine import TimedEngine, perf_baseline, speed_inputs, speed_remarks
 from enginegate.plugin.workers import plain_id
 from enginegate.storage.baselines import PerfEngine, PerfSession, QualityBaseline, assert_not_own_baseline, load_quality
 from enginegate.verdicts.judge import judge
@@ -36,11 +36,11 @@ class Gate:
         self._floors = candidate.config.floors(candidate.spec.backend, candidate.spec.precision)
         self._strict_floors = session.options.require_baseline
 
-    def speed(self, contest: Contest, metric: str = "speedup") -> Verdict:
+    def speed(self, timed_engine: TimedEngine, metric: str = "speedup") -> Verdict:
         """Judge ``speedup``, ``ttft`` or ``itl``: each a ratio over the live reference, block by block."""
-        inputs = speed_inputs(self._session, self._candidate, contest.workload, metric)
-        inputs |= speed_remarks(self._session, self._candidate, contest.workload, inputs)
-        return self._conclude(inputs, contest.workload)
+        inputs = speed_inputs(self._session, self._candidate, timed_engine.workload, metric)
+        inputs |= speed_remarks(self._session, self._candidate, timed_engine.workload, inputs)
+        return self._conclude(inputs, timed_engine.workload)
 
     def memory(self, entry: MemoryEntry, workload: Workload, field: str) -> Verdict:
         """Judge one figure of a memory pass: ``loaded``, ``peak`` or ``kv_budget``, in bytes."""
@@ -181,19 +181,19 @@ class Gate:
         if verdict.status is Status.NO_BASELINE and not options.require_baseline:
             verdict = verdict.accept()
         if verdict.status is Status.NO_BASELINE and options.require_baseline:
-            verdict = self._with_mend(verdict)
+            verdict = self._with_hint(verdict)
         keep(self._item, verdict)
         workload_id = workload.id if workload else None
         self._session.conclude(model, plain_id(self._item), self._candidate.id, workload_id, verdict, inputs)
         return verdict
 
-    def _with_mend(self, verdict: Verdict) -> Verdict:
+    def _with_hint(self, verdict: Verdict) -> Verdict:
         record = self._session.options.runs / self._session.record_id(self._candidate.config.name)
-        mend = (
+        hint = (
             f"; record one on this machine: `enginegate accept {record}`,"
             " review it and commit it, or run with --no-require-baseline"
         )
-        return replace(verdict, explanation=verdict.explanation + mend)
+        return replace(verdict, explanation=verdict.explanation + hint)
 
     def _alpha(self) -> float:
         return self._session.alpha(self._candidate.config)

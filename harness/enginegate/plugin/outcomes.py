@@ -47,7 +47,7 @@ def explain(item: pytest.Item, error: BaseException) -> None:
         error.args = ("\n".join(lines),)
 
 
-def lost_reason(item: pytest.Item, error: BaseException) -> str | None:
+def error_reason(item: pytest.Item, error: BaseException) -> str | None:
     """Why a test of an engine ended without a verdict: the first line of its error; None where it has a verdict."""
     if refused(item) or "candidate" not in getattr(item, "fixturenames", ()):
         return None
@@ -55,7 +55,7 @@ def lost_reason(item: pytest.Item, error: BaseException) -> str | None:
 
 
 def shorten(report: pytest.TestReport, item: pytest.Item, failure: pytest.ExceptionInfo[BaseException]) -> None:
-    """The suite's own errors name the thing, the reason and the mend: no traceback, unless a style was asked for."""
+    """The suite's own errors name the thing, the reason and the hint: no traceback, unless a style was asked for."""
     if isinstance(failure.value, EngineGateError) and item.config.getoption("tbstyle", "auto") == "auto":
         report.longrepr = failure.getrepr(style="value", chain=False)
 

@@ -19,9 +19,9 @@ from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.lease import Lease
 from enginegate.measure.arena import timed_metrics
 from enginegate.plan.selection import Candidate, Selection, select
-from enginegate.plugin.contest import Contest, speed_inputs, speed_policy
 from enginegate.plugin.options import Options
 from enginegate.plugin.recording import Status, commit, merge_records, now, run_id, without_password, write_beside
+from enginegate.plugin.timed_engine import TimedEngine, speed_inputs, speed_policy
 from enginegate.session.bench import ModelBench, Wrap
 from enginegate.storage.runs import save_record
 from enginegate.verdicts.audit import AuditedGate, AuditFile, add_sessions, load_audit, measure_session
@@ -40,7 +40,7 @@ class GateSession:
         gates: how many gates were collected; the error budget is shared between them.
         expected: by model and workload, the engines and speed metrics that collected tests will judge.
         warnings: what else the reader of the record must know.
-        lost: tests that ended without a verdict, and why; a record with any is partial.
+        errors: tests that ended without a verdict, and why; a record with any is partial.
         run: the run's id, which xdist workers have from their controller.
         notes: in an xdist worker, which writes no records: the file that its controller finds if it crashes.
         crashed: an xdist worker ended without sending its records.
@@ -57,7 +57,7 @@ class GateSession:
     expected: dict[tuple[str, str], list[tuple[Candidate, str]]] = field(default_factory=dict)
     verdicts: dict[str, list[VerdictEntry]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     started: str = field(default_factory=now)
     run: str = field(default_factory=run_id)
     notes: Path | None = None
@@ -129,7 +129,7 @@ class GateSession:
             workload = candidate.config.workload(batch_size)
             self.expected.setdefault((candidate.config.name, workload.id), []).append((candidate, metric))
 
-    def contest(self, candidate: Candidate, batch_size: int) -> Contest:
+    def timed_engine(self, candidate: Candidate, batch_size: int) -> TimedEngine:
         """The engine's part in the arena of its model and batch size, which runs when it is first asked for."""
         config = candidate.config
         workload = config.workload(batch_size)
@@ -150,7 +150,7 @@ class GateSession:
         bench.engine(candidate.spec, candidate.runtime, "candidate")
         arena = bench.race(list(contestants.values()), workload, decided, budget, max(config.file.gates.speed.looks))
         self.save_if_changed()
-        return Contest(candidate, workload, arena)
+        return TimedEngine(candidate, workload, arena)
 
     def audit(self, candidate: Candidate, batch_size: int) -> list[AuditedGate]:
         """Measure one session of the speed gates' own error rates, and file it beside the baselines."""
@@ -202,9 +202,9 @@ class GateSession:
         )
         self.verdicts.setdefault(model, []).append(entry)
 
-    def lose(self, test: str, reason: str) -> None:
+    def record_error(self, test: str, reason: str) -> None:
         """A test ended without a verdict: the record says so, and cannot be accepted as if it had passed."""
-        self.lost.append(f"{test} ended without a verdict: {reason}")
+        self.errors.append(f"{test} ended without a verdict: {reason}")
 
     def record_id(self, model: str) -> str:
         """The id of one model's record: the run's, with the model's name where the session tests several."""
@@ -235,7 +235,7 @@ class GateSession:
             memory=list(bench.memory.values()),
             quality=list(bench.quality.values()),
             verdicts=self.verdicts.get(model, []),
-            warnings=[*self.warnings, *self.lost],
+            warnings=[*self.warnings, *self.errors],
         )
 
     def save(self, status: Status) -> list[tuple[RunRecord, Path]]:
@@ -285,7 +285,7 @@ class GateSession:
         Returns:
             False where something could not be written: it is told as a warning, and the rest is written.
         """
-        whole = complete and not self.lost and not self.crashed
+        whole = complete and not self.errors and not self.crashed
         try:
             saved = self.save("complete" if whole else "partial")
         except EngineGateError as error:
@@ -299,7 +299,7 @@ class GateSession:
 
     def part(self, complete: bool) -> list[str]:
         """What an xdist worker measured and concluded, for its controller: one record in JSON for each model."""
-        status: Status = "complete" if complete and not self.lost else "partial"
+        status: Status = "complete" if complete and not self.errors else "partial"
         return [record.model_dump_json() for record in self._own(status)]
 
     def crash(self, problem: str, notes: Path) -> None:

@@ -102,7 +102,7 @@ def apply_accept(record: RunRecord, root: Path, force: bool = False) -> list[Pat
         except OSError as error:
             raise BaselineError(
                 f"baseline {update.path} cannot be written: {error.strerror or error}",
-                "mend that and accept the run again: files already written are left as they are",
+                "fix that and accept the run again: files already written are left as they are",
             ) from error
     return [update.path for update in updates]
 
@@ -118,7 +118,7 @@ def check_acceptable(record: RunRecord, force: bool) -> None:
         more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
         raise BaselineError(
             f"run {record.id} has {len(failed)} failed verdict(s): {', '.join(failed[:3])}{more}",
-            "mend the regression, or use --force to accept it as the new normal",
+            "fix the regression, or use --force to accept it as the new normal",
         )
 
 

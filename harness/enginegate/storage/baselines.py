@@ -253,7 +253,7 @@ Kind = TypeVar("Kind", bound=Stored)
 
 
 def read_stored(
-    path: Path, kind: type[Kind], *, what: str = "baseline", schema: int = SCHEMA, mend: str = RECORD_NEW
+    path: Path, kind: type[Kind], *, what: str = "baseline", schema: int = SCHEMA, hint: str = RECORD_NEW
 ) -> Kind | None:
     """A file below the baselines folder, or None where there is none.
 
@@ -267,16 +267,16 @@ def read_stored(
         raise BaselineError(f"{what} {path} cannot be read: {error.strerror or error}", "check the path") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BaselineError(
-            f"{what} {path} is not valid JSON ({error})", f"restore it from version control, or {mend}"
+            f"{what} {path} is not valid JSON ({error})", f"restore it from version control, or {hint}"
         ) from error
     version = data.get("schema_version") if isinstance(data, dict) else None
     if version != schema:
-        raise BaselineError(f"{what} {path} has schema version {version}; this enginegate reads version {schema}", mend)
+        raise BaselineError(f"{what} {path} has schema version {version}; this enginegate reads version {schema}", hint)
     try:
         return kind.model_validate(data)
     except ValidationError as error:
         raise BaselineError(
-            f"{what} {path} is damaged: {first_problem(error)}", f"restore it from version control, or {mend}"
+            f"{what} {path} is damaged: {first_problem(error)}", f"restore it from version control, or {hint}"
         ) from error
 
 

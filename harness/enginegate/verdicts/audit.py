@@ -110,8 +110,8 @@ def audit_path(root: Path, fingerprint: str) -> Path:
 
 def load_audit(root: Path, fingerprint: str) -> AuditFile | None:
     """The audits of one machine, or None. Raises BaselineError where the file is damaged or of another schema."""
-    mend = "move it away and run `pytest --gate-audit`"
-    return read_stored(audit_path(root, fingerprint), AuditFile, what="audit", schema=SCHEMA, mend=mend)
+    hint = "move it away and run `pytest --gate-audit`"
+    return read_stored(audit_path(root, fingerprint), AuditFile, what="audit", schema=SCHEMA, hint=hint)
 
 
 def measure_session(

@@ -54,9 +54,9 @@ def judge_speed_gate(inputs: Inputs, record: RunRecord) -> Verdict:
     warnings = list(inputs["notes"])
     if disturbed:
         warnings.append(f"{disturbed:.0%} of blocks ran beside other work (median load {load:.0%} of the machine)")
-    spoiled = None
+    invalid = None
     if disturbed > MAX_DISTURBED:
-        spoiled = f"other work disturbed {disturbed:.0%} of the blocks, also when repeated"
+        invalid = f"other work disturbed {disturbed:.0%} of the blocks, also when repeated"
     return replay_speed(
         ratios,
         _against(inputs),
@@ -65,7 +65,7 @@ def judge_speed_gate(inputs: Inputs, record: RunRecord) -> Verdict:
         subject=inputs["subject"],
         reference=inputs["reference_label"],
         warnings=warnings,
-        spoiled=spoiled,
+        invalid=invalid,
     )
 
 

@@ -61,7 +61,7 @@ class OpenVinoBackend:
             "enginegate.engines.openvino.build",
             json.dumps(job).encode(),
             subject=f"{spec.id}: the export",
-            mend="a full disk, too little memory or an unsupported architecture are usual",
+            hint="a full disk, too little memory or an unsupported architecture are usual",
         )
 
     def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> OpenVinoEngine:

@@ -147,8 +147,8 @@ class ChildEngine(SelfTimed):
         except (EOFError, ConnectionError, pickle.UnpicklingError) as error:
             raise self._died() from error
         if kind == "error":
-            name, problem, mend = value
-            raise getattr(errors, name, EngineError)(problem, mend)
+            name, problem, hint = value
+            raise getattr(errors, name, EngineError)(problem, hint)
         return value
 
     def _died(self) -> EngineError:
@@ -217,7 +217,7 @@ def _serve(pipe: Connection) -> None:
             else:
                 pipe.send(("value", getattr(engine, method)(*arguments)))
         except EngineGateError as error:
-            pipe.send(("error", (type(error).__name__, error.problem, error.mend)))
+            pipe.send(("error", (type(error).__name__, error.problem, error.hint)))
         except Exception as error:
             import traceback
 

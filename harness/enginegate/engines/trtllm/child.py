@@ -28,7 +28,7 @@ def build_in_child(function: str, spec: EngineSpec, checkpoint: Path, out_dir: P
         __name__,
         pickle.dumps((function, spec, checkpoint, out_dir)),
         subject=f"{spec.id}: building it",
-        mend="too little memory or an unsupported architecture are usual",
+        hint="too little memory or an unsupported architecture are usual",
     )
 
 

@@ -60,7 +60,7 @@ _HALF = {"float16": "fp16", "fp16": "fp16", "bfloat16": "bf16", "bf16": "bf16"}
 def canonical(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The file's content in this suite's own keys; unchanged where it has no foreign ones.
 
-    Raises ConfigError naming the file, the option and the mend for an option that is unknown, has no effect here, or
+    Raises ConfigError naming the file, the option and the hint for an option that is unknown, has no effect here, or
     contradicts another.
     """
     content: dict[str, Any] = copy.deepcopy(dict(raw))
@@ -133,9 +133,9 @@ class _Found:
         """Restrict what the weights may be."""
         self.precisions[option] = precisions
 
-    def refuse(self, option: str, value: Any, reason: str, mend: str) -> None:
+    def refuse(self, option: str, value: Any, reason: str, hint: str) -> None:
         """Raise for an option that cannot be honoured."""
-        raise ConfigError(f"{self.where}: {option} {value!r} {reason}", mend)
+        raise ConfigError(f"{self.where}: {option} {value!r} {reason}", hint)
 
     def precision(self) -> str | None:
         """The one precision that all options agree on."""
@@ -245,12 +245,12 @@ def _activations(found: _Found, option: str, value: Any) -> None:
     found.say("runtime.activation_precision", _HALF[value], option)
 
 
-def _only(value: Any, reason: str, mend: str) -> Reader:
+def _only(value: Any, reason: str, hint: str) -> Reader:
     """An option that is accepted at one value, because that is what happens, and refused at any other."""
 
     def read(found: _Found, option: str, given: Any) -> None:
         if given != value:
-            found.refuse(option, given, reason, mend)
+            found.refuse(option, given, reason, hint)
 
     return read
 

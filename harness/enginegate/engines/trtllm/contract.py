@@ -115,7 +115,7 @@ def installed_version() -> str:
 
 
 def version_problem(backend: str, version: str) -> str:
-    """Why ``backend`` cannot work with an installed version, with the mend; empty where it can."""
+    """Why ``backend`` cannot work with an installed version, with the hint; empty where it can."""
     if not version:
         return f"tensorrt_llm is not installed: {INSTALL}"
     if release(version) < release(FIRST):
@@ -139,7 +139,7 @@ class Api:
         self.version = installed_version()
         problem = version_problem(backend, self.version)
         if problem:
-            raise CapabilityError(f"backend {backend} does not work here: {problem}", "mend that")
+            raise CapabilityError(f"backend {backend} does not work here: {problem}", "fix that")
         self._prefix = backend.removeprefix("trtllm-")
 
     def cls(self, name: str) -> Any:

@@ -35,7 +35,7 @@ def devices() -> list[Gpu]:
 
 
 def driver_problem(gpus: list[Gpu]) -> str:
-    """Why no GPU can be used, with the mend; empty where there is one."""
+    """Why no GPU can be used, with the hint; empty where there is one."""
     if gpus:
         return ""
     return "no NVIDIA driver or GPU is visible: check nvidia-smi, and start containers with --gpus all"

@@ -79,7 +79,7 @@ def algorithm_name(precisions: dict[str, Precision], algorithm: str | None, dtyp
 def capabilities(
     backend: str, precisions: dict[str, Precision], kv_precisions: dict[str, tuple[int, int]], gpus: list[Gpu]
 ) -> Capabilities:
-    """What a backend can do with the installed version on these GPUs; every refusal carries its reason and mend."""
+    """What a backend can do with the installed version on these GPUs; every refusal carries its reason and hint."""
     problems = [text for text in (version_problem(backend, installed_version()), driver_problem(gpus)) if text]
     blocked = "; ".join(problems)
     found = {name: _on(gpus, known.least, known.below, blocked) for name, known in precisions.items()}

@@ -125,6 +125,6 @@ def _quantize(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
         "enginegate.engines.vllm.quantize",
         json.dumps(job).encode(),
         subject=f"{spec.id}: quantizing",
-        mend="a group size that does not divide a layer, a full disk or too little memory are usual",
+        hint="a group size that does not divide a layer, a full disk or too little memory are usual",
         python=quantizer(),
     )

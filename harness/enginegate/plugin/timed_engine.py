@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from enginegate.core.records import ArenaEntry
 from enginegate.core.specs import Workload
-from enginegate.gates.audit import blind, one_line
+from enginegate.gates.audit import one_line, power_warning
 from enginegate.gates.sequential import RATIO_SHIFT, SpeedPolicy, restore_policy
 from enginegate.storage.baselines import PerfBaseline, assert_not_own_baseline, load_perf
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Contest:
+class TimedEngine:
     """One engine's part in an arena: the samples that its speed is judged by."""
 
     candidate: Candidate
@@ -76,7 +76,7 @@ def speed_remarks(
     if audited is not None:
         policy, against = restore_policy(inputs["policy"]), inputs["against"] or {}
         audit = audited.judged_by(len(against.get("sessions", [])), policy)
-        line, warning = one_line(audit), blind(audit, policy)
+        line, warning = one_line(audit), power_warning(audit, policy)
         notes = [warning] if warning else []
     baseline = perf_baseline(session, candidate.config, workload)
     if baseline is not None and candidate.id in baseline.engines:
