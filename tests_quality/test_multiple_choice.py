@@ -6,7 +6,7 @@ pytestmark = pytest.mark.quality
 
 
 def test_letters(quality, gate):
-    assert gate.accuracy(quality("mmlu"), "acc")
+    assert gate.accuracy(quality("letters"), "acc")
 
 
 def test_cloze(quality, gate):

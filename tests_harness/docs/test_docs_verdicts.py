@@ -71,7 +71,7 @@ def quality() -> Iterator[Verdict]:
         )
     letters = {f"{item:03}": float(item % 4 == 0) for item in range(120)}
     yield judge_accuracy(
-        letters, letters, policy, reference_items=letters, chance=0.27, subject="int8_wo mmlu accuracy"
+        letters, letters, policy, reference_items=letters, chance=0.27, subject="int8_wo letters accuracy"
     )
     random = np.random.default_rng(7)
     documents = {f"{item}": (float(value), 100.0) for item, value in enumerate(random.normal(330, 30, 64))}

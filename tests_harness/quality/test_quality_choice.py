@@ -54,7 +54,7 @@ def test_letters_are_scored_by_their_own_token_after_the_prompt() -> None:
     engine = FakeEngine(logprob=lambda _before, token: -0.5 if token == favourite else -2.0)
     entry = evaluate_letters(engine, tokenizer, [CAPITAL, SUM])
     assert entry.engine == "toy-fake-fp32"
-    assert entry.metric == "mmlu"
+    assert entry.metric == "letters"
     asked = {sequence for batch in engine.scored for sequence in batch}
     assert asked == {
         tuple(tokenizer.encode(f"{letters_prompt(question)} {letter}"))

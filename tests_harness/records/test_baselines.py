@@ -102,7 +102,7 @@ def test_accepting_writes_what_a_gate_then_reads(tmp_path: Path) -> None:
     metric = quality.metric("cloze", "cloze/1;prefix=none;items=8")
     assert metric is not None
     assert metric.items["item1"] == [1.0, 1.0, 0.0, 0.0, 0.5, 0.5]
-    assert quality.metric("mmlu", "mmlu/1;items=8") is None
+    assert quality.metric("letters", "letters/1;items=8") is None
 
 
 def test_the_plan_writes_nothing_and_says_what_moves(tmp_path: Path) -> None:

@@ -78,10 +78,10 @@ def test_what_was_not_measured_is_empty_and_not_zero(tmp_path: Path) -> None:
 
 
 def test_accuracy_is_cloze_where_it_was_measured_and_says_so() -> None:
-    letters = quality_entry(INT8, "cloze", accuracy=0.26).model_copy(update={"metric": "mmlu"})
+    letters = quality_entry(INT8, "cloze", accuracy=0.26).model_copy(update={"metric": "letters"})
     only_letters = run_record(quality=False).model_copy(update={"quality": [letters]})
     row = next(row for row in record_rows(only_letters) if row.precision == "int8_wo")
-    assert (row.accuracy, row.accuracy_kind) == (26.0, "mmlu")
+    assert (row.accuracy, row.accuracy_kind) == (26.0, "letters")
     assert "MMLU's format, not its questions" in markdown_summary(only_letters)
     both = only_letters.model_copy(update={"quality": [letters, quality_entry(INT8, "cloze")]})
     row = next(row for row in record_rows(both) if row.precision == "int8_wo")

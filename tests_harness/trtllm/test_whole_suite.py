@@ -49,7 +49,7 @@ ENGINES = {
 }
 #: What is judged, and what is scored, of every engine.
 METRICS = {"engine_size", "build_seconds", "speedup", "ttft", "itl", "loaded_memory", "peak_memory", "kv_budget"}
-SCORED = {"similarity", "summaries", "mmlu", "cloze", "perplexity", "determinism"}
+SCORED = {"similarity", "summaries", "letters", "cloze", "perplexity", "determinism"}
 
 
 def write_model(folder: Path) -> None:

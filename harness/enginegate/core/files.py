@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -17,9 +18,12 @@ DIGITS = 7
 
 
 def round_floats(value: Any, digits: int = DIGITS) -> Any:
-    """The same JSON-able value with every float rounded to ``digits`` significant digits. Idempotent."""
+    """The same JSON-able value with every float rounded to ``digits`` significant digits. Idempotent.
+
+    What is not finite becomes None: JSON knows neither NaN nor infinity.
+    """
     if isinstance(value, float):
-        return float(f"{value:.{digits}g}")
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     if isinstance(value, dict):
         return {key: round_floats(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -28,14 +32,17 @@ def round_floats(value: Any, digits: int = DIGITS) -> Any:
 
 
 def to_json(value: Any) -> str:
-    """JSON with one line for each innermost list or object, so that a diff shows one item a line."""
+    """JSON with one line for each innermost list or object, so that a diff shows one item a line.
+
+    Raises ValueError for a number that is not finite: no JSON may hold one (see ``round_floats``).
+    """
     return "".join(_lines(value, "")) + "\n"
 
 
 def _lines(value: Any, indent: str) -> Iterator[str]:
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
     if not any(isinstance(child, dict | list | tuple) for child in children):
-        yield json.dumps(value, ensure_ascii=False)
+        yield json.dumps(value, ensure_ascii=False, allow_nan=False)
         return
     opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
     entries = value.items() if isinstance(value, dict) else ((None, child) for child in value)

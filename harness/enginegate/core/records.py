@@ -5,12 +5,18 @@ A report, a baseline, a comparison and the recomputation of a verdict each need 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-#: Raised when the meaning of a stored field changes; a record of another schema is refused.
-SCHEMA = 1
+from enginegate.core.identity import EngineRef
+
+#: Raised when the meaning of a stored field changes; what is older is migrated when it is read (storage.migration).
+SCHEMA = 2
+
+#: A number that may be missing: NaN here, ``null`` in JSON, which has no NaN.
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
 
 class Stored(BaseModel):
@@ -37,11 +43,24 @@ class ModelEntry(Stored):
 
 
 class EngineEntry(Stored):
-    """One engine of the session: what was asked, what it really was, and what building it took."""
+    """One engine of the session: what was asked, what it really was, and what building it took.
+
+    Attributes:
+        id: its short name, by which the rest of the record speaks of it.
+        backend, precision, variant, runtime_digest: which engine it is, with the record's model; see EngineRef.
+        role: what it was first loaded for.
+        spec, runtime: what was asked, as fields of EngineSpec and RuntimeSpec.
+        effective: what the running engine says it is.
+        version: the libraries that built and ran it, as the backend states them.
+        key: content key of the built engine.
+        size_bytes, build_seconds: of its files, and of making them.
+    """
 
     id: str
     backend: str
     precision: str
+    variant: str
+    runtime_digest: str
     role: Literal["candidate", "reference", "quality-reference"]
     spec: dict[str, Any]
     runtime: dict[str, Any]
@@ -50,6 +69,10 @@ class EngineEntry(Stored):
     key: str
     size_bytes: int
     build_seconds: float
+
+    def ref(self, model: str) -> EngineRef:
+        """Which engine and which build this is."""
+        return EngineRef(model, self.backend, self.precision, self.variant, self.runtime_digest, self.key)
 
 
 class DeviceReading(Stored):
@@ -69,16 +92,19 @@ class DeviceReading(Stored):
 
 
 class Round(Stored):
-    """One engine's turn in a block. All times in seconds. ``device``: the GPU right after it, None without one."""
+    """One engine's turn in a block. All times in seconds. ``device``: the GPU right after it, None without one.
+
+    The gaps between tokens are NaN where an answer is a single token, and the load where the system does not tell.
+    """
 
     engine: str
     seconds: float
     tokens: int
     ttft: float
-    itl_p50: float
-    itl_p95: float
-    itl_p99: float
-    foreign_load: float
+    itl_p50: Number
+    itl_p95: Number
+    itl_p99: Number
+    foreign_load: Number
     disturbed: bool = False
     device: DeviceReading | None = None
 
@@ -133,7 +159,7 @@ class QualityEntry(Stored):
 
     Attributes:
         engine: engine id.
-        metric: ``similarity``, ``summaries``, ``mmlu``, ``cloze``, ``perplexity`` or ``determinism``.
+        metric: ``similarity``, ``summaries``, ``letters``, ``cloze``, ``perplexity`` or ``determinism``.
         version: version of the metric's code and data; results of two versions are not compared.
         columns: names of the numbers kept for each item.
         items: item hash to those numbers.
@@ -156,8 +182,8 @@ class VerdictEntry(Stored):
     workload: str | None
     status: str = Field(pattern="^(PASS|FAIL|INCONCLUSIVE|NO_BASELINE)$")
     metric: str
-    estimate: float
-    interval: tuple[float, float]
+    estimate: Number
+    interval: tuple[Number, Number]
     unit: str
     baseline: float | None
     change: float | None

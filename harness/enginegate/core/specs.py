@@ -26,6 +26,15 @@ PRECISIONS = (
 KV_PRECISIONS = ("auto", "fp32", "fp16", "bf16", "fp8", "int8", "int4")
 
 
+#: What stands between an engine's name and its variant: ``smollm2-135m-openvino-int8_wo@base``.
+VARIANT_MARK = "@"
+
+
+def engine_id(model: str, backend: str, precision: str, variant: str = "") -> str:
+    """The short name of an engine, for people: ``model-backend-precision``, then ``@variant`` where it has one."""
+    return f"{model}-{backend}-{precision}" + (f"{VARIANT_MARK}{variant}" if variant else "")
+
+
 @dataclass(frozen=True)
 class QuantizationSpec:
     """How weights are quantized at build time.
@@ -45,7 +54,10 @@ class QuantizationSpec:
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """The build-relevant description of one engine: two equal specs build the same engine."""
+    """The build-relevant description of one engine: two equal specs build the same engine.
+
+    ``variant`` tells engines apart that share model, backend and precision; it names an engine and builds nothing.
+    """
 
     model: str
     backend: str
@@ -55,11 +67,12 @@ class EngineSpec:
     max_input_len: int = 1024
     max_output_len: int = 512
     tensor_parallel: int = 1
+    variant: str = ""
 
     @property
     def id(self) -> str:
-        """The engine's name in test ids and tables, e.g. ``smollm2-135m-openvino-int8_wo``."""
-        return f"{self.model}-{self.backend}-{self.precision}"
+        """The engine's name in test ids and tables, e.g. ``smollm2-135m-openvino-int8_wo`` or ``…-int8_wo@base``."""
+        return engine_id(self.model, self.backend, self.precision, self.variant)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError
 
 from enginegate.core.cache import file_sha256
 from enginegate.core.records import Stored
-from enginegate.core.specs import EngineSpec
+from enginegate.core.specs import EngineSpec, engine_id
 from enginegate.models import Checkpoint
 
 #: Raised when the meaning of a manifest's field or of a key changes; older entries are then never found again.
@@ -61,8 +61,9 @@ class Manifest(Stored):
 
     @property
     def label(self) -> str:
-        """The engine's name for a person: model, backend and precision."""
-        return "-".join(str(self.spec.get(name, "?")) for name in ("model", "backend", "precision"))
+        """The engine's name for a person."""
+        model, backend, precision = (str(self.spec.get(name, "?")) for name in ("model", "backend", "precision"))
+        return engine_id(model, backend, precision, str(self.spec.get("variant", "")))
 
     def sealed(self) -> Manifest:
         """The same manifest with its checksum filled in."""
@@ -78,11 +79,11 @@ def engine_key(
 ) -> str:
     """The name under which an engine is kept: SHA-256 over everything that decides what is built, and nothing else.
 
-    Of the spec that is all but the model's name and the path of the calibration passages: the digests of the
-    checkpoint and of the passages stand for their contents, wherever they lie and whatever they are called.
+    Of the spec that is all but the model's name, the variant's and the path of the calibration passages: the digests of
+    the checkpoint and of the passages stand for their contents, wherever they lie and whatever they are called.
     """
     build = asdict(spec)
-    del build["model"], build["quantization"]["calibration"]
+    del build["model"], build["variant"], build["quantization"]["calibration"]
     return _digest(
         {
             "schema": SCHEMA,

@@ -90,13 +90,13 @@ def evaluate_letters(
         long; the accuracies of the subjects are of ``acc``; and ``chance`` is the share of the most frequent right
         letter, because a model too small for this format gives one letter to every question.
     """
-    require_items(questions, "mmlu")
+    require_items(questions, "letters")
     asked = {question.hash: (letters_prompt(question, examples), tuple(LETTERS)) for question in questions}
     items = _choose(engine, tokenizer, questions, asked, prefix)
     chance = max(Counter(question.answer for question in questions).values()) / len(questions)
     settings = {"examples": digest([example.hash for example in examples]), "prefix": digest(prefix)}
     scores = _scores(questions, items, "acc", chance)
-    return quality_entry(engine, "mmlu", REVISION, settings, COLUMNS, items, scores)
+    return quality_entry(engine, "letters", REVISION, settings, COLUMNS, items, scores)
 
 
 def evaluate_cloze(

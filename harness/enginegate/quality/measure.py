@@ -84,7 +84,7 @@ def _prefix(tokenizer: Tokenizer, config: Config) -> list[int]:
 METRICS: dict[str, Callable[[Engine, Tokenizer, Config, Mapping[str, Answer]], QualityEntry]] = {
     "similarity": _similarity,
     "summaries": _summaries,
-    "mmlu": _letters,
+    "letters": _letters,
     "cloze": _cloze,
     "perplexity": _perplexity,
     "determinism": _determinism,

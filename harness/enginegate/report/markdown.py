@@ -68,7 +68,7 @@ def _results(rows: list[Row], notes: list[str]) -> Iterator[str]:
 
 _ACCURACY = {
     "cloze": "by the length-normalized likelihood of the answer text (cloze)",
-    "mmlu": "by the likelihood of the answer letters (MMLU's format, not its questions)",
+    "letters": "by the likelihood of the answer letters (MMLU's format, not its questions)",
 }
 
 

@@ -28,7 +28,7 @@ COLUMN_NOTES = (
 
 #: Quality columns: row attribute, the (metric, factor) that fill it, the first one measured winning.
 QUALITY_SOURCES: dict[str, tuple[tuple[str, float], ...]] = {
-    "accuracy": (("cloze.accuracy_norm", 100), ("mmlu.accuracy", 100)),
+    "accuracy": (("cloze.accuracy_norm", 100), ("letters.accuracy", 100)),
     "rouge1": (("summaries.rouge1", 100),),
     "rouge2": (("summaries.rouge2", 100),),
     "rouge_l": (("summaries.rougeL", 100),),
@@ -51,7 +51,7 @@ class Row:
         memory_mb: peak while generating, MiB.
         weights_gb, running_gb: after loading, and peak, GiB.
         accuracy, rouge1, rouge2, rouge_l, rouge_lsum, bleu: 0 to 100.
-        accuracy_kind: the metric behind ``accuracy``, ``cloze`` or ``mmlu``.
+        accuracy_kind: the metric behind ``accuracy``, ``cloze`` or ``letters``.
         perplexity: per token.
         speedup, speedup_low, speedup_high: ratio over the reference and its interval.
         verdict: worst status, or "" where nothing was gated.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from enginegate.config.loading import Config, cache_folder, find_config, load_config
 from enginegate.core.errors import ConfigError, EngineGateError
+from enginegate.core.identity import runtime_digest
 from enginegate.core.records import ArenaEntry, Block, EngineEntry, Fingerprint, MemoryEntry, QualityEntry, Stored
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.base import Effective, Engine, Progress
@@ -163,6 +164,8 @@ class ModelBench:
                 "id": spec.id,
                 "backend": spec.backend,
                 "precision": spec.precision,
+                "variant": spec.variant,
+                "runtime_digest": runtime_digest(runtime),
                 "role": role,
                 "spec": asdict(spec),
                 "runtime": asdict(runtime),

@@ -209,6 +209,8 @@ def _session(record: RunRecord, arena: ArenaEntry, engine: str) -> PerfSession:
     ratios = paired_log_ratios(arena, engine)
     return PerfSession(
         provenance=_provenance(record, entry),
+        key=entry.key,
+        runtime_digest=entry.runtime_digest,
         size_bytes=entry.size_bytes,
         build_seconds=entry.build_seconds,
         log_ratios={name: [round(value, LOG_RATIO_DECIMALS) for value in values] for name, values in ratios.items()},
@@ -276,6 +278,7 @@ def _quality_update(record: RunRecord, root: Path, engine: EngineEntry, measured
         model_digest=model.digest,
         backend=engine.backend,
         precision=engine.precision,
+        variant=engine.variant,
         metrics=metrics,
     )
     return Update(path, baseline, tuple(changes), replaced)
@@ -303,6 +306,7 @@ def _provenance(record: RunRecord, engine: EngineEntry) -> Provenance:
         commit=record.commit,
         fingerprint=record.fingerprint.key,
         versions=versions,
+        libraries=dict(record.fingerprint.context.get("libraries", {})),
     )
 
 

@@ -1,25 +1,26 @@
 """Accepted baselines: what a later run is compared with. Loading fails closed; only ``enginegate accept`` writes.
 
-baselines/quality/<model>/<backend>-<precision>.json         per-item scores, independent of hardware
-baselines/perf/<fingerprint key>/<model>/<workload>.json     log ratios of several sessions, memory, sizes
+baselines/quality/<model>/<backend>-<precision>[@<variant>].json   per-item scores, independent of hardware
+baselines/perf/<fingerprint key>/<model>/<workload>.json           log ratios of several sessions, memory, sizes
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from enginegate.core.errors import BaselineError
-from enginegate.core.files import first_problem
 from enginegate.core.records import Stored
+from enginegate.core.specs import engine_id
 from enginegate.quality.entry import method_version
+from enginegate.storage import migration
+from enginegate.storage.reading import Format
 
-#: Raised when the meaning of a stored field changes; a baseline of another schema is refused.
-SCHEMA = 1
+#: Raised when the meaning of a stored field changes; older baselines are migrated when they are read.
+SCHEMA = 2
 
 #: Sessions kept for each engine and workload, newest last.
 MAX_SESSIONS = 10
@@ -29,7 +30,7 @@ RECORD_NEW = "record a new one: move it away, run pytest, review the run, then `
 
 
 class EngineName(Protocol):
-    """What a quality baseline is filed under; an EngineSpec and an EngineEntry both have it."""
+    """What a quality baseline is filed under; an EngineSpec, an EngineRef and an EngineEntry have it."""
 
     @property
     def backend(self) -> str:
@@ -39,11 +40,17 @@ class EngineName(Protocol):
     def precision(self) -> str:
         """The precision's name."""
 
+    @property
+    def variant(self) -> str:
+        """What tells it from another engine of the same two, or empty."""
+
 
 class Provenance(Stored):
     """Where accepted numbers come from: the run, when and at which commit it was taken, and with what.
 
-    ``versions`` has ``enginegate`` and the library versions of the ``engine`` and of the ``reference``.
+    Attributes:
+        versions: of ``enginegate``, and what the backends of the ``engine`` and of the ``reference`` state of theirs.
+        libraries: versions of the session's libraries by name; empty where an older version stored none.
     """
 
     run: str
@@ -51,6 +58,20 @@ class Provenance(Stored):
     commit: str
     fingerprint: str
     versions: dict[str, str]
+    libraries: dict[str, str]
+
+    def changes(self, versions: Mapping[str, str], libraries: Mapping[str, str]) -> list[str]:
+        """Sentences on what differs now: each library by name where they were stored, else the backends' statements.
+
+        A ratio moves when the reference's library changes, though the engine did not.
+        """
+        if self.libraries:
+            names = sorted({*self.libraries, *libraries})
+            pairs = [(name, self.libraries.get(name, "absent"), libraries.get(name, "absent")) for name in names]
+        else:
+            pairs = [(f"{role}:", then, versions[role]) for role, then in self.versions.items() if role in versions]
+        changed = [pair for pair in pairs if pair[1] != pair[2]]
+        return [f"the baseline was taken with {name} {old}, this run with {new}" for name, old, new in changed]
 
 
 class QualityMetric(Stored):
@@ -71,6 +92,7 @@ class QualityBaseline(Stored):
     model_digest: str
     backend: str
     precision: str
+    variant: str
     metrics: dict[str, QualityMetric]
 
     def metric(self, name: str, version: str) -> QualityMetric | None:
@@ -111,12 +133,15 @@ class PerfSession(Stored):
 
     Attributes:
         provenance: the run it comes from.
+        key, runtime_digest: which build it was, and how it was loaded; empty where an older version stored neither.
         size_bytes: size of the built engine on disk.
         build_seconds: what building it took.
         log_ratios: ``log(t_reference / t_engine)`` of every block, by metric (``speedup``, ``ttft``, ``itl``).
     """
 
     provenance: Provenance
+    key: str
+    runtime_digest: str
     size_bytes: int
     build_seconds: float
     log_ratios: dict[str, list[float]]
@@ -158,18 +183,20 @@ class PerfBaseline(Stored):
         """Ids of the runs it was accepted from."""
         return frozenset(entry.run for engine in self.engines.values() for entry in engine.provenance)
 
-    def version_changes(self, engine: str, versions: Mapping[str, str]) -> list[str]:
-        """Sentences on libraries that differ from those of the newest accepted session of ``engine``.
+    def version_changes(self, engine: str, versions: Mapping[str, str], libraries: Mapping[str, str]) -> list[str]:
+        """Sentences on versions that differ from those of the newest accepted session of ``engine``.
 
-        A ratio moves when the reference's library changes, though the engine did not.
+        Args:
+            engine: engine id.
+            versions: what the backends of this run's ``engine`` and ``reference`` state.
+            libraries: this run's libraries by name.
         """
         sessions = self.engines[engine].sessions if engine in self.engines else []
-        accepted = sessions[-1].provenance.versions if sessions else {}
-        return [
-            f"the baseline was taken with {role} {accepted[role]}, this run with {version}"
-            for role, version in versions.items()
-            if accepted.get(role, version) != version
-        ]
+        return sessions[-1].provenance.changes(versions, libraries) if sessions else []
+
+
+_QUALITY = Format(QualityBaseline, "baseline", SCHEMA, migration.QUALITY, BaselineError, RECORD_NEW)
+_PERF = Format(PerfBaseline, "baseline", SCHEMA, migration.PERF, BaselineError, RECORD_NEW)
 
 
 def same_method(first: str, second: str) -> bool:
@@ -182,7 +209,8 @@ def same_method(first: str, second: str) -> bool:
 
 def quality_path(root: Path, model: str, engine: EngineName) -> Path:
     """Where the quality baseline of one engine lies."""
-    return root / "quality" / _part(model) / f"{_part(engine.backend)}-{_part(engine.precision)}.json"
+    name = engine_id("", engine.backend, engine.precision, engine.variant).removeprefix("-")
+    return root / "quality" / _part(model) / f"{_part(name)}.json"
 
 
 def perf_path(root: Path, fingerprint: str, model: str, workload: str) -> Path:
@@ -197,15 +225,21 @@ def load_quality(root: Path, model: str, digest: str, engine: EngineName) -> Qua
         root: the baselines folder.
         model: the model's name.
         digest: digest of the checkpoint that is tested now.
-        engine: backend and precision.
+        engine: backend, precision and variant.
 
     Raises:
         BaselineError: it is damaged, of another schema, or of another checkpoint.
     """
     path = quality_path(root, model, engine)
-    baseline = read_stored(path, QualityBaseline)
+    baseline = _QUALITY.read(path)
     if baseline is not None:
-        wanted = {"model": model, "model_digest": digest, "backend": engine.backend, "precision": engine.precision}
+        wanted = {
+            "model": model,
+            "model_digest": digest,
+            "backend": engine.backend,
+            "precision": engine.precision,
+            "variant": engine.variant,
+        }
         _must_match(path, baseline, wanted)
     return baseline
 
@@ -228,7 +262,7 @@ def load_perf(
         BaselineError: it is damaged, or of another schema, checkpoint, machine or reference.
     """
     path = perf_path(root, fingerprint, model, workload)
-    baseline = read_stored(path, PerfBaseline)
+    baseline = _PERF.read(path)
     if baseline is not None:
         wanted = {
             "model": model,
@@ -247,37 +281,6 @@ def assert_not_own_baseline(record_id: str, baseline: PerfBaseline | QualityBase
             f"run {record_id} is part of the baseline it would be compared with; that says nothing",
             "gate a run that was taken after the baseline was accepted",
         )
-
-
-Kind = TypeVar("Kind", bound=Stored)
-
-
-def read_stored(
-    path: Path, kind: type[Kind], *, what: str = "baseline", schema: int = SCHEMA, hint: str = RECORD_NEW
-) -> Kind | None:
-    """A file below the baselines folder, or None where there is none.
-
-    Raises BaselineError where it cannot be read, is damaged or of another schema than ``schema``.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise BaselineError(f"{what} {path} cannot be read: {error.strerror or error}", "check the path") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BaselineError(
-            f"{what} {path} is not valid JSON ({error})", f"restore it from version control, or {hint}"
-        ) from error
-    version = data.get("schema_version") if isinstance(data, dict) else None
-    if version != schema:
-        raise BaselineError(f"{what} {path} has schema version {version}; this enginegate reads version {schema}", hint)
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise BaselineError(
-            f"{what} {path} is damaged: {first_problem(error)}", f"restore it from version control, or {hint}"
-        ) from error
 
 
 def _must_match(path: Path, baseline: PerfBaseline | QualityBaseline, wanted: Mapping[str, Any]) -> None:

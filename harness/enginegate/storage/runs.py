@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 from enginegate.core.errors import RecordError
-from enginegate.core.files import first_problem, round_floats, to_json, write_atomically
+from enginegate.core.files import round_floats, to_json, write_atomically
 from enginegate.core.records import SCHEMA, RunRecord
+from enginegate.storage.migration import RECORD
+from enginegate.storage.reading import Format
 
 #: The name of a run's record inside its folder.
 RECORD_NAME = "run.json"
+
+FORMAT = Format(RunRecord, "run record", SCHEMA, RECORD, RecordError, "record a new run")
 
 
 def save_record(record: RunRecord, folder: Path) -> Path:
@@ -29,39 +31,13 @@ def save_record(record: RunRecord, folder: Path) -> Path:
 
 def load_record(path: Path) -> RunRecord:
     """Read a run record from its file, or from the folder that holds it. Raises RecordError."""
-    from pydantic import ValidationError
-
     file = path / RECORD_NAME if path.is_dir() else path
-    data = _read(file)
-    if not isinstance(data, dict) or "schema_version" not in data:
-        raise RecordError(f"{file} is JSON, but not a run record", f"name the {RECORD_NAME} of a run, or its folder")
-    if data["schema_version"] != SCHEMA:
-        raise RecordError(
-            f"run record {file} has schema version {data['schema_version']}; this enginegate reads version {SCHEMA}",
-            "read it with the enginegate that wrote it, or record a new run",
-        )
-    try:
-        return RunRecord.model_validate(data)
-    except ValidationError as error:
-        raise RecordError(
-            f"run record {file} is damaged: {first_problem(error)}", "restore the file, or record a new run"
-        ) from error
-
-
-def _read(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    record = FORMAT.read(file)
+    if record is None:
         raise RecordError(
             f"there is no run record at {file}", "run pytest first, or name the run's folder or its run.json"
-        ) from error
-    except OSError as error:
-        raise RecordError(f"run record {file} cannot be read: {error.strerror or error}", "check the path") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise RecordError(
-            f"run record {file} is not valid JSON ({error}); it may be cut off",
-            "restore the file, or record a new run",
-        ) from error
+        )
+    return record
 
 
 def latest_record(runs: Path) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from enginegate.core.errors import BaselineError
 from enginegate.core.files import to_json, write_atomically
 from enginegate.core.records import Stored
 from enginegate.core.specs import Workload
@@ -26,7 +27,7 @@ from enginegate.machine.gpu import DeviceMonitor
 from enginegate.measure.arena import Arena, ArenaPolicy, log_ratios
 from enginegate.measure.prompts import PromptPool
 from enginegate.measure.slowed import SlowedContestant
-from enginegate.storage.baselines import read_stored
+from enginegate.storage.reading import Format
 
 #: Raised when the meaning of a stored field changes; an audit file of another schema is refused.
 SCHEMA = 2
@@ -103,6 +104,9 @@ def _key(engine: str, workload: str, reference: str, metric: str) -> str:
     return f"{engine}/{workload}/{reference}/{metric}"
 
 
+_FORMAT = Format(AuditFile, "audit", SCHEMA, {}, BaselineError, "move it away and run `pytest --gate-audit`")
+
+
 def audit_path(root: Path, fingerprint: str) -> Path:
     """Where the audits of one machine lie."""
     return root / "perf" / fingerprint / "audit.json"
@@ -110,8 +114,7 @@ def audit_path(root: Path, fingerprint: str) -> Path:
 
 def load_audit(root: Path, fingerprint: str) -> AuditFile | None:
     """The audits of one machine, or None. Raises BaselineError where the file is damaged or of another schema."""
-    hint = "move it away and run `pytest --gate-audit`"
-    return read_stored(audit_path(root, fingerprint), AuditFile, what="audit", schema=SCHEMA, hint=hint)
+    return _FORMAT.read(audit_path(root, fingerprint))
 
 
 def measure_session(

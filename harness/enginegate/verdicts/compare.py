@@ -207,7 +207,7 @@ def _policy(score: str, alpha: float) -> QualityPolicy:
 
 QUALITY_GATES: dict[str, Callable[[QualityEntry, QualityEntry, float], Verdict]] = {
     "cloze": _accuracy("acc_norm"),
-    "mmlu": _accuracy("acc"),
+    "letters": _accuracy("acc"),
     "similarity": _similarity,
     "summaries": _summaries,
     "perplexity": _perplexity,
