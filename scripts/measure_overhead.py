@@ -28,6 +28,7 @@ from enginegate.core.specs import SamplingParams
 from enginegate.engines.process.child_engine import ChildEngine
 from enginegate.engines.registry import load_backend
 from enginegate.engines.timing import timed_answer
+from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.gpu import DeviceMonitor
 from enginegate.machine.load import quiet_process
 from enginegate.measure.arena import Arena, ArenaPolicy
@@ -54,20 +55,20 @@ def main() -> int:
 
     bench = ModelBench.named(arguments.model, lambda line: print(f"  .. {line}", file=sys.stderr))
     spec, runtime = bench.config.spec(arguments.engine, arguments.precision), bench.config.runtime(arguments.engine)
-    path = bench.build(spec).path
+    path = bench.files.build(spec).path
     child = ChildEngine(arguments.engine, path, spec, runtime) if arguments.child else None
     if child:
         child.ready()
     engine: Any = load_backend(arguments.engine).load(path, spec, runtime)
     steps = WATCHED[arguments.engine](engine)
     contestants = {"in this process": engine} | ({"in a child": child} if child else {})
-    gpus = bench.fingerprint.identity.get("gpus")
+    gpus = fingerprint().identity.get("gpus")
     monitor = DeviceMonitor() if gpus else None
     loops = (BARE[arguments.engine], _harness_seconds)
     over = False
     for batch in map(int, arguments.batch_sizes.split(",")):
         workload = bench.config.workload(batch)
-        pool = PromptPool.from_texts([bench.tokenizer.encode(__doc__ or "")], workload.input_len)
+        pool = PromptPool.from_texts([bench.files.tokenizer.encode(__doc__ or "")], workload.input_len)
         policy = ArenaPolicy(retries=0, max_blocks=1)
         arenas = {
             name: Arena({spec.id: each}, spec.id, workload, pool, policy, monitor=monitor)

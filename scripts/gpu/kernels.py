@@ -14,6 +14,7 @@ from collections import defaultdict
 
 from enginegate.core.specs import SamplingParams
 from enginegate.engines.registry import load_backend
+from enginegate.machine.fingerprint import fingerprint
 from enginegate.session.bench import ModelBench
 
 
@@ -27,7 +28,7 @@ def main() -> int:
     arguments = parser.parse_args()
     bench = ModelBench.named(arguments.model, lambda line: print(f".. {line}", file=sys.stderr))
     spec = bench.config.spec("vllm", arguments.precision)
-    engine = load_backend("vllm").load(bench.build(spec).path, spec, bench.config.runtime("vllm"))
+    engine = load_backend("vllm").load(bench.files.build(spec).path, spec, bench.config.runtime("vllm"))
     import torch
 
     prompt = [7 + 13 * index % 1000 for index in range(16)]
@@ -45,7 +46,7 @@ def main() -> int:
         count[event.name] += 1
     span = max(event.time_range.end for event in kernels) - min(event.time_range.start for event in kernels)
     busy = sum(total.values())
-    card = bench.fingerprint.identity["gpus"][0]["name"]
+    card = fingerprint().identity["gpus"][0]["name"]
     print(
         f"{spec.id} on {card}: {len(kernels) / arguments.tokens:.0f} kernels a token, "
         f"{busy / arguments.tokens:.0f} us busy of {span / arguments.tokens:.0f} us a token"

@@ -19,6 +19,7 @@ from enginegate.core.specs import SamplingParams
 from enginegate.engines.effective import check_effective
 from enginegate.engines.process.child_engine import load_engine
 from enginegate.engines.registry import load_backend
+from enginegate.machine.fingerprint import fingerprint
 from enginegate.session.bench import ModelBench
 
 PROMPT = "The capital of France is"
@@ -32,7 +33,7 @@ def main() -> int:
     parser.add_argument("--backends", default="vllm")
     arguments = parser.parse_args()
     bench = ModelBench.named(arguments.model, lambda line: print(f".. {line}", file=sys.stderr))
-    print(json.dumps(bench.fingerprint.model_dump()))
+    print(json.dumps(fingerprint().model_dump()))
     failed = False
     for backend in arguments.backends.split(","):
         for precision in arguments.precisions.split(","):
@@ -48,13 +49,13 @@ def main() -> int:
 def _look(bench: ModelBench, backend_name: str, precision: str) -> dict[str, Any]:
     config = bench.config
     spec, runtime = config.spec(backend_name, precision), config.runtime(backend_name)
-    entry = bench.build(spec)
+    entry = bench.files.build(spec)
     started = time.perf_counter()
     engine = load_engine(load_backend(backend_name), entry.path, spec, runtime)
     try:
         effective = engine.effective()
         loaded = time.perf_counter() - started
-        ids = bench.tokenizer.encode(PROMPT)
+        ids = bench.files.tokenizer.encode(PROMPT)
         length = config.file.workload.output_len
         answers = engine.generate([ids, ids[:-1]], SamplingParams(length))
         for _ in range(3):
@@ -63,7 +64,7 @@ def _look(bench: ModelBench, backend_name: str, precision: str) -> dict[str, Any
         half = engine.stream(ids, SamplingParams(length))
         next(half)
         half.close()  # type: ignore[attr-defined]
-        text = bench.tokenizer.encode(PROMPT + " Paris, and the capital of Germany is Berlin.")
+        text = bench.files.tokenizer.encode(PROMPT + " Paris, and the capital of Germany is Berlin.")
         whole, stepped = engine.score([text, text[:-2]]), engine.score([text, text[:-2]], prefill=4)
         check_effective(spec, runtime, effective)
         return {
@@ -71,7 +72,7 @@ def _look(bench: ModelBench, backend_name: str, precision: str) -> dict[str, Any
             "load_seconds": round(loaded, 1),
             "build_seconds": round(entry.manifest.build_seconds, 1),
             "size": entry.manifest.size_bytes,
-            "text": bench.tokenizer.decode(answers[0].token_ids[:16]),
+            "text": bench.files.tokenizer.decode(answers[0].token_ids[:16]),
             "batch_equals_single": answers[0].token_ids == timed.token_ids,
             "stream_equals": streamed == timed.token_ids,
             "distinct_times": len(set(timed.token_times)),

@@ -59,9 +59,11 @@ def main() -> int:
         parser.error("there are not two cores to choose from on this system: nothing to compare")
     bench = ModelBench.named(arguments.model, lambda line: print(f".. {line}", file=sys.stderr))
     spec = bench.config.spec(arguments.engine, arguments.precision)
-    engine = load_backend(arguments.engine).load(bench.build(spec).path, spec, bench.config.runtime(arguments.engine))
+    engine = load_backend(arguments.engine).load(
+        bench.files.build(spec).path, spec, bench.config.runtime(arguments.engine)
+    )
     workload = bench.config.workload(arguments.batch_size)
-    pool = PromptPool.from_texts([bench.tokenizer.encode(__doc__ or "")], workload.input_len)
+    pool = PromptPool.from_texts([bench.files.tokenizer.encode(__doc__ or "")], workload.input_len)
     params = SamplingParams(workload.output_len, ignore_eos=True)
     lots, phases = random.Random(0), list[Rounds]()
     with closing(engine), closing(bench):

@@ -15,7 +15,7 @@ def main() -> int:
     """Load, ask, and see that the answer is refused."""
     bench = ModelBench.named("smollm2-135m", print)
     config = bench.config
-    path = bench.build(config.spec("vllm", "fp16")).path
+    path = bench.files.build(config.spec("vllm", "fp16")).path
     spec, runtime = config.spec("vllm", "int8_wo"), config.runtime("vllm")
     engine = load_engine(load_backend("vllm"), path, spec, runtime)
     try:

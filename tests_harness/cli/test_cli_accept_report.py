@@ -28,9 +28,11 @@ def test_accept_prints_what_moves_and_writes(runs: Path, tmp_path: Path, capsys:
     assert "accepted run first: 5 file(s) written" in out
     assert "new: " in out
     save_record(run_record("second", {INT8: 2.75}), runs)
-    assert main(["accept", "second", *common]) == 0
+    assert main(["accept", "second", *common]) == 2
+    assert "the level moved" in capsys.readouterr().err
+    assert main(["accept", "second", "--replace", *common]) == 0
     out = capsys.readouterr().out
-    assert "session 2 of at most 10" in out
+    assert "session 1 of at most 10, in place of 1 at another level" in out
     assert " -> " in out
     assert "+" in out
     assert " %" in out

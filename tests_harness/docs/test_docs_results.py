@@ -14,6 +14,7 @@ from enginegate.measure.arena import log_ratios
 from enginegate.storage.runs import load_record
 from enginegate.verdicts.audit import load_audit
 from enginegate.verdicts.compare import Rule, compare_sessions
+from enginegate.verdicts.inputs import restore_inputs
 from enginegate.verdicts.judge import judge
 from enginegate.verdicts.sources import load_session
 
@@ -43,7 +44,8 @@ def judged(session: str, engine: str, *stored: str, shift: float) -> str:
     (inputs,) = [entry.inputs for entry in verdicts(session, engine)]
     policy = {**inputs["policy"], "shift": {**inputs["policy"]["shift"], "scale": shift}}
     against = {"kind": "baseline", "sessions": [itl(each, engine) for each in stored]}
-    return judge({**inputs, "policy": policy, "against": against}, load(session)).status.value
+    changed = restore_inputs({**inputs, "policy": policy, "against": against})
+    return judge(changed, load(session)).status.value
 
 
 @pytest.mark.parametrize("engine", [INT8, INT4])

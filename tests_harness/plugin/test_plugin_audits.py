@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+from enginegate.cli import main
 from enginegate.gates.audit import one_line, power_warning
 from enginegate.gates.sequential import SpeedPolicy, restore_policy
-from enginegate.verdicts.audit import AuditedGate, AuditSession, add_sessions, audit_path, load_audit
+from enginegate.verdicts.audit import (
+    AuditedGate,
+    AuditSession,
+    accept_audit,
+    audit_path,
+    file_of,
+    load_audit,
+    load_run_audit,
+    new_gate,
+)
 
 pytest_plugins = ["pytester"]
 
@@ -18,10 +28,14 @@ def session(correlation: float, noise: float) -> AuditSession:
     return AuditSession(run="earlier", started="then", same=blocks, live=blocks, confirmations=[])
 
 
-def test_an_audit_measures_all_metrics_in_one_race_and_files_them(suite, accepted):
+def test_an_audit_lies_with_its_run_until_it_is_accepted(suite, accepted, capsys):
+    """It used to be written into baselines/, where nothing but ``accept`` may write."""
     result = suite.run("tests_perf", "--gate-audit", "--precision=int8_wo", "--batch-size=1")
     result.assert_outcomes(passed=1, deselected=result.parseoutcomes()["deselected"])
-    audits = load_audit(suite.folder / "baselines", accepted.record.fingerprint.key)
+    root, key = suite.folder / "baselines", accepted.record.fingerprint.key
+    assert not root.exists()
+    (run,) = (suite.folder / "runs").glob("*/audit.json")
+    audits = load_run_audit(run.parent)
     gates = {gate.metric: gate for gate in audits.gates.values()}
     assert set(gates) == {"speedup", "ttft", "itl"}
     for gate in gates.values():
@@ -33,6 +47,11 @@ def test_an_audit_measures_all_metrics_in_one_race_and_files_them(suite, accepte
             [f"*{gate.engine} {gate.workload} {gate.metric}: this gate on this machine: *against a ratio known exactly"]
         )
         result.stdout.fnmatch_lines(["  sees * against 1 stored session", "  sees * against 10 stored sessions"])
+    accept = ["accept", str(run.parent), "--baselines", str(root)]
+    assert main(accept) == 0
+    assert load_audit(root, key) == audits
+    assert main(accept) == 2
+    assert "was accepted before; a run counts once" in capsys.readouterr().err
 
 
 def test_an_audit_that_cannot_be_continued_is_refused_before_the_race(suite, accepted):
@@ -40,7 +59,7 @@ def test_an_audit_that_cannot_be_continued_is_refused_before_the_race(suite, acc
     path.parent.mkdir(parents=True)
     path.write_text('{"schema_version": 1}', encoding="utf-8")
     result = suite.run("tests_perf", "--gate-audit", "--precision=int8_wo", "--batch-size=1")
-    result.stdout.fnmatch_lines(["*audit.json has schema version 1; this enginegate reads version 2*"])
+    result.stdout.fnmatch_lines(["*audit.json has schema version 1; this enginegate reads versions up to 2*"])
     assert "block 1" not in result.stdout.str()
 
 
@@ -51,7 +70,10 @@ def test_each_gate_is_told_what_its_own_metric_was_audited_with(suite, accepted,
     names = inputs["candidate"], inputs["reference"], inputs["workload"]
     suite.take_baselines(accepted)
     root = suite.folder / "baselines"
-    speedup, itl = add_sessions(root, accepted.record.fingerprint.key, *names, policies, sessions)
+    gates = [new_gate(*names, metric, policies[metric], sessions[metric]) for metric in sessions]
+    speedup, itl = gates
+    elsewhere = new_gate("another-engine", *names[1:], "ttft", policies["itl"], sessions["itl"])
+    accept_audit(file_of(accepted.record.fingerprint.key, [*gates, elsewhere]), root)
     resampled, judged_by = [], AuditedGate.judged_by
     monkeypatch.setattr(AuditedGate, "judged_by", lambda *told: resampled.append(told) or judged_by(*told))
     suite.run("tests_perf/test_speedup.py", "tests_perf/test_latency.py", "--precision=int8_wo", "--batch-size=1")
@@ -67,7 +89,7 @@ def test_each_gate_is_told_what_its_own_metric_was_audited_with(suite, accepted,
     correlations = {metric: entry.inputs["policy"]["correlation"] for metric, entry in told.items()}
     assert correlations["itl"] > 0.5
     assert correlations["speedup"] < 0.3
-    assert correlations["ttft"] == 0.0
+    assert correlations["ttft"] == 0.0, "another engine's audit says nothing of this one"
     for metric in ("speedup", "itl"):
         assert any("less than 90 % power" in note for note in told[metric].inputs["notes"])
     assert power_warning(speedup.result, policies["speedup"]) is None, "a single stored session is what blinds it"

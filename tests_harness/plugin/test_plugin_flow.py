@@ -10,6 +10,7 @@ from enginegate.cli import main
 from enginegate.gates.sequential import RATIO_SHIFT
 from enginegate.report.verdicts import recompute_verdicts
 from enginegate.storage.runs import load_record, save_record
+from enginegate.verdicts.inputs import restore_inputs
 from enginegate.verdicts.judge import judge
 
 pytest_plugins = ["pytester"]
@@ -41,7 +42,7 @@ def test_every_verdict_is_recomputed_from_the_record_alone(accepted, tmp_path):
     again = load_record(save_record(accepted.record, tmp_path))
     assert len(again.verdicts) == len(accepted.record.verdicts) > 15
     for stored in again.verdicts:
-        verdict = judge(stored.inputs, again)
+        verdict = judge(restore_inputs(stored.inputs), again)
         assert verdict.status.value == stored.status
         assert verdict.explanation == stored.explanation
         assert math.isclose(verdict.estimate, stored.estimate, rel_tol=1e-6) or math.isnan(stored.estimate)

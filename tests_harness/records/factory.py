@@ -7,6 +7,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from enginegate.core.identity import runtime_digest
 from enginegate.core.records import (
     ArenaEntry,
     Block,
@@ -47,6 +48,8 @@ def engine_entry(engine: str, role: str = "candidate") -> EngineEntry:
             "id": engine,
             "backend": backend,
             "precision": precision,
+            "variant": "",
+            "runtime_digest": runtime_digest({}),
             "role": role,
             "spec": {"model": MODEL, "backend": backend, "precision": precision},
             "runtime": {"kv_precision": "auto"},
@@ -182,7 +185,11 @@ def run_record(
         "enginegate": "0.1.0",
         "arguments": ["tests_perf", "tests_quality"],
         "commit": "486177f",
-        "fingerprint": Fingerprint(key="epyc-2c-0a1b2c3d", identity={"cpu": "EPYC", "cores": 2}, context={"load": 0.5}),
+        "fingerprint": Fingerprint(
+            key="epyc-2c-0a1b2c3d",
+            identity={"cpu": "EPYC", "cores": 2},
+            context={"load": 0.5, "libraries": {"torch": "2.13.0"}},
+        ),
         "model": ModelEntry(name=MODEL, source="random:tiny?seed=0", digest="d" * 64, random_weights=False),
         "config": {},
         "engines": [engine_entry(REFERENCE, "reference"), *(engine_entry(engine) for engine in speedups)],
@@ -200,6 +207,7 @@ def gated_record(floor: float) -> RunRecord:
     from dataclasses import asdict
 
     from enginegate.gates.sequential import SpeedPolicy
+    from enginegate.verdicts.inputs import restore_inputs
     from enginegate.verdicts.judge import judge
 
     engine, workload = "tiny-8m-openvino-int8_wo", "b8-i64-o64"
@@ -217,6 +225,6 @@ def gated_record(floor: float) -> RunRecord:
         "against": {"kind": "floor", "ratio": floor},
         "policy": asdict(SpeedPolicy()),
     }
-    verdict = judge(inputs, record)
+    verdict = judge(restore_inputs(inputs), record)
     fields = asdict(verdict) | {"status": verdict.status.value, "warnings": list(verdict.warnings)}
     return record.model_copy(update={"verdicts": [verdict_entry(engine, workload, **fields, inputs=inputs)]})

@@ -7,17 +7,22 @@ from typing import Any
 
 import pytest
 from enginegate.core.errors import BaselineError
-from enginegate.core.records import RunRecord
-from enginegate.storage.accept import apply_accept, plan_accept
+from enginegate.core.identity import runtime_digest
+from enginegate.core.records import EngineEntry, RunRecord
+from enginegate.gates.sequential import SpeedPolicy
+from enginegate.gates.sessions import Baseline
+from enginegate.gates.speed import replay_speed
+from enginegate.storage.accept import Level, apply_accept, plan_accept
 from enginegate.storage.baselines import (
     MAX_SESSIONS,
     PerfBaseline,
-    assert_not_own_baseline,
-    load_perf,
-    load_quality,
+    QualityBaseline,
     perf_path,
     quality_path,
+    read_perf,
+    read_quality,
 )
+from enginegate.storage.summary import paired_log_ratios
 
 from tests_harness.records.factory import (
     MODEL,
@@ -43,7 +48,18 @@ def perf(root: Path, record: RunRecord, **changes: str) -> PerfBaseline | None:
         "workload": WORKLOAD,
         "reference": REFERENCE,
     }
-    return load_perf(root, **(asked | changes))
+    asked |= changes
+    baseline = read_perf(root, asked["fingerprint"], asked["model"], asked["workload"])
+    if baseline is not None:
+        baseline.check(asked["digest"], asked["reference"])
+    return baseline
+
+
+def load_quality(root: Path, model: str, digest: str, engine: EngineEntry) -> QualityBaseline | None:
+    baseline = read_quality(root, model, engine)
+    if baseline is not None:
+        baseline.check(digest, record="")
+    return baseline
 
 
 def test_reference_that_was_gated_as_well_is_accepted_as_well(tmp_path: Path) -> None:
@@ -243,7 +259,7 @@ def test_damaged_baselines_are_refused_and_can_be_replaced(tmp_path: Path) -> No
     cases = {
         "not valid JSON": path.read_text()[:-40],
         "schema version 7": json.dumps(good | {"schema_version": 7}),
-        "schema version None": json.dumps([1]),
+        "not a baseline": json.dumps([1]),
         "damaged: surprise": json.dumps(good | {"surprise": 1}),
     }
     for reason, text in cases.items():
@@ -267,20 +283,93 @@ def test_a_run_is_not_its_own_baseline(tmp_path: Path) -> None:
     quality = load_quality(tmp_path, MODEL, "d" * 64, engine_entry(INT8))
     assert baseline is not None
     assert quality is not None
-    for kept in (baseline, quality):
-        assert_not_own_baseline("b", kept)
-        with pytest.raises(BaselineError, match="part of the baseline"):
-            assert_not_own_baseline("a", kept)
+    baseline.check("d" * 64, REFERENCE, record="b")
+    quality.check("d" * 64, record="b")
+    with pytest.raises(BaselineError, match="part of the baseline"):
+        baseline.check("d" * 64, REFERENCE, record="a")
+    with pytest.raises(BaselineError, match="part of the baseline"):
+        quality.check("d" * 64, record="a")
 
 
 def test_a_changed_library_is_told(tmp_path: Path) -> None:
     apply_accept(run_record("a"), tmp_path)
     baseline = perf(tmp_path, run_record())
     assert baseline is not None
-    assert baseline.version_changes(INT8, {"reference": "hf 5.5.4"}) == []
-    (sentence,) = baseline.version_changes(INT8, {"reference": "hf 6.0", "engine": "openvino 2026.4.1"})
-    assert "hf 5.5.4" in sentence
-    assert "hf 6.0" in sentence
+    libraries = run_record().fingerprint.context["libraries"]
+    assert libraries
+    assert baseline.version_changes(INT8, {"reference": "hf 5.5.4"}, libraries) == []
+    name, version = next(iter(libraries.items()))
+    (sentence,) = baseline.version_changes(INT8, {}, libraries | {name: "99.9"})
+    assert sentence == f"the baseline was taken with {name} {version}, this run with 99.9"
+
+
+def test_a_baseline_without_libraries_is_compared_by_what_the_backends_state(tmp_path: Path) -> None:
+    apply_accept(run_record("a"), tmp_path)
+    baseline = perf(tmp_path, run_record())
+    assert baseline is not None
+    (session,) = baseline.engines[INT8].sessions
+    old = session.provenance.model_copy(update={"libraries": {}})
+    assert old.changes({"reference": "hf 5.5.4", "engine": "openvino 2026.4.1"}, {"torch": "3"}) == []
+    (sentence,) = old.changes({"reference": "hf 6.0", "engine": "openvino 2026.4.1"}, {"torch": "3"})
+    assert sentence == "the baseline was taken with reference: hf 5.5.4, this run with hf 6.0"
+
+
+def accepted_sessions(root: Path, speedups: list[float], **how: Any) -> None:
+    for number, speedup in enumerate(speedups):
+        arenas = [arena_entry(8, {INT8: speedup}, blocks=40, noise=0.03, seed=number)]
+        record = run_record(f"run{number}", arenas=arenas, memory=[], quality=False, engines=ENGINES)
+        apply_accept(record, root, **how)
+
+
+ENGINES = [engine_entry(REFERENCE, "reference"), engine_entry(INT8)]
+
+
+@pytest.mark.parametrize("last", [2.25, 2.75])
+def test_a_level_that_moved_does_not_join_the_old_one_silently(tmp_path: Path, last: float) -> None:
+    """It used to: nine sessions and one 10 % slower, or faster, left a loss of 15 % INCONCLUSIVE."""
+    accepted_sessions(tmp_path, [2.5] * 9)
+    before = perf_path(tmp_path, run_record().fingerprint.key, MODEL, WORKLOAD).read_text()
+    arenas = [arena_entry(8, {INT8: last}, blocks=40, noise=0.03, seed=9)]
+    moved = run_record("moved", arenas=arenas, memory=[], quality=False, engines=ENGINES)
+    with pytest.raises(
+        BaselineError, match=r"(?s)the level moved.*int8_wo at b8-i64-o64: speedup [-+]\d+\.\d %"
+    ) as caught:
+        apply_accept(moved, tmp_path)
+    assert "--replace" in caught.value.hint
+    assert "--append" in caught.value.hint
+    assert perf_path(tmp_path, run_record().fingerprint.key, MODEL, WORKLOAD).read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("level", "kept", "accepted", "status"), [("replace", 3, 2.25, "FAIL"), ("append", 10, 2.5, "INCONCLUSIVE")]
+)
+def test_replacing_the_level_keeps_the_gate_seeing(
+    tmp_path: Path, level: str, kept: int, accepted: float, status: str
+) -> None:
+    """A loss of 15 % from the level that counts; two levels in one baseline hide it."""
+    accepted_sessions(tmp_path, [2.5] * 9)
+    for seed in range(9, 12 if level == "replace" else 10):  # one session alone says nothing of the shift
+        arenas = [arena_entry(8, {INT8: 2.25}, blocks=40, noise=0.03, seed=seed)]
+        moved = run_record(f"moved{seed}", arenas=arenas, memory=[], quality=False, engines=ENGINES)
+        apply_accept(moved, tmp_path, level=Level(level) if seed == 9 else Level.ASK)
+    baseline = perf(tmp_path, run_record())
+    assert baseline is not None
+    stored = baseline.engines[INT8].log_ratios("speedup")
+    assert len(stored) == kept
+    slow = arena_entry(8, {INT8: 0.85 * accepted}, blocks=40, noise=0.03, seed=20)
+    lost = paired_log_ratios(slow, INT8)["speedup"]
+    verdict = replay_speed(lost, Baseline(tuple(map(tuple, stored))), SpeedPolicy(alpha=0.01 / 42))
+    assert verdict.status.value == status
+
+
+def test_sessions_of_one_level_go_on_joining(tmp_path: Path) -> None:
+    accepted_sessions(tmp_path, [2.5, 2.51, 2.48, 2.5])
+    baseline = perf(tmp_path, run_record())
+    assert baseline is not None
+    assert len(baseline.engines[INT8].sessions) == 4
+    newest = baseline.engines[INT8].sessions[-1]
+    assert newest.key == f"key-of-{INT8}"
+    assert newest.runtime_digest == runtime_digest({})
 
 
 def test_memory_alone_is_accepted_and_takes_any_reference(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from enginegate.report.markdown import markdown_summary
 from enginegate.report.notes import NOT_AUDITED, speed_notes
 from enginegate.report.terminal import print_report
 from enginegate.storage.summary import measurements
+from enginegate.verdicts.inputs import restore_inputs
 from enginegate.verdicts.judge import judge
 from rich.console import Console
 
@@ -57,7 +58,7 @@ def test_faster_than_the_memory_can_be_read_is_refused() -> None:
     record = with_bandwidth(gated_record(2.0), 10e9)  # 100 tokens/s at most, and 160 were measured
     inputs = record.verdicts[0].inputs | {"workload": "b1-i64-o64"}
     with pytest.raises(MeasurementError, match="impossible figure"):
-        judge(inputs, record)
+        judge(restore_inputs(inputs), record)
     assert any("impossible figure" in note for note in speed_notes(record))
 
 
@@ -74,7 +75,7 @@ def test_several_tokens_a_pass_have_no_such_ceiling() -> None:
         engine.model_copy(update={"runtime": engine.runtime | {"speculation": "ngram"}}) for engine in record.engines
     ]
     record = record.model_copy(update={"engines": drafts})
-    assert judge(record.verdicts[0].inputs | {"workload": "b1-i64-o64"}, record).status.value == "PASS"
+    assert judge(restore_inputs(record.verdicts[0].inputs | {"workload": "b1-i64-o64"}), record).status.value == "PASS"
     assert not any("tokens/s at batch 1" in note for note in speed_notes(record))
 
 

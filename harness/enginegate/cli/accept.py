@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, print_json, show_bytes
 
 if TYPE_CHECKING:
+    from enginegate.core.records import RunRecord
     from enginegate.storage.accept import Change
+    from enginegate.verdicts.audit import AuditFile
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -28,6 +30,17 @@ def add_parser(subparsers: Subparsers) -> None:
         action="store_true",
         help="accept a partial run, one with failures, or in place of a baseline that cannot be continued",
     )
+    level = parser.add_mutually_exclusive_group()
+    level.add_argument(
+        "--replace",
+        action="store_true",
+        help="where an engine's level moved, on purpose: this run takes the place of its stored sessions",
+    )
+    level.add_argument(
+        "--append",
+        action="store_true",
+        help="where an engine's level moved though it did not change: keep the stored sessions beside this one",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print what would move, write nothing")
     add_json(parser)
     add_runs(parser)
@@ -37,14 +50,20 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what moves, then write it."""
     from enginegate.config.loading import REPOSITORY
-    from enginegate.storage.accept import apply_accept, check_acceptable, plan_accept
+    from enginegate.storage.accept import Level, apply_accept, check_acceptable, plan_accept
     from enginegate.storage.runs import find_record, load_record
+    from enginegate.verdicts.audit import load_run_audit
 
-    record = load_record(find_record(arguments.run, Path(arguments.runs)))
+    path = find_record(arguments.run, Path(arguments.runs))
+    record = load_record(path)
     root = arguments.baselines or REPOSITORY / "baselines"
-    changes = plan_accept(record, root)
+    audits = load_run_audit(path if path.is_dir() else path.parent)
+    if audits is not None and not record.arenas and not record.memory and not record.quality:
+        return _accept_audit(arguments, record, audits, root)
+    level = Level.REPLACE if arguments.replace else Level.APPEND if arguments.append else Level.ASK
+    changes = plan_accept(record, root, level)
     check_acceptable(record, arguments.force)
-    written = [] if arguments.dry_run else apply_accept(record, root, force=arguments.force)
+    written = [] if arguments.dry_run else apply_accept(record, root, force=arguments.force, level=level)
     if arguments.json:
         fields = ("engine", "workload", "metric", "unit", "old", "new", "percent", "note")
         rows = [{"path": str(change.path)} | {name: getattr(change, name) for name in fields} for change in changes]
@@ -55,6 +74,22 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"dry run: nothing written; without --dry-run run {record.id} would be accepted")
     else:
         print(f"accepted run {record.id}: {len(written)} file(s) written; review and commit them")
+    return 0
+
+
+def _accept_audit(arguments: argparse.Namespace, record: RunRecord, audits: AuditFile, root: Path) -> int:
+    """A run of ``pytest --gate-audit`` measured nothing but the gates: its audits join those of its machine."""
+    from enginegate.storage.accept import check_acceptable
+    from enginegate.verdicts.audit import accept_audit
+
+    check_acceptable(record, arguments.force)
+    written = [] if arguments.dry_run else [str(accept_audit(audits, root))]
+    if arguments.json:
+        print_json({"run": record.id, "audits": sorted(audits.gates), "written": written})
+        return 0
+    for gate in sorted(audits.gates):
+        print(f"audit of {gate}")
+    print(f"accepted run {record.id}: {len(written)} file(s) written" if written else "dry run: nothing written")
     return 0
 
 

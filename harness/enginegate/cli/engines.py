@@ -120,9 +120,8 @@ def build(arguments: argparse.Namespace) -> int:
     import sys
 
     from enginegate.config.loading import cache_folder
-    from enginegate.machine.fingerprint import fingerprint
     from enginegate.plan.selection import names, select
-    from enginegate.session.bench import ModelBench
+    from enginegate.session.files import ModelFiles
 
     def progress(line: str) -> None:
         print(f"  .. {line}", file=sys.stderr)
@@ -133,13 +132,11 @@ def build(arguments: argparse.Namespace) -> int:
         engines=names(arguments.engine),
         precisions=names(arguments.precision),
     )
-    benches: dict[str, ModelBench] = {}
+    files: dict[str, ModelFiles] = {}
     built = []
     for candidate in selection.candidates:
-        bench = benches.setdefault(
-            candidate.config.name, ModelBench(candidate.config, fingerprint(), cache_folder(), progress)
-        )
-        entry = bench.build(candidate.spec)
+        config = candidate.config
+        entry = files.setdefault(config.name, ModelFiles(config, cache_folder(), progress)).build(candidate.spec)
         built.append({"engine": candidate.id, "path": str(entry.path), "size_bytes": entry.manifest.size_bytes})
         if not arguments.json:
             print(f"{candidate.id}  {show_bytes(entry.manifest.size_bytes)}  {entry.path}")

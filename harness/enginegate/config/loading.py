@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -277,8 +277,13 @@ class Config:
             max_input_len=limits.max_input_len,
             max_output_len=limits.max_output_len,
             tensor_parallel=limits.tensor_parallel,
+            variant=f"tp{limits.tensor_parallel}" if limits.tensor_parallel > 1 else "",
         )
         return built_spec(spec, self.runtime(backend))
+
+    def reference_spec(self, backend: str, precision: str) -> EngineSpec:
+        """The engine of a reference: the plain one, on one device."""
+        return replace(self.spec(backend, precision), tensor_parallel=1, variant="")
 
     def runtime(self, backend: str) -> RuntimeSpec:
         """How engines of ``backend`` are loaded."""

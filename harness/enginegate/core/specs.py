@@ -74,6 +74,11 @@ class EngineSpec:
         """The engine's name in test ids and tables, e.g. ``smollm2-135m-openvino-int8_wo`` or ``…-int8_wo@base``."""
         return engine_id(self.model, self.backend, self.precision, self.variant)
 
+    @property
+    def label(self) -> str:
+        """The id without the model, for tables and sentences about one model."""
+        return self.id.removeprefix(f"{self.model}-")
+
 
 @dataclass(frozen=True)
 class RuntimeSpec:

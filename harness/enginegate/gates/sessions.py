@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from enginegate.core.errors import BaselineError
 from enginegate.gates.robust import MIN_BLOCKS, Array, locate
@@ -138,6 +140,31 @@ def anchor_of(against: Baseline | Floor | Known, prior: ShiftPrior, correlation:
             prior,
         )
     return Anchor(float(np.log(against.ratio)))
+
+
+def level_change(
+    stored: Baseline, new: Sequence[float], prior: ShiftPrior, *, margin: float, alpha: float = 0.01
+) -> float | None:
+    """How far a new session's log ratio lies from the level of the stored ones, where that is more than a shift.
+
+    Two levels in one baseline read as a large shift between sessions, which blinds the gate to real changes.
+
+    Args:
+        stored: the accepted sessions.
+        new: log ratios of the blocks of the session that would join them.
+        prior: belief about the shift.
+        margin: a change up to this share is none, in either direction.
+        alpha: two-sided probability that an unchanged engine's session is called a new level; the bound is that of a
+            prediction for one more session (t on the degrees of freedom of each part).
+
+    Returns:
+        The change of the log ratio, positive for faster; None where the level is the same.
+    """
+    anchor, location = anchor_of(stored, prior), locate(new)
+    change = float(location.estimate) - float(anchor.estimate)
+    parts = ((location.error, location.df), (anchor.error, anchor.error_df), (anchor.shift, anchor.shift_df))
+    reach = float(np.sqrt(sum(float(stdtrit(df, 1.0 - alpha / 2.0) * error) ** 2 for error, df in parts if error)))
+    return change if abs(change) > max(reach, float(np.log1p(margin))) else None
 
 
 def _pooled_df(errors: Array, dfs: Array | float) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from enginegate.core.errors import EngineGateError
-from enginegate.plugin.auditing import separate_audit
+from enginegate.plugin.auditing import planned_test, separate_audit
 from enginegate.plugin.devices import claim_device, missed_gpu
 from enginegate.plugin.options import add_options, parse_options
 from enginegate.plugin.outcomes import error_reason, explain, outcome_of, shorten, verdict_report
@@ -100,18 +100,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Now it is known how many gates share the error budget, and which engines meet in which arena."""
-    gates = session.config.stash[SESSION]
-    for item in session.items:
-        if not isinstance(item, pytest.Function) or "gate" not in item.fixturenames:
-            continue
-        parameters: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
-        candidate, batch_size = parameters.get("candidate"), parameters.get("batch_size")
-        if candidate is None:
-            continue
-        marker = item.get_closest_marker("gates")
-        timed = item.get_closest_marker("timed")
-        gates.expect(candidate, batch_size, int(marker.args[0]) if marker else 1, timed.args[0] if timed else None)
+    """Now it is known which gates share the error budget, and which engines meet in which arena: plan the session."""
+    tests = [test for item in session.items for test in planned_test(item)]
+    if tests and not session.config.option.collectonly:
+        session.config.stash[SESSION].make_plan(tests)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

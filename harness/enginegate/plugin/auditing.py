@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 
 from enginegate.gates.audit import one_line, power_line
 from enginegate.gates.sequential import restore_policy
+from enginegate.plan.plan import PlannedTest
+from enginegate.plan.selection import Candidate
 from enginegate.plugin.session import GateSession
 from enginegate.storage.baselines import MAX_SESSIONS
 from enginegate.verdicts.audit import AuditedGate
@@ -22,11 +27,29 @@ def separate_audit(config: pytest.Config, items: list[pytest.Item], session: Gat
     audits = [item for item in items if item.get_closest_marker("audit")]
     others = [item for item in items if not item.get_closest_marker("audit")]
     if session.options.audit:
-        session.gates = sum(gate_count(item) for item in others)
+        session.budget = sum(gate_count(item) for item in others)
     kept, dropped = (audits, others) if session.options.audit else (others, audits)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
+
+
+def planned_test(item: pytest.Item) -> Iterator[PlannedTest]:
+    """What the plan must know of a test that gates an engine; nothing of any other."""
+    parameters: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
+    candidate, batch_size = parameters.get("candidate"), parameters.get("batch_size")
+    if not isinstance(candidate, Candidate):
+        return
+    if "gate" not in getattr(item, "fixturenames", ()) and item.get_closest_marker("audit") is None:
+        return
+    timed = item.get_closest_marker("timed")
+    yield PlannedTest(
+        test=item.nodeid,
+        candidate=candidate,
+        workload=None if batch_size is None else candidate.config.workload(batch_size),
+        metric=timed.args[0] if timed else None,
+        gates=gate_count(item),
+    )
 
 
 def gate_count(item: pytest.Item) -> int:

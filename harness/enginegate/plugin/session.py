@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import enginegate
 from enginegate.config.loading import Config, cache_folder
+from enginegate.core.cache import Progress
 from enginegate.core.errors import EngineGateError
 from enginegate.core.files import write_atomically
 from enginegate.core.records import ArenaEntry, Fingerprint, ModelEntry, RunRecord, VerdictEntry
-from enginegate.engines.base import Progress
-from enginegate.gates.family import split_alpha
+from enginegate.core.specs import Workload
 from enginegate.gates.verdict import Verdict
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.lease import Lease
 from enginegate.measure.arena import timed_metrics
+from enginegate.plan.gates import EngineGates, ModelFacts, speed_policy
+from enginegate.plan.plan import Plan, PlannedTest, make_plan
 from enginegate.plan.selection import Candidate, Selection, select
 from enginegate.plugin.options import Options
 from enginegate.plugin.recording import Status, commit, merge_records, now, run_id, without_password, write_beside
-from enginegate.plugin.timed_engine import TimedEngine, speed_inputs, speed_policy
-from enginegate.session.bench import ModelBench, Wrap
+from enginegate.session.bench import ModelBench
+from enginegate.session.engines import Wrap
 from enginegate.storage.runs import save_record
-from enginegate.verdicts.audit import AuditedGate, AuditFile, add_sessions, load_audit, measure_session
-from enginegate.verdicts.judge import speed_undecided
+from enginegate.verdicts.audit import AuditedGate, file_of, measure_session, new_gate, save_run_audit
+from enginegate.verdicts.inputs import GateInputs
+from enginegate.verdicts.speed import speed_undecided
+
+
+@dataclass(frozen=True)
+class TimedEngine:
+    """One engine's part in an arena: the samples that its speed is judged by."""
+
+    candidate: Candidate
+    workload: Workload
+    arena: ArenaEntry
 
 
 @dataclass
@@ -36,9 +48,8 @@ class GateSession:
         options: the parsed command line.
         arguments: the command line as given, for the record.
         progress: receives one line per long step.
-        wrap: see ModelBench.
-        gates: how many gates were collected; the error budget is shared between them.
-        expected: by model and workload, the engines and speed metrics that collected tests will judge.
+        wrap: see ``session.engines.Wrap``.
+        budget: under ``--gate-audit``, how many gates share the error budget in the session that is audited.
         warnings: what else the reader of the record must know.
         errors: tests that ended without a verdict, and why; a record with any is partial.
         run: the run's id, which xdist workers have from their controller.
@@ -53,8 +64,7 @@ class GateSession:
     arguments: tuple[str, ...]
     progress: Progress
     wrap: Wrap = lambda engine: engine
-    gates: int = 0
-    expected: dict[tuple[str, str], list[tuple[Candidate, str]]] = field(default_factory=dict)
+    budget: int | None = None
     verdicts: dict[str, list[VerdictEntry]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -67,7 +77,8 @@ class GateSession:
     _selection: Selection | None = None
     _benches: dict[str, ModelBench] = field(default_factory=dict)
     _fingerprint: Fingerprint | None = None
-    _audits: tuple[AuditFile | None] | None = None
+    _plan: Plan | None = None
+    _audited: list[AuditedGate] = field(default_factory=list)
     saved: list[tuple[RunRecord, Path]] = field(default_factory=list)
     _workers: dict[str, list[RunRecord]] = field(default_factory=dict)
     _written: int = 0
@@ -94,13 +105,6 @@ class GateSession:
         return self._fingerprint
 
     @property
-    def audits(self) -> AuditFile | None:
-        """The audits of this machine, or None. Raises BaselineError where the file cannot be used."""
-        if self._audits is None:
-            self._audits = (load_audit(self.options.baselines, self.fingerprint.key),)
-        return self._audits[0]
-
-    @property
     def benches(self) -> dict[str, ModelBench]:
         """The models touched so far, by name."""
         return dict(self._benches)
@@ -108,58 +112,81 @@ class GateSession:
     def bench(self, config: Config) -> ModelBench:
         """The bench of one model. Raises ConfigError where its prompts cannot be used, before anything loads."""
         if config.name not in self._benches:
-            bench = ModelBench(config, self.fingerprint, cache_folder(), self.progress, self.wrap)
-            bench.expected = [
+            expected = [
                 (candidate.spec, candidate.runtime)
                 for candidate in self.selection.candidates
                 if candidate.config.name == config.name
             ]
-            bench.prompts()
+            bench = ModelBench.of(config, self.fingerprint, cache_folder(), self.progress, self.wrap, expected)
+            bench.files.prompts()
             self._benches[config.name] = bench
         return self._benches[config.name]
 
-    def alpha(self, config: Config) -> float:
-        """The false-alarm probability of one gate, so that any false FAIL of the session stays within the budget."""
-        return split_alpha(config.file.gates.alpha, max(1, self.gates))
+    def make_plan(self, tests: Sequence[PlannedTest]) -> None:
+        """Plan the session, once its tests are collected."""
+        self._plan = make_plan(
+            self.selection,
+            tests,
+            baselines=self.options.baselines,
+            machine=self.fingerprint,
+            require_baseline=self.options.require_baseline,
+            gates=self.budget,
+        )
 
-    def expect(self, candidate: Candidate, batch_size: int | None, gates: int, metric: str | None) -> None:
-        """A collected test will judge ``candidate``: share the error budget, and have it in the arena."""
-        self.gates += gates
-        if batch_size is not None and metric is not None:
-            workload = candidate.config.workload(batch_size)
-            self.expected.setdefault((candidate.config.name, workload.id), []).append((candidate, metric))
+    @property
+    def plan(self) -> Plan:
+        """What was planned when the tests were collected."""
+        assert self._plan is not None, "the tests are not collected yet"
+        return self._plan
+
+    def gates_of(self, candidate: Candidate) -> EngineGates:
+        """The gates of one engine; fetches its model where that is not there."""
+        bench = self.bench(candidate.config)
+        facts = ModelFacts(
+            digest=bench.files.checkpoint.digest,
+            speed_reference=bench.speed_reference.spec,
+            quality_reference=bench.quality_reference.spec,
+            record=self.record_id(candidate.config.name),
+        )
+        return EngineGates(self.plan, candidate, facts)
 
     def timed_engine(self, candidate: Candidate, batch_size: int) -> TimedEngine:
         """The engine's part in the arena of its model and batch size, which runs when it is first asked for."""
         config = candidate.config
         workload = config.workload(batch_size)
-        reference = self.bench(config).reference().id
-        expected = self.expected.get((config.name, workload.id), [])
-        readers = [(reader, metric) for reader, metric in expected if reader.id != reference]
+        bench = self.bench(config)
+        bench.engines.get(candidate.spec, candidate.runtime, "candidate")
+        if workload.id not in bench.arenas:
+            self._race(bench, candidate, workload)
+            self.save_if_changed()
+        return TimedEngine(candidate, workload, bench.arenas[workload.id])
+
+    def _race(self, bench: ModelBench, candidate: Candidate, workload: Workload) -> None:
+        config = candidate.config
+        reference = bench.speed_reference.spec().id
+        readers = [each for each in self.plan.arena(config, workload).readers if each[0].id != reference]
         contestants = {reader.id: (reader.spec, reader.runtime) for reader, _ in readers}
         contestants.setdefault(candidate.id, (candidate.spec, candidate.runtime))
-        gates = [speed_inputs(self, reader, workload, metric) for reader, metric in readers]
+        gates = [self.gates_of(reader).speed(workload, metric) for reader, metric in readers]
 
         def decided(entry: ArenaEntry) -> bool:
-            return not any(
-                speed_undecided(inputs, entry) for inputs in gates if inputs["candidate"] in entry.contestants
-            )
+            return not any(speed_undecided(gate, entry) for gate in gates if gate.candidate in entry.contestants)
 
-        budget = (self.options.time_budget or config.file.arena.time_budget) / max(1, len(self.expected))
-        bench = self.bench(config)
-        bench.engine(candidate.spec, candidate.runtime, "candidate")
-        arena = bench.race(list(contestants.values()), workload, decided, budget, max(config.file.gates.speed.looks))
-        self.save_if_changed()
-        return TimedEngine(candidate, workload, arena)
+        budget = (self.options.time_budget or config.file.arena.time_budget) / max(1, len(self.plan.arenas))
+        bench.race(list(contestants.values()), workload, decided, budget, max(config.file.gates.speed.looks))
 
     def audit(self, candidate: Candidate, batch_size: int) -> list[AuditedGate]:
-        """Measure one session of the speed gates' own error rates, and file it beside the baselines."""
+        """Measure one session of the speed gates' own error rates.
+
+        It lies with the run until it is accepted. What is returned is audited over the accepted sessions and this one.
+        """
         config = candidate.config
         workload = config.workload(batch_size)
-        policies = {metric: speed_policy(self, config, metric) for metric in timed_metrics(workload.output_len)}
-        _ = self.audits  # a file that cannot be continued is refused before the race, not after
+        policies = {metric: speed_policy(self.plan, candidate, metric) for metric in timed_metrics(workload.output_len)}
+        accepted = self.plan.audits.get()  # a file that cannot be continued is refused before the race, not after
         bench = self.bench(config)
         engine, reference, prompts = bench.audit_contestants(candidate.spec, candidate.runtime, workload)
+        reference_spec = bench.speed_reference.spec()
         sessions = measure_session(
             engine,
             reference,
@@ -171,18 +198,21 @@ class GateSession:
             blocks=config.file.arena.audit_blocks,
             time_budget=self.options.time_budget or config.file.arena.audit_time_budget,
             progress=self.progress,
-            monitor=bench.monitor([candidate.spec, bench.reference()]),
+            monitor=bench.monitor([candidate.spec, reference_spec]),
         )
-        root, key = self.options.baselines, self.fingerprint.key
-        return add_sessions(root, key, candidate.id, bench.reference().id, workload.id, policies, sessions)
+        measured = [
+            new_gate(candidate.id, reference_spec.id, workload.id, metric, policies[metric], session)
+            for metric, session in sessions.items()
+        ]
+        self._audited += measured
+        save_run_audit(file_of(self.fingerprint.key, self._audited), self.options.runs / self.record_id(config.name))
+        return [gate if accepted is None else accepted.continued(gate) for gate in measured]
 
-    def conclude(
-        self, model: str, test: str, engine: str, workload: str | None, verdict: Verdict, inputs: Mapping[str, object]
-    ) -> None:
+    def conclude(self, model: str, test: str, workload: str | None, verdict: Verdict, inputs: GateInputs) -> None:
         """Keep one verdict for the record."""
         entry = VerdictEntry(
             test=test,
-            engine=engine,
+            engine=inputs.candidate,
             workload=workload,
             status=verdict.status.value,
             metric=verdict.metric,
@@ -198,7 +228,7 @@ class GateSession:
             explanation=verdict.explanation,
             warnings=list(verdict.warnings),
             accepted=bool(verdict),
-            inputs=dict(inputs),
+            inputs=inputs.model_dump(mode="json"),
         )
         self.verdicts.setdefault(model, []).append(entry)
 
@@ -213,7 +243,7 @@ class GateSession:
     def record(self, model: str, status: Status) -> RunRecord:
         """The record of one model as it stands."""
         bench = self._benches[model]
-        checkpoint = bench.checkpoint
+        checkpoint = bench.files.checkpoint
         return RunRecord(
             id=self.record_id(model),
             started=self.started,
@@ -230,7 +260,7 @@ class GateSession:
                 random_weights=checkpoint.random_weights,
             ),
             config=bench.config.file.model_dump(by_alias=True),
-            engines=list(bench.engines.values()),
+            engines=list(bench.engines.entries.values()),
             arenas=list(bench.arenas.values()),
             memory=list(bench.memory.values()),
             quality=list(bench.quality.values()),
@@ -250,13 +280,13 @@ class GateSession:
         return [
             self.record(name, status)
             for name, bench in self._benches.items()
-            if bench.engines or bench.memory or self.verdicts.get(name)
+            if bench.engines.entries or bench.memory or self.verdicts.get(name)
         ]
 
     def _results(self) -> int:
         """How much there is to write; it only grows."""
         return sum(map(len, self.verdicts.values())) + sum(
-            len(bench.engines) + len(bench.arenas) + len(bench.memory) + len(bench.quality)
+            len(bench.engines.entries) + len(bench.arenas) + len(bench.memory) + len(bench.quality)
             for bench in self._benches.values()
         )
 

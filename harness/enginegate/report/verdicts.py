@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enginegate.core.errors import EngineGateError
 from enginegate.core.records import RunRecord, VerdictEntry
 from enginegate.gates.verdict import Verdict
+from enginegate.verdicts.inputs import restore_inputs
 from enginegate.verdicts.judge import judge
 
 #: How far a recomputed estimate may be off: stored numbers have seven significant digits.
@@ -46,6 +47,6 @@ def _recompute(record: RunRecord, stored: VerdictEntry) -> Recomputed:
     if not stored.inputs:
         return Recomputed(stored, None, "the record keeps no inputs of this verdict")
     try:
-        return Recomputed(stored, judge(stored.inputs, record))
+        return Recomputed(stored, judge(restore_inputs(stored.inputs), record))
     except EngineGateError as error:
         return Recomputed(stored, None, error.problem)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from statistics import median
 
@@ -12,6 +13,8 @@ from enginegate.core.errors import BaselineError
 from enginegate.core.files import round_floats, to_json, write_atomically
 from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RunRecord
 from enginegate.gates.robust import MIN_BLOCKS
+from enginegate.gates.sequential import SpeedPolicy
+from enginegate.gates.sessions import Baseline, level_change
 from enginegate.storage.baselines import (
     MAX_SESSIONS,
     MemoryFigures,
@@ -21,13 +24,13 @@ from enginegate.storage.baselines import (
     Provenance,
     QualityBaseline,
     QualityMetric,
-    load_perf,
-    load_quality,
     perf_path,
     quality_path,
+    read_perf,
+    read_quality,
     same_method,
 )
-from enginegate.storage.summary import headline_scores, paired_log_ratios
+from enginegate.storage.summary import headline_scores, paired_log_ratios, session_shift
 
 #: Decimals kept of a stored log ratio: 0.001 %, a thousandth of the smallest margin anyone gates on.
 LOG_RATIO_DECIMALS = 5
@@ -63,33 +66,57 @@ class Change:
         return None if self.old is None or self.old == 0 else 100 * (self.new / self.old - 1)
 
 
+class Level(Enum):
+    """What becomes of the stored sessions of an engine whose ratio moved.
+
+    ``ASK`` refuses; ``REPLACE`` starts a new level with this session, for a deliberate change; ``APPEND`` keeps the old
+    ones beside it, where nothing changed but the machine.
+    """
+
+    ASK = "ask"
+    REPLACE = "replace"
+    APPEND = "append"
+
+
 @dataclass(frozen=True)
 class Update:
     """A baseline file as it will be, and what that changes.
 
-    No changes: the run is in it already. ``replaces``: why what is there cannot be continued, or empty.
+    No changes: the run is in it already. ``replaces``: why what is there cannot be continued, or empty. ``moved``:
+    sentences on engines whose level moved.
     """
 
     path: Path
     baseline: PerfBaseline | QualityBaseline
     changes: tuple[Change, ...]
     replaces: str = ""
+    moved: tuple[str, ...] = ()
 
 
-def plan_accept(record: RunRecord, root: Path) -> list[Change]:
+def plan_accept(record: RunRecord, root: Path, level: Level = Level.ASK) -> list[Change]:
     """What accepting the run would move; nothing is written. Raises BaselineError where there is nothing to accept."""
-    return [change for update in _updates(record, root) for change in update.changes]
+    return [change for update in _updates(record, root, level) for change in update.changes]
 
 
-def apply_accept(record: RunRecord, root: Path, force: bool = False) -> list[Path]:
+def apply_accept(record: RunRecord, root: Path, force: bool = False, level: Level = Level.ASK) -> list[Path]:
     """Write the baselines and return their paths.
 
     Raises:
         BaselineError: without ``force``, the run is partial or has failures, or a baseline that cannot be continued
-            would be lost; it was accepted before; it has nothing to accept; or a file cannot be written.
+            would be lost; the level of an engine moved and ``level`` does not say what that means; the run was accepted
+            before; it has nothing to accept; or a file cannot be written.
     """
     check_acceptable(record, force)
-    updates = [update for update in _updates(record, root) if update.changes]
+    updates = [update for update in _updates(record, root, level) if update.changes]
+    moved = [sentence for update in updates for sentence in update.moved]
+    if moved and level is Level.ASK:
+        more = f"\n  and {len(moved) - 5} more" if len(moved) > 5 else ""
+        raise BaselineError(
+            "the level moved:\n  " + "\n  ".join(moved[:5]) + more + "\nTwo levels in one baseline would read as a"
+            " shift between sessions, and blind the gate; nothing was written",
+            "after a deliberate change: --replace, the old sessions of these engines go; where only the machine had"
+            " another day: --append, or leave this run out",
+        )
     for update in updates:
         if update.replaces and not force:
             raise BaselineError(
@@ -122,8 +149,8 @@ def check_acceptable(record: RunRecord, force: bool) -> None:
         )
 
 
-def _updates(record: RunRecord, root: Path) -> list[Update]:
-    updates = [*_perf_updates(record, root), *_quality_updates(record, root)]
+def _updates(record: RunRecord, root: Path, level: Level) -> list[Update]:
+    updates = [*_perf_updates(record, root, level), *_quality_updates(record, root)]
     if not updates:
         raise BaselineError(f"run {record.id} measured nothing to accept", "run tests_perf or tests_quality")
     if not any(update.changes for update in updates):
@@ -133,28 +160,38 @@ def _updates(record: RunRecord, root: Path) -> list[Update]:
     return updates
 
 
-def _perf_updates(record: RunRecord, root: Path) -> Iterator[Update]:
+def _perf_updates(record: RunRecord, root: Path, level: Level) -> Iterator[Update]:
     arenas = {arena.workload: arena for arena in record.arenas if arena.blocks}
     memory: dict[str, list[MemoryEntry]] = {}
     for entry in record.memory:
         memory.setdefault(entry.workload, []).append(entry)
     for workload in dict.fromkeys([*arenas, *memory]):
-        yield _perf_update(record, root, workload, arenas.get(workload), memory.get(workload, []))
+        yield _perf_update(record, root, workload, arenas.get(workload), memory.get(workload, []), level)
 
 
 def _perf_update(
-    record: RunRecord, root: Path, workload: str, arena: ArenaEntry | None, memory: list[MemoryEntry]
+    record: RunRecord,
+    root: Path,
+    workload: str,
+    arena: ArenaEntry | None,
+    memory: list[MemoryEntry],
+    level: Level,
 ) -> Update:
     model, key = record.model, record.fingerprint.key
     path = perf_path(root, key, model.name, workload)
     reference = arena.reference if arena else _reference(record)
     note, old = "", None
     try:
-        old = load_perf(root, key, model.name, model.digest, workload, reference)
+        old = read_perf(root, key, model.name, workload)
+        if old is not None:
+            old.check(model.digest, reference)
     except BaselineError as error:
-        note = f"replaces: {error.problem}"
+        note, old = f"replaces: {error.problem}", None
     engines = dict(old.engines) if old else {}
-    changes = [*_add_sessions(engines, record, arena, path, note)] if arena else []
+    moved = _moved_levels(engines, record, arena) if arena else {}
+    if level is Level.REPLACE:
+        engines |= {name: engines[name].model_copy(update={"sessions": []}) for name in moved}
+    changes = [*_add_sessions(engines, record, arena, path, note, old)] if arena else []
     changes += _add_memory(engines, record, memory, path, note)
     baseline = PerfBaseline(
         model=model.name,
@@ -164,11 +201,40 @@ def _perf_update(
         reference=reference or (old.reference if old else ""),
         engines=engines,
     )
-    return Update(path, baseline, tuple(changes), note)
+    return Update(path, baseline, tuple(changes), note, tuple(moved.values()))
+
+
+def _moved_levels(engines: Mapping[str, PerfEngine], record: RunRecord, arena: ArenaEntry) -> dict[str, str]:
+    """Engines whose new session lies at another level than their stored ones, and a sentence on each."""
+    margin = record.config.get("gates", {}).get("speed", {}).get("margin", SpeedPolicy.margin)
+    found = {}
+    for name in arena.contestants:
+        stored = engines.get(name)
+        if stored is None or not stored.sessions or any(entry.provenance.run == record.id for entry in stored.sessions):
+            continue
+        session = _session(record, arena, name)
+        changes = []
+        for metric, ratios in session.log_ratios.items():
+            before = stored.log_ratios(metric)
+            if before:
+                baseline = Baseline(tuple(tuple(each) for each in before))
+                change = level_change(baseline, ratios, session_shift(record, metric), margin=margin)
+                changes += [] if change is None else [f"{metric} {100 * math.expm1(change):+.1f} %"]
+        if changes:
+            newest = stored.sessions[-1]
+            build = "another build" if newest.key and newest.key != session.key else "the same build"
+            against = "against an unknown build" if not newest.key else build
+            found[name] = f"{name} at {arena.workload}: {', '.join(changes)} ({against})"
+    return found
 
 
 def _add_sessions(
-    engines: dict[str, PerfEngine], record: RunRecord, arena: ArenaEntry, path: Path, note: str
+    engines: dict[str, PerfEngine],
+    record: RunRecord,
+    arena: ArenaEntry,
+    path: Path,
+    note: str,
+    old: PerfBaseline | None,
 ) -> Iterator[Change]:
     for name in arena.contestants:
         before = engines.get(name, PerfEngine())
@@ -177,8 +243,11 @@ def _add_sessions(
         session = _session(record, arena, name)
         sessions = [*before.sessions, session][-MAX_SESSIONS:]
         engines[name] = before.model_copy(update={"sessions": sessions})
+        was = old.engines.get(name, PerfEngine()) if old else before
+        gone = len(was.sessions) if not before.sessions else 0
         said = note or f"session {len(sessions)} of at most {MAX_SESSIONS}"
-        yield from _session_changes(path, arena.workload, name, before, session, said)
+        said += f", in place of {gone} at another level" if gone else ""
+        yield from _session_changes(path, arena.workload, name, was, session, said)
 
 
 def _add_memory(
@@ -253,9 +322,11 @@ def _quality_update(record: RunRecord, root: Path, engine: EngineEntry, measured
     path = quality_path(root, model.name, engine)
     replaced, old = "", None
     try:
-        old = load_quality(root, model.name, model.digest, engine)
+        old = read_quality(root, model.name, engine)
+        if old is not None:
+            old.check(model.digest, record="")
     except BaselineError as error:
-        replaced = f"replaces: {error.problem}"
+        replaced, old = f"replaces: {error.problem}", None
     metrics = dict(old.metrics) if old else {}
     changes: list[Change] = []
     for entry in measured:

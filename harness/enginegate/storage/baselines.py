@@ -110,6 +110,12 @@ class QualityBaseline(Stored):
             )
         return found
 
+    def check(self, digest: str, record: str) -> None:
+        """Raise BaselineError unless it is of the checkpoint ``digest``, and not made of the run ``record`` itself."""
+        name = engine_id(self.model, self.backend, self.precision, self.variant)
+        _must_match(self, f"the quality baseline of {name}", {"model_digest": digest})
+        _assert_not_own(record, self.runs)
+
     @property
     def runs(self) -> frozenset[str]:
         """Ids of the runs it was accepted from."""
@@ -178,6 +184,20 @@ class PerfBaseline(Stored):
     reference: str
     engines: dict[str, PerfEngine]
 
+    def check(self, digest: str, reference: str, record: str = "") -> None:
+        """Raise BaselineError where it cannot judge a run.
+
+        Args:
+            digest: of the checkpoint that is tested now.
+            reference: engine id that ratios are taken over now; empty where nothing was timed: memory has no reference.
+            record: the run's own id: a run is not judged by itself.
+        """
+        wanted = {"model_digest": digest}
+        if reference and self.reference:
+            wanted["reference"] = reference
+        _must_match(self, f"the perf baseline of {self.model} at {self.workload}", wanted)
+        _assert_not_own(record, self.runs)
+
     @property
     def runs(self) -> frozenset[str]:
         """Ids of the runs it was accepted from."""
@@ -195,8 +215,9 @@ class PerfBaseline(Stored):
         return sessions[-1].provenance.changes(versions, libraries) if sessions else []
 
 
-_QUALITY = Format(QualityBaseline, "baseline", SCHEMA, migration.QUALITY, BaselineError, RECORD_NEW)
-_PERF = Format(PerfBaseline, "baseline", SCHEMA, migration.PERF, BaselineError, RECORD_NEW)
+_RESTORE = f"restore it from version control, or {RECORD_NEW}"
+_QUALITY = Format(QualityBaseline, "baseline", SCHEMA, migration.QUALITY, BaselineError, _RESTORE)
+_PERF = Format(PerfBaseline, "baseline", SCHEMA, migration.PERF, BaselineError, _RESTORE)
 
 
 def same_method(first: str, second: str) -> bool:
@@ -218,77 +239,70 @@ def perf_path(root: Path, fingerprint: str, model: str, workload: str) -> Path:
     return root / "perf" / _part(fingerprint) / _part(model) / f"{_part(workload)}.json"
 
 
-def load_quality(root: Path, model: str, digest: str, engine: EngineName) -> QualityBaseline | None:
+def read_quality(root: Path, model: str, engine: EngineName) -> QualityBaseline | None:
     """The quality baseline of one engine, or None where none was accepted.
+
+    Whether it fits the checkpoint is not known before that is there: see ``QualityBaseline.check``.
 
     Args:
         root: the baselines folder.
         model: the model's name.
-        digest: digest of the checkpoint that is tested now.
         engine: backend, precision and variant.
 
     Raises:
-        BaselineError: it is damaged, of another schema, or of another checkpoint.
+        BaselineError: it is damaged, of an unknown schema, or of another engine than its place says.
     """
     path = quality_path(root, model, engine)
     baseline = _QUALITY.read(path)
     if baseline is not None:
         wanted = {
             "model": model,
-            "model_digest": digest,
             "backend": engine.backend,
             "precision": engine.precision,
             "variant": engine.variant,
         }
-        _must_match(path, baseline, wanted)
+        _must_match(baseline, f"baseline {path}", wanted)
     return baseline
 
 
-def load_perf(
-    root: Path, fingerprint: str, model: str, digest: str, workload: str, reference: str
-) -> PerfBaseline | None:
-    """The perf baseline of one workload on this kind of machine, or None where none was accepted.
+def read_perf(root: Path, fingerprint: str, model: str, workload: str) -> PerfBaseline | None:
+    """The perf baseline of one workload on one kind of machine, or None where none was accepted.
+
+    Whether it fits the checkpoint and the reference is not known before those are there: see ``PerfBaseline.check``.
 
     Args:
         root: the baselines folder.
-        fingerprint: key of this machine's fingerprint.
+        fingerprint: key of the machine's fingerprint.
         model: the model's name.
-        digest: digest of the checkpoint that is tested now.
         workload: workload id.
-        reference: engine id of the reference that ratios are taken over now; its precision is part of it. Empty where
-            nothing was timed: memory has no reference.
 
     Raises:
-        BaselineError: it is damaged, or of another schema, checkpoint, machine or reference.
+        BaselineError: it is damaged, of an unknown schema, or of another machine, model or workload than its place
+            says.
     """
     path = perf_path(root, fingerprint, model, workload)
     baseline = _PERF.read(path)
     if baseline is not None:
-        wanted = {
-            "model": model,
-            "model_digest": digest,
-            "fingerprint": fingerprint,
-            "workload": workload,
-        } | ({"reference": reference} if reference else {})
-        _must_match(path, baseline, wanted)
+        _must_match(baseline, f"baseline {path}", {"model": model, "fingerprint": fingerprint, "workload": workload})
     return baseline
 
 
-def assert_not_own_baseline(record_id: str, baseline: PerfBaseline | QualityBaseline) -> None:
-    """Refuse to gate a run by a baseline that was accepted from it. Raises BaselineError."""
-    if record_id in baseline.runs:
+def _assert_not_own(record: str, runs: frozenset[str]) -> None:
+    if record and record in runs:
         raise BaselineError(
-            f"run {record_id} is part of the baseline it would be compared with; that says nothing",
+            f"run {record} is part of the baseline it would be compared with; that says nothing",
             "gate a run that was taken after the baseline was accepted",
         )
 
 
-def _must_match(path: Path, baseline: PerfBaseline | QualityBaseline, wanted: Mapping[str, Any]) -> None:
+def _must_match(baseline: PerfBaseline | QualityBaseline, what: str, wanted: Mapping[str, Any]) -> None:
     for field, value in wanted.items():
         found = getattr(baseline, field)
-        if found != value and not (field == "reference" and not found):
+        if found != value:
             label = field.replace("_", " ")
-            raise BaselineError(f"baseline {path} is of {label} {found}, this run's is {value}", RECORD_NEW)
+            raise BaselineError(
+                f"{what} is of {label} {found or '(none)'}, this run's is {value or '(none)'}", RECORD_NEW
+            )
 
 
 def _part(name: str) -> str:

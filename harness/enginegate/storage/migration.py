@@ -35,7 +35,7 @@ def migrate(content: Any, steps: Mapping[int, Step]) -> Any:
 
 def _version(content: Content) -> int:
     version = content.get("schema_version")
-    return version if isinstance(version, int) else -1
+    return version if isinstance(version, int) and not isinstance(version, bool) else -1
 
 
 def _record_to_2(record: Content) -> Content:

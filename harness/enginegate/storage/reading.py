@@ -26,7 +26,7 @@ class Format(Generic[Kind]):
         schema: the version that is read.
         steps: how older versions become that one.
         error: what is raised.
-        hint: what to do about a file that cannot be used, after "restore it, or".
+        hint: what to do about a file that cannot be used.
     """
 
     kind: type[Kind]
@@ -52,22 +52,18 @@ class Format(Generic[Kind]):
                 f"{self.what} {path} cannot be read: {error.strerror or error}", "check the path and its permissions"
             ) from error
         except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise self.error(
-                f"{self.what} {path} is not valid JSON ({error}); it may be cut off", f"restore it, or {self.hint}"
-            ) from error
+            raise self.error(f"{self.what} {path} is not valid JSON ({error}); it may be cut off", self.hint) from error
         if not isinstance(content, dict) or "schema_version" not in content:
-            raise self.error(f"{path} is JSON, but no {self.what} of enginegate", f"name another file, or {self.hint}")
+            raise self.error(f"{path} is JSON, but not a {self.what}", self.hint)
         try:
             content = migrate(content, self.steps)
             if content["schema_version"] != self.schema:
                 raise self.error(
                     f"{self.what} {path} has schema version {content['schema_version']}; this enginegate reads "
                     f"versions up to {self.schema}",
-                    f"read it with the enginegate that wrote it, or {self.hint}",
+                    f"read it with the enginegate that wrote it; else {self.hint}",
                 )
             return self.kind.model_validate(content)
         except (ValidationError, ValueError) as error:
             problem = first_problem(error) if isinstance(error, ValidationError) else str(error)
-            raise self.error(
-                f"{self.what} {path} is damaged: {problem}", f"restore it from version control, or {self.hint}"
-            ) from error
+            raise self.error(f"{self.what} {path} is damaged: {problem}", self.hint) from error

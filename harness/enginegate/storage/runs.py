@@ -13,7 +13,7 @@ from enginegate.storage.reading import Format
 #: The name of a run's record inside its folder.
 RECORD_NAME = "run.json"
 
-FORMAT = Format(RunRecord, "run record", SCHEMA, RECORD, RecordError, "record a new run")
+FORMAT = Format(RunRecord, "run record", SCHEMA, RECORD, RecordError, "restore it, or record a new run")
 
 
 def save_record(record: RunRecord, folder: Path) -> Path:

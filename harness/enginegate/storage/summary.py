@@ -9,6 +9,8 @@ from statistics import median
 
 from enginegate.core.errors import MeasurementError, RecordError
 from enginegate.core.records import ArenaEntry, RunRecord, VerdictEntry
+from enginegate.gates.sequential import RATIO_SHIFT
+from enginegate.gates.sessions import ShiftPrior
 from enginegate.measure.arena import log_ratios, timed_metrics
 
 #: Statuses from the worst to the best.
@@ -45,6 +47,12 @@ class Measurement:
     low: float | None = None
     high: float | None = None
     verdict: str = ""
+
+
+def session_shift(record: RunRecord, metric: str) -> ShiftPrior:
+    """What the run's configuration believes of the shift of a speed metric's ratio between sessions."""
+    configured = record.config.get("gates", {}).get("speed", {}).get("shift", {})
+    return replace(RATIO_SHIFT, scale=configured.get(metric, RATIO_SHIFT.scale))
 
 
 def paired_log_ratios(arena: ArenaEntry, engine: str) -> dict[str, list[float]]:

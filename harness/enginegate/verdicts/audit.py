@@ -1,4 +1,4 @@
-"""The gates audit themselves: false alarms and power, measured on the machine at hand and kept by the baselines.
+"""The gates audit themselves: false alarms and power, measured on the machine at hand.
 
 One engine races against itself and against the live reference, and slowed copies of it race along. The resampled
 blocks go through the real gate (enginegate.gates.audit); the slowed copies confirm one or two points by real delay.
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from enginegate.core.cache import exclusive, explained
 from enginegate.core.errors import BaselineError
 from enginegate.core.files import to_json, write_atomically
 from enginegate.core.records import Stored
@@ -20,7 +21,7 @@ from enginegate.core.specs import Workload
 from enginegate.engines.base import Progress
 from enginegate.engines.timing import Contestant
 from enginegate.gates.audit import AuditResult, audit, autocorrelation, restore
-from enginegate.gates.sequential import SpeedPolicy
+from enginegate.gates.sequential import SpeedPolicy, restore_policy
 from enginegate.gates.sessions import Known
 from enginegate.gates.speed import replay_speed
 from enginegate.machine.gpu import DeviceMonitor
@@ -93,28 +94,78 @@ class AuditFile(Stored):
     gates: dict[str, AuditedGate]
 
     def of(self, engine: str, workload: str, reference: str, metric: str) -> AuditedGate | None:
-        """The audit of this engine, else that of another one at the same workload, reference and metric."""
-        exact = self.gates.get(_key(engine, workload, reference, metric))
-        wanted = (workload, reference, metric)
-        alike = (gate for gate in self.gates.values() if (gate.workload, gate.reference, gate.metric) == wanted)
-        return exact or next(alike, None)
+        """The audit of this very gate, or None: another engine's noise says nothing of this one's."""
+        return self.gates.get(_key(engine, workload, reference, metric))
+
+    def continued(self, gate: AuditedGate) -> AuditedGate:
+        """``gate`` audited over the sessions that are here, and its own. Raises BaselineError where they are here."""
+        before = self.of(gate.engine, gate.workload, gate.reference, gate.metric)
+        if before is None:
+            return gate
+        if {session.run for session in before.sessions} & {session.run for session in gate.sessions}:
+            raise BaselineError(
+                f"the audit of run {gate.sessions[0].run} was accepted before; a run counts once",
+                "accept another run, or leave it as it is",
+            )
+        return audited(gate, [*before.sessions, *gate.sessions])
 
 
 def _key(engine: str, workload: str, reference: str, metric: str) -> str:
     return f"{engine}/{workload}/{reference}/{metric}"
 
 
-_FORMAT = Format(AuditFile, "audit", SCHEMA, {}, BaselineError, "move it away and run `pytest --gate-audit`")
+#: The name of an audit's file, in a run's folder and beside a machine's baselines.
+AUDIT_NAME = "audit.json"
+_FORMAT = Format(
+    AuditFile,
+    "audit",
+    SCHEMA,
+    {},
+    BaselineError,
+    "restore it from version control, or move it away and run `pytest --gate-audit`",
+)
 
 
 def audit_path(root: Path, fingerprint: str) -> Path:
-    """Where the audits of one machine lie."""
-    return root / "perf" / fingerprint / "audit.json"
+    """Where the accepted audits of one machine lie."""
+    return root / "perf" / fingerprint / AUDIT_NAME
 
 
 def load_audit(root: Path, fingerprint: str) -> AuditFile | None:
-    """The audits of one machine, or None. Raises BaselineError where the file is damaged or of another schema."""
+    """The accepted audits of one machine, or None. Raises BaselineError where the file cannot be used."""
     return _FORMAT.read(audit_path(root, fingerprint))
+
+
+def load_run_audit(folder: Path) -> AuditFile | None:
+    """The audits that one run measured, or None. Raises BaselineError where the file cannot be used."""
+    return _FORMAT.read(folder / AUDIT_NAME)
+
+
+def save_run_audit(file: AuditFile, folder: Path) -> Path:
+    """Write what a run's audit measured into the run's folder. Raises BaselineError."""
+    return _write(folder / AUDIT_NAME, file)
+
+
+def accept_audit(run: AuditFile, root: Path) -> Path:
+    """Add a run's audits to the accepted ones of its machine, and audit every gate again over all its sessions.
+
+    Whoever accepts at the same time waits. Raises BaselineError where the run was accepted before, or writing fails.
+    """
+    path = audit_path(root, run.fingerprint)
+    with explained(path.parent, BaselineError), exclusive(path, lambda _: None):
+        file = load_audit(root, run.fingerprint) or AuditFile(fingerprint=run.fingerprint, gates={})
+        continued = {key: file.continued(gate) for key, gate in run.gates.items()}
+        return _write(path, file.model_copy(update={"gates": {**file.gates, **continued}}))
+
+
+def _write(path: Path, file: AuditFile) -> Path:
+    try:
+        write_atomically(path, to_json(file.model_dump(mode="json")))
+    except OSError as error:
+        raise BaselineError(
+            f"audit {path} cannot be written: {error.strerror or error}", "free some space, or name another folder"
+        ) from error
+    return path
 
 
 def measure_session(
@@ -175,39 +226,49 @@ def _confirm(ratios: Sequence[float], policy: SpeedPolicy, name: str, slowdown: 
     )
 
 
-def add_sessions(
-    root: Path,
-    fingerprint: str,
-    engine: str,
-    reference: str,
-    workload: str,
-    policies: Mapping[str, SpeedPolicy],
-    sessions: Mapping[str, AuditSession],
-) -> list[AuditedGate]:
-    """File one more session of each metric, and audit all of this engine's again; what is stored is returned."""
-    file = load_audit(root, fingerprint) or AuditFile(fingerprint=fingerprint, gates={})
-    gates = {}
-    for metric, session in sessions.items():
-        key, policy = _key(engine, workload, reference, metric), policies[metric]
-        known = file.gates.get(key)
-        measured = [*(known.sessions if known is not None else []), session]
-        same, live = [entry.same for entry in measured], [centred(entry.live) for entry in measured]
-        policy = replace(policy, correlation=max(0.0, autocorrelation(live)))  # as the gates will be told
-        gates[key] = AuditedGate(
-            engine=engine,
-            workload=workload,
-            reference=reference,
-            metric=metric,
-            policy=asdict(policy),
-            sessions=measured,
-            same=asdict(audit(same, policy)),
-            live=asdict(audit(live, policy)),
-        )
-    path = audit_path(root, fingerprint)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    updated = file.model_copy(update={"gates": {**file.gates, **gates}})
-    write_atomically(path, to_json(updated.model_dump(mode="json")))
-    return list(gates.values())
+def new_gate(
+    engine: str, reference: str, workload: str, metric: str, policy: SpeedPolicy, session: AuditSession
+) -> AuditedGate:
+    """The audit of one metric's gate by one session.
+
+    Args:
+        engine, reference: engine ids.
+        workload: workload id.
+        metric: ``speedup``, ``ttft`` or ``itl``.
+        policy: of the gate.
+        session: what was measured.
+    """
+    empty = AuditedGate(
+        engine=engine,
+        workload=workload,
+        reference=reference,
+        metric=metric,
+        policy=asdict(policy),
+        sessions=[],
+        same={},
+        live={},
+    )
+    return audited(empty, [session])
+
+
+def audited(gate: AuditedGate, sessions: Sequence[AuditSession]) -> AuditedGate:
+    """The same gate audited over ``sessions``, with the autocorrelation that they show."""
+    same, live = [entry.same for entry in sessions], [centred(entry.live) for entry in sessions]
+    policy = replace(restore_policy(gate.policy), correlation=max(0.0, autocorrelation(live)))  # as the gates are told
+    return gate.model_copy(
+        update={
+            "policy": asdict(policy),
+            "sessions": list(sessions),
+            "same": asdict(audit(same, policy)),
+            "live": asdict(audit(live, policy)),
+        }
+    )
+
+
+def file_of(fingerprint: str, gates: Sequence[AuditedGate]) -> AuditFile:
+    """A file that holds these audits."""
+    named = {_key(gate.engine, gate.workload, gate.reference, gate.metric): gate for gate in gates}
+    return AuditFile(fingerprint=fingerprint, gates=named)
 
 
 def centred(ratios: Sequence[float]) -> list[float]:

@@ -15,8 +15,7 @@ from enginegate.gates.quality import judge_accuracy, judge_corpus, judge_nll
 from enginegate.gates.resources import judge_memory, judge_size
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.storage.baselines import same_method
-from enginegate.storage.summary import worst
-from enginegate.verdicts import lookup
+from enginegate.storage.summary import session_shift, worst
 from enginegate.verdicts.sources import StoredSession
 
 #: Loss that is tolerated, and loss that must not pass, in each score's own unit (perplexity: relative).
@@ -116,7 +115,7 @@ def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> 
                 alpha=rule.alpha,
                 higher_is_better=series.higher_is_better,
                 # Absolute times, as in files of pytest-benchmark, shift more than the ratios in a record.
-                shift=lookup.shift(new.record, metric) if new.record else ABSOLUTE_SHIFT,
+                shift=session_shift(new.record, metric) if new.record else ABSOLUTE_SHIFT,
                 metric=metric,
             )
             yield Compared(benchmark, metric, verdict)

@@ -1,17 +1,16 @@
 """From a record to a verdict: what a session concluded can be recomputed from its run record alone.
 
-A gate is a dictionary of inputs (what is compared, with what, at which margins) that is stored with its verdict; the
-samples lie in the record. ``judge`` is the only way from the two to a verdict, in the session and afterwards.
+``judge`` is the only way from a gate's inputs and the samples of a record to a verdict.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from enginegate.core.errors import RecordError
 from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import Verdict
-from enginegate.verdicts.lookup import Inputs
+from enginegate.verdicts import inputs
 from enginegate.verdicts.quality import (
     judge_accuracy_gate,
     judge_corpus_gate,
@@ -20,30 +19,26 @@ from enginegate.verdicts.quality import (
     judge_nll_gate,
 )
 from enginegate.verdicts.resources import judge_build_time_gate, judge_memory_gate, judge_size_gate
-from enginegate.verdicts.speed import judge_speed_gate, speed_undecided
+from enginegate.verdicts.speed import judge_speed_gate
 
-__all__ = ["GATES", "Inputs", "judge", "speed_undecided"]
-
-GATES: dict[str, Callable[[Inputs, RunRecord], Verdict]] = {
-    "speed": judge_speed_gate,
-    "memory": judge_memory_gate,
-    "size": judge_size_gate,
-    "build_time": judge_build_time_gate,
-    "accuracy": judge_accuracy_gate,
-    "corpus": judge_corpus_gate,
-    "nll": judge_nll_gate,
-    "flips": judge_flips_gate,
-    "lengths": judge_lengths_gate,
+_JUDGES: dict[type[inputs.GateInputs], Callable[[Any, RunRecord], Verdict]] = {
+    inputs.SpeedInputs: judge_speed_gate,
+    inputs.MemoryInputs: judge_memory_gate,
+    inputs.SizeInputs: judge_size_gate,
+    inputs.BuildTimeInputs: judge_build_time_gate,
+    inputs.AccuracyInputs: judge_accuracy_gate,
+    inputs.CorpusInputs: judge_corpus_gate,
+    inputs.NllInputs: judge_nll_gate,
+    inputs.FlipsInputs: judge_flips_gate,
+    inputs.LengthsInputs: judge_lengths_gate,
 }
 
 
-def judge(inputs: Inputs, record: RunRecord) -> Verdict:
-    """The verdict that ``inputs`` give on the samples of ``record``.
+def judge(gate: inputs.GateInputs, record: RunRecord) -> Verdict:
+    """The verdict that a gate's inputs give on the samples of ``record``.
 
     Raises:
-        RecordError: the inputs name a gate or samples that are not there.
+        RecordError: the inputs name samples that are not there.
+        MeasurementError: the samples are not what the gate can read.
     """
-    gate = GATES.get(str(inputs.get("gate")))
-    if gate is None:
-        raise RecordError(f"no gate is named {inputs.get('gate')!r}", "the record is of another version of enginegate")
-    return gate(inputs, record)
+    return _JUDGES[type(gate)](gate, record)

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 from enginegate.core.errors import RecordError
 from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RunRecord
-from enginegate.gates.sequential import RATIO_SHIFT
-from enginegate.gates.sessions import ShiftPrior
 
-#: What a gate compares, with what, and at which margins; JSON-able.
-Inputs = Mapping[str, Any]
 Entry = TypeVar("Entry")
 
 
@@ -36,12 +31,6 @@ def quality(record: RunRecord, engine_id: str, metric: str) -> QualityEntry:
     """One quality metric of one engine."""
     found = [entry for entry in record.quality if entry.engine == engine_id and entry.metric == metric]
     return _one(found, f"{metric} of {engine_id}")
-
-
-def shift(record: RunRecord, metric: str) -> ShiftPrior:
-    """What the run's configuration believes of the shift of a speed metric's ratio between sessions."""
-    configured = record.config.get("gates", {}).get("speed", {}).get("shift", {})
-    return replace(RATIO_SHIFT, scale=configured.get(metric, RATIO_SHIFT.scale))
 
 
 def columns(entry: QualityEntry, names: Sequence[str]) -> dict[str, list[float]]:

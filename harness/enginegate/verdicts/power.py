@@ -12,7 +12,7 @@ from enginegate.core.records import ArenaEntry, RunRecord
 from enginegate.gates.audit import FEWEST_BLOCKS, AuditResult, audit, smallest_seen
 from enginegate.gates.sequential import SpeedPolicy
 from enginegate.measure.arena import log_ratios
-from enginegate.verdicts import lookup
+from enginegate.storage.summary import session_shift
 from enginegate.verdicts.audit import centred
 
 #: Slowdowns that are tried.
@@ -51,7 +51,7 @@ def run_policy(record: RunRecord, metric: str, **others: float | None) -> SpeedP
     chosen |= {name: value for name, value in others.items() if value is not None}
     chosen["looks"] = tuple(chosen.get("looks", SpeedPolicy.looks))
     try:
-        return SpeedPolicy(shift=lookup.shift(record, metric), **chosen)
+        return SpeedPolicy(shift=session_shift(record, metric), **chosen)
     except ValueError as error:
         raise ConfigError(str(error), "give --margin, --tolerated or --alpha another value") from error
 

@@ -9,12 +9,18 @@ import numpy as np
 
 from enginegate.core.records import RunRecord
 from enginegate.gates.accuracy import judge_accuracy
-from enginegate.gates.items import QualityPolicy
 from enginegate.gates.quality import judge_corpus, judge_flips, judge_lengths, judge_nll
 from enginegate.gates.verdict import Verdict
 from enginegate.quality.bleu import corpus_bleu
 from enginegate.verdicts import lookup
-from enginegate.verdicts.lookup import Inputs
+from enginegate.verdicts.inputs import (
+    AccuracyInputs,
+    CorpusInputs,
+    FlipsInputs,
+    LengthsInputs,
+    NllInputs,
+    QualityInputs,
+)
 
 #: Corpus scores by name: per-item statistics of shape (items, columns) to one number.
 SCORES: dict[str, Callable[[Any], float]] = {
@@ -23,86 +29,82 @@ SCORES: dict[str, Callable[[Any], float]] = {
 }
 
 
-def judge_accuracy_gate(inputs: Inputs, record: RunRecord) -> Verdict:
+def judge_accuracy_gate(inputs: AccuracyInputs, record: RunRecord) -> Verdict:
     """Right or wrong answers against the accepted ones, or within a limit of the reference's."""
-    entry = lookup.quality(record, inputs["candidate"], inputs["source"])
+    entry = lookup.quality(record, inputs.candidate, inputs.source)
     return judge_accuracy(
-        _single(lookup.columns(entry, inputs["columns"])),
-        _single(inputs["baseline"]),
-        _policy(inputs),
+        _single(lookup.columns(entry, inputs.columns)),
+        _single(inputs.baseline),
+        inputs.policy,
         reference_items=_single(_reference(inputs, record)),
         chance=entry.scores["chance"],
-        limit=inputs["limit"],
-        metric=inputs["metric"],
-        subject=inputs["subject"],
+        limit=inputs.limit,
+        metric=inputs.metric,
+        subject=inputs.subject,
     )
 
 
-def judge_corpus_gate(inputs: Inputs, record: RunRecord) -> Verdict:
+def judge_corpus_gate(inputs: CorpusInputs, record: RunRecord) -> Verdict:
     """BLEU or ROUGE of all items together."""
-    entry = lookup.quality(record, inputs["candidate"], inputs["source"])
+    entry = lookup.quality(record, inputs.candidate, inputs.source)
     return judge_corpus(
-        lookup.columns(entry, inputs["columns"]),
-        inputs["baseline"],
-        SCORES[inputs["score"]],
-        _policy(inputs),
-        limit=inputs["limit"],
+        lookup.columns(entry, inputs.columns),
+        inputs.baseline,
+        SCORES[inputs.score],
+        inputs.policy,
+        limit=inputs.limit,
         reference_stats=_reference(inputs, record),
-        metric=inputs["metric"],
-        unit=inputs["unit"],
-        subject=inputs["subject"],
+        metric=inputs.metric,
+        unit=inputs.unit,
+        subject=inputs.subject,
     )
 
 
-def judge_nll_gate(inputs: Inputs, record: RunRecord) -> Verdict:
+def judge_nll_gate(inputs: NllInputs, record: RunRecord) -> Verdict:
     """Perplexity, document by document."""
-    entry = lookup.quality(record, inputs["candidate"], inputs["source"])
+    entry = lookup.quality(record, inputs.candidate, inputs.source)
     return judge_nll(
-        _pairs(lookup.columns(entry, inputs["columns"])) or {},
-        _pairs(inputs["baseline"]),
-        _policy(inputs),
-        limit=inputs["limit"],
+        _pairs(lookup.columns(entry, inputs.columns)) or {},
+        _pairs(inputs.baseline),
+        inputs.policy,
+        limit=inputs.limit,
         reference=_pairs(_reference(inputs, record)),
-        metric=inputs["metric"],
-        subject=inputs["subject"],
+        metric=inputs.metric,
+        subject=inputs.subject,
     )
 
 
-def judge_flips_gate(inputs: Inputs, record: RunRecord) -> Verdict:
+def judge_flips_gate(inputs: FlipsInputs, record: RunRecord) -> Verdict:
     """How many answers changed at all."""
-    entry = lookup.quality(record, inputs["candidate"], inputs["source"])
+    entry = lookup.quality(record, inputs.candidate, inputs.source)
     return judge_flips(
-        lookup.columns(entry, inputs["columns"]),
-        inputs["baseline"],
-        _policy(inputs),
-        limit=inputs["limit"],
-        metric=inputs["metric"],
-        subject=inputs["subject"],
+        lookup.columns(entry, inputs.columns),
+        inputs.baseline,
+        inputs.policy,
+        limit=inputs.limit,
+        metric=inputs.metric,
+        subject=inputs.subject,
     )
 
 
-def judge_lengths_gate(inputs: Inputs, record: RunRecord) -> Verdict:
+def judge_lengths_gate(inputs: LengthsInputs, record: RunRecord) -> Verdict:
     """Output length against the reference's own answers, which the item rows hold."""
-    entry = lookup.quality(record, inputs["candidate"], inputs["source"])
-    own, reference = inputs["columns"]
+    entry = lookup.quality(record, inputs.candidate, inputs.source)
+    own, reference = inputs.columns
     return judge_lengths(
         _single(lookup.columns(entry, [own])) or {},
         _single(lookup.columns(entry, [reference])),
-        _policy(inputs),
-        minimum=inputs["limit"],
-        metric=inputs["metric"],
-        subject=inputs["subject"],
+        inputs.policy,
+        minimum=inputs.limit,
+        metric=inputs.metric,
+        subject=inputs.subject,
     )
 
 
-def _reference(inputs: Inputs, record: RunRecord) -> dict[str, list[float]] | None:
-    if inputs["reference"] is None:
+def _reference(inputs: QualityInputs, record: RunRecord) -> dict[str, list[float]] | None:
+    if inputs.reference is None:
         return None
-    return lookup.columns(lookup.quality(record, inputs["reference"], inputs["source"]), inputs["columns"])
-
-
-def _policy(inputs: Inputs) -> QualityPolicy:
-    return QualityPolicy(**inputs["policy"])
+    return lookup.columns(lookup.quality(record, inputs.reference, inputs.source), inputs.columns)
 
 
 def _single(items: Mapping[str, list[float]] | None) -> Any:

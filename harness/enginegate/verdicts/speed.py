@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from enginegate.core.errors import MeasurementError
 from enginegate.core.records import ArenaEntry, RunRecord
-from enginegate.gates.sequential import SpeedPolicy, restore_policy
+from enginegate.gates.sequential import SpeedPolicy
 from enginegate.gates.sessions import Baseline, Floor
 from enginegate.gates.speed import judge_speed, replay_speed
 from enginegate.gates.verdict import Verdict
 from enginegate.measure.arena import disturbance, log_ratios
 from enginegate.measure.roofline import refuse_impossible
 from enginegate.verdicts import lookup
-from enginegate.verdicts.lookup import Inputs
+from enginegate.verdicts.inputs import SpeedInputs
 
 #: Beyond this share of blocks with a round that others disturbed, and repeating did not help, nothing is decided.
 MAX_DISTURBED = 0.5
 
 
-def speed_undecided(inputs: Inputs, entry: ArenaEntry) -> bool:
+def speed_undecided(inputs: SpeedInputs, entry: ArenaEntry) -> bool:
     """Whether a speed gate still wants blocks from a running arena.
 
     A speed-up that no stored session vouches for is the one that a baseline will be made of: it is measured until its
     interval reaches no further than the margin, also where a floor is passed long before.
     """
-    policy, against = restore_policy(inputs["policy"]), _against(inputs)
-    ratios = log_ratios(entry.blocks, inputs["reference"], inputs["candidate"], inputs["metric"])
+    policy, against = inputs.policy, _anchor(inputs)
+    ratios = log_ratios(entry.blocks, inputs.reference, inputs.candidate, inputs.metric)
     looks = [look for look in policy.looks if look <= len(ratios)]
     if not looks:
         return True
     undecided = all(judge_speed(ratios[:look], against, policy, final=False) is None for look in looks)
-    if inputs["metric"] == "speedup" and not isinstance(against, Baseline):
+    if inputs.metric == "speedup" and not isinstance(against, Baseline):
         undecided |= not _sharp(judge_speed(ratios[: looks[-1]], None, policy, final=True), policy)
     return undecided
 
@@ -39,19 +39,19 @@ def _sharp(verdict: Verdict | None, policy: SpeedPolicy) -> bool:
     return low > 0 and high / low <= (1 + policy.margin) ** 2
 
 
-def judge_speed_gate(inputs: Inputs, record: RunRecord) -> Verdict:
+def judge_speed_gate(inputs: SpeedInputs, record: RunRecord) -> Verdict:
     """Speed-up, TTFT or ITL of one engine over the reference, as its session decided at its own look.
 
     Raises MeasurementError where there are no blocks, or the engine would be faster than its memory can be read.
     """
-    entry = lookup.arena(record, inputs["workload"])
-    ratios = log_ratios(entry.blocks, inputs["reference"], inputs["candidate"], inputs["metric"])
+    entry = lookup.arena(record, inputs.workload)
+    ratios = log_ratios(entry.blocks, inputs.reference, inputs.candidate, inputs.metric)
     if not ratios:
         raise MeasurementError(f"arena {entry.workload} collected no blocks", "give it a larger --time-budget")
-    if inputs["metric"] == "speedup":
-        refuse_impossible(record, entry, inputs["candidate"])
+    if inputs.metric == "speedup":
+        refuse_impossible(record, entry, inputs.candidate)
     disturbed, load = disturbance(entry.blocks)
-    warnings = list(inputs["notes"])
+    warnings = list(inputs.notes)
     if disturbed:
         warnings.append(f"{disturbed:.0%} of blocks ran beside other work (median load {load:.0%} of the machine)")
     invalid = None
@@ -59,20 +59,15 @@ def judge_speed_gate(inputs: Inputs, record: RunRecord) -> Verdict:
         invalid = f"other work disturbed {disturbed:.0%} of the blocks, also when repeated"
     return replay_speed(
         ratios,
-        _against(inputs),
-        restore_policy(inputs["policy"]),
-        metric=inputs["metric"],
-        subject=inputs["subject"],
-        reference=inputs["reference_label"],
+        _anchor(inputs),
+        inputs.policy,
+        metric=inputs.metric,
+        subject=inputs.subject,
+        reference=inputs.reference_label,
         warnings=warnings,
         invalid=invalid,
     )
 
 
-def _against(inputs: Inputs) -> Baseline | Floor | None:
-    against = inputs["against"]
-    if against is None:
-        return None
-    if against["kind"] == "floor":
-        return Floor(against["ratio"])
-    return Baseline(tuple(tuple(session) for session in against["sessions"]))
+def _anchor(inputs: SpeedInputs) -> Baseline | Floor | None:
+    return None if inputs.against is None else inputs.against.anchor()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,7 +15,18 @@ from enginegate.core.specs import Workload
 from enginegate.gates.audit import one_line, power_warning, sees
 from enginegate.gates.sequential import SpeedPolicy
 from enginegate.gates.sessions import ShiftPrior
-from enginegate.verdicts.audit import CONFIRMED, SCHEMA, add_sessions, audit_path, load_audit, measure_session
+from enginegate.verdicts.audit import (
+    CONFIRMED,
+    SCHEMA,
+    AuditedGate,
+    AuditFile,
+    accept_audit,
+    audit_path,
+    file_of,
+    load_audit,
+    measure_session,
+    new_gate,
+)
 
 POLICY = SpeedPolicy(margin=0.01, tolerated=0.03, looks=(40,))
 POLICIES = {"speedup": POLICY, "itl": POLICY}
@@ -46,8 +58,19 @@ def sessions(monkeypatch):
     return measure_session(None, None, WORK, None, POLICIES, **race)
 
 
-def test_each_metric_is_audited_by_its_own_times(sessions, tmp_path):
-    speedup, itl = add_sessions(tmp_path, "here", "engine", "reference", "b1", POLICIES, sessions)
+def gates_of(sessions, run: str = "a") -> list[AuditedGate]:
+    return [
+        new_gate("engine", "reference", "b1", metric, POLICIES[metric], session.model_copy(update={"run": run}))
+        for metric, session in sessions.items()
+    ]
+
+
+def file_with(sessions, run: str = "a") -> AuditFile:
+    return file_of("here", gates_of(sessions, run))
+
+
+def test_each_metric_is_audited_by_its_own_times(sessions):
+    speedup, itl = gates_of(sessions)
     assert (speedup.metric, itl.metric) == ("speedup", "itl")
     assert speedup.result.noise > 20 * itl.result.noise
     assert one_line(itl.result).endswith("sees 2 % with 100 % power against a ratio known exactly")
@@ -59,9 +82,9 @@ def test_each_metric_is_audited_by_its_own_times(sessions, tmp_path):
     assert speedup.sessions[0].confirmations[0].status == "INCONCLUSIVE"
 
 
-def test_what_a_gate_sees_hangs_on_the_stored_sessions_that_judge_it(sessions, tmp_path):
+def test_what_a_gate_sees_hangs_on_the_stored_sessions_that_judge_it(sessions):
     """This belief about their shift, 0.7 %, is seven times the noise."""
-    _, itl = add_sessions(tmp_path, "here", "engine", "reference", "b1", POLICIES, sessions)
+    _, itl = gates_of(sessions)
     known, one, ten = (itl.judged_by(count, POLICY) for count in (0, 1, 10))
     assert known == itl.result
     powers = {each.baseline_sessions: [sees(each, slowdown) for slowdown in (0.02, 0.03)] for each in (known, one, ten)}
@@ -75,22 +98,37 @@ def test_what_a_gate_sees_hangs_on_the_stored_sessions_that_judge_it(sessions, t
 
 
 def test_a_file_of_another_schema_is_refused_with_what_to_do(sessions, tmp_path):
-    add_sessions(tmp_path, "here", "engine", "reference", "b1", POLICIES, sessions)
+    accept_audit(file_with(sessions), tmp_path)
     path = audit_path(tmp_path, "here")
     path.write_text(path.read_text().replace(f'"schema_version": {SCHEMA}', '"schema_version": 1'))
     with pytest.raises(BaselineError, match=r"(?s)has schema version 1; this enginegate reads .*move it away and run"):
         load_audit(tmp_path, "here")
 
 
-def test_a_later_session_joins_and_no_metric_speaks_for_another(sessions, tmp_path):
+def test_a_later_session_joins_and_no_metric_and_no_engine_speaks_for_another(sessions, tmp_path):
+    """Another engine's audit used to stand in where an engine had none, and moved its verdicts."""
     assert load_audit(tmp_path, "here") is None
-    for _ in range(2):
-        add_sessions(tmp_path, "here", "engine", "reference", "b1", POLICIES, sessions)
+    for run in ("a", "b"):
+        accept_audit(file_with(sessions, run), tmp_path)
     audits = load_audit(tmp_path, "here")
     assert audits is not None
     assert [len(gate.sessions) for gate in audits.gates.values()] == [2, 2]
-    alike = audits.of("another engine", "b1", "reference", "itl")
-    assert alike is not None
-    assert (alike.engine, alike.metric) == ("engine", "itl")
-    for other in (("b1", "reference", "ttft"), ("b8", "reference", "itl"), ("b1", "another", "itl")):
-        assert audits.of("engine", *other) is None
+    assert audits.of("engine", "b1", "reference", "itl") is not None
+    for other in (
+        ("another engine", "b1", "reference", "itl"),
+        ("engine", "b1", "reference", "ttft"),
+        ("engine", "b8", "reference", "itl"),
+        ("engine", "b1", "another", "itl"),
+    ):
+        assert audits.of(*other) is None
+
+
+def test_audits_accepted_at_once_are_all_kept(sessions, tmp_path):
+    """The file used to be read, changed and written without a lock: of two that did so at once one was lost."""
+    files = [file_with(sessions, run) for run in "abcd"]
+    with ThreadPoolExecutor(len(files)) as pool:
+        list(pool.map(lambda file: accept_audit(file, tmp_path), files))
+    audits = load_audit(tmp_path, "here")
+    assert audits is not None
+    for gate in audits.gates.values():
+        assert sorted(session.run for session in gate.sessions) == list("abcd")

@@ -1,0 +1,347 @@
+"""The gates of one engine: what each compares, with what, at which margins. From the plan and a few facts to inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from enginegate.config.loading import Floors, GatesSection, MarginSection
+from enginegate.core.records import MemoryEntry, QualityEntry
+from enginegate.core.specs import EngineSpec, Workload
+from enginegate.engines.registry import load_backend
+from enginegate.gates.audit import one_line, power_warning
+from enginegate.gates.items import QualityPolicy
+from enginegate.gates.sequential import RATIO_SHIFT, SpeedPolicy
+from enginegate.plan.plan import Plan
+from enginegate.plan.selection import Candidate
+from enginegate.quality.bleu import BLEU_COLUMNS
+from enginegate.storage.baselines import PerfBaseline, PerfEngine, PerfSession, QualityBaseline
+from enginegate.verdicts.audit import AuditedGate
+from enginegate.verdicts.inputs import (
+    AccuracyInputs,
+    BuildTimeInputs,
+    CorpusInputs,
+    FlipsInputs,
+    Items,
+    LengthsInputs,
+    MemoryInputs,
+    NllInputs,
+    SizeInputs,
+    SpeedInputs,
+    StoredFloor,
+    StoredSessions,
+)
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a model once its files are there.
+
+    Attributes:
+        digest: of the checkpoint.
+        speed_reference: gives the engine that ratios are taken over; finding it may take a measurement.
+        quality_reference: the engine that quality is compared with.
+        record: id of the run's record, which must not be its own baseline.
+    """
+
+    digest: str
+    speed_reference: Callable[[], EngineSpec]
+    quality_reference: EngineSpec
+    record: str
+
+
+@dataclass(frozen=True)
+class EngineGates:
+    """One engine's gates in one session.
+
+    Every method that needs a baseline raises BaselineError where that cannot be used.
+    """
+
+    plan: Plan
+    candidate: Candidate
+    facts: ModelFacts
+
+    def speed(self, workload: Workload, metric: str) -> SpeedInputs:
+        """``speedup``, ``ttft`` or ``itl`` over the reference: against stored sessions, else a floor, else nothing."""
+        spec, reference = self.candidate.spec, self.facts.speed_reference()
+        policy = speed_policy(self.plan, self.candidate, metric)
+        audited = self._audited(workload, metric)
+        if audited is not None:
+            policy = replace(policy, correlation=audited.policy["correlation"])
+        label = "" if metric == "speedup" else f" {metric.upper()}"
+        return SpeedInputs(
+            metric=metric,
+            workload=workload.id,
+            candidate=spec.id,
+            reference=reference.id,
+            reference_label=reference.label,
+            subject=f"{self._name} b{workload.batch_size}{label}",
+            against=self._against(workload, metric),
+            policy=policy,
+        )
+
+    def with_remarks(self, inputs: SpeedInputs, workload: Workload) -> SpeedInputs:
+        """The same with what is said beside the verdict: changed libraries, and what the audit says this gate sees.
+
+        The audit is resampled for that very gate, which takes a while: once for each verdict, not for each look.
+        """
+        notes, line = list(inputs.notes), inputs.audit
+        audited = self._audited(workload, inputs.metric)
+        if audited is not None:
+            stored = len(inputs.against.sessions) if isinstance(inputs.against, StoredSessions) else 0
+            audit = audited.judged_by(stored, inputs.policy)
+            line, warning = one_line(audit), power_warning(audit, inputs.policy)
+            notes += [warning] if warning else []
+        baseline = self._perf(workload)
+        if baseline is not None:
+            versions = {
+                "engine": load_backend(self.candidate.spec.backend).version(),
+                "reference": load_backend(self.facts.speed_reference().backend).version(),
+            }
+            libraries = self.plan.machine.context.get("libraries", {})
+            notes += baseline.version_changes(self.candidate.id, versions, libraries)
+        return inputs.model_copy(update={"notes": notes, "audit": line})
+
+    def memory(self, entry: MemoryEntry, workload: Workload, field: str, peak_limit: float | None) -> MemoryInputs:
+        """One figure of a memory pass. ``peak_limit``: bytes, by the floor on the reference's peak, or None."""
+        section = self._section.memory
+        stored = self._stored(workload)
+        baseline = getattr(stored.memory, field) if stored and stored.memory else None
+        exact = field == "kv_budget"
+        limit = None
+        if baseline is None and not self.plan.require_baseline:
+            limit = entry.kv_predicted if exact else peak_limit if field == "peak" else None
+        return MemoryInputs(
+            metric=field if exact else f"{field}_memory",
+            candidate=self.candidate.id,
+            subject=f"{self._name} b{workload.batch_size} {field.replace('_', ' ')}",
+            workload=entry.workload,
+            field=field,
+            baseline=baseline,
+            limit=limit,
+            relative=0.0 if exact else section.relative,
+            quantum=0 if exact else section.quantum,
+        )
+
+    def engine_size(self, weights: int | None) -> SizeInputs:
+        """Bytes of the engine's files. ``weights``: how many the checkpoint has, for the floor; None without one."""
+        stored, floor = self._newest_session(), self.floors.bits_per_weight
+        limited = stored is None and floor is not None and weights is not None and not self.plan.require_baseline
+        return SizeInputs(
+            metric="engine_size",
+            candidate=self.candidate.id,
+            subject=f"{self._name} engine size",
+            baseline=stored.size_bytes if stored else None,
+            limit=floor * weights / 8 if limited and floor is not None and weights is not None else None,
+        )
+
+    def build_time(self) -> BuildTimeInputs:
+        """Seconds that the build took."""
+        stored = self._newest_session()
+        return BuildTimeInputs(
+            metric="build_seconds",
+            candidate=self.candidate.id,
+            subject=f"{self._name} build",
+            baseline=stored.build_seconds if stored else None,
+        )
+
+    def accuracy(self, entry: QualityEntry, column: str) -> AccuracyInputs:
+        """Right and wrong answers; the reference's count too, as a model that guesses can lose nothing."""
+        section = self._section.quality
+        metric = f"{entry.metric}_accuracy"
+        return AccuracyInputs(
+            metric=metric,
+            candidate=self.candidate.id,
+            subject=self._about(metric),
+            source=entry.metric,
+            reference=self.facts.quality_reference.id,
+            columns=[column],
+            baseline=self._items(entry, [column]),
+            limit=self._unless_required(self.floors.accuracy_loss),
+            policy=QualityPolicy(alpha=self._alpha, beta=section.beta, visible=section.accuracy_visible),
+        )
+
+    def flips(self, entry: QualityEntry, column: str) -> FlipsInputs:
+        """How many answers changed at all."""
+        section = self._section.quality
+        metric, items = f"{entry.metric}_flips", self._items(entry, [column])
+        return FlipsInputs(
+            metric=metric,
+            candidate=self.candidate.id,
+            subject=self._about(metric),
+            source=entry.metric,
+            reference=self._reference_for(items, section.flips),
+            columns=[column],
+            baseline=items,
+            limit=section.flips,
+            policy=QualityPolicy(alpha=self._alpha, beta=section.beta),
+        )
+
+    def bleu(self, entry: QualityEntry) -> CorpusInputs:
+        """Corpus BLEU against the reference's own answers."""
+        floor = self.floors.bleu
+        limit = None if floor is None else 100.0 - floor
+        return self._corpus(entry, list(BLEU_COLUMNS), "bleu", self._section.quality.bleu, limit, "bleu", "points")
+
+    def rouge(self, entry: QualityEntry, column: str) -> CorpusInputs:
+        """A mean ROUGE F-measure, of answers or of summaries."""
+        limit = self.floors.summary_rougeL_loss
+        if entry.metric == "similarity":
+            limit = None if self.floors.rougeL is None else 1.0 - self.floors.rougeL
+        metric = f"{entry.metric}_{column}"
+        return self._corpus(entry, [column], metric, self._section.quality.rouge, limit, "mean", "F1")
+
+    def perplexity(self, entry: QualityEntry) -> NllInputs:
+        """Perplexity, document by document."""
+        columns = ["nll", "tokens"]
+        items = self._items(entry, columns)
+        return NllInputs(
+            metric="perplexity",
+            candidate=self.candidate.id,
+            subject=self._about("perplexity"),
+            source=entry.metric,
+            reference=self._reference_for(items, self.floors.perplexity_ratio),
+            columns=columns,
+            baseline=items,
+            limit=self._unless_required(self.floors.perplexity_ratio),
+            policy=self._corpus_policy(self._section.quality.perplexity),
+        )
+
+    def output_length(self, entry: QualityEntry) -> LengthsInputs:
+        """The length of answers against the reference's: a speed-up cannot come from shorter output."""
+        section = self._section.quality
+        columns = ["length", "reference_length"]
+        items = self._items(entry, columns)
+        return LengthsInputs(
+            metric="output_length",
+            candidate=self.candidate.id,
+            subject=self._about("output_length"),
+            source=entry.metric,
+            reference=self._reference_for(items, section.length_ratio),
+            columns=columns,
+            baseline=items,
+            limit=section.length_ratio,
+            policy=QualityPolicy(alpha=self._alpha, beta=section.beta),
+        )
+
+    @property
+    def floors(self) -> Floors:
+        """The portable floors of this engine's precision."""
+        return self.candidate.config.floors(self.candidate.spec.backend, self.candidate.spec.precision)
+
+    def _corpus(
+        self,
+        entry: QualityEntry,
+        columns: list[str],
+        metric: str,
+        margins: MarginSection,
+        limit: float | None,
+        score: str,
+        unit: str,
+    ) -> CorpusInputs:
+        items = self._items(entry, columns)
+        return CorpusInputs(
+            metric=metric,
+            candidate=self.candidate.id,
+            subject=self._about(metric),
+            source=entry.metric,
+            reference=self._reference_for(items, limit),
+            columns=columns,
+            baseline=items,
+            limit=self._unless_required(limit),
+            policy=self._corpus_policy(margins),
+            score=score,
+            unit=unit,
+        )
+
+    def _corpus_policy(self, margins: MarginSection) -> QualityPolicy:
+        beta = self._section.quality.beta
+        return QualityPolicy(alpha=self._alpha, beta=beta, margin=margins.margin, tolerated=margins.tolerated)
+
+    def _items(self, entry: QualityEntry, columns: Sequence[str]) -> Items | None:
+        """The accepted numbers of each item, or None where none were accepted."""
+        baseline = self._quality
+        stored = baseline.metric(entry.metric, entry.version) if baseline else None
+        if stored is None:
+            return None
+        places = [stored.columns.index(name) for name in columns]
+        return {item: [row[place] for place in places] for item, row in stored.items.items()}
+
+    def _reference_for(self, items: Items | None, limit: float | None) -> str | None:
+        """The quality reference, where a limit to it has to stand in for accepted items."""
+        stands_in = items is None and limit is not None and not self.plan.require_baseline
+        return self.facts.quality_reference.id if stands_in else None
+
+    def _unless_required(self, limit: float | None) -> float | None:
+        return None if self.plan.require_baseline else limit
+
+    def _against(self, workload: Workload, metric: str) -> StoredSessions | StoredFloor | None:
+        stored = self._stored(workload)
+        sessions = stored.log_ratios(metric) if stored else []
+        if sessions:
+            return StoredSessions(sessions=sessions)
+        floors: dict[str, float] = getattr(self.floors, metric)
+        floor = self._unless_required(floors.get(f"b{workload.batch_size}"))
+        return None if floor is None else StoredFloor(ratio=floor)
+
+    def _stored(self, workload: Workload) -> PerfEngine | None:
+        baseline = self._perf(workload)
+        return baseline.engines.get(self.candidate.id) if baseline else None
+
+    def _newest_session(self) -> PerfSession | None:
+        """The session that was accepted last, for the engine's size and build time: the same at every workload."""
+        for size in self.plan.selection.batch_sizes[self.candidate.config.name]:
+            stored = self._stored(self.candidate.config.workload(size))
+            if stored is not None and stored.sessions:
+                return stored.sessions[-1]
+        return None
+
+    def _perf(self, workload: Workload) -> PerfBaseline | None:
+        read = self.plan.perf.get((self.candidate.config.name, workload.id))
+        baseline = read.get() if read else None
+        if baseline is not None:
+            baseline.check(self.facts.digest, self.facts.speed_reference().id, self.facts.record)
+        return baseline
+
+    @cached_property
+    def _quality(self) -> QualityBaseline | None:
+        read = self.plan.quality.get(self.candidate.id)
+        baseline = read.get() if read else None
+        if baseline is not None:
+            baseline.check(self.facts.digest, self.facts.record)
+        return baseline
+
+    def _audited(self, workload: Workload, metric: str) -> AuditedGate | None:
+        audits = self.plan.audits.get()
+        return audits.of(self.candidate.id, workload.id, self.facts.speed_reference().id, metric) if audits else None
+
+    @property
+    def _section(self) -> GatesSection:
+        return self.candidate.config.file.gates
+
+    @property
+    def _alpha(self) -> float:
+        return self.plan.alpha(self.candidate.config)
+
+    @property
+    def _name(self) -> str:
+        """The precision, with the variant where there is one: the backend and the model are in the engine's id."""
+        spec = self.candidate.spec
+        return spec.label.removeprefix(f"{spec.backend}-")
+
+    def _about(self, metric: str) -> str:
+        return f"{self._name} {metric.replace('_', ' ')}"
+
+
+def speed_policy(plan: Plan, candidate: Candidate, metric: str) -> SpeedPolicy:
+    """The speed gate's margins, and its share of the session's error budget."""
+    section = candidate.config.file.gates.speed
+    return SpeedPolicy(
+        margin=section.margin,
+        tolerated=section.tolerated,
+        alpha=plan.alpha(candidate.config),
+        beta=section.beta,
+        looks=tuple(section.looks),
+        shift=replace(RATIO_SHIFT, scale=getattr(section.shift, metric)),
+    )

@@ -1,0 +1,131 @@
+"""The references of one model: which engine ratios are taken over, and which one quality is compared with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TypeVar
+
+from enginegate.core.errors import ConfigError
+from enginegate.core.records import Fingerprint, QualityEntry, Stored
+from enginegate.core.specs import EngineSpec
+from enginegate.engines.base import Engine
+from enginegate.engines.registry import load_backend
+from enginegate.quality.entry import refuse_random_weights
+from enginegate.quality.measure import COMPARED, measure_quality
+from enginegate.quality.reference_cache import Answers, dependency_digest, load_or_measure
+from enginegate.quality.similarity import reference_answers
+from enginegate.quality.text import Answer
+from enginegate.session.engines import RunningEngines
+
+Result = TypeVar("Result", bound=Stored)
+
+
+class ReferenceChoice(Stored):
+    """The reference's precision, the seconds of each round it was chosen by, and the library's version then."""
+
+    precision: str
+    seconds: dict[str, list[float]]
+    version: str
+
+
+class SpeedReference:
+    """The live engine that speed is measured against, on one device: as configured, or the fastest precision here."""
+
+    def __init__(self, engines: RunningEngines, fingerprint: Fingerprint) -> None:
+        self._engines = engines
+        self._fingerprint = fingerprint
+        self._spec: EngineSpec | None = None
+
+    def spec(self) -> EngineSpec:
+        """Which engine it is. Where the configuration leaves that open it is measured once on a machine, and kept."""
+        if self._spec is None:
+            config = self._engines.files.config
+            section = config.file.reference
+            precision = section.precision
+            if precision == "auto":
+                precision = self._fastest(section.backend)
+            self._spec = config.reference_spec(section.backend, precision)
+        return self._spec
+
+    def _fastest(self, backend_name: str) -> str:
+        """Measured once per machine, checkpoint and library version, and kept with the times it was chosen by.
+
+        The version is part of the name under which the choice is kept, so that two processes with two versions each
+        find their own, and nobody removes what another one chose.
+        """
+        files = self._engines.files
+        backend = load_backend(backend_name)
+        fastest = getattr(backend, "fastest_precision", None)
+        if fastest is None:
+            raise ConfigError(
+                f"backend {backend_name!r} cannot choose its fastest precision",
+                "name the precision under reference.precision",
+            )
+        version = backend.version()
+        versioned = hashlib.sha256(version.encode()).hexdigest()[:8]
+        name = f"{self._fingerprint.key}-{files.checkpoint.digest[:12]}-{backend_name}-{versioned}.json"
+
+        def measure() -> ReferenceChoice:
+            self._engines.settle()
+            files.progress(f"choosing the fastest precision of {backend_name} on this machine (once)")
+            precision, seconds = fastest(files.checkpoint)
+            times = {name: list(rounds) for name, rounds in seconds.items()}
+            return ReferenceChoice(precision=precision, seconds=times, version=version)
+
+        return load_or_measure(files.cache / "reference" / name, ReferenceChoice, measure).precision
+
+
+class QualityReference:
+    """The engine that quality is compared with on the same items. What it answers and scores is kept in the cache."""
+
+    def __init__(self, engines: RunningEngines) -> None:
+        self._engines = engines
+        self._answers: dict[str, Answer] | None = None
+
+    @property
+    def spec(self) -> EngineSpec:
+        """Which engine it is, on one device."""
+        config = self._engines.files.config
+        section = config.file.quality.reference
+        return config.reference_spec(section.backend, section.precision)
+
+    def answers(self) -> dict[str, Answer]:
+        """Its greedy answers to the prompts."""
+        if self._answers is None:
+            files = self._engines.files
+            quality = files.config.file.quality
+
+            def measure() -> Answers:
+                engine = self._engine()
+                files.progress("answers of the quality reference (kept for later runs)")
+                items = reference_answers(engine, files.tokenizer, files.prompts(), quality.similarity_tokens)
+                return Answers(items=items)
+
+            self._answers = self._cached("answers", Answers, measure).items
+        return self._answers
+
+    def scores(self, metric: str) -> QualityEntry:
+        """Its own scores on a quality metric. Raises CapabilityError where the weights are random."""
+        files = self._engines.files
+        refuse_random_weights(files.checkpoint)
+        answers = self.answers() if metric in COMPARED else {}
+
+        def measure() -> QualityEntry:
+            engine = self._engine()
+            files.progress(f"{metric} of the quality reference {self.spec.id} (kept for later runs)")
+            return measure_quality(metric, engine, files.tokenizer, files.config, answers)
+
+        return self._cached(metric, QualityEntry, measure)
+
+    def _engine(self) -> Engine:
+        spec = self.spec
+        return self._engines.get(spec, self._engines.files.config.runtime(spec.backend), "quality-reference")
+
+    def _cached(self, name: str, kind: type[Result], measure: Callable[[], Result]) -> Result:
+        """A result, from the cache where nothing that it depends on has changed."""
+        files, spec = self._engines.files, self.spec
+        runtime = files.config.runtime(spec.backend)
+        key = dependency_digest(files.config, files.build(spec).manifest.key, asdict(runtime))
+        return load_or_measure(files.cache / "quality" / f"{spec.id}-{name}-{key}.json", kind, measure)

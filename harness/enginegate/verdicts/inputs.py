@@ -1,0 +1,191 @@
+"""What one gate compares, with what, and at which margins: typed, frozen, and stored with its verdict.
+
+The samples lie in the record. A gate's inputs and the record are all that ``verdicts.judge`` needs, in the session, in
+``enginegate report --verdicts`` and in ``enginegate compare``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from enginegate.core.errors import RecordError
+from enginegate.core.files import first_problem
+from enginegate.core.records import Stored
+from enginegate.gates.items import QualityPolicy
+from enginegate.gates.sequential import SpeedPolicy
+from enginegate.gates.sessions import Baseline, Floor
+
+#: Item hash to the numbers of one item, in the order of the gate's columns.
+Items = dict[str, list[float]]
+
+
+class StoredSessions(Stored):
+    """The log ratios of every accepted session."""
+
+    kind: Literal["baseline"] = "baseline"
+    sessions: list[list[float]]
+
+    def anchor(self) -> Baseline:
+        """As the speed gate takes it."""
+        return Baseline(tuple(tuple(session) for session in self.sessions))
+
+
+class StoredFloor(Stored):
+    """A ratio over the reference that the configuration asks for."""
+
+    kind: Literal["floor"] = "floor"
+    ratio: float
+
+    def anchor(self) -> Floor:
+        """As the speed gate takes it."""
+        return Floor(self.ratio)
+
+
+class GateInputs(Stored):
+    """What all gates have: the metric's name, the engine's id, and what is judged in a few words."""
+
+    metric: str
+    candidate: str
+    subject: str
+
+
+class SpeedInputs(GateInputs):
+    """A speed metric as a ratio over the reference, block by block.
+
+    Attributes:
+        metric: ``speedup``, ``ttft`` or ``itl``.
+        workload: of the arena.
+        reference: id of the engine that the ratio is taken over.
+        reference_label: the same for people.
+        against: what the ratio is compared with, or None.
+        policy: margins, error probabilities and looks.
+        notes: warnings to go with the verdict.
+        audit: what the audit says of this gate on this machine, or None.
+    """
+
+    gate: Literal["speed"] = "speed"
+    workload: str
+    reference: str
+    reference_label: str
+    against: Annotated[StoredSessions | StoredFloor, Field(discriminator="kind")] | None
+    policy: SpeedPolicy
+    notes: list[str] = Field(default_factory=list)
+    audit: str | None = None
+
+
+class MemoryInputs(GateInputs):
+    """One figure of a memory pass, in bytes: ``loaded``, ``peak`` or ``kv_budget``.
+
+    Attributes:
+        baseline: the accepted figure, or None.
+        limit: where there is none: at most this.
+        relative: tolerance as a share of the baseline.
+        quantum: allowance in bytes for what pages round up.
+    """
+
+    gate: Literal["memory"] = "memory"
+    workload: str
+    field: str
+    baseline: float | None
+    limit: float | None
+    relative: float
+    quantum: float
+
+
+class SizeInputs(GateInputs):
+    """Bytes of an engine's files. ``limit``: at most, where there is no baseline."""
+
+    gate: Literal["size"] = "size"
+    baseline: float | None
+    limit: float | None
+
+
+class BuildTimeInputs(GateInputs):
+    """Seconds that building took; advice."""
+
+    gate: Literal["build_time"] = "build_time"
+    baseline: float | None
+
+
+class QualityInputs(GateInputs):
+    """Scores item by item.
+
+    Attributes:
+        source: the quality metric whose items are judged.
+        reference: id of the engine whose scores on the same items count, or None.
+        columns: the numbers of each item that the gate reads.
+        baseline: accepted items, or None.
+        limit: the gate's own limit where there is no baseline, or None.
+        policy: margins and error probabilities.
+    """
+
+    source: str
+    reference: str | None
+    columns: list[str]
+    baseline: Items | None
+    limit: float | None
+    policy: QualityPolicy
+
+
+class AccuracyInputs(QualityInputs):
+    """Right and wrong answers."""
+
+    gate: Literal["accuracy"] = "accuracy"
+
+
+class CorpusInputs(QualityInputs):
+    """A score of all items together: ``bleu``, or the ``mean`` of a column."""
+
+    gate: Literal["corpus"] = "corpus"
+    score: str
+    unit: str
+
+
+class NllInputs(QualityInputs):
+    """Negative log-likelihood, document by document."""
+
+    gate: Literal["nll"] = "nll"
+
+
+class FlipsInputs(QualityInputs):
+    """How many answers changed at all."""
+
+    gate: Literal["flips"] = "flips"
+    limit: float
+
+
+class LengthsInputs(QualityInputs):
+    """Output lengths beside the reference's."""
+
+    gate: Literal["lengths"] = "lengths"
+    limit: float
+
+
+AnyInputs = Annotated[
+    SpeedInputs
+    | MemoryInputs
+    | SizeInputs
+    | BuildTimeInputs
+    | AccuracyInputs
+    | CorpusInputs
+    | NllInputs
+    | FlipsInputs
+    | LengthsInputs,
+    Field(discriminator="gate"),
+]
+_ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyInputs)
+
+
+def restore_inputs(stored: Mapping[str, Any]) -> GateInputs:
+    """The inputs of a verdict as its record keeps them. Raises RecordError where they are of no gate, or damaged."""
+    try:
+        found: GateInputs = _ADAPTER.validate_python(dict(stored))
+    except ValidationError as error:
+        raise RecordError(
+            f"the inputs of gate {stored.get('gate')!r} cannot be used: {first_problem(error)}",
+            "the record is of another version of enginegate, or damaged",
+        ) from error
+    return found

@@ -1,0 +1,140 @@
+"""What an earlier schema wrote is read as this one's."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from enginegate.core.errors import BaselineError, RecordError
+from enginegate.core.identity import runtime_digest
+from enginegate.core.records import SCHEMA
+from enginegate.storage.baselines import perf_path, quality_path, read_perf, read_quality
+from enginegate.storage.migration import PERF, QUALITY, RECORD, migrate
+from enginegate.storage.runs import load_record, save_record
+
+from tests_harness.records.factory import MODEL, engine_entry, run_record
+
+ENGINE = engine_entry("tiny-8m-openvino-int8_wo")
+
+
+def old_record() -> dict[str, Any]:
+    """As schema 1 wrote it: no variants, no digests, ``mmlu``, and NaN."""
+    record = run_record(quality=True).model_dump(mode="json")
+    record["schema_version"] = 1
+    for engine in record["engines"]:
+        del engine["variant"], engine["runtime_digest"]
+        engine["runtime"] = {"kv_precision": "int8", "threads": 0}
+    record["quality"][0]["metric"] = "mmlu"
+    record["quality"][0]["version"] = "mmlu/1;items=8"
+    record["arenas"][0]["blocks"][0]["rounds"][0]["itl_p50"] = math.nan
+    return record
+
+
+def test_an_old_record_is_read_with_its_identity(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(old_record()))
+    record = load_record(path)
+    assert record.schema_version == SCHEMA
+    for engine in record.engines:
+        assert engine.variant == ""
+        assert engine.runtime_digest == runtime_digest({"kv_precision": "int8"})
+        assert engine.ref(record.model.name).id == engine.id
+    assert (record.quality[0].metric, record.quality[0].version) == ("letters", "letters/1;items=8")
+    assert math.isnan(record.arenas[0].blocks[0].rounds[0].itl_p50)
+
+
+def test_what_is_written_is_json_that_others_read(tmp_path: Path) -> None:
+    """NaN is no JSON; it used to be written, and every strict reader refused the file."""
+    (tmp_path / "run.json").write_text(json.dumps(old_record()))
+    text = save_record(load_record(tmp_path), tmp_path / "new").read_text()
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    again = json.loads(text, parse_constant=refuse)
+    assert again["arenas"][0]["blocks"][0]["rounds"][0]["itl_p50"] is None
+    assert math.isnan(load_record(tmp_path / "new" / again["id"]).arenas[0].blocks[0].rounds[0].itl_p50)
+
+
+def test_metric_names_change_as_whole_words() -> None:
+    verdict = {
+        "metric": "mmlu_accuracy",
+        "inputs": {"source": "mmlu", "subject": "int8_wo mmlu accuracy", "metric": "x"},
+    }
+    (migrated,) = migrate({"schema_version": 1, "verdicts": [verdict]}, RECORD)["verdicts"]
+    assert migrated["metric"] == "letters_accuracy"
+    assert migrated["inputs"] == {"source": "letters", "subject": "int8_wo letters accuracy", "metric": "x"}
+
+
+def test_an_old_quality_baseline_is_read(tmp_path: Path) -> None:
+    provenance = {"run": "a", "started": "", "commit": "", "fingerprint": "f", "versions": {"engine": "openvino 1"}}
+    metric = {
+        "provenance": provenance,
+        "version": "mmlu/1;items=8",
+        "columns": ["acc"],
+        "items": {"i": [1.0]},
+        "scores": {},
+    }
+    old = {
+        "schema_version": 1,
+        "model": MODEL,
+        "model_digest": "d" * 64,
+        "backend": "openvino",
+        "precision": "int8_wo",
+        "metrics": {"mmlu": metric},
+    }
+    path = quality_path(tmp_path, MODEL, ENGINE)
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(old))
+    baseline = read_quality(tmp_path, MODEL, ENGINE)
+    assert baseline is not None
+    assert baseline.variant == ""
+    assert baseline.metric("letters", "letters/1;items=9") is not None
+
+
+def test_an_old_perf_baseline_is_read_and_leaves_gaps_where_nothing_was_stored(tmp_path: Path) -> None:
+    provenance = {"run": "a", "started": "", "commit": "", "fingerprint": "f", "versions": {"engine": "openvino 1"}}
+    session = {"provenance": provenance, "size_bytes": 1, "build_seconds": 1.0, "log_ratios": {"speedup": [0.5] * 8}}
+    old = {
+        "schema_version": 1,
+        "model": MODEL,
+        "model_digest": "d" * 64,
+        "fingerprint": "f",
+        "workload": "b1-i64-o64",
+        "reference": "r",
+        "engines": {ENGINE.id: {"sessions": [session], "memory": None}},
+    }
+    path = perf_path(tmp_path, "f", MODEL, "b1-i64-o64")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(old))
+    baseline = read_perf(tmp_path, "f", MODEL, "b1-i64-o64")
+    assert baseline is not None
+    (stored,) = baseline.engines[ENGINE.id].sessions
+    assert (stored.key, stored.runtime_digest, stored.provenance.libraries) == ("", "", {})
+
+
+@pytest.mark.parametrize("damage", [{"engines": 3}, {"engines": [3]}, {"verdicts": {"a": 1}}, {"quality": [None]}])
+def test_a_damaged_old_record_is_refused_as_damaged(tmp_path: Path, damage: dict[str, Any]) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(old_record() | damage))
+    with pytest.raises(RecordError, match="is damaged"):
+        load_record(path)
+
+
+@pytest.mark.parametrize("content", [{"engines": [1]}, {"engines": {"a": 1}}, {"engines": {"a": {"sessions": 1}}}])
+def test_a_damaged_old_baseline_is_refused_as_damaged(tmp_path: Path, content: dict[str, Any]) -> None:
+    path = perf_path(tmp_path, "f", MODEL, "b1-i64-o64")
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"schema_version": 1} | content))
+    with pytest.raises(BaselineError, match="is damaged"):
+        read_perf(tmp_path, "f", MODEL, "b1-i64-o64")
+
+
+@pytest.mark.parametrize("version", [0, 99, None, "1", True])
+def test_an_unknown_version_is_no_reason_to_guess(version: object) -> None:
+    for steps in (RECORD, QUALITY, PERF):
+        content = {"schema_version": version}
+        assert migrate(content, steps) == content
