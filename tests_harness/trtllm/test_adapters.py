@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import RuntimeSpec, SamplingParams
+from enginegate.engines.options import build_spec
 from enginegate.engines.registry import load_backend
 from enginegate.engines.requests import eos_token_ids
 from enginegate.engines.trtllm import contract
@@ -376,9 +377,10 @@ def test_works_inside_a_running_event_loop(shared_engine):
 
 def test_built_options_are_part_of_the_spec_only_where_they_are_built(workshop):
     runtime = RuntimeSpec(kv_precision="int8", tokens_per_block=64, speculation="lookahead")
-    plain = workshop.spec("hf", "fp32")
-    assert built_spec(plain, runtime) is plain
-    spec = built_spec(workshop.spec("trtllm-engine", "fp16"), runtime)
+    for other in ("hf", "trtllm-torch"):
+        plain = workshop.spec(other, "fp16")
+        assert build_spec(load_backend(other), plain, runtime) is plain
+    spec = build_spec(load_backend("trtllm-engine"), workshop.spec("trtllm-engine", "fp16"), runtime)
     assert isinstance(spec, BuiltSpec)
     assert (spec.kv_precision, spec.tokens_per_block, spec.speculation) == ("int8", 64, "lookahead")
     assert built_spec(spec, RuntimeSpec()) is spec

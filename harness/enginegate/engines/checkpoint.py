@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from enginegate.core.errors import EngineError
+from enginegate.core.files import read_json
 from enginegate.core.specs import QuantizationSpec
 
 
@@ -45,12 +46,17 @@ class Geometry:
     @classmethod
     def read(cls, folder: Path) -> Geometry:
         """Read ``config.json`` of a checkpoint or an engine."""
-        return cls.of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        return cls.of(read_config(folder))
 
     @property
     def kv_elements_per_token(self) -> int:
         """Elements of one token's keys and values over all layers."""
         return 2 * self.layers * self.heads * self.head_size
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a checkpoint or a built engine. Raises EngineError where it cannot be read."""
+    return read_json(folder / "config.json", EngineError, "name a Hugging Face checkpoint, or rebuild the engine")
 
 
 def link_file(file: Path, out_dir: Path) -> None:

@@ -6,8 +6,9 @@ import json
 import re
 from pathlib import Path
 
-from enginegate.core.cache import Progress, exclusive, write_whole
+from enginegate.core.cache import Progress, exclusive
 from enginegate.core.errors import ModelError
+from enginegate.core.files import write_atomically
 from enginegate.models.digest import folder_digest
 from enginegate.models.integrity import check_checkpoint
 
@@ -45,7 +46,7 @@ def resolve_hub(reference: str, *, cache: Path, progress: Progress) -> tuple[Pat
         folder = _download(repository, revision, cache / "hub", damaged=note.exists())
         check_checkpoint(folder)
         digest = folder_digest(folder, cache=cache, progress=progress)
-        write_whole(note, json.dumps({"folder": str(folder), "digest": digest}))
+        write_atomically(note, json.dumps({"folder": str(folder), "digest": digest}))
     return folder, digest
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from enginegate.core.errors import ModelError
+from enginegate.core.files import read_json
 
 _WEIGHTS_INDEX = "model.safetensors.index.json"
 _HEADER_LENGTH_BYTES = 8
@@ -21,7 +22,7 @@ def check_checkpoint(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise ModelError(f"no checkpoint at {folder}: not a folder", "give the folder that holds config.json")
-    config = read_json(folder / "config.json")
+    config = read_checkpoint_json(folder / "config.json")
     if not isinstance(config.get("model_type"), str):
         raise ModelError(
             f"{folder / 'config.json'} has no model_type, so it is not a Hugging Face model config",
@@ -29,7 +30,7 @@ def check_checkpoint(folder: Path) -> None:
         )
     shards = sorted(folder.glob("*.safetensors"))
     if (folder / _WEIGHTS_INDEX).exists():
-        named = {folder / name for name in read_json(folder / _WEIGHTS_INDEX).get("weight_map", {}).values()}
+        named = {folder / name for name in read_checkpoint_json(folder / _WEIGHTS_INDEX).get("weight_map", {}).values()}
         for missing in sorted(named - set(shards)):
             raise ModelError(f"{missing} is missing, though {_WEIGHTS_INDEX} names it", "fetch the checkpoint again")
     for shard in shards:
@@ -41,17 +42,9 @@ def check_checkpoint(folder: Path) -> None:
         )
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_checkpoint_json(path: Path) -> dict[str, Any]:
     """The JSON object in a checkpoint's file. Raises ModelError when it is missing or not one."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{path} is missing", "give the folder of a complete Hugging Face checkpoint") from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {error}", "fetch the checkpoint again") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{path} is not a JSON object", "fetch the checkpoint again")
-    return content
+    return read_json(path, ModelError, "give the folder of a complete Hugging Face checkpoint, or fetch it again")
 
 
 def _check_safetensors(path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from enginegate.config.loading import MarginSection
+from enginegate.config.schema import MarginSection
 from enginegate.core.records import MemoryEntry, QualityEntry
 from enginegate.core.specs import Workload
 from enginegate.gates.items import QualityPolicy

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import enginegate
-from enginegate.config.loading import Config, cache_folder
+from enginegate.config.loading import Config
+from enginegate.core.cache import cache_folder
 from enginegate.core.errors import EngineGateError
 from enginegate.core.files import write_atomically
 from enginegate.core.records import ArenaEntry, Fingerprint, ModelEntry, RunRecord, VerdictEntry

@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from enginegate.config.loading import Config, cache_folder, find_config, load_config
+from enginegate.config.loading import Config, find_config, load_config
+from enginegate.core.cache import cache_folder
 from enginegate.core.errors import ConfigError, EngineGateError
 from enginegate.core.records import ArenaEntry, Block, EngineEntry, Fingerprint, MemoryEntry, QualityEntry, Stored
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
