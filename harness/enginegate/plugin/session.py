@@ -13,6 +13,7 @@ from enginegate.core.cache import cache_folder
 from enginegate.core.errors import EngineGateError
 from enginegate.core.files import write_atomically
 from enginegate.core.records import ArenaEntry, Fingerprint, ModelEntry, RunRecord, VerdictEntry
+from enginegate.core.urls import without_password
 from enginegate.engines.base import Progress
 from enginegate.gates.family import split_alpha
 from enginegate.gates.verdict import Verdict
@@ -21,7 +22,7 @@ from enginegate.machine.lease import Lease
 from enginegate.measure.arena import timed_metrics
 from enginegate.plan.selection import Candidate, Selection, select
 from enginegate.plugin.options import Options
-from enginegate.plugin.recording import Status, commit, merge_records, now, run_id, without_password, write_beside
+from enginegate.plugin.recording import Status, commit, merge_records, now, run_id, write_beside
 from enginegate.plugin.timed_engine import TimedEngine, speed_inputs, speed_policy
 from enginegate.session.bench import ModelBench, Wrap
 from enginegate.storage.runs import save_record
