@@ -42,6 +42,7 @@ def test_engine_is_built_and_is_what_was_asked(workshop, tmp_path, precision, al
     engine = scenario.engine_backend(workshop, tmp_path / "engine", precision, **options)
     found = scenario.use(engine, quantized_kv=str(options.get("kv_precision", "")))
     keywords = fake_keywords(engine)
+    assert keywords["trust_remote_code"] is False
     engine.close()
     assert found["algorithm"] == algorithm
     assert found["precision"] == precision
@@ -155,6 +156,7 @@ def test_torch_checkpoint_is_what_was_asked(
     kv_quantized = kv or options.get("kv_precision", "")
     found = scenario.use(engine, quantized_kv=kv_quantized)
     keywords = fake_keywords(engine)
+    assert keywords["trust_remote_code"] is False
     engine.close()
     assert (found["precision"], found["algorithm"]) == (precision, algorithm)
     assert found["kv"] == ("fp8" if kv_quantized else "fp16")

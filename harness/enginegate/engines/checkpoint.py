@@ -13,6 +13,7 @@ from typing import Any
 from enginegate.core.errors import EngineError
 from enginegate.core.files import read_json
 from enginegate.core.specs import QuantizationSpec
+from enginegate.models.integrity import runs_code
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,12 @@ def link_file(file: Path, out_dir: Path) -> None:
 
 
 def link_checkpoint(checkpoint: Path, out_dir: Path) -> None:
-    """Link all of a checkpoint's files into ``out_dir``. Raises EngineError where it is no checkpoint.
+    """Link a checkpoint's files into ``out_dir``, pickles and code apart. Raises EngineError where it is no checkpoint.
 
     Links rather than a pointer: a checkpoint that is moved or deleted later takes nothing with it, and the engine's own
     manifest covers the weights.
     """
-    files = [file for file in sorted(checkpoint.iterdir()) if file.is_file()]
+    files = [file for file in sorted(checkpoint.iterdir()) if file.is_file() and not runs_code(file)]
     if not any(file.name == "config.json" for file in files):
         raise EngineError(f"checkpoint {checkpoint} has no config.json", "name a Hugging Face checkpoint")
     for file in files:

@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from enginegate.core.errors import ModelError
 from enginegate.core.files import read_json
 
-_WEIGHTS_INDEX = "model.safetensors.index.json"
+_WEIGHTS, _WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
+#: Files that are pickles or hold one, which run whatever code they name when they are read.
+_PICKLED = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"))
+#: Pickled files that an error names.
+_NAMED = 5
 _HEADER_LENGTH_BYTES = 8
 
 
+class UntrustedError(ModelError):
+    """A checkpoint that could only be loaded by running code that it brings."""
+
+
+def runs_code(file: Path) -> bool:
+    """Whether a checkpoint's file is code, or a pickle, which runs code when it is read."""
+    return file.suffix.lower() in _PICKLED or file.suffix == ".py"
+
+
 def check_checkpoint(folder: Path) -> None:
-    """Check that a folder holds a config and whole weights. Reads headers only.
+    """Check that a folder holds a config and whole weights, and needs no code of its own. Reads headers only.
+
+    Pickled weights beside safetensors are ignored here and by all who load.
 
     Raises:
         ModelError: ``config.json`` is missing or no model's, there are no weights, a shard is missing, or a
             safetensors file is shorter or longer than its header says.
+        UntrustedError: ``config.json`` names code to run, or all weights are pickled.
     """
     if not folder.is_dir():
         raise ModelError(f"no checkpoint at {folder}: not a folder", "give the folder that holds config.json")
@@ -28,6 +45,7 @@ def check_checkpoint(folder: Path) -> None:
             f"{folder / 'config.json'} has no model_type, so it is not a Hugging Face model config",
             "save the model with save_pretrained",
         )
+    _check_trust(folder, config)
     shards = sorted(folder.glob("*.safetensors"))
     if (folder / _WEIGHTS_INDEX).exists():
         named = {folder / name for name in read_checkpoint_json(folder / _WEIGHTS_INDEX).get("weight_map", {}).values()}
@@ -35,10 +53,31 @@ def check_checkpoint(folder: Path) -> None:
             raise ModelError(f"{missing} is missing, though {_WEIGHTS_INDEX} names it", "fetch the checkpoint again")
     for shard in shards:
         _check_safetensors(shard)
-    if not shards and not any(folder.glob("pytorch_model*.bin")):
+    if not shards:
         raise ModelError(
-            f"{folder} has no weights: neither *.safetensors nor pytorch_model*.bin",
-            "fetch the checkpoint again, or save the model with save_pretrained",
+            f"{folder} has no weights: no *.safetensors",
+            "fetch the checkpoint again, or save the model with save_pretrained; a hub's pickled weights are not fetched "
+            "(docs/adding_a_model.md)",
+        )
+
+
+def _check_trust(folder: Path, config: Mapping[str, Any]) -> None:
+    code = config.get("auto_map")
+    if code:
+        named = ", ".join(map(str, code.values())) if isinstance(code, dict) else str(code)
+        raise UntrustedError(
+            f"{folder / 'config.json'} names code of the checkpoint's own to run (auto_map: {named}), and none is run",
+            f"where the installed Transformers knows model_type {config['model_type']} itself, take auto_map out of a "
+            "copy's config.json and name that as path:DIR",
+        )
+    pickled = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in _PICKLED)
+    if pickled and not (folder / _WEIGHTS).exists() and not (folder / _WEIGHTS_INDEX).exists():
+        more = f" and {len(pickled) - _NAMED} more" if len(pickled) > _NAMED else ""
+        raise UntrustedError(
+            f"{folder} has its weights as pickles alone ({', '.join(pickled[:_NAMED])}{more}), and a pickle runs code "
+            "when it is read",
+            "convert weights that you trust: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR), copy "
+            "the tokenizer's files, and name path:NEW_DIR; or take a revision that has safetensors",
         )
 
 

@@ -180,7 +180,9 @@ def _parameter_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(folder, trust_remote_code=False), trust_remote_code=False
+        )
     shapes: dict[str, tuple[int, ...]] = {}
     seen: set[int] = set()
     for name, parameter in model.state_dict(keep_vars=True).items():

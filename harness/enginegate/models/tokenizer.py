@@ -32,7 +32,7 @@ class Tokenizer:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # the libraries raise many kinds, bare Exception among them
             raise ModelError(
                 f"{folder} has no tokenizer that can be read: {error}",

@@ -86,6 +86,7 @@ class TensorRtEngineBackend:
         tokens = kv_tokens(spec, runtime, per_token, found.tokens_per_block)
         keywords: dict[str, Any] = {
             "skip_tokenizer_init": True,
+            "trust_remote_code": False,
             "tensor_parallel_size": spec.tensor_parallel,
             "max_batch_size": spec.max_batch_size,
             "max_num_tokens": found.build["max_num_tokens"],
@@ -206,6 +207,7 @@ def _build_keywords(api: Api, spec: BuiltSpec, checkpoint: Path, passages: Path)
     # Constructing also loads what was compiled; without a limit its KV pool would take most of the GPU's free memory.
     pool = api.make("KvCacheConfig", enable_block_reuse=False, max_tokens=length + 128)
     keywords: dict[str, Any] = {
+        "trust_remote_code": False,
         "kv_cache_config": pool,
         "dtype": _DTYPES.get(spec.activation_precision, precision.dtype),
         "tensor_parallel_size": spec.tensor_parallel,

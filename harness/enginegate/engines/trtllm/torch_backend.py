@@ -101,6 +101,7 @@ class TensorRtTorchBackend:
             cache["tokens_per_block"] = block
         keywords: dict[str, Any] = {
             "skip_tokenizer_init": True,
+            "trust_remote_code": False,
             "tensor_parallel_size": spec.tensor_parallel,
             "dtype": _dtype(spec, config),
             "max_batch_size": spec.max_batch_size,
