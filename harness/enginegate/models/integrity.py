@@ -56,7 +56,7 @@ def check_checkpoint(folder: Path) -> None:
     if not shards:
         raise ModelError(
             f"{folder} has no weights: no *.safetensors",
-            "fetch the checkpoint again, or save the model with save_pretrained; a hub's pickled weights are not fetched "
+            "fetch the checkpoint again, or save the model with save_pretrained; pickled weights of a hub are not read "
             "(docs/adding_a_model.md)",
         )
 
