@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from enginegate.config.loading import REPOSITORY, cache_folder, load_config
+from enginegate.config.loading import REPOSITORY, load_config
+from enginegate.core.cache import cache_folder
 from enginegate.core.errors import CapabilityError
 from enginegate.engines.process.child_engine import load_engine
 from enginegate.engines.registry import check_precision, load_backend

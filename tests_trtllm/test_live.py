@@ -71,7 +71,9 @@ def test_scores_are_those_of_transformers(record, load, checkpoint, live_config,
     from transformers import AutoModelForCausalLM
 
     sequences = prompts(4, 48)
-    model = AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint.path, dtype=torch.float32, trust_remote_code=False, use_safetensors=True
+    )
     with torch.inference_mode():
         logits = torch.log_softmax(model(torch.tensor(sequences)).logits[:, :-1].double(), -1)
     targets = torch.tensor(sequences)[:, 1:, None]

@@ -46,10 +46,10 @@ def test_two_builds_of_one_engine_are_one_engine():
 @pytest.mark.parametrize("spec", [SPEC, BuiltSpec(**vars(SPEC))])
 def test_a_variant_names_an_engine_and_builds_nothing(spec):
     """Twins of one build share its files; and the keys of engines that lie in caches stay what they were."""
-    key = engine_key(spec, CHECKPOINT, spec.backend, "openvino 1", "")
-    assert engine_key(replace(spec, variant="base"), CHECKPOINT, spec.backend, "openvino 1", "") == key
+    key = engine_key(spec, CHECKPOINT, spec.backend, "openvino 1")
+    assert engine_key(replace(spec, variant="base"), CHECKPOINT, spec.backend, "openvino 1") == key
 
 
 def test_keys_are_those_of_engines_that_lie_in_caches():
-    key = engine_key(SPEC, CHECKPOINT, "openvino", "openvino 1", "")
+    key = engine_key(SPEC, CHECKPOINT, "openvino", "openvino 1")
     assert key == "74db072e420c87bdd6c43e8de970feffc272fcec054a2e2558d061030f5a836e"

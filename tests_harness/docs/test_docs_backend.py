@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from docs_text import blocks, read
-from enginegate.core.errors import CapabilityError
+from enginegate.config.loading import load_config
+from enginegate.core.errors import CapabilityError, ConfigError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Backend
 from enginegate.engines.registry import GROUP, known_backends, load_backend
@@ -66,6 +68,25 @@ def test_it_builds_from_a_random_checkpoint(tmp_path):
     answers = engine.generate([[3, 4, 5], [6]], SamplingParams(8))
     engine.close()
     assert [len(answer.token_ids) for answer in answers] == [8, 8]
+
+
+def test_its_own_option_reaches_the_engine_from_a_configuration(checkpoint, tmp_path):
+    section = yaml.safe_load(blocks(PAGE, "yaml")[0])
+    head = {"schema": 1, "model": {"name": "tiny", "source": "random:tiny"}, "default_engine": "bigram"}
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump({**head, **section}))
+    config = load_config(file)
+    runtime, spec = config.runtime("bigram"), config.spec("bigram", "fp32")
+    folder = tmp_path / "engine"
+    folder.mkdir()
+    load_backend("bigram").build(spec, checkpoint, folder, lambda _: None)
+    engine = load_backend("bigram").load(folder, spec, runtime)
+    assert engine.effective().details["memory_map"] is True
+    engine.close()
+    section["engines"]["bigram"]["runtime"] = {"memory_mapp": True}
+    file.write_text(yaml.safe_dump({**head, **section}))
+    with pytest.raises(ConfigError, match=r"runtime\.memory_mapp: unknown key; backend bigram has .*memory_map"):
+        load_config(file)
 
 
 def test_the_members_named_are_those_of_the_protocol():

@@ -11,9 +11,12 @@ import pytest
 import yaml
 from docs_text import DOCS, PAGES, anchors, blocks, code, read, table_after, tables
 from enginegate.cli import build_parser
-from enginegate.config.loading import REPOSITORY, ConfigFile, load_config
+from enginegate.config.loading import REPOSITORY, load_config
+from enginegate.config.schema import ConfigFile
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.openvino.kv_cache import block_bytes
+from enginegate.engines.options import options_model, own_keys
+from enginegate.engines.registry import BUILT_IN, load_backend
 from enginegate.models.randomized import GEOMETRIES
 from enginegate.plugin.options import add_options
 from pydantic import BaseModel
@@ -118,6 +121,17 @@ def test_every_key_is_explained_with_its_default():
             assert said == "", key
         else:
             assert said == (default if isinstance(default, str) and default else json.dumps(default)), key
+
+
+def test_keys_of_single_backends_are_explained_with_their_defaults():
+    rows = table_after(read("adding_a_model.md"), "### Keys of single backends")
+    documented = {row[0].strip("`"): row[1].strip("`") for row in rows}
+    models = {name: options_model(load_backend(name)) for name in BUILT_IN}
+    assert documented == {
+        f"engines.{name}.runtime.{key}": json.dumps(model.model_fields[key].default)
+        for name, model in models.items()
+        for key in own_keys(model)
+    }
 
 
 def test_the_least_configuration_loads(tmp_path):

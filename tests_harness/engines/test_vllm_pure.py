@@ -90,6 +90,7 @@ def test_each_of_two_cards_gets_half_the_pool():
 
 def test_what_the_runtime_names_reaches_vllm():
     assert arguments()["enable_prefix_caching"] is False
+    assert arguments()["trust_remote_code"] is False
     assert "quantization" not in arguments()
     assert arguments(replace(SPEC, precision="fp8"))["quantization"] == "fp8"
     assert arguments(runtime=replace(RUNTIME, kv_precision="fp8"))["kv_cache_dtype"] == "fp8_e4m3"

@@ -12,12 +12,15 @@ import random
 import time
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
+from enginegate.engines.options import RuntimeOptions
 from enginegate.models import Checkpoint
+from pydantic import Field
 
 #: Seconds for each token, bits for each weight, and how far scores and answers stray from the reference's.
 PRECISIONS = {
@@ -70,6 +73,17 @@ def share(*parts: object) -> float:
     return zlib.crc32(repr(parts).encode()) / 2**32
 
 
+class FakeOptions(RuntimeOptions):
+    slower: Annotated[float, Field(gt=0)] = 1.0
+
+
+@dataclass(frozen=True)
+class FakeRuntime(RuntimeSpec):
+    """``slower``: factor on the time of every token."""
+
+    slower: float = 1.0
+
+
 class FakeEngine:
     def __init__(self, spec: EngineSpec, runtime: RuntimeSpec, built: dict[str, object]) -> None:
         self.spec = spec
@@ -77,6 +91,7 @@ class FakeEngine:
         self._precision = str(built["precision"])
         self._bytes = int(str(built["bytes"]))
         self._seconds, _, self._straying = PRECISIONS[self._precision]
+        self._seconds *= getattr(runtime, "slower", 1.0)
         self._random = random.Random(f"{spec.id}/{os.environ.get('ENGINEGATE_FAKE_SEED', '0')}")
         self._weights = b"w" * int(str(built["resident"]))
         self._closed = False
@@ -139,6 +154,10 @@ class FakeEngine:
 class FakeBackend:
     name = "fake"
     libraries: Sequence[str] = ()
+    options = FakeOptions
+
+    def runtime_spec(self, options: FakeOptions) -> FakeRuntime:
+        return FakeRuntime(**options.model_dump())
 
     def version(self) -> str:
         return "enginegate-fake 1.0"

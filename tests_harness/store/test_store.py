@@ -70,25 +70,30 @@ def test_an_engine_is_built_once_and_found_again(store: EngineStore, log: Path, 
     ],
 )
 def test_the_key_follows_what_is_built(spec: EngineSpec) -> None:
-    assert engine_key(spec, CHECKPOINT, "fake", "1", "") != engine_key(SPEC, CHECKPOINT, "fake", "1", "")
+    assert engine_key(spec, CHECKPOINT, "fake", "1") != engine_key(SPEC, CHECKPOINT, "fake", "1")
 
 
-def test_the_key_follows_checkpoint_backend_version_and_architecture() -> None:
+def test_the_key_follows_checkpoint_backend_and_version() -> None:
     other = replace(CHECKPOINT, digest="d" * 64)
     keys = {
-        engine_key(SPEC, CHECKPOINT, "fake", "1", ""),
-        engine_key(SPEC, other, "fake", "1", ""),
-        engine_key(SPEC, CHECKPOINT, "fake2", "1", ""),
-        engine_key(SPEC, CHECKPOINT, "fake", "2", ""),
-        engine_key(SPEC, CHECKPOINT, "fake", "1", "sm_90"),
+        engine_key(SPEC, CHECKPOINT, "fake", "1"),
+        engine_key(SPEC, other, "fake", "1"),
+        engine_key(SPEC, CHECKPOINT, "fake2", "1"),
+        engine_key(SPEC, CHECKPOINT, "fake", "2"),
     }
-    assert len(keys) == 5
+    assert len(keys) == 4
+
+
+def test_keys_of_engines_that_are_in_caches_already_are_found_again() -> None:
+    """The GPU architecture, which was never given, is part of the key as it was: empty."""
+    key = engine_key(SPEC, CHECKPOINT, "fake", "1")
+    assert key == "b10b2fc8a1c5625caf620b6936fb379cf262a050ef7a32222086fcf29736ffde"
 
 
 def test_the_key_does_not_follow_names_and_places() -> None:
     moved = Checkpoint(Path("/elsewhere"), CHECKPOINT.digest, "hub:org/name@main", random_weights=True)
     renamed = replace(SPEC, model="other", quantization=QuantizationSpec(calibration="/other/file.jsonl"))
-    assert engine_key(renamed, moved, "fake", "1", "") == engine_key(SPEC, CHECKPOINT, "fake", "1", "")
+    assert engine_key(renamed, moved, "fake", "1") == engine_key(SPEC, CHECKPOINT, "fake", "1")
 
 
 def flip_byte_keeping_times(entry: StoreEntry) -> None:
@@ -167,7 +172,7 @@ def test_a_damaged_entry_is_noticed_and_built_again(damage, store: EngineStore, 
 def test_an_entry_under_a_foreign_name_is_not_used(store: EngineStore, log: Path, tmp_path: Path) -> None:
     entry = get(store, log)
     other = replace(SPEC, precision="int4_wo")
-    key = engine_key(other, CHECKPOINT, "fake", "1", "")
+    key = engine_key(other, CHECKPOINT, "fake", "1")
     entry.path.parent.rename(tmp_path / "engines" / key)
     get(store, log, spec=other)
     assert builds(log) == 2

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import RuntimeSpec, SamplingParams
+from enginegate.engines.options import build_spec
 from enginegate.engines.registry import load_backend
 from enginegate.engines.requests import eos_token_ids
 from enginegate.engines.trtllm import contract
@@ -41,6 +42,7 @@ def test_engine_is_built_and_is_what_was_asked(workshop, tmp_path, precision, al
     engine = scenario.engine_backend(workshop, tmp_path / "engine", precision, **options)
     found = scenario.use(engine, quantized_kv=str(options.get("kv_precision", "")))
     keywords = fake_keywords(engine)
+    assert keywords["trust_remote_code"] is False
     engine.close()
     assert found["algorithm"] == algorithm
     assert found["precision"] == precision
@@ -154,6 +156,7 @@ def test_torch_checkpoint_is_what_was_asked(
     kv_quantized = kv or options.get("kv_precision", "")
     found = scenario.use(engine, quantized_kv=kv_quantized)
     keywords = fake_keywords(engine)
+    assert keywords["trust_remote_code"] is False
     engine.close()
     assert (found["precision"], found["algorithm"]) == (precision, algorithm)
     assert found["kv"] == ("fp8" if kv_quantized else "fp16")
@@ -376,9 +379,10 @@ def test_works_inside_a_running_event_loop(shared_engine):
 
 def test_built_options_are_part_of_the_spec_only_where_they_are_built(workshop):
     runtime = RuntimeSpec(kv_precision="int8", tokens_per_block=64, speculation="lookahead")
-    plain = workshop.spec("hf", "fp32")
-    assert built_spec(plain, runtime) is plain
-    spec = built_spec(workshop.spec("trtllm-engine", "fp16"), runtime)
+    for other in ("hf", "trtllm-torch"):
+        plain = workshop.spec(other, "fp16")
+        assert build_spec(load_backend(other), plain, runtime) is plain
+    spec = build_spec(load_backend("trtllm-engine"), workshop.spec("trtllm-engine", "fp16"), runtime)
     assert isinstance(spec, BuiltSpec)
     assert (spec.kv_precision, spec.tokens_per_block, spec.speculation) == ("int8", 64, "lookahead")
     assert built_spec(spec, RuntimeSpec()) is spec

@@ -64,7 +64,7 @@ def _cache() -> dict[str, Any]:
     import os
     import shutil
 
-    from enginegate.config.loading import cache_folder
+    from enginegate.core.cache import cache_folder
 
     folder = cache_folder()
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -75,7 +75,7 @@ ACTIONS: tuple[Declare, ...] = (_add_ls, _add_build, _add_prune, _add_verify)
 
 
 def _store() -> EngineStore:
-    from enginegate.config.loading import cache_folder
+    from enginegate.core.cache import cache_folder
     from enginegate.engines.store import EngineStore
 
     return EngineStore(cache_folder())
@@ -119,7 +119,7 @@ def build(arguments: argparse.Namespace) -> int:
     """Build what is not in the store yet."""
     import sys
 
-    from enginegate.config.loading import cache_folder
+    from enginegate.core.cache import cache_folder
     from enginegate.plan.selection import names, select
     from enginegate.session.files import ModelFiles
 

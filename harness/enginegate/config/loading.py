@@ -3,240 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
-from enginegate.core.errors import ConfigError
-from enginegate.core.specs import PRECISIONS, EngineSpec, QuantizationSpec, RuntimeSpec, Workload
-from enginegate.engines.trtllm.config_aliases import canonical
-from enginegate.engines.trtllm.options import built_spec, runtime_spec
+from enginegate.config.schema import ConfigFile, EnginesSection, Floors
+from enginegate.core.errors import CapabilityError, ConfigError
+from enginegate.core.specs import EngineSpec, QuantizationSpec, RuntimeSpec, Workload
+from enginegate.engines.options import build_spec, options_model, runtime_spec
+from enginegate.engines.registry import known_backends, load_backend, translate
 
 #: The checkout: where configs/, fixtures/ and baselines/ lie.
 REPOSITORY = Path(__file__).resolve().parents[3]
-#: The precision name that stands for the model's native half precision on the device at hand.
-FULL_PRECISION = "full_prec"
-
-Positive = Annotated[int, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-PositiveOrNone = Annotated[float | None, Field(gt=0)]
-
-
-class Section(BaseModel):
-    """Base of every section of the file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelSection(Section):
-    """Which model, and where it comes from."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-    source: str
-    sha256: str = ""
-
-
-class QuantizationSection(Section):
-    """How weights are quantized; see QuantizationSpec."""
-
-    group_size: Positive | None = 64
-    calibration: str = "../fixtures/data/calibration.jsonl"
-    calibration_samples: Positive = 32
-
-
-class RuntimeSection(Section):
-    """How engines are loaded; see RuntimeSpec, and TensorRtRuntime for what TensorRT-LLM has besides."""
-
-    kv_precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8", "int4"] = "auto"
-    kv_cache_bytes: Annotated[int, Field(ge=0)] = 0
-    kv_cache_tokens: Annotated[int, Field(ge=0)] = 0
-    kv_cache_fraction: Fraction | None = None
-    tokens_per_block: Positive | None = None
-    activation_precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    threads: Annotated[int, Field(ge=0)] = 0
-    scheduler_policy: Literal["inflight", "static"] = "inflight"
-    chunked_prefill: bool = False
-    speculation: Literal["none", "ngram", "draft", "lookahead"] = "none"
-
-
-class LimitsSection(Section):
-    """What an engine is built for."""
-
-    max_batch_size: Positive = 8
-    max_input_len: Positive = 1024
-    max_output_len: Positive = 256
-    tensor_parallel: Positive = 1
-
-
-class EnginesSection(Section):
-    """The precisions tested on one backend."""
-
-    precisions: list[str] = Field(min_length=1)
-    quantization: QuantizationSection = QuantizationSection()
-    runtime: RuntimeSection = RuntimeSection()
-
-    @field_validator("precisions")
-    @classmethod
-    def _known(cls, names: list[str]) -> list[str]:
-        for name in names:
-            check_precision_name(name)
-        return names
-
-
-class ReferenceSection(Section):
-    """The live reference that speed is measured against; precision ``auto`` takes the fastest on this device."""
-
-    backend: str = "hf"
-    precision: str = "auto"
-
-
-class WorkloadSection(Section):
-    """The timed work."""
-
-    batch_sizes: list[Positive] = Field(default=[1, 8], min_length=1)
-    input_len: Positive = 64
-    output_len: Positive = 64
-    seed: int = 0
-
-
-class QualitySection(Section):
-    """Data and sizes of the quality tests. Paths are relative to the configuration file.
-
-    ``add_bos``: put the tokenizer's BOS before every scored text, for models trained with it (Llama and its kin).
-    ``plain_prompts``: a prompt is a text to be continued, for models without a chat template (GPT-2).
-    """
-
-    reference: ReferenceSection = ReferenceSection(precision="fp32")
-    prompts: str = "../fixtures/data/prompts.jsonl"
-    articles: str = "../fixtures/data/articles.jsonl"
-    passages: str = "../fixtures/data/passages.jsonl"
-    questions: str = "../fixtures/data/questions/test.jsonl"
-    add_bos: bool = False
-    plain_prompts: bool = False
-    question_limit: Positive | None = None
-    letters_limit: Positive | None = 120
-    similarity_tokens: Positive = 48
-    summary_tokens: Positive = 64
-    determinism_prompts: Positive = 16
-
-
-class ShiftSection(Section):
-    """How far each ratio typically shifts from session to session, before the stored sessions show it."""
-
-    speedup: Fraction = 0.007
-    ttft: Fraction = 0.007
-    itl: Fraction = 0.007
-
-
-class SpeedSection(Section):
-    """The speed gate; the meaning of each is in docs/gates.md."""
-
-    margin: Fraction = 0.03
-    tolerated: Fraction = 0.08
-    beta: Fraction = 0.05
-    looks: list[Positive] = Field(default=[6, 10, 16, 24, 40], min_length=1)
-    shift: ShiftSection = ShiftSection()
-
-
-class ArenaSection(Section):
-    """How rounds are taken; ``audit_blocks`` and ``audit_time_budget``: those of one session of ``--gate-audit``."""
-
-    warmup_rounds: Positive = 2
-    time_budget: Annotated[float, Field(gt=0)] = 150.0
-    foreign_load_limit: Fraction = 0.10
-    retries: Annotated[int, Field(ge=0)] = 2
-    audit_blocks: Annotated[int, Field(ge=8)] = 40
-    audit_time_budget: Annotated[float, Field(gt=0)] = 600.0
-
-
-class MemorySection(Section):
-    """The memory gate: relative tolerance plus an absolute allowance for page noise, in bytes."""
-
-    relative: Fraction = 0.02
-    quantum: Annotated[int, Field(ge=0)] = 16 << 20
-
-
-class MarginSection(Section):
-    """A loss up to ``margin`` is no failure; a loss from ``tolerated`` on must not pass. In the metric's own unit."""
-
-    margin: Annotated[float, Field(ge=0)]
-    tolerated: Annotated[float, Field(gt=0)]
-
-
-class QualityGatesSection(Section):
-    """The quality gates against accepted per-item results.
-
-    BLEU in points, ROUGE from 0 to 1, perplexity relative. ``accuracy_visible``: the loss (share of items) that the
-    accuracy gate must be able to see before it may pass. ``flips``: share of changed answers tolerated.
-    ``length_ratio``: mean output length over the reference's, at least.
-    """
-
-    bleu: MarginSection = MarginSection(margin=1.0, tolerated=6.0)
-    rouge: MarginSection = MarginSection(margin=0.01, tolerated=0.06)
-    perplexity: MarginSection = MarginSection(margin=0.005, tolerated=0.02)
-    accuracy_visible: Fraction = 0.03
-    flips: Fraction = 0.05
-    length_ratio: Fraction = 0.90
-    beta: Fraction = 0.05
-
-
-class GatesSection(Section):
-    """Error rates and margins of all gates. ``alpha``: chance of any false FAIL in one session."""
-
-    alpha: Fraction = 0.01
-    speed: SpeedSection = SpeedSection()
-    memory: MemorySection = MemorySection()
-    quality: QualityGatesSection = QualityGatesSection()
-
-
-class Floors(Section):
-    """What one precision must reach on a machine or model that has no baseline yet. None: not gated.
-
-    Speed floors (``speedup``, ``ttft``, ``itl``) are ratios over the reference by batch size (``b1``, ``b8``), at
-    least. ``peak_memory_ratio``: peak memory over the reference's, at most. ``bits_per_weight``: engine size on disk
-    per weight of the checkpoint, at most. The others compare with the quality reference on the same items:
-    ``accuracy_loss`` (share of items), ``perplexity_ratio`` and ``summary_rougeL_loss`` (0 to 1) at most, ``bleu``
-    (0 to 100) and ``rougeL`` (0 to 1) at least.
-    """
-
-    speedup: dict[str, float] = Field(default_factory=dict)
-    ttft: dict[str, float] = Field(default_factory=dict)
-    itl: dict[str, float] = Field(default_factory=dict)
-    peak_memory_ratio: PositiveOrNone = None
-    bits_per_weight: PositiveOrNone = None
-    accuracy_loss: PositiveOrNone = None
-    perplexity_ratio: PositiveOrNone = None
-    bleu: PositiveOrNone = None
-    rougeL: PositiveOrNone = None  # noqa: N815 - the metric's own name
-    summary_rougeL_loss: PositiveOrNone = None  # noqa: N815
-
-    @field_validator("speedup", "ttft", "itl")
-    @classmethod
-    def _batches(cls, floors: dict[str, float]) -> dict[str, float]:
-        for key, value in floors.items():
-            if not key.startswith("b") or not key[1:].isdigit() or value <= 0:
-                raise ValueError(f"floor {key!r}: {value!r} is not of the form b<batch size>: <positive ratio>")
-        return floors
-
-
-class ConfigFile(Section):
-    """The whole file."""
-
-    schema_version: Literal[1] = Field(alias="schema")
-    model: ModelSection
-    engines: dict[str, EnginesSection] = Field(min_length=1)
-    default_engine: str
-    limits: LimitsSection = LimitsSection()
-    reference: ReferenceSection = ReferenceSection()
-    workload: WorkloadSection = WorkloadSection()
-    quality: QualitySection = QualitySection()
-    arena: ArenaSection = ArenaSection()
-    gates: GatesSection = GatesSection()
-    floors: dict[str, dict[str, Floors]] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -279,16 +60,19 @@ class Config:
             tensor_parallel=limits.tensor_parallel,
             variant=f"tp{limits.tensor_parallel}" if limits.tensor_parallel > 1 else "",
         )
-        return built_spec(spec, self.runtime(backend))
+        return build_spec(load_backend(backend), spec, self.runtime(backend))
 
     def reference_spec(self, backend: str, precision: str) -> EngineSpec:
         """The engine of a reference: the plain one, on one device."""
         return replace(self.spec(backend, precision), tensor_parallel=1, variant="")
 
     def runtime(self, backend: str) -> RuntimeSpec:
-        """How engines of ``backend`` are loaded."""
-        section = self.file.engines.get(backend)
-        return runtime_spec(backend, section.runtime.model_dump()) if section else RuntimeSpec()
+        """How engines of ``backend`` are loaded: the backend's own kind of RuntimeSpec where it has options of its own.
+
+        Raises ConfigError for an unknown backend, CapabilityError for one that cannot be imported here.
+        """
+        found, section = load_backend(backend), self.file.engines.get(backend)
+        return runtime_spec(found, section.runtime if section else options_model(found)())
 
     def workload(self, batch_size: int) -> Workload:
         """The timed work at one batch size."""
@@ -300,18 +84,16 @@ class Config:
         return self.file.floors.get(backend, {}).get(precision, Floors())
 
 
-def check_precision_name(name: str) -> None:
-    """Raise ValueError where ``name`` is no precision that the suite knows."""
-    if name != FULL_PRECISION and name not in PRECISIONS:
-        raise ValueError(f"unknown precision {name!r}; known: {', '.join((*PRECISIONS, FULL_PRECISION))}")
-
-
 #: How the defaults name the suite's own data.
 _OWN_DATA = "../fixtures/data/"
 
 
 def load_config(path: Path) -> Config:
-    """Read and validate one configuration file. Raises ConfigError naming the file, the key and the hint."""
+    """Read and validate one configuration file. Raises ConfigError naming the file, the key and the hint.
+
+    Every backend that the file names must be known; its libraries need not be there. The ``runtime`` section of one
+    that is installed but cannot be imported here is not looked at: whoever selects that backend is told why.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -325,10 +107,14 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"configuration {path} is not valid YAML: {error}", "fix the file at that place") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"configuration {path} is not a mapping", f"start from {REPOSITORY / 'configs'}")
+    content, problems = _read_runtimes(translate(raw, path))
     try:
-        file = ConfigFile.model_validate(canonical(raw, path))
+        file = ConfigFile.model_validate(content)
     except ValidationError as error:
-        raise ConfigError(f"configuration {path} is not usable:\n{_plain(error)}", "fix the named keys") from error
+        raise _unusable(path, [*problems, *_plain(error)]) from error
+    problems += _unknown_backends(file)
+    if problems:
+        raise _unusable(path, problems)
     if file.default_engine not in file.engines:
         raise ConfigError(
             f"configuration {path}: default_engine {file.default_engine!r} is not under engines", "add it there"
@@ -340,10 +126,7 @@ def load_config(path: Path) -> Config:
             f"{limits.max_input_len}+{limits.max_output_len}",
             "raise limits.max_input_len / max_output_len or shorten the workload",
         )
-    config = Config(path.resolve(), file)
-    for backend in file.engines:
-        config.runtime(backend)
-    return config
+    return Config(path.resolve(), file)
 
 
 def find_config(name: str, folder: Path = REPOSITORY / "configs") -> Path:
@@ -357,32 +140,63 @@ def find_config(name: str, folder: Path = REPOSITORY / "configs") -> Path:
     return path
 
 
-def cache_folder() -> Path:
-    """Where models, engines and reference scores are kept: $ENGINEGATE_CACHE, else the platform's cache folder.
-
-    Raises ConfigError where that is something else than a folder.
-    """
-    named = os.environ.get("ENGINEGATE_CACHE")
-    if named:
-        folder = Path(named).expanduser().absolute()
-        if os.path.lexists(folder) and not folder.is_dir():
-            raise ConfigError(f"the cache {folder} is no folder", "point $ENGINEGATE_CACHE at one")
-        return folder
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("enginegate"))
-
-
 #: Where pydantic's own words are of its classes, or say too little.
 _REASONS = {"extra_forbidden": "unknown key", "model_type": "is a section, with keys of its own"}
 
 
-def _plain(error: ValidationError) -> str:
+def _read_runtimes(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The content with each ``runtime`` section read by its backend's own model, and what is wrong with them."""
+    engines = content.get("engines")
+    if not isinstance(engines, dict):
+        return content, []
+    read: dict[Any, Any] = {}
+    problems: list[str] = []
+    known = known_backends()
+    for name, section in engines.items():
+        read[name] = section
+        if name not in known:
+            problems.append(f"  engines.{name}: unknown backend; known are {', '.join(known)}")
+        elif isinstance(section, dict) and "runtime" in section:
+            read[name] = {key: value for key, value in section.items() if key != "runtime"}
+            try:
+                model = options_model(load_backend(name))
+                read[name]["runtime"] = model.model_validate(section["runtime"])
+            except CapabilityError:  # whoever selects it gets this error
+                continue
+            except ValidationError as error:
+                has = f"; backend {name} has {', '.join(model.model_fields)}"
+                problems += _plain(error, f"engines.{name}.runtime", has)
+    return {**content, "engines": read}, problems
+
+
+def _unknown_backends(file: ConfigFile) -> list[str]:
+    """Backends that nobody knows, of the places besides ``engines``."""
+    known = known_backends()
+    named = {
+        "reference.backend": file.reference.backend,
+        "quality.reference.backend": file.quality.reference.backend,
+        **{f"floors.{name}": name for name in file.floors},
+    }
+    return [
+        f"  {key}: unknown backend {name!r}; known are {', '.join(known)}"
+        for key, name in named.items()
+        if name not in known
+    ]
+
+
+def _unusable(path: Path, problems: list[str]) -> ConfigError:
+    lines = "\n".join(problems)
+    return ConfigError(f"configuration {path} is not usable:\n{lines}", "fix the named keys")
+
+
+def _plain(error: ValidationError, prefix: str = "", known: str = "") -> list[str]:
+    """One line for each of pydantic's complaints; ``known`` is added to those about an unknown key."""
     lines = []
     for item in error.errors():
-        where = ".".join(str(part) for part in item["loc"]) or "(top)"
-        lines.append(f"  {where}: {_REASONS.get(item['type'], item['msg'])}")
-    return "\n".join(lines)
+        where = ".".join([*filter(None, [prefix]), *(str(part) for part in item["loc"])]) or "(top)"
+        reason = _REASONS.get(item["type"], item["msg"])
+        lines.append(f"  {where}: {reason}{known if item['type'] == 'extra_forbidden' else ''}")
+    return lines
 
 
 def _digest(path: Path) -> str:

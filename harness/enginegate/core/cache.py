@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from enginegate.core.errors import EngineGateError
+from enginegate.core.errors import ConfigError, EngineGateError
 
 #: Called with one short line when a long step starts; the caller decides where it goes.
 Progress = Callable[[str], None]
@@ -41,14 +41,20 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old content or the new, never a part."""
-    temporary = path.with_name(f"{path.name}{_TEMPORARY}{secrets.token_hex(4)}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def cache_folder() -> Path:
+    """Where models, engines and reference scores are kept: $ENGINEGATE_CACHE, else the platform's cache folder.
+
+    Raises ConfigError where that is something else than a folder.
+    """
+    named = os.environ.get("ENGINEGATE_CACHE")
+    if named:
+        folder = Path(named).expanduser().absolute()
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise ConfigError(f"the cache {folder} is no folder", "point $ENGINEGATE_CACHE at one")
+        return folder
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("enginegate"))
 
 
 @contextmanager

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+    from enginegate.core.errors import EngineGateError
+
 #: Significant digits that are kept of every stored float: 100 ns in a second, far below what a clock resolves here.
 DIGITS = 7
 
@@ -51,6 +53,19 @@ def _lines(value: Any, indent: str) -> Iterator[str]:
         yield ("," if number else "") + f"\n{indent} " + ("" if key is None else f"{json.dumps(key)}: ")
         yield from _lines(child, indent + " ")
     yield f"\n{indent}{closing}"
+
+
+def read_json(path: Path, kind: type[EngineGateError], hint: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises ``kind`` with ``hint`` where it is missing, unreadable or no object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise kind(f"{path} is missing", hint) from None
+    except (OSError, ValueError) as error:
+        raise kind(f"{path} cannot be read: {error}", hint) from error
+    if not isinstance(content, dict):
+        raise kind(f"{path} is not a JSON object", hint)
+    return content
 
 
 def write_atomically(path: Path, text: str) -> None:

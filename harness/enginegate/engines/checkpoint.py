@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from enginegate.core.errors import EngineError
+from enginegate.core.files import read_json
 from enginegate.core.specs import QuantizationSpec
+from enginegate.models.integrity import runs_code
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,17 @@ class Geometry:
     @classmethod
     def read(cls, folder: Path) -> Geometry:
         """Read ``config.json`` of a checkpoint or an engine."""
-        return cls.of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        return cls.of(read_config(folder))
 
     @property
     def kv_elements_per_token(self) -> int:
         """Elements of one token's keys and values over all layers."""
         return 2 * self.layers * self.heads * self.head_size
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` of a checkpoint or a built engine. Raises EngineError where it cannot be read."""
+    return read_json(folder / "config.json", EngineError, "name a Hugging Face checkpoint, or rebuild the engine")
 
 
 def link_file(file: Path, out_dir: Path) -> None:
@@ -62,12 +69,12 @@ def link_file(file: Path, out_dir: Path) -> None:
 
 
 def link_checkpoint(checkpoint: Path, out_dir: Path) -> None:
-    """Link all of a checkpoint's files into ``out_dir``. Raises EngineError where it is no checkpoint.
+    """Link a checkpoint's files into ``out_dir``, pickles and code apart. Raises EngineError where it is no checkpoint.
 
     Links rather than a pointer: a checkpoint that is moved or deleted later takes nothing with it, and the engine's own
     manifest covers the weights.
     """
-    files = [file for file in sorted(checkpoint.iterdir()) if file.is_file()]
+    files = [file for file in sorted(checkpoint.iterdir()) if file.is_file() and not runs_code(file)]
     if not any(file.name == "config.json" for file in files):
         raise EngineError(f"checkpoint {checkpoint} has no config.json", "name a Hugging Face checkpoint")
     for file in files:

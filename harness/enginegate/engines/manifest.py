@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -33,7 +33,8 @@ class Manifest(Stored):
     Attributes:
         spec: the EngineSpec in full, as fields.
         versions: the backend's own statement of the libraries that decide what is built.
-        architecture: GPU architecture of a GPU engine, else empty.
+        architecture: always empty; a GPU's is in ``versions`` where it decides what is built. Kept, as it is in the
+            manifests and keys of engines that are in caches already.
         checkpoint_source: source of the checkpoint as written in the config that built it.
         files: by path relative to the engine's folder, POSIX form.
         build_seconds: what the backend took.
@@ -46,7 +47,7 @@ class Manifest(Stored):
     spec: dict[str, Any]
     backend: str
     versions: str
-    architecture: str
+    architecture: Literal[""] = ""
     checkpoint_digest: str
     checkpoint_source: str
     files: dict[str, FileEntry]
@@ -74,9 +75,7 @@ class DamagedEntry(Exception):  # noqa: N818 - no error of the suite: the store 
     """An entry that is missing or cannot be trusted, and why."""
 
 
-def engine_key(
-    spec: EngineSpec, checkpoint: Checkpoint, backend_name: str, backend_version: str, architecture: str
-) -> str:
+def engine_key(spec: EngineSpec, checkpoint: Checkpoint, backend_name: str, backend_version: str) -> str:
     """The name under which an engine is kept: SHA-256 over everything that decides what is built, and nothing else.
 
     Of the spec that is all but the model's name, the variant's and the path of the calibration passages: the digests of
@@ -91,7 +90,7 @@ def engine_key(
             "spec": build,
             "backend": backend_name,
             "versions": backend_version,
-            "architecture": architecture,
+            "architecture": "",
         }
     )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Backend
+from enginegate.engines.checkpoint import read_config
 from enginegate.models import Checkpoint
 
 
@@ -29,7 +29,7 @@ def fastest_precision(
     Returns:
         The winner, and the seconds of each counted round of every candidate.
     """
-    vocabulary = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    vocabulary = read_config(checkpoint.path)["vocab_size"]
     prompts = [[(7 * row + 13 * column) % vocabulary for column in range(input_len)] for row in range(batch_size)]
     params = SamplingParams(max_tokens=output_len)
     seconds: dict[str, list[float]] = {precision: [] for precision in candidates}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from enginegate.core.errors import CapabilityError, ConfigError
 from enginegate.engines.base import Backend
@@ -22,6 +25,17 @@ BUILT_IN = {
     "trtllm-torch": "enginegate.engines.trtllm.torch_backend:TensorRtTorchBackend",
 }
 
+#: The backend that serves as the reference where a configuration names none.
+REFERENCE = "hf"
+
+#: Option names of another project: from a file's content and its path to the content in this suite's own keys, which is
+#: unchanged where the file has none of them. Raises ConfigError for an option that it knows and cannot honour.
+Dialect: TypeAlias = "Callable[[dict[str, Any], Path], dict[str, Any]]"
+#: Group in which any installed distribution may offer a dialect.
+DIALECTS = "enginegate.dialects"
+#: Dialects that lie beside a backend of this repository.
+BUILT_IN_DIALECTS = {"trtllm": "enginegate.engines.trtllm.config_aliases:canonical"}
+
 
 def known_backends() -> list[str]:
     """Names that ``load_backend`` accepts, sorted."""
@@ -32,12 +46,11 @@ def load_backend(name: str) -> Backend:
     """The backend called ``name``, built in or from an installed entry point. Raises ConfigError for an unknown one."""
     offered: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name in BUILT_IN:
-        module, _, attribute = BUILT_IN[name].partition(":")
-        backend = getattr(import_module(module), attribute)()
+        backend = _import(BUILT_IN[name])()
     elif name in offered:
         try:
             backend = offered[name].load()()
-        except ImportError as error:
+        except (ImportError, AttributeError) as error:
             raise CapabilityError(
                 f"backend {name} cannot be imported: {error}",
                 f"install what it needs, e.g. pip install -e '.[{name}]'",
@@ -53,6 +66,29 @@ def load_backend(name: str) -> Backend:
             "implement name, version, capabilities, build and load (docs/adding_a_backend.md)",
         )
     return backend
+
+
+def translate(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A configuration's content after every known dialect has read it. Raises ConfigError, naming the file."""
+    dialects: dict[str, Dialect] = {name: _import(place) for name, place in BUILT_IN_DIALECTS.items()}
+    for entry in entry_points(group=DIALECTS):
+        if entry.name not in dialects:
+            try:
+                dialects[entry.name] = entry.load()
+            except (ImportError, AttributeError) as error:
+                raise ConfigError(
+                    f"{path}: the dialect {entry.name} ({entry.value}) cannot be imported: {error}",
+                    "install what it needs, or remove the package that brings it",
+                ) from error
+    for dialect in dialects.values():
+        content = dialect(content, path)
+    return content
+
+
+def _import(place: str) -> Any:
+    """What ``module:name`` names."""
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def check_precision(backend: Backend, precision: str, kv_precision: str = "auto") -> None:

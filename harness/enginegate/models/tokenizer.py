@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from enginegate.core.errors import ModelError
-from enginegate.models.integrity import read_json
+from enginegate.models.integrity import read_checkpoint_json
 
 
 class Tokenizer:
@@ -32,7 +32,7 @@ class Tokenizer:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # the libraries raise many kinds, bare Exception among them
             raise ModelError(
                 f"{folder} has no tokenizer that can be read: {error}",
@@ -92,7 +92,7 @@ class Tokenizer:
 def _eos_ids(folder: Path, tokenizer: Any) -> tuple[int, ...]:
     """Every id that ends an answer: of ``generation_config.json`` first, then the tokenizer's own."""
     path = folder / "generation_config.json"
-    named = read_json(path).get("eos_token_id") if path.exists() else None
+    named = read_checkpoint_json(path).get("eos_token_id") if path.exists() else None
     ids = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id]
     return tuple(dict.fromkeys(int(i) for i in ids if i is not None))
 

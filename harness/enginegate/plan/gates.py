@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from enginegate.config.loading import Floors, GatesSection, MarginSection
+from enginegate.config.schema import Floors, GatesSection, MarginSection
 from enginegate.core.records import MemoryEntry, QualityEntry
 from enginegate.core.specs import EngineSpec, Workload
 from enginegate.engines.registry import load_backend

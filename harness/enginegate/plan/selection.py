@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from enginegate.config.loading import FULL_PRECISION, Config, check_precision_name, find_config, load_config
+from enginegate.config.loading import Config, find_config, load_config
+from enginegate.config.schema import FULL_PRECISION, check_precision_name
 from enginegate.core.errors import CapabilityError, ConfigError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.registry import check_precision, load_backend

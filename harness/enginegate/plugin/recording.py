@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-import re
 import subprocess
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -59,11 +58,6 @@ def now() -> str:
 def run_id() -> str:
     """A new run's id: the time, and a few random digits."""
     return f"{datetime.datetime.now(datetime.timezone.utc):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
-
-
-def without_password(argument: str) -> str:
-    """A command-line argument as it may be stored: the password of a database URL is left out."""
-    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", argument)
 
 
 @functools.cache

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import enginegate
-from enginegate.config.loading import Config, cache_folder
-from enginegate.core.cache import Progress
+from enginegate.config.loading import Config
+from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import EngineGateError
 from enginegate.core.files import write_atomically
 from enginegate.core.records import ArenaEntry, Fingerprint, ModelEntry, RunRecord, VerdictEntry
 from enginegate.core.specs import Workload
+from enginegate.core.urls import without_password
 from enginegate.gates.verdict import Verdict
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.lease import Lease
@@ -22,7 +23,7 @@ from enginegate.plan.gates import EngineGates, ModelFacts, speed_policy
 from enginegate.plan.plan import Plan, PlannedTest, make_plan
 from enginegate.plan.selection import Candidate, Selection, select
 from enginegate.plugin.options import Options
-from enginegate.plugin.recording import Status, commit, merge_records, now, run_id, without_password, write_beside
+from enginegate.plugin.recording import Status, commit, merge_records, now, run_id, write_beside
 from enginegate.session.bench import ModelBench
 from enginegate.session.engines import Wrap
 from enginegate.storage.runs import save_record

@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from enginegate.config.loading import Config, cache_folder, find_config, load_config
-from enginegate.core.cache import Progress
+from enginegate.config.loading import Config, find_config, load_config
+from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import EngineGateError
 from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload

@@ -23,12 +23,14 @@ from sqlalchemy import (
     delete,
     event,
     insert,
+    make_url,
     select,
 )
 from sqlalchemy.exc import IntegrityError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from enginegate.core.errors import RecordError
 from enginegate.core.records import RunRecord
+from enginegate.core.urls import without_password
 from enginegate.storage.summary import measurements
 
 #: How long a writer waits for another one to finish, in seconds.
@@ -77,11 +79,6 @@ class Point:
     low: float | None
     high: float | None
     verdict: str
-
-
-def default_url(runs: Path) -> str:
-    """The URL of the history file in a runs folder."""
-    return f"sqlite:///{(runs / 'history.sqlite').resolve()}"
 
 
 def append(record: RunRecord, url: str, location: str = "") -> None:
@@ -171,11 +168,14 @@ def _finite(value: float | None) -> float | None:
 
 @contextmanager
 def _database(url: str) -> Iterator[Engine]:
-    shown = "database"
+    shown = without_password(url)
     try:
         is_sqlite = url.startswith("sqlite")
-        database = create_engine(url, connect_args={"timeout": LOCK_SECONDS} if is_sqlite else {})
-        shown = database.url.render_as_string(hide_password=True)
+        try:
+            address = make_url(url)
+        except ValueError as error:
+            raise RecordError(f"history {shown} cannot be used: its port is no number", "check the URL") from error
+        database = create_engine(address, connect_args={"timeout": LOCK_SECONDS} if is_sqlite else {})
         if is_sqlite:
             _lock_at_begin(database)
             if database.url.database:
@@ -190,7 +190,7 @@ def _database(url: str) -> Iterator[Engine]:
             "install it, e.g. pip install 'psycopg[binary]' for postgresql+psycopg://",
         ) from error
     except (SQLAlchemyError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0].replace(url, shown)
         raise RecordError(f"history {shown} cannot be used: {reason}", "check the URL and its permissions") from error
 
 

@@ -111,6 +111,8 @@ class HuggingFaceEngine:
                 model = AutoModelForCausalLM.from_pretrained(
                     engine_dir,
                     attn_implementation="sdpa",
+                    trust_remote_code=False,
+                    use_safetensors=True,
                     **{_dtype_keyword(): getattr(torch, _TORCH_NAMES[spec.precision])},
                 )
         except (OSError, ValueError, KeyError) as error:

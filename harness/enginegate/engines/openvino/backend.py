@@ -8,9 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enginegate.core.errors import CapabilityError, EngineError
+from enginegate.core.errors import CapabilityError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Capabilities, Capability, Progress
+from enginegate.engines.checkpoint import read_config
 from enginegate.engines.openvino.precisions import ELEMENT_TYPES, PRECISIONS, QUANTIZED
 from enginegate.machine import cpu
 from enginegate.machine.processes import run_module
@@ -79,10 +80,7 @@ def check_group_size(spec: EngineSpec, checkpoint: Path) -> None:
     group = spec.quantization.group_size
     if spec.precision not in QUANTIZED or spec.precision == "int8_wo" or group is None:
         return
-    try:
-        config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise EngineError(f"{checkpoint}/config.json cannot be read: {error}", "name a checkpoint") from error
+    config = read_config(checkpoint)
     sizes = {
         name: config[name] for name in ("hidden_size", "n_embd", "intermediate_size", "n_inner") if config.get(name)
     }

@@ -47,6 +47,7 @@ def export(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
             checkpoint,
             export=True,
             compile=False,
+            trust_remote_code=False,
             quantization_config=OVWeightQuantizationConfig(**arguments),
         ).save_pretrained(out_dir)
     else:
@@ -56,7 +57,9 @@ def export(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
 
         dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[spec.precision]
         export_from_model(
-            AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype),
+            AutoModelForCausalLM.from_pretrained(
+                checkpoint, dtype=dtype, trust_remote_code=False, use_safetensors=True
+            ),
             out_dir,
             task="text-generation-with-past",
             patch_16bit_model=dtype is not torch.float32,

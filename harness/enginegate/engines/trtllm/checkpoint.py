@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from enginegate.core.errors import EngineError
-from enginegate.engines.checkpoint import Geometry
+from enginegate.core.files import read_json
+from enginegate.engines.checkpoint import Geometry, read_config
 
 _ELEMENT_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0}
 
@@ -20,17 +21,6 @@ def kv_bytes_per_token(geometry: Geometry, precision: str) -> int:
     return int(geometry.kv_elements_per_token * _ELEMENT_BYTES.get(precision, 2.0))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object. Raises EngineError naming the file."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{path} cannot be read: {error}", "rebuild the engine") from error
-    if not isinstance(content, dict):
-        raise EngineError(f"{path} is no JSON object", "rebuild the engine")
-    return content
-
-
 def quantization(folder: Path) -> dict[str, Any]:
     """How a Hugging Face checkpoint says that it is quantized, or an empty dictionary.
 
@@ -38,8 +28,8 @@ def quantization(folder: Path) -> dict[str, Any]:
     """
     own = folder / "hf_quant_config.json"
     if own.is_file():
-        return dict(read_json(own).get("quantization", {}))
-    return dict(read_json(folder / "config.json").get("quantization_config") or {})
+        return dict(read_json(own, EngineError, "rebuild the engine").get("quantization", {}))
+    return dict(read_config(folder).get("quantization_config") or {})
 
 
 def dtype(config: Mapping[str, Any]) -> str:

@@ -11,15 +11,16 @@ from typing import Any
 from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Capabilities, Effective, Progress
-from enginegate.engines.checkpoint import Geometry, read_passages
+from enginegate.engines.checkpoint import Geometry, read_config, read_passages
+from enginegate.engines.options import RuntimeOptions
 from enginegate.engines.requests import eos_token_ids
 from enginegate.engines.trtllm import gpu
-from enginegate.engines.trtllm.checkpoint import kv_bytes_per_token, quantization, read_json, write_calibration_folder
+from enginegate.engines.trtllm.checkpoint import kv_bytes_per_token, quantization, write_calibration_folder
 from enginegate.engines.trtllm.child import build_in_child
 from enginegate.engines.trtllm.contract import Api
 from enginegate.engines.trtllm.engine import TensorRtEngine
 from enginegate.engines.trtllm.loading import kv_tokens, loading
-from enginegate.engines.trtllm.options import BuiltSpec, built, pool_limits
+from enginegate.engines.trtllm.options import BuiltSpec, TensorRtOptions, built_spec, pool_limits, runtime_spec
 from enginegate.engines.trtllm.precisions import ENGINE, KV_ENGINE, algorithm_name, capabilities
 from enginegate.machine import cpu
 from enginegate.models import Checkpoint
@@ -44,6 +45,15 @@ class TensorRtEngineBackend:
     name = "trtllm-engine"
     libraries: Sequence[str] = ("tensorrt_llm",)
     own_process = True
+    options = TensorRtOptions
+
+    def runtime_spec(self, options: RuntimeOptions) -> RuntimeSpec:
+        """The options with TensorRT-LLM's own limits of the KV pool; see ``enginegate.engines.options``."""
+        return runtime_spec(options)
+
+    def build_spec(self, spec: EngineSpec, runtime: RuntimeSpec) -> EngineSpec:
+        """The spec with the options that TensorRT compiles into an engine; see ``enginegate.engines.options``."""
+        return built_spec(spec, runtime)
 
     def version(self) -> str:
         """Versions of what decides the built engine, and the GPU architecture that it is bound to."""
@@ -59,7 +69,7 @@ class TensorRtEngineBackend:
         The engine is compiled with context logits gathered, so that the very engine that is timed can be scored.
         """
         Api(self.name)
-        wanted = built(spec)
+        wanted = built_spec(spec, RuntimeSpec())
         _check_checkpoint(wanted, checkpoint.path)
         build_in_child(
             "enginegate.engines.trtllm.engine_backend:compile_engine", wanted, checkpoint.path, out_dir, progress
@@ -68,7 +78,7 @@ class TensorRtEngineBackend:
     def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> BuiltEngine:
         """Load what ``build`` saved."""
         api = Api(self.name)
-        config = read_json(engine_dir / "config.json")
+        config = read_config(engine_dir)
         found = _Found(config)
         _check_runtime(spec, runtime, found)
         shape = Geometry.of(found.model)
@@ -76,6 +86,7 @@ class TensorRtEngineBackend:
         tokens = kv_tokens(spec, runtime, per_token, found.tokens_per_block)
         keywords: dict[str, Any] = {
             "skip_tokenizer_init": True,
+            "trust_remote_code": False,
             "tensor_parallel_size": spec.tensor_parallel,
             "max_batch_size": spec.max_batch_size,
             "max_num_tokens": found.build["max_num_tokens"],
@@ -196,6 +207,7 @@ def _build_keywords(api: Api, spec: BuiltSpec, checkpoint: Path, passages: Path)
     # Constructing also loads what was compiled; without a limit its KV pool would take most of the GPU's free memory.
     pool = api.make("KvCacheConfig", enable_block_reuse=False, max_tokens=length + 128)
     keywords: dict[str, Any] = {
+        "trust_remote_code": False,
         "kv_cache_config": pool,
         "dtype": _DTYPES.get(spec.activation_precision, precision.dtype),
         "tensor_parallel_size": spec.tensor_parallel,

@@ -103,16 +103,19 @@ _COMMON_ARGUMENTS = (
     "model skip_tokenizer_init tensor_parallel_size dtype kv_cache_config scheduler_config enable_chunked_prefill "
     "max_batch_size max_num_tokens speculative_config gather_generation_logits"
 )
+_REFERENCE_READ = "documentation, llm-api/reference, 0.19, 0.21, 1.1, 1.3 and 1.4 lines"
 _RESULT_READ = "executor/result.py, 1.0 and 1.1 lines"
 
 FACTS: tuple[Fact, ...] = (
     *_facts("engine.LLM", "keyword", _COMMON_ARGUMENTS, _ARGS_READ),
     *_facts("engine.LLM", "keyword", "quant_config calib_config build_config batching_type", _ARGS_READ),
+    *_facts("engine.LLM", "keyword", "trust_remote_code", _REFERENCE_READ),
     *_facts("engine.LLM", "method", "save shutdown generate_async get_stats", _LLM_READ),
     *_facts("engine.LLM", "parameter", "generate_async.sampling_params generate_async.streaming", _LLM_READ),
     *_facts("torch.LLM", "keyword", _COMMON_ARGUMENTS, _ARGS_READ),
     *_facts("torch.LLM", "keyword", "max_input_len max_seq_len stream_interval enable_iter_perf_stats", _ARGS_READ),
     *_facts("torch.LLM", "keyword", "disable_overlap_scheduler", _ARGS_READ),
+    *_facts("torch.LLM", "keyword", "trust_remote_code", _REFERENCE_READ),
     *_facts("torch.LLM", "attribute", "args", _LLM_READ),
     *_facts("torch.LLM", "method", "shutdown generate_async get_stats", _LLM_READ),
     *_facts("torch.LLM", "parameter", "generate_async.sampling_params generate_async.streaming", _LLM_READ),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated
 
-from enginegate.core.errors import CapabilityError, ConfigError
+from pydantic import Field
+
+from enginegate.core.errors import CapabilityError
+from enginegate.core.sections import Fraction
 from enginegate.core.specs import EngineSpec, RuntimeSpec
+from enginegate.engines.options import RuntimeOptions
 
 #: What a speculating engine proposes for one step at most; upstream's own default for NGram at low concurrency is 5.
 DRAFT_TOKENS = 5
@@ -38,22 +41,21 @@ class TensorRtRuntime(RuntimeSpec):
     kv_cache_fraction: float | None = None
 
 
-def runtime_spec(backend: str, options: Mapping[str, Any]) -> RuntimeSpec:
-    """A configuration's ``runtime`` section for one backend. Raises ConfigError for a limit that it does not have."""
-    if backend.startswith("trtllm-"):
-        return TensorRtRuntime(**options)
-    common = {field.name for field in fields(RuntimeSpec)}
-    foreign = sorted(name for name, value in options.items() if name not in common and value)
-    if foreign:
-        raise ConfigError(
-            f"engines.{backend}.runtime: {', '.join(foreign)} is TensorRT-LLM's alone", "use kv_cache_bytes"
-        )
-    return RuntimeSpec(**{name: value for name, value in options.items() if name in common})
+class TensorRtOptions(RuntimeOptions):
+    """The keys of both TensorRT backends; see TensorRtRuntime."""
+
+    kv_cache_tokens: Annotated[int, Field(ge=0)] = 0
+    kv_cache_fraction: Fraction | None = None
 
 
-def built_spec(spec: EngineSpec, runtime: RuntimeSpec) -> EngineSpec:
-    """The spec by which ``spec.backend`` builds what ``runtime`` asks for; the same one for every other backend."""
-    if spec.backend != "trtllm-engine" or isinstance(spec, BuiltSpec):
+def runtime_spec(options: RuntimeOptions) -> TensorRtRuntime:
+    """A configuration's ``runtime`` section as what the backends get."""
+    return TensorRtRuntime(**options.model_dump())
+
+
+def built_spec(spec: EngineSpec, runtime: RuntimeSpec) -> BuiltSpec:
+    """The spec by which the engine backend builds what ``runtime`` asks for."""
+    if isinstance(spec, BuiltSpec):
         return spec
     given = {field.name: getattr(spec, field.name) for field in fields(EngineSpec)}
     return BuiltSpec(
@@ -63,14 +65,6 @@ def built_spec(spec: EngineSpec, runtime: RuntimeSpec) -> EngineSpec:
         speculation=runtime.speculation,
         activation_precision=runtime.activation_precision,
     )
-
-
-def built(spec: EngineSpec) -> BuiltSpec:
-    """The spec with its built-in options; the defaults where it has none."""
-    found = built_spec(spec, RuntimeSpec())
-    if not isinstance(found, BuiltSpec):
-        raise CapabilityError(f"{spec.id} is no engine of the backend trtllm-engine", "name that backend")
-    return found
 
 
 def pool_limits(runtime: RuntimeSpec) -> tuple[int, float]:

@@ -34,10 +34,13 @@ def quantize(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
 
     passages = read_passages(spec.quantization)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype="auto").to(device).eval()
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype="auto", trust_remote_code=False, use_safetensors=True
+    )
+    model = model.to(device).eval()
     if model.dtype == torch.float32:
         model = model.to(torch.float16)
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
 
     def calibrate(quantizing: Any) -> None:
         with torch.inference_mode():

@@ -10,15 +10,22 @@ from typing import Any
 from enginegate.core.errors import CapabilityError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Capabilities, Effective, Progress
-from enginegate.engines.checkpoint import Geometry
+from enginegate.engines.checkpoint import Geometry, read_config
+from enginegate.engines.options import RuntimeOptions
 from enginegate.engines.requests import eos_token_ids
 from enginegate.engines.trtllm import gpu
-from enginegate.engines.trtllm.checkpoint import dtype, kv_bytes_per_token, quantization, read_json, tensor_bytes
+from enginegate.engines.trtllm.checkpoint import dtype, kv_bytes_per_token, quantization, tensor_bytes
 from enginegate.engines.trtllm.child import build_in_child
 from enginegate.engines.trtllm.contract import Api
 from enginegate.engines.trtllm.engine import TensorRtEngine
 from enginegate.engines.trtllm.loading import kv_tokens, loading
-from enginegate.engines.trtllm.options import DRAFT_TOKENS, check_draft_model, pool_limits
+from enginegate.engines.trtllm.options import (
+    DRAFT_TOKENS,
+    TensorRtOptions,
+    check_draft_model,
+    pool_limits,
+    runtime_spec,
+)
 from enginegate.engines.trtllm.precisions import KV_TORCH, TORCH, algorithm_name, capabilities
 from enginegate.machine import cpu
 from enginegate.models import Checkpoint
@@ -40,6 +47,11 @@ class TensorRtTorchBackend:
     name = "trtllm-torch"
     libraries: Sequence[str] = ("tensorrt_llm",)
     own_process = True
+    options = TensorRtOptions
+
+    def runtime_spec(self, options: RuntimeOptions) -> RuntimeSpec:
+        """The options with TensorRT-LLM's own limits of the KV pool; see ``enginegate.engines.options``."""
+        return runtime_spec(options)
 
     def version(self) -> str:
         """Versions of what decides the built checkpoint and what runs it."""
@@ -72,7 +84,7 @@ class TensorRtTorchBackend:
         """Load the checkpoint that ``build`` wrote."""
         api = Api(self.name)
         _check_runtime(spec, runtime, api)
-        config = read_json(engine_dir / "config.json")
+        config = read_config(engine_dir)
         shape = Geometry.of(config)
         activations = algorithm_name(TORCH, None, _dtype(spec, config))
         per_token = kv_bytes_per_token(shape, activations if runtime.kv_precision == "auto" else runtime.kv_precision)
@@ -89,6 +101,7 @@ class TensorRtTorchBackend:
             cache["tokens_per_block"] = block
         keywords: dict[str, Any] = {
             "skip_tokenizer_init": True,
+            "trust_remote_code": False,
             "tensor_parallel_size": spec.tensor_parallel,
             "dtype": _dtype(spec, config),
             "max_batch_size": spec.max_batch_size,
@@ -134,7 +147,7 @@ class TorchEngine(TensorRtEngine):
         stored = quantization(self._folder).get("quant_algo")
         activations = algorithm_name(TORCH, None, str(args.dtype))
         if args.dtype == "auto":
-            activations = algorithm_name(TORCH, None, dtype(read_json(self._folder / "config.json")))
+            activations = algorithm_name(TORCH, None, dtype(read_config(self._folder)))
         precision = algorithm_name(TORCH, stored, activations)
         loaded = args.quant_config.quant_algo
         if loaded is not None and algorithm_name(TORCH, _value(loaded), activations) != precision:
@@ -165,7 +178,7 @@ class TorchEngine(TensorRtEngine):
             return _value(kept).lower()
         if args.kv_cache_config.dtype != "auto":
             return str(args.kv_cache_config.dtype)
-        known = dtype(read_json(self._folder / "config.json")) if args.dtype == "auto" else str(args.dtype)
+        known = dtype(read_config(self._folder)) if args.dtype == "auto" else str(args.dtype)
         return algorithm_name(TORCH, None, known)
 
 

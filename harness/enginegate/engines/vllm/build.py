@@ -8,12 +8,11 @@ import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.base import Progress
-from enginegate.engines.checkpoint import link_checkpoint, link_file, read_passages
+from enginegate.engines.checkpoint import link_checkpoint, link_file, read_config, read_passages
 from enginegate.engines.vllm.precisions import COMPRESSED, HALVES
 from enginegate.engines.vllm.quantize import storage_type
 from enginegate.machine import cpu
@@ -60,7 +59,7 @@ def build_versions() -> str:
 
 def write_engine(spec: EngineSpec, checkpoint: Path, out_dir: Path, progress: Progress) -> None:
     """Write ``checkpoint`` in the spec's precision into ``out_dir``. Raises CapabilityError or EngineError."""
-    config = _read_config(checkpoint)
+    config = read_config(checkpoint)
     if "quantization_config" in config:
         link_checkpoint(checkpoint, out_dir)  # quantized beforehand; ``effective`` says whether it is what was asked
         return
@@ -77,14 +76,6 @@ def write_engine(spec: EngineSpec, checkpoint: Path, out_dir: Path, progress: Pr
     progress(f"converting {spec.id}")
     element_type = HALVES.get(spec.precision) or storage_type(checkpoint)  # fp8 is made of it while loading
     _convert(checkpoint, out_dir, element_type)
-
-
-def _read_config(checkpoint: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise EngineError(f"{checkpoint}/config.json cannot be read: {error}", "name a checkpoint") from error
-    return config
 
 
 def _convert(checkpoint: Path, out_dir: Path, element_type: str) -> None:
@@ -108,7 +99,7 @@ def _convert(checkpoint: Path, out_dir: Path, element_type: str) -> None:
     for name in ("generation_config.json", "model.safetensors.index.json"):
         if (checkpoint / name).is_file():
             link_file(checkpoint / name, out_dir)
-    config = {key: value for key, value in _read_config(checkpoint).items() if key != "dtype"}
+    config = {key: value for key, value in read_config(checkpoint).items() if key != "dtype"}
     config["torch_dtype"] = element_type
     (out_dir / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

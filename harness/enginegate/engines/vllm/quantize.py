@@ -50,13 +50,15 @@ def quantize(precision: str, group_size: int | None, passages: list[str], checkp
 
     if not torch.cuda.is_available():
         _keep_pageable()
-    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=storage_type(checkpoint))
+    model = AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype=storage_type(checkpoint), trust_remote_code=False, use_safetensors=True
+    )
     modifiers = _modifiers(precision, group_size)
     calibrated = len(modifiers) > 1 or precision == "int4_gptq"
     data = {"dataset": _dataset(passages, checkpoint), "shuffle_calibration_samples": False} if calibrated else {}
     if calibrated:
         data |= {"num_calibration_samples": len(passages), "max_seq_length": _PASSAGE_TOKENS, "pipeline": "sequential"}
-    oneshot(model=model, recipe=modifiers, **data)
+    oneshot(model=model, recipe=modifiers, trust_remote_code_model=False, **data)
     model.save_pretrained(out_dir, save_compressed=True)
     for file in out_dir.iterdir():
         if file.is_file() and file.name not in _KEPT and file.suffix != ".safetensors":
@@ -110,7 +112,7 @@ def _dataset(passages: list[str], checkpoint: Path) -> Any:
     from datasets import Dataset
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
     return Dataset.from_list(
         [dict(tokenizer(text, truncation=True, max_length=_PASSAGE_TOKENS)) for text in passages]
     ).select_columns(["input_ids", "attention_mask"])

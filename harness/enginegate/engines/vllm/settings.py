@@ -96,6 +96,7 @@ def llm_arguments(
     arguments: dict[str, Any] = {
         "model": str(engine_dir),
         "skip_tokenizer_init": True,
+        "trust_remote_code": False,
         "dtype": HALVES[activation],
         "kv_cache_dtype": KV_PRECISIONS[kv],
         "max_model_len": length,
