@@ -64,10 +64,10 @@ def test_a_third_partys_option_reaches_its_engine_the_record_and_a_child(tmp_pat
     config = load_config(workspace.variant("slower", engines=engines))
     spec, runtime = config.spec("fake", "int8_wo"), config.runtime("fake")
     assert (runtime.slower, runtime.kv_cache_bytes, isinstance(runtime, RuntimeSpec)) == (3.0, 1 << 20, True)
-    bench = ModelBench(config, fingerprint(), tmp_path / "cache", print)
-    assert bench.engine(spec, runtime, "candidate").runtime is runtime
-    assert bench.engines[spec.id].runtime["slower"] == 3.0
-    child = load_engine(load_backend("fake"), bench.build(spec).path, spec, runtime, child=True)
+    bench = ModelBench.of(config, fingerprint(), tmp_path / "cache", print)
+    assert bench.engines.get(spec, runtime, "candidate").runtime is runtime
+    assert bench.engines.entries[spec.id].runtime["slower"] == 3.0
+    child = load_engine(load_backend("fake"), bench.files.build(spec).path, spec, runtime, child=True)
     assert child.memory().kv_budget == 1 << 20
     child.close()
     bench.close()

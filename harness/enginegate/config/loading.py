@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from enginegate.config.schema import ConfigFile, EnginesSection, Floors
 from enginegate.core.errors import CapabilityError, ConfigError
-from enginegate.core.specs import EngineSpec, QuantizationSpec, RuntimeSpec, Workload
+from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, RuntimeSpec, Workload
 from enginegate.engines.options import build_spec, options_model, runtime_spec
 from enginegate.engines.registry import known_backends, load_backend, translate
 
@@ -38,9 +38,15 @@ class Config:
         own = (REPOSITORY / "configs" / relative).resolve()
         return own if not path.exists() and relative.startswith(_OWN_DATA) and own.exists() else path
 
-    def spec(self, backend: str, precision: str) -> EngineSpec:
-        """The engine that this configuration asks of ``backend`` in ``precision``."""
-        section = self.file.engines.get(backend, EnginesSection(precisions=["fp32"]))
+    def spec(self, backend: str, precision: str, variant: str = "") -> EngineSpec:
+        """The engine that this configuration asks of ``backend`` in ``precision``.
+
+        One over several devices is a variant of its own, ``tp2`` where it has no other name. Raises ConfigError for a
+        variant that the configuration does not have.
+        """
+        section = self._section(backend, variant)
+        own = section.variants[variant].tensor_parallel if variant else None
+        devices = own or self.file.limits.tensor_parallel
         quantization = section.quantization
         calibration = self.resolve(quantization.calibration)
         limits = self.file.limits
@@ -57,31 +63,44 @@ class Config:
             max_batch_size=limits.max_batch_size,
             max_input_len=limits.max_input_len,
             max_output_len=limits.max_output_len,
-            tensor_parallel=limits.tensor_parallel,
-            variant=f"tp{limits.tensor_parallel}" if limits.tensor_parallel > 1 else "",
+            tensor_parallel=devices,
+            variant=variant or (f"tp{devices}" if devices > 1 else ""),
         )
-        return build_spec(load_backend(backend), spec, self.runtime(backend))
+        return build_spec(load_backend(backend), spec, self.runtime(backend, variant))
 
     def reference_spec(self, backend: str, precision: str) -> EngineSpec:
         """The engine of a reference: the plain one, on one device."""
         return replace(self.spec(backend, precision), tensor_parallel=1, variant="")
 
-    def runtime(self, backend: str) -> RuntimeSpec:
+    def runtime(self, backend: str, variant: str = "") -> RuntimeSpec:
         """How engines of ``backend`` are loaded: the backend's own kind of RuntimeSpec where it has options of its own.
 
-        Raises ConfigError for an unknown backend, CapabilityError for one that cannot be imported here.
+        Raises ConfigError for an unknown backend or variant, CapabilityError for one that cannot be imported here.
         """
-        found, section = load_backend(backend), self.file.engines.get(backend)
-        return runtime_spec(found, section.runtime if section else options_model(found)())
+        found = load_backend(backend)
+        listed = backend in self.file.engines
+        return runtime_spec(found, self._section(backend, variant).runtime if listed else options_model(found)())
+
+    def _section(self, backend: str, variant: str) -> EnginesSection:
+        section = self.file.engines.get(backend, EnginesSection(precisions=["fp32"]))
+        try:
+            return section.section(variant)
+        except ValueError as error:
+            raise ConfigError(
+                f"{self.path}: engines.{backend}: {error}", f"add it under engines.{backend}.variants"
+            ) from error
 
     def workload(self, batch_size: int) -> Workload:
         """The timed work at one batch size."""
         work = self.file.workload
         return Workload(batch_size, work.input_len, work.output_len, work.seed)
 
-    def floors(self, backend: str, precision: str) -> Floors:
-        """The portable floors of one precision; empty where the file has none."""
-        return self.file.floors.get(backend, {}).get(precision, Floors())
+    def floors(self, spec: EngineSpec) -> Floors:
+        """The portable floors of one engine; empty where the file has none. A named variant has floors of its own."""
+        section = self.file.engines.get(spec.backend)
+        named = section is not None and spec.variant in section.variants
+        name = f"{spec.precision}{VARIANT_MARK}{spec.variant}" if named else spec.precision
+        return self.file.floors.get(spec.backend, {}).get(name, Floors())
 
 
 #: How the defaults name the suite's own data.
@@ -156,11 +175,11 @@ def _read_runtimes(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
         read[name] = section
         if name not in known:
             problems.append(f"  engines.{name}: unknown backend; known are {', '.join(known)}")
-        elif isinstance(section, dict) and "runtime" in section:
+        elif isinstance(section, dict):
             read[name] = {key: value for key, value in section.items() if key != "runtime"}
             try:
                 model = options_model(load_backend(name))
-                read[name]["runtime"] = model.model_validate(section["runtime"])
+                read[name]["runtime"] = model.model_validate(section.get("runtime", {}))
             except CapabilityError:  # whoever selects it gets this error
                 continue
             except ValidationError as error:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from enginegate.core.files import first_problem
 from enginegate.core.sections import Bytes, Fraction, Positive, PositiveOrNone, Section
-from enginegate.core.specs import PRECISIONS
+from enginegate.core.specs import PRECISIONS, VARIANT_MARK
 from enginegate.engines.options import RuntimeOptions
 from enginegate.engines.registry import REFERENCE
 
 #: The precision name that stands for the model's native half precision on the device at hand.
 FULL_PRECISION = "full_prec"
+
+
+#: The variant of the engine that a run is compared with.
+BASE_VARIANT = "base"
+
+VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+
+
+def split_precision(name: str) -> tuple[str, str]:
+    """``int8_wo@kv8`` is the precision ``int8_wo`` in the variant ``kv8``; without one the variant is ""."""
+    precision, _, variant = name.partition(VARIANT_MARK)
+    return precision, variant
 
 
 def check_precision_name(name: str) -> None:
@@ -46,8 +59,16 @@ class LimitsSection(Section):
     tensor_parallel: Positive = 1
 
 
+class VariantSection(Section):
+    """What one variant has otherwise than its backend's section: keys of ``quantization`` and ``runtime``, devices."""
+
+    quantization: dict[str, Any] = Field(default_factory=dict)
+    runtime: dict[str, Any] = Field(default_factory=dict)
+    tensor_parallel: Positive | None = None
+
+
 class EnginesSection(Section):
-    """The precisions tested on one backend.
+    """The precisions tested on one backend, each ``<precision>`` or ``<precision>@<variant>``.
 
     ``runtime`` is of the backend's own model (``enginegate.engines.options``), by which ``load_config`` reads it.
     """
@@ -55,13 +76,39 @@ class EnginesSection(Section):
     precisions: list[str] = Field(min_length=1)
     quantization: QuantizationSection = QuantizationSection()
     runtime: RuntimeOptions = RuntimeOptions()
+    variants: dict[VariantName, VariantSection] = Field(default_factory=dict)
 
-    @field_validator("precisions")
+    @field_validator("variants")
     @classmethod
-    def _known(cls, names: list[str]) -> list[str]:
-        for name in names:
-            check_precision_name(name)
-        return names
+    def _free(cls, variants: dict[str, VariantSection]) -> dict[str, VariantSection]:
+        if BASE_VARIANT in variants:
+            raise ValueError(f"the name {BASE_VARIANT!r} is kept for the engine that a run is compared with")
+        return variants
+
+    @model_validator(mode="after")
+    def _known(self) -> EnginesSection:
+        for name in self.precisions:
+            precision, variant = split_precision(name)
+            check_precision_name(precision)
+            self.section(variant)
+        for variant in self.variants:
+            self.section(variant)
+        return self
+
+    def section(self, variant: str) -> EnginesSection:
+        """This section as the variant has it; "" is the plain one. Raises ValueError for a name that it lacks."""
+        if not variant:
+            return self
+        if variant not in self.variants:
+            known = ", ".join(self.variants) or "none"
+            raise ValueError(f"there is no variant {variant!r} under variants; known: {known}")
+        own = self.variants[variant]
+        try:
+            quantization = QuantizationSection.model_validate({**self.quantization.model_dump(), **own.quantization})
+            runtime = type(self.runtime).model_validate({**self.runtime.model_dump(), **own.runtime})
+        except ValidationError as error:
+            raise ValueError(f"variants.{variant}: {first_problem(error)}") from error
+        return self.model_copy(update={"quantization": quantization, "runtime": runtime})
 
 
 class ReferenceSection(Section):

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from enginegate.core.identity import EngineRef
+from enginegate.core.specs import VARIANT_MARK
 
 #: Raised when the meaning of a stored field changes; what is older is migrated when it is read (storage.migration).
 SCHEMA = 2
@@ -69,6 +70,11 @@ class EngineEntry(Stored):
     key: str
     size_bytes: int
     build_seconds: float
+
+    @property
+    def precision_label(self) -> str:
+        """The precision, and the variant where there is one, for tables: ``int8_wo@base``."""
+        return f"{self.precision}{VARIANT_MARK}{self.variant}" if self.variant else self.precision
 
     def ref(self, model: str) -> EngineRef:
         """Which engine and which build this is."""

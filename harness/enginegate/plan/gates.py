@@ -228,7 +228,7 @@ class EngineGates:
     @property
     def floors(self) -> Floors:
         """The portable floors of this engine's precision."""
-        return self.candidate.config.floors(self.candidate.spec.backend, self.candidate.spec.precision)
+        return self.candidate.config.floors(self.candidate.spec)
 
     def _corpus(
         self,

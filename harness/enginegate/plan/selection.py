@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enginegate.config.loading import Config, find_config, load_config
-from enginegate.config.schema import FULL_PRECISION, check_precision_name
+from enginegate.config.schema import FULL_PRECISION, check_precision_name, split_precision
 from enginegate.core.errors import CapabilityError, ConfigError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.registry import check_precision, load_backend
@@ -97,16 +97,19 @@ def _candidates(config: Config, backend_name: str, precisions: Sequence[str]) ->
             f"{config.path} says no precisions for engine {backend_name!r}",
             f"add engines.{backend_name}.precisions there, or give --precision",
         )
-    runtime = config.runtime(backend_name)
     found: dict[str, Candidate] = {}
     for name in wanted:
+        precision, variant = split_precision(name)
         try:
-            check_precision_name(name)
+            check_precision_name(precision)
         except ValueError as error:
             raise ConfigError(str(error), "see `enginegate doctor` for what works here") from error
-        precision = _native_half(backend_name) if name == FULL_PRECISION else name
+        if precision == FULL_PRECISION:
+            precision = _native_half(backend_name)
+        runtime = config.runtime(backend_name, variant)
         check_precision(backend, precision, runtime.kv_precision)
-        found[precision] = Candidate(config, config.spec(backend_name, precision), runtime)
+        candidate = Candidate(config, config.spec(backend_name, precision, variant), runtime)
+        found[candidate.id] = candidate
     return list(found.values())
 
 

@@ -147,7 +147,7 @@ def _row(
     return Row(
         model=record.model.name,
         engine=engine.backend,
-        precision=engine.precision,
+        precision=engine.precision_label,
         batch_size=batch_size,
         workload=workload,
         role=engine.role,

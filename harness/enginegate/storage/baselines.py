@@ -104,17 +104,20 @@ class QualityBaseline(Stored):
         found = self.metrics.get(name)
         if found is not None and not same_method(found.version, version):
             raise BaselineError(
-                f"the quality baseline of {self.model} on {self.backend}-{self.precision} holds {name} of version"
-                f" {found.version}, this run measures version {version}",
+                f"the quality baseline of {self._engine} holds {name} of version {found.version}, this run measures"
+                f" version {version}",
                 RECORD_NEW,
             )
         return found
 
     def check(self, digest: str, record: str) -> None:
         """Raise BaselineError unless it is of the checkpoint ``digest``, and not made of the run ``record`` itself."""
-        name = engine_id(self.model, self.backend, self.precision, self.variant)
-        _must_match(self, f"the quality baseline of {name}", {"model_digest": digest})
+        _must_match(self, f"the quality baseline of {self._engine}", {"model_digest": digest})
         _assert_not_own(record, self.runs)
+
+    @property
+    def _engine(self) -> str:
+        return engine_id(self.model, self.backend, self.precision, self.variant)
 
     @property
     def runs(self) -> frozenset[str]:
