@@ -40,7 +40,7 @@ def blocks() -> list[Block]:
 @pytest.fixture
 def sessions(monkeypatch):
     """What an arena with those rounds gives."""
-    arena = SimpleNamespace(blocks=blocks(), run=lambda *_: None)
+    arena = SimpleNamespace(blocks=blocks(), run=lambda *_: None, failures={}, contestants=())
     monkeypatch.setattr(enginegate.verdicts.audit, "Arena", lambda *_, **__: arena)
     race = {"run": "a", "started": "now", "blocks": 40, "time_budget": 1.0, "progress": print}
     return measure_session(None, None, WORK, None, POLICIES, **race)

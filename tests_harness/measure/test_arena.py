@@ -12,8 +12,9 @@ from enginegate.core.specs import Workload
 from enginegate.engines.base import Generation
 from enginegate.machine.load import CpuClock
 from enginegate.measure import arena as arena_module
-from enginegate.measure.arena import Arena, ArenaPolicy, disturbance, log_ratios
+from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.prompts import PromptPool
+from enginegate.measure.ratios import disturbance, log_ratios
 
 WORK = Workload(batch_size=2, input_len=4, output_len=5)
 POOL = PromptPool(tuple(range(200)))

@@ -13,14 +13,26 @@ from enginegate.gates.robust import MIN_BLOCKS, Array, locate
 
 @dataclass(frozen=True)
 class Baseline:
-    """Stored samples: log(t_reference / t_candidate) per block, one tuple for each stored session, in order."""
+    """Stored samples.
+
+    Attributes:
+        sessions: log(t_reference / t_candidate) per block, one tuple for each stored session, in order.
+        orders: for each session +1 per block where the reference ran first, else -1; an empty one for a session that
+            keeps none (its blocks alternate), and no orders at all where no session keeps any.
+    """
 
     sessions: tuple[tuple[float, ...], ...]
+    orders: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.sessions:
             raise BaselineError("the baseline holds no session", "record one and accept it")
-        for number, session in enumerate(self.sessions, start=1):
+        if self.orders and len(self.orders) != len(self.sessions):
+            raise BaselineError(
+                f"the baseline has {len(self.orders)} orders for {len(self.sessions)} sessions",
+                "the file is damaged: restore it, or record the baseline again and accept it",
+            )
+        for number, (session, order) in enumerate(self.samples(), start=1):
             if len(session) < MIN_BLOCKS:
                 raise BaselineError(
                     f"session {number} of the baseline has {len(session)} blocks, fewer than {MIN_BLOCKS}",
@@ -31,6 +43,16 @@ class Baseline:
                     f"session {number} of the baseline holds a sample that is not a finite number",
                     "the file is damaged: restore it, or record the baseline again and accept it",
                 )
+            if order is not None and (len(order) != len(session) or not set(order) <= {1, -1}):
+                raise BaselineError(
+                    f"session {number} of the baseline does not tell the order of each of its {len(session)} blocks",
+                    "the file is damaged: restore it, or record the baseline again and accept it",
+                )
+
+    def samples(self) -> list[tuple[tuple[float, ...], tuple[int, ...] | None]]:
+        """Each session with its order, or with None where it keeps none."""
+        orders = self.orders or ((),) * len(self.sessions)
+        return [(session, order or None) for session, order in zip(self.sessions, orders, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -130,7 +152,7 @@ def combine(estimates: Array, errors: Array, dfs: Array | float, prior: ShiftPri
 def anchor_of(against: Baseline | Floor | Known, prior: ShiftPrior, correlation: float = 0.0) -> Anchor:
     """The anchor of one gate. A floor and a known ratio are exact and claim something about this session alone."""
     if isinstance(against, Baseline):
-        locations = [locate(session, correlation=correlation) for session in against.sessions]
+        locations = [locate(session, correlation=correlation, order=order) for session, order in against.samples()]
         return combine(
             np.array([float(location.estimate) for location in locations]),
             np.array([float(location.error) for location in locations]),

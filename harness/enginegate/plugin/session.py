@@ -17,7 +17,7 @@ from enginegate.gates.family import split_alpha
 from enginegate.gates.verdict import Verdict
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.lease import Lease
-from enginegate.measure.arena import timed_metrics
+from enginegate.measure.ratios import timed_metrics
 from enginegate.plan.selection import Candidate, Selection, select
 from enginegate.plugin.options import Options
 from enginegate.plugin.recording import Status, commit, merge_records, now, run_id, without_password, write_beside
@@ -130,7 +130,10 @@ class GateSession:
             self.expected.setdefault((candidate.config.name, workload.id), []).append((candidate, metric))
 
     def timed_engine(self, candidate: Candidate, batch_size: int) -> TimedEngine:
-        """The engine's part in the arena of its model and batch size, which runs when it is first asked for."""
+        """The engine's part in the arena of its model and batch size, which runs when it is first asked for.
+
+        Raises the reason for which it left the arena, where it did: again for each test, without another race.
+        """
         config = candidate.config
         workload = config.workload(batch_size)
         reference = self.bench(config).reference().id
@@ -150,6 +153,8 @@ class GateSession:
         bench.engine(candidate.spec, candidate.runtime, "candidate")
         arena = bench.race(list(contestants.values()), workload, decided, budget, max(config.file.gates.speed.looks))
         self.save_if_changed()
+        if candidate.id in bench.left[workload.id]:
+            raise bench.left[workload.id][candidate.id]
         return TimedEngine(candidate, workload, arena)
 
     def audit(self, candidate: Candidate, batch_size: int) -> list[AuditedGate]:

@@ -108,7 +108,8 @@ def _against(session: GateSession, candidate: Candidate, workload: Workload, met
     engine = baseline.engines.get(candidate.id) if baseline else None
     sessions = engine.log_ratios(metric) if engine else []
     if sessions:
-        return {"kind": "baseline", "sessions": sessions}
+        orders = engine.orders(metric) if engine else []
+        return {"kind": "baseline", "sessions": sessions} | ({"orders": orders} if any(orders) else {})
     if session.options.require_baseline:
         return None
     floors: dict[str, float] = getattr(

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from enginegate.config.loading import Config, cache_folder, find_config, load_config
-from enginegate.core.errors import ConfigError, EngineGateError
+from enginegate.core.errors import ConfigError, EngineError, EngineGateError
 from enginegate.core.records import ArenaEntry, Block, EngineEntry, Fingerprint, MemoryEntry, QualityEntry, Stored
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.base import Effective, Engine, Progress
@@ -56,6 +56,7 @@ class ModelBench:
         progress: receives one line per long step.
         wrap: see Wrap.
         expected: engines that the session will ask for; those with a process of their own are loaded side by side.
+        left: by workload, the engines that left its race, and why.
     """
 
     config: Config
@@ -66,6 +67,7 @@ class ModelBench:
     expected: Sequence[tuple[EngineSpec, RuntimeSpec]] = ()
     engines: dict[str, EngineEntry] = field(default_factory=dict)
     arenas: dict[str, ArenaEntry] = field(default_factory=dict)
+    left: dict[str, dict[str, EngineGateError]] = field(default_factory=dict)
     memory: dict[str, MemoryEntry] = field(default_factory=dict)
     quality: dict[str, QualityEntry] = field(default_factory=dict)
     _loaded: dict[str, Engine] = field(default_factory=dict)
@@ -145,6 +147,10 @@ class ModelBench:
             except EngineGateError as error:
                 self._refused[spec.id] = error
                 raise
+            except Exception as error:  # a library's own, which must cost this engine's tests alone
+                problem = f"{spec.id} could not be built or loaded: {type(error).__name__}: {error}"
+                self._refused[spec.id] = EngineError(problem, "run its tests alone, and look into the library's log")
+                raise self._refused[spec.id] from error
         return self._loaded[spec.id]
 
     def _admit(self, spec: EngineSpec, runtime: RuntimeSpec, role: str) -> None:
@@ -230,7 +236,8 @@ class ModelBench:
     ) -> ArenaEntry:
         """Time the engines against the reference, interleaved, until ``decided`` says so.
 
-        An engine that cannot be had is left out. Raises EngineGateError where that is the reference.
+        An engine that cannot be had is left out, and one that fails leaves; ``left`` keeps why, by workload. Each
+        workload is raced once. Raises EngineGateError where the reference cannot be had.
         """
         if workload.id not in self.arenas:
             reference = self.reference()
@@ -248,10 +255,16 @@ class ModelBench:
 
             self.progress(f"timing {workload.id}: {' '.join(contestants)}")
             arena.run(enough, self.progress)
-            self.arenas[workload.id] = arena.entry()
-            for engine_id, engine in contestants.items():  # it knows more now: its own clock, its pool, drafts taken
-                told = {"effective": _plain(engine.effective())}
+            for engine_id in arena.racing:  # it knows more now: its own clock, its pool, drafts taken
+                try:
+                    told = {"effective": _plain(contestants[engine_id].effective())}
+                except EngineGateError as reason:
+                    arena.leave(engine_id, reason)
+                    continue
                 self.engines[engine_id] = self.engines[engine_id].model_copy(update=told)
+            for engine_id, failure in arena.failures.items():
+                self.progress(f"{engine_id} left the race at {workload.id}: {failure.problem}")
+            self.arenas[workload.id], self.left[workload.id] = arena.entry(), arena.failures
         return self.arenas[workload.id]
 
     def audit_contestants(

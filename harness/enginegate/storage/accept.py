@@ -12,6 +12,7 @@ from enginegate.core.errors import BaselineError
 from enginegate.core.files import round_floats, to_json, write_atomically
 from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RunRecord
 from enginegate.gates.robust import MIN_BLOCKS
+from enginegate.measure.ratios import orders
 from enginegate.storage.baselines import (
     MAX_SESSIONS,
     MemoryFigures,
@@ -212,6 +213,7 @@ def _session(record: RunRecord, arena: ArenaEntry, engine: str) -> PerfSession:
         size_bytes=entry.size_bytes,
         build_seconds=entry.build_seconds,
         log_ratios={name: [round(value, LOG_RATIO_DECIMALS) for value in values] for name, values in ratios.items()},
+        orders=orders(arena.blocks, arena.reference, engine),
     )
 
 

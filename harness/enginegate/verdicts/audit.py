@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from enginegate.core.files import to_json, write_atomically
-from enginegate.core.records import Stored
+from enginegate.core.records import Block, Stored
 from enginegate.core.specs import Workload
 from enginegate.engines.base import Progress
 from enginegate.engines.timing import Contestant
@@ -23,8 +24,9 @@ from enginegate.gates.sequential import SpeedPolicy
 from enginegate.gates.sessions import Known
 from enginegate.gates.speed import replay_speed
 from enginegate.machine.gpu import DeviceMonitor
-from enginegate.measure.arena import Arena, ArenaPolicy, log_ratios
+from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.prompts import PromptPool
+from enginegate.measure.ratios import has_value, log_ratios, orders
 from enginegate.measure.slowed import SlowedContestant
 from enginegate.storage.baselines import read_stored
 
@@ -49,6 +51,8 @@ class AuditSession(Stored):
     Attributes:
         same: the engine against itself (A/A).
         live: the reference over the engine, the numbers that the speed gate works on.
+        same_orders, live_orders: of each block, +1 where the first of the two ran first, else -1; empty where the
+            blocks alternate.
         confirmations: verdicts on slowed copies of the engine.
     """
 
@@ -57,6 +61,8 @@ class AuditSession(Stored):
     same: list[float]
     live: list[float]
     confirmations: list[Confirmation]
+    same_orders: list[int] = Field(default_factory=list)
+    live_orders: list[int] = Field(default_factory=list)
 
 
 class AuditedGate(Stored):
@@ -81,7 +87,8 @@ class AuditedGate(Stored):
 
         Nothing shifts between the resampled sessions: what the power loses is to the policy's belief that it might.
         """
-        return audit([centred(session.live) for session in self.sessions], policy, baseline_sessions=sessions)
+        live, ran = _live(self.sessions)
+        return audit(live, policy, orders=ran, baseline_sessions=sessions)
 
 
 class AuditFile(Stored):
@@ -138,7 +145,10 @@ def measure_session(
         progress, monitor: as the arena's.
 
     Returns:
-        A session for each metric of ``policies``, all of the same rounds.
+        A session for each metric of ``policies`` that has values, all of the same rounds.
+
+    Raises:
+        EngineGateError: one of the two failed in the race.
     """
     slowed = {f"slowed by {100 * slowdown:g} %": SlowedContestant(engine, slowdown) for slowdown in CONFIRMED}
     arena = Arena(
@@ -150,23 +160,31 @@ def measure_session(
         monitor=monitor,
     )
     arena.run(lambda _: False, progress)
+    for reason in arena.failures.values():
+        raise reason
+    valued = [metric for metric in policies if has_value(arena.blocks, list(arena.contestants), metric)]
+    for metric in policies.keys() - valued:
+        progress(f"{workload.id}: no audit of {metric}, of which a round has no value")
     return {
         metric: AuditSession(
             run=run,
             started=started,
             same=log_ratios(arena.blocks, "same 1", "same 2", metric),
             live=log_ratios(arena.blocks, "reference", "same 1", metric),
+            same_orders=orders(arena.blocks, "same 1", "same 2"),
+            live_orders=orders(arena.blocks, "reference", "same 1"),
             confirmations=[
-                _confirm(log_ratios(arena.blocks, "same 1", name, metric), policy, name, slowdown)
+                _confirm(arena.blocks, metric, policies[metric], name, slowdown)
                 for name, slowdown in zip(slowed, CONFIRMED, strict=True)
             ],
         )
-        for metric, policy in policies.items()
+        for metric in valued
     }
 
 
-def _confirm(ratios: Sequence[float], policy: SpeedPolicy, name: str, slowdown: float) -> Confirmation:
-    verdict = replay_speed(ratios, Known(1.0), policy, subject=name)
+def _confirm(blocks: Sequence[Block], metric: str, policy: SpeedPolicy, name: str, slowdown: float) -> Confirmation:
+    ratios, ran = log_ratios(blocks, "same 1", name, metric), orders(blocks, "same 1", name)
+    verdict = replay_speed(ratios, Known(1.0), policy, subject=name, order=ran)
     return Confirmation(
         slowdown=slowdown, status=verdict.status.value, change=verdict.change, explanation=verdict.explanation
     )
@@ -188,8 +206,8 @@ def add_sessions(
         key, policy = _key(engine, workload, reference, metric), policies[metric]
         known = file.gates.get(key)
         measured = [*(known.sessions if known is not None else []), session]
-        same, live = [entry.same for entry in measured], [centred(entry.live) for entry in measured]
-        policy = replace(policy, correlation=max(0.0, autocorrelation(live)))  # as the gates will be told
+        live, ran = _live(measured)
+        policy = replace(policy, correlation=max(0.0, autocorrelation(live, ran)))  # as the gates will be told
         gates[key] = AuditedGate(
             engine=engine,
             workload=workload,
@@ -197,14 +215,19 @@ def add_sessions(
             metric=metric,
             policy=asdict(policy),
             sessions=measured,
-            same=asdict(audit(same, policy)),
-            live=asdict(audit(live, policy)),
+            same=asdict(audit([each.same for each in measured], policy, orders=[e.same_orders for e in measured])),
+            live=asdict(audit(live, policy, orders=ran)),
         )
     path = audit_path(root, fingerprint)
     path.parent.mkdir(parents=True, exist_ok=True)
     updated = file.model_copy(update={"gates": {**file.gates, **gates}})
     write_atomically(path, to_json(updated.model_dump(mode="json")))
     return list(gates.values())
+
+
+def _live(sessions: Sequence[AuditSession]) -> tuple[list[list[float]], list[list[int]]]:
+    """The gate's own numbers of each session, and the order of their blocks."""
+    return [centred(session.live) for session in sessions], [session.live_orders for session in sessions]
 
 
 def centred(ratios: Sequence[float]) -> list[float]:

@@ -6,7 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
+from enginegate.config.loading import GatesSection
 from enginegate.core.errors import RecordError
+from enginegate.core.files import first_problem
 from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RunRecord
 from enginegate.gates.sequential import RATIO_SHIFT
 from enginegate.gates.sessions import ShiftPrior
@@ -42,6 +46,23 @@ def shift(record: RunRecord, metric: str) -> ShiftPrior:
     """What the run's configuration believes of the shift of a speed metric's ratio between sessions."""
     configured = record.config.get("gates", {}).get("speed", {}).get("shift", {})
     return replace(RATIO_SHIFT, scale=configured.get(metric, RATIO_SHIFT.scale))
+
+
+def gates(record: RunRecord | None) -> GatesSection:
+    """The gates as the run was configured; what it does not say has its default, as all has where there is no record.
+
+    Raises:
+        RecordError: the configuration cannot be read.
+    """
+    if record is None:
+        return GatesSection()
+    try:
+        return GatesSection.model_validate(record.config.get("gates", {}))
+    except ValidationError as error:
+        raise RecordError(
+            f"the configuration that run {record.id} keeps of its gates is not usable: {first_problem(error)}",
+            "restore the record, or record a new run",
+        ) from error
 
 
 def columns(entry: QualityEntry, names: Sequence[str]) -> dict[str, list[float]]:
