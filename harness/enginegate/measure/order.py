@@ -10,19 +10,21 @@ two, the second of which has the reverses of the first. So every row can be foll
 n blocks for even n and 2 n blocks for odd n, in which
 
 - every unit stands in every place equally often (once, or twice), and
-- every unit runs right after every other one equally often (once, or twice) within the blocks.
+- within the blocks every unit runs right after every other one equally often (once, or twice).
 
-The first of a block runs after the last of the block before: itself in the middle of such a pair of blocks, else the
-unit that began the pair before.
+So whatever a third contestant leaves behind for the one after it (on the log scale) cancels in the ratio of two, over a
+square. What the two themselves leave differs by 1/n of (what the second leaves - what the first leaves), as nobody runs
+after itself within a block. The first of a block runs after the last of the block before: after itself in the middle of
+a block and its reverse, else after the unit that began that pair of blocks. Of a lone pair (A B, B A, A B, ...) each
+runs after each, itself too, equally often.
 
 What plain reversal gave is kept: in blocks 2k and 2k+1 together any two contestants have run in both orders, equally
-far apart, so a drift that is linear in the count of rounds adds +c and -c to their ratio, and cancels in the mean of
-the two. (It does not cancel within each block, as it would where the two always stand equally far apart: c differs from
-pair to pair of blocks, and what a drift adds to the scatter counts as noise.)
+far apart, so a drift that is linear in the count of rounds adds +c and -c to their log ratio, and cancels in the mean
+of the two. It does not cancel within each block, as it would where the two always stand equally far apart: c differs
+from pair to pair of blocks, and what drift adds to the scatter that way counts as noise.
 
-Twins alternate from block to block. Squares take turns in which of a row and its reverse comes first: with that, over
-two squares, each of two twins, too, runs right after every other unit equally often, and the order of a lone pair of
-contestants is A B, B A, B A, A B, ..., in which a quadratic drift cancels, too.
+Twins run in both orders in each block and its reverse, and take turns from square to square in which order is first: so
+over two squares each of the two, as well, runs right after every other unit equally often.
 """
 
 from __future__ import annotations
@@ -37,19 +39,13 @@ def block_order(units: Sequence[Sequence[str]], block: int) -> list[str]:
         units: names of the contestants, those that stand next to each other together.
         block: the block's number, from 0.
     """
-    order = _row(len(units), block)
-    return [name for unit in order for name in units[unit][:: 1 if block % 2 == 0 else -1]]
+    count = len(units)
+    square, place = divmod(block, square_length(count))
+    steps = [-(step // 2) if step % 2 == 0 else step // 2 + 1 for step in range(count)]
+    row = [(place // 2 + step) % count for step in steps][:: -1 if place % 2 else 1]
+    return [name for unit in row for name in units[unit][:: -1 if (place + square) % 2 else 1]]
 
 
 def square_length(units: int) -> int:
     """How many blocks a square of so many units takes."""
     return max(2, units if units % 2 == 0 else 2 * units)
-
-
-def _row(units: int, block: int) -> list[int]:
-    """Indices of the units in the order of one block."""
-    square, place = divmod(block, square_length(units))
-    shift, reverse = place // 2, (place + square) % 2
-    first = [-(step // 2) if step % 2 == 0 else step // 2 + 1 for step in range(units)]
-    row = [(unit + shift) % units for unit in first]
-    return row[::-1] if reverse else row

@@ -9,7 +9,7 @@ from statistics import median
 
 from enginegate.core.errors import MeasurementError, RecordError
 from enginegate.core.records import ArenaEntry, RunRecord, VerdictEntry
-from enginegate.gates.verdict import CONFIDENCE
+from enginegate.gates.verdict import TAIL
 from enginegate.measure.ratios import TIMED, has_value, log_ratios
 
 #: Statuses from the worst to the best.
@@ -56,8 +56,8 @@ def paired_log_ratios(arena: ArenaEntry, engine: str) -> dict[str, list[float]]:
     }
 
 
-def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """Distribution-free confidence interval of the median by order statistics; None where the values are too few.
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Distribution-free 95 % confidence interval of the median by order statistics; None where the values are too few.
 
     Source: W. R. Thompson, Annals of Mathematical Statistics 7 (1936) 122-128.
     """
@@ -65,7 +65,7 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     tail, rank = 0.0, 0
     while rank < count // 2:
         tail += math.comb(count, rank) / 2**count
-        if 2 * tail > 1 - confidence:
+        if tail > TAIL:
             break
         rank += 1
     if rank == 0:
