@@ -49,6 +49,13 @@ class Leaving(Wrapped):
         return self._engine.generate(prompts, params)
 
 
+class NotLoading(Wrapped):
+    """Its library falls over while it loads."""
+
+    def __init__(self, engine: Any) -> None:
+        raise RuntimeError("libfake.so: no such symbol")
+
+
 class AtOnce(Wrapped):
     """All tokens come with the last one, as from an engine that does not stream."""
 

@@ -145,6 +145,19 @@ def test_engine_that_fails_in_the_race_costs_its_own_tests_once(suite):
     assert f"b1-i16-o8: toy-fake-int8_wo left the race: {reason}" in markdown_summary(record)
 
 
+def test_engine_whose_library_falls_over_while_loading_costs_its_own_tests_and_is_loaded_once(suite):
+    """The library's own exception ended the race of the others, at each of their tests."""
+    suite.prepare("NotLoading")
+    result = suite.run(*TIMED)
+    result.stdout.fnmatch_lines(["*3 errors, 3 no baseline*"])
+    output = result.stdout.str()
+    assert output.count("loading toy-fake-int8_wo") == 1
+    assert output.count("timing b1-i16-o8") == 1
+    errors = output.partition("short test summary")[0].partition("= ERRORS =")[2]
+    assert errors.count("toy-fake-int8_wo could not be built or loaded: RuntimeError: libfake.so") >= 3
+    assert {verdict.engine for verdict in suite.record().verdicts} == {"toy-fake-int4_wo"}
+
+
 def test_reference_that_fails_in_the_race_ends_it_once_for_all(suite):
     suite.prepare("Leaving", precision="fp32")
     result = suite.run(*TIMED)

@@ -245,8 +245,9 @@ def _nested(samples: Samples) -> list[Any]:
 def _orders(samples: Samples, orders: Orders) -> list[Array]:
     """The order of each session's blocks, as many of them as ``_sessions`` keeps."""
     nested = _nested(samples)
+    told: Sequence[Sequence[int] | Array] = orders or [()] * len(nested)
     signs = []
-    for session, order in zip(nested, orders if len(orders) else [()] * len(nested), strict=True):
+    for session, order in zip(nested, told, strict=True):
         blocks = len(session) - len(session) % 2
         signs.append(np.asarray(order, dtype=np.float64)[:blocks] if len(order) else alternating(blocks))
     return signs

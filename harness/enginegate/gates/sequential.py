@@ -158,7 +158,6 @@ def decide_many(
     anchor: Anchor,
     policy: SpeedPolicy,
     *,
-    floor: bool = False,
     trim: float = TRIM,
     order: Array | None = None,
 ) -> Outcome:
@@ -177,6 +176,6 @@ def decide_many(
         ran = None if order is None else order[still, :look] if order.ndim > 1 else order[:look]
         location = locate(log_ratios[still, :look], trim, policy.correlation, ran)
         final = look == looks[-1]
-        status[still] = sequential_test(location, anchor.at(still), policy, look, final=final, floor=floor).status
+        status[still] = sequential_test(location, anchor.at(still), policy, look, final=final).status
         blocks[still] = look
     return Outcome(status, blocks)
