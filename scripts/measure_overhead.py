@@ -28,6 +28,7 @@ from enginegate.core.specs import SamplingParams
 from enginegate.engines.process.child_engine import ChildEngine
 from enginegate.engines.registry import load_backend
 from enginegate.engines.timing import timed_answer
+from enginegate.gates.verdict import TAIL
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.gpu import DeviceMonitor
 from enginegate.machine.load import quiet_process
@@ -116,7 +117,7 @@ def main() -> int:
 def _median(values: Sequence[float]) -> tuple[float, float, float]:
     """Lower bound, median and upper bound: the order statistics that hold the median with 95 % confidence."""
     ordered = np.sort(values)
-    rank = int(binom.ppf(0.025, len(ordered), 0.5))
+    rank = int(binom.ppf(TAIL, len(ordered), 0.5))
     return ordered[max(0, rank - 1)], float(np.median(ordered)), ordered[min(len(ordered) - 1, len(ordered) - rank)]
 
 

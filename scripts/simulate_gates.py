@@ -39,6 +39,7 @@ from enginegate.gates.sequential import (  # noqa: E402
 )
 from enginegate.gates.sessions import Anchor, combine  # noqa: E402
 from enginegate.gates.verdict import Status  # noqa: E402
+from enginegate.measure.order import block_order  # noqa: E402
 
 Array = NDArray[np.float64]
 DOCUMENT = ROOT / "docs" / "gates.md"
@@ -47,6 +48,11 @@ SLOWDOWNS = (0.0, 0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
 LIVE = SpeedPolicy(margin=0.02, tolerated=0.06)
 STORED = SpeedPolicy()
 EXACT = Anchor(0.0)
+#: Who races, each alone in its unit: the first two are compared, the others run between them.
+UNITS = (("reference",), ("candidate",), ("third",), ("fourth",))
+ROWS = [block_order(UNITS, block) for block in range(LIVE.looks[-1])]
+#: Of each block, +1 where the reference runs before the candidate, else -1: what the gate is told.
+ORDER = np.array([1.0 if row.index("reference") < row.index("candidate") else -1.0 for row in ROWS])
 #: Gates that the shared budget of 1 % is split over in the third table.
 FAMILY = 24
 
@@ -63,6 +69,7 @@ class Noise:
         outliers: share of rounds that take 20 to 100 % longer.
         correlation: lag-1 autocorrelation of an engine's own rounds.
         order: shift of the ratio by the order within a block.
+        left_behind: by how much longer a round takes right after the third engine, of the same block.
         ratio_sd: shift of the *ratio* between sessions, which interleaving cannot take out.
     """
 
@@ -74,19 +81,28 @@ class Noise:
     correlation: float = 0.0
     order: float = 0.0
     ratio_sd: float = 0.0
+    left_behind: float = 0.0
 
     def session(self, generator: np.random.Generator, count: int, blocks: int) -> tuple[Array, Array]:
-        """Log times of reference and candidate, interleaved A B, B A, ...; two arrays of shape (count, blocks)."""
-        place = np.arange(2 * blocks) / (2 * blocks) - 0.5
+        """Log times of reference and candidate, in the arena's blocks; two arrays of shape (count, blocks)."""
         machine = self.session_sd * generator.standard_normal((count, 1))
-        machine = machine + self.drift_sd * generator.standard_normal((count, 1)) * place
-        block = np.arange(blocks)
-        forwards = block % 2 == 0
-        first, second = 2 * block, 2 * block + 1
-        reference = machine[:, np.where(forwards, first, second)] + self._rounds(generator, count, blocks)
-        candidate = machine[:, np.where(forwards, second, first)] + self._rounds(generator, count, blocks)
-        reference = reference + np.where(forwards, self.order, -self.order)
+        drift = self.drift_sd * generator.standard_normal((count, 1))
+        reference, candidate = (
+            machine + drift * (self._turns(name, blocks) / (len(UNITS) * blocks) - 0.5) + self._after(name, blocks)
+            for name in ("reference", "candidate")
+        )
+        reference = reference + self._rounds(generator, count, blocks) + self.order * ORDER[:blocks]
+        candidate = candidate + self._rounds(generator, count, blocks)
         return reference, candidate + self.ratio_sd * generator.standard_normal((count, 1))
+
+    def _turns(self, name: str, blocks: int) -> Array:
+        """Which round of the session is the engine's, in each block."""
+        return np.array([block * len(UNITS) + row.index(name) for block, row in enumerate(ROWS[:blocks])], dtype=float)
+
+    def _after(self, name: str, blocks: int) -> Array:
+        """What the engine before left behind, in each block."""
+        before = [row[row.index(name) - 1] if row.index(name) else "" for row in ROWS[:blocks]]
+        return np.array([self.left_behind * (each == "third") for each in before])
 
     def _rounds(self, generator: np.random.Generator, count: int, blocks: int) -> Array:
         noise = generator.standard_normal((count, blocks))
@@ -105,6 +121,7 @@ NOISES = (
     Noise("3 %, shift 3 %, drift 5 %, 5 % outliers", 0.03, session_sd=0.03, drift_sd=0.05, outliers=0.05),
     Noise("10 %, shift 5 %, drift 5 %, 5 % outliers", 0.10, session_sd=0.05, drift_sd=0.05, outliers=0.05),
     Noise("3 %, order effect 3 %", 0.03, order=0.03),
+    Noise("1 %, 3 % left behind by a third engine", 0.01, left_behind=0.03),
     Noise("3 %, correlated blocks (0.3)", 0.03, correlation=0.3),
     Noise("3 %, correlated blocks (0.6)", 0.03, correlation=0.6),
 )
@@ -126,7 +143,7 @@ def live(policy: SpeedPolicy) -> Gate:
     """This gate against a reference in the same arena."""
 
     def run(noise: Noise, slowdown: float, count: int, generator: np.random.Generator) -> Cell:
-        return _cell(decide_many(_ratios(noise, slowdown, count, generator), EXACT, policy))
+        return _cell(decide_many(_ratios(noise, slowdown, count, generator), EXACT, policy, order=ORDER))
 
     return run
 
@@ -135,10 +152,10 @@ def stored(policy: SpeedPolicy, sessions: int) -> Gate:
     """This gate against stored sessions of as many blocks."""
 
     def run(noise: Noise, slowdown: float, count: int, generator: np.random.Generator) -> Cell:
-        located = locate(_ratios(noise, 0.0, count * sessions, generator))
+        located = locate(_ratios(noise, 0.0, count * sessions, generator), order=ORDER)
         shape = (count, sessions)
         anchor = combine(located.estimate.reshape(shape), located.error.reshape(shape), located.df, policy.shift)
-        return _cell(decide_many(_ratios(noise, slowdown, count, generator), anchor, policy))
+        return _cell(decide_many(_ratios(noise, slowdown, count, generator), anchor, policy, order=ORDER))
 
     return run
 
@@ -170,7 +187,7 @@ def trimmed(policy: SpeedPolicy, trim: float) -> Gate:
     """This gate with another share trimmed; 0 is Student's t."""
 
     def run(noise: Noise, slowdown: float, count: int, generator: np.random.Generator) -> Cell:
-        return _cell(decide_many(_ratios(noise, slowdown, count, generator), EXACT, policy, trim=trim))
+        return _cell(decide_many(_ratios(noise, slowdown, count, generator), EXACT, policy, trim=trim, order=ORDER))
 
     return run
 
@@ -302,7 +319,8 @@ def tables(count: int) -> Iterator[str]:
 def unpaired_table(count: int) -> Iterator[str]:
     """``enginegate compare``: absolute times of sessions that never ran side by side."""
     yield f"**Unpaired sessions** (`enginegate compare`), {count} comparisons a cell: 30 samples a session, 3 % noise,"
-    yield "alpha 1 %, margin 5 %; FAIL / PASS / INCONCLUSIVE in %."
+    yield f"alpha 1 %, margin {100 * STORED.margin:g} %, tolerated {100 * STORED.tolerated:g} %;"
+    yield "FAIL / PASS / INCONCLUSIVE in %."
     yield ""
     yield "| base sessions, session shift | 0 | 5 % | 10 % | 15 % | 30 % | 60 % |\n|---|---|---|---|---|---|---|"
     for shift in (0.01, 0.03, 0.08):
@@ -315,7 +333,8 @@ def unpaired_table(count: int) -> Iterator[str]:
                     shift * generator.standard_normal((*shape, 1)) + 0.03 * generator.standard_normal((*shape, 30))
                 )
                 times[:, -1] *= 1 + slowdown
-                found = [compare_samples(list(case[:-1]), case[-1], margin=0.05).status for case in times]
+                rule = {"margin": STORED.margin, "tolerated": STORED.tolerated}
+                found = [compare_samples(list(case[:-1]), case[-1], **rule).status for case in times]
                 shares = (100 * found.count(kind) / count for kind in (Status.FAIL, Status.PASS, Status.INCONCLUSIVE))
                 cells.append(" / ".join(f"{share:.1f}" for share in shares))
             yield f"| {sessions}, {100 * shift:g} % | {' | '.join(cells)} |"

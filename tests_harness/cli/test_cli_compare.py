@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from enginegate.cli import main
+from enginegate.config.loading import GatesSection
 from enginegate.storage.runs import save_record
 
 from tests_harness.records.factory import MODEL, engine_entry, memory_entry, quality_entry, run_record
@@ -204,6 +205,73 @@ def test_the_new_run_says_how_far_sessions_shift(tmp_path: Path, capsys: pytest.
     _, found = compare_json(capsys, [base, new])
     low, high = found[f"{INT8} b8-i64-o64 over tiny-8m-hf-bf16", "speedup"]["interval"]
     assert high - low == pytest.approx(widths[1]), "unsaid, it is the gates' own"
+
+
+@pytest.mark.parametrize(
+    ("gates", "options", "outcome"),
+    [
+        ({}, [], "worse"),
+        ({"speed": {"margin": 0.1, "tolerated": 0.2}}, [], "same"),
+        ({"speed": {"margin": 0.1, "tolerated": 0.2}}, ["--margin", "4%"], "worse"),
+        ({"speed": {"margin": 0.07, "tolerated": 0.075}}, [], "undecided"),
+    ],
+)
+def test_the_margins_are_those_of_the_new_run_s_configuration(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    gates: dict[str, Any],
+    options: list[str],
+    outcome: str,
+) -> None:
+    """They were compare's own: 5 %, whatever the gates of the run said. Here the engine is 6 % slower."""
+    paths = records(tmp_path, speedups={INT8: 2.5 / 1.06}, config={"gates": gates})
+    _, found = compare_json(capsys, [*paths, *options])
+    verdict = found[f"{INT8} b8-i64-o64 over tiny-8m-hf-bf16", "speedup"]
+    assert verdict["outcome"] == outcome
+    assert verdict["margin"] == (0.04 if options else gates.get("speed", {}).get("margin", 0.03))
+
+
+def test_quality_and_memory_too_are_judged_by_the_new_run_s_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Perplexity had margins of 1 and 3 %, where the gates' own defaults are 0.5 and 2 %."""
+    old = quality_entry(INT8, "perplexity", items=200)
+    worse = {item: [values[0] + 0.06, *values[1:]] for item, values in old.items.items()}  # 0.6 % in perplexity
+    new = old.model_copy(update={"items": worse})
+    memory = [memory_entry(INT8, "b8-i64-o64", peak=int(1.06 * 600 * 2**20))]
+    outcomes = {}
+    for name, gates in (
+        ("default", {}),
+        ("own", {"quality": {"perplexity": {"margin": 0.01, "tolerated": 0.03}}, "memory": {"relative": 0.1}}),
+    ):
+        paths = [
+            str(save_record(run_record(f"{name}-{run}", quality=False, **changes).model_copy(update=entry), tmp_path))
+            for run, changes, entry in (
+                ("old", {}, {"quality": [old]}),
+                ("new", {"memory": memory, "config": {"gates": gates}}, {"quality": [new]}),
+            )
+        ]
+        _, found = compare_json(capsys, paths)
+        keys = ((INT8, "perplexity"), (f"{INT8} b8-i64-o64", "peak_memory"))
+        outcomes[name] = [found[key]["outcome"] for key in keys]
+    assert outcomes == {"default": ["worse", "worse"], "own": ["same", "same"]}
+
+
+def test_files_of_pytest_benchmark_have_the_documented_margins(
+    bases: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = bench_file(tmp_path / "new.json", {"test_a": 1.0})
+    main(["compare", *bases, new, "--json"])
+    (item,) = json.loads(capsys.readouterr().out)["compared"]
+    assert item["margin"] == GatesSection().speed.margin
+    main(["compare", *bases, new])
+    assert "in brackets: 95 % intervals" in capsys.readouterr().out
+
+
+def test_a_configuration_that_cannot_be_read_is_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = records(tmp_path, config={"gates": {"speed": {"margin": "wide"}}})
+    assert main(["compare", *paths]) == 2
+    assert "the configuration that run new keeps of its gates is not usable" in capsys.readouterr().err
 
 
 def test_lost_answers_are_found_in_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

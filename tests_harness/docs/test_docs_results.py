@@ -10,7 +10,7 @@ from enginegate.config.loading import REPOSITORY
 from enginegate.core.records import RunRecord, VerdictEntry
 from enginegate.gates.robust import Array
 from enginegate.gates.sequential import restore_policy
-from enginegate.measure.arena import log_ratios
+from enginegate.measure.ratios import log_ratios
 from enginegate.storage.runs import load_record
 from enginegate.verdicts.audit import load_audit
 from enginegate.verdicts.compare import Rule, compare_sessions

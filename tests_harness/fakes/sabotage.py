@@ -37,6 +37,35 @@ class Slowed(Wrapped):
         ]
 
 
+class Leaving(Wrapped):
+    """Answers a while, then its library falls over for good."""
+
+    answers = 5
+
+    def generate(self, prompts, params):
+        if self.answers == 0:
+            raise RuntimeError("CUDA error: out of luck")
+        self.answers -= 1
+        return self._engine.generate(prompts, params)
+
+
+class NotLoading(Wrapped):
+    """Its library falls over while it loads."""
+
+    def __init__(self, engine: Any) -> None:
+        raise RuntimeError("libfake.so: no such symbol")
+
+
+class AtOnce(Wrapped):
+    """All tokens come with the last one, as from an engine that does not stream."""
+
+    def generate(self, prompts, params):
+        return [
+            dataclasses.replace(answer, token_times=answer.token_times[-1:] * len(answer.token_ids))
+            for answer in self._engine.generate(prompts, params)
+        ]
+
+
 class OneTokenLess(Wrapped):
     def generate(self, prompts, params):
         return [

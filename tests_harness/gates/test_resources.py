@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from enginegate.gates.resources import GPU_QUANTUM, MIB, judge_build_time, judge_memory, judge_size
+from enginegate.gates.resources import MIB, judge_build_time, judge_memory, judge_size
 from enginegate.gates.verdict import Status
 
 
@@ -15,11 +15,11 @@ from enginegate.gates.verdict import Status
     ],
 )
 def test_memory_beyond_its_allowance_fails(value: float, status: Status) -> None:
-    assert judge_memory(value, 1000 * MIB, quantum=GPU_QUANTUM).status is status
+    assert judge_memory(value, 1000 * MIB, quantum=2 * MIB).status is status
 
 
 def test_the_explanation_is_readable() -> None:
-    verdict = judge_memory(1100 * MIB, 1000 * MIB, quantum=GPU_QUANTUM, subject="int8_wo b8")
+    verdict = judge_memory(1100 * MIB, 1000 * MIB, quantum=2 * MIB, subject="int8_wo b8")
     assert verdict.explanation == (
         "int8_wo b8: 1100.0 MiB, baseline 1000.0 MiB: 10.0 % more, beyond the 0.7 % that moves by itself"
     )

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from enginegate.core.errors import BaselineError
-from enginegate.gates.sequential import FAILED, PASSED, SpeedPolicy, decide_many
-from enginegate.gates.sessions import Anchor, Baseline, Floor, Known
+from enginegate.gates.sequential import FAILED, PASSED, SpeedPolicy, decide_many, restore_policy
+from enginegate.gates.sessions import Anchor, Baseline, Floor, Known, anchor_of
 from enginegate.gates.speed import judge_speed, replay_speed
 from enginegate.gates.verdict import Status, Verdict
 from hypothesis import given
@@ -28,6 +29,63 @@ def judged(samples: list[float], against: Baseline | Floor | Known | None, **opt
     verdict = judge_speed(samples, against, POLICY, final=True, **options)  # type: ignore[arg-type]
     assert verdict is not None
     return verdict
+
+
+#: As an arena of four runs two of them.
+TURNS = [1, -1, -1, 1] * 10
+
+
+def turned(samples: list[float], effect: float) -> list[float]:
+    """The samples with an order effect."""
+    return [value + effect * turn for value, turn in zip(samples, TURNS, strict=True)]
+
+
+def test_an_order_effect_is_taken_out_of_this_session_and_of_the_stored_ones_by_the_recorded_order() -> None:
+    """By the parity of the block it was taken for noise: the interval was seven times as wide."""
+    plain = sessions(2.48, 3)
+    uneven = tuple(tuple(turned(list(session), 0.08)) for session in plain.sessions)
+    orders = (tuple(TURNS),) * 3
+    there = judged(blocks(2.45), plain, order=TURNS)
+    told = judged(turned(blocks(2.45), 0.08), Baseline(uneven, orders), order=TURNS)
+    for name in ("estimate", "change", "smallest_visible"):
+        assert getattr(told, name) == pytest.approx(getattr(there, name), rel=0.05)
+    assert told.status is Status.PASS
+    assert "the order within a block moves the ratio by 7.9%" in " ".join(told.warnings)
+    guessed = judged(turned(blocks(2.45), 0.08), Baseline(uneven))
+    assert guessed.interval[1] - guessed.interval[0] > 5 * (told.interval[1] - told.interval[0])
+    here, stored = (anchor_of(Baseline(uneven, ran), POLICY.shift) for ran in (orders, ()))
+    assert float(stored.error) > 4 * float(here.error)
+
+
+def test_sessions_that_keep_no_order_stand_beside_those_that_do() -> None:
+    old, new = sessions(2.48, 2).sessions
+    alternating = tuple([1, -1] * 20)
+    mixed = Baseline((old, tuple(turned(list(new), 0.08))), ((), tuple(TURNS)))
+    whole = Baseline((old, tuple(turned(list(new), 0.08))), (alternating, tuple(TURNS)))
+    assert anchor_of(mixed, POLICY.shift) == anchor_of(whole, POLICY.shift)
+
+
+@pytest.mark.parametrize("orders", [((1, -1),), ((1, -1) * 20, (1,) * 39), ((1, -1) * 20, (1, 0) * 20)])
+def test_an_order_that_does_not_fit_its_session_is_refused(orders: tuple[tuple[int, ...], ...]) -> None:
+    with pytest.raises(BaselineError, match="order"):
+        Baseline(sessions(2.48, 2).sessions, orders)
+
+
+def test_one_order_alone_is_said() -> None:
+    verdict = judged(blocks(2.45), Known(2.45), order=[1] * 40)
+    assert any("in one order in every block" in warning for warning in verdict.warnings)
+    assert not any("in one order" in warning for warning in judged(blocks(2.45), Known(2.45), order=TURNS).warnings)
+
+
+def test_replaying_gives_each_look_the_order_of_its_own_blocks() -> None:
+    samples = turned(blocks(2.0, 0.002), 0.05)
+    replayed = replay_speed(samples, Known(2.0), POLICY, order=TURNS)
+    assert (replayed.status, replayed.samples) == (Status.PASS, 6)
+    assert replay_speed(samples, Known(2.0), POLICY).samples > 6
+
+
+def test_a_policy_that_was_stored_with_fields_it_no_longer_has_is_read() -> None:
+    assert restore_policy(asdict(POLICY) | {"confidence": 0.95, "seed": 0}) == POLICY
 
 
 def test_the_explanation_says_it_all() -> None:

@@ -20,8 +20,9 @@ from enginegate.engines.process.child_engine import ChildEngine, load_engine
 from enginegate.engines.registry import load_backend
 from enginegate.machine.cores import allowed_cores
 from enginegate.machine.load import foreign_load, read_cpu_clock
-from enginegate.measure.arena import Arena, ArenaPolicy, log_ratios
+from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.prompts import PromptPool
+from enginegate.measure.ratios import log_ratios
 from enginegate.models import resolve
 
 SPEC = EngineSpec("tiny", "hf", "fp32", max_batch_size=4, max_input_len=64, max_output_len=32)

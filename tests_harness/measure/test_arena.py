@@ -6,14 +6,15 @@ import math
 from dataclasses import dataclass, field
 
 import pytest
-from enginegate.core.errors import MeasurementError
+from enginegate.core.errors import EngineError, MeasurementError
 from enginegate.core.records import Block, Round
 from enginegate.core.specs import Workload
 from enginegate.engines.base import Generation
 from enginegate.machine.load import CpuClock
 from enginegate.measure import arena as arena_module
-from enginegate.measure.arena import Arena, ArenaPolicy, disturbance, log_ratios
+from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.prompts import PromptPool
+from enginegate.measure.ratios import disturbance, has_value, log_ratios, orders, timed_metrics
 
 WORK = Workload(batch_size=2, input_len=4, output_len=5)
 POOL = PromptPool(tuple(range(200)))
@@ -35,19 +36,25 @@ class Clock:
 
 @dataclass
 class FakeEngine:
-    """Takes ``seconds`` of virtual time for each call; ``drift`` makes the machine slower as time goes on."""
+    """Takes ``seconds`` of virtual time for each call; ``drift`` makes the machine slower as time goes on.
+
+    ``lasts``: calls that it answers before its library fails.
+    """
 
     name: str
     clock: Clock
     seconds: float
     drift: float = 0.0
     tokens: int = 5
+    lasts: float = math.inf
     seen: list[object] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
 
     def generate(self, prompts, params):
         self.seen.append(prompts)
         self.log.append(self.name)
+        if len(self.seen) > self.lasts:
+            raise RuntimeError("out of memory")
         took = self.seconds * math.exp(self.drift * (self.clock.now - 100.0))
         times = tuple(took * (index + 1) / self.tokens for index in range(self.tokens))
         self.clock.now += took
@@ -60,15 +67,94 @@ def make(policy=None, drift=0.0, **seconds):
     return Arena(engines, next(iter(engines)), WORK, POOL, policy or ArenaPolicy(), clock), engines, log
 
 
-def test_order_reverses_from_block_to_block_after_the_warm_up():
-    arena, _, log = make(ArenaPolicy(warmup_rounds=1, max_blocks=3), a=1.0, b=2.0, c=3.0)
+def ran(arena) -> list[str]:
+    return ["".join(entry.engine for entry in block.rounds) for block in arena.blocks]
+
+
+def test_blocks_after_the_warm_up_follow_williams_squares_and_are_kept_in_that_order():
+    """They were abc, cba, abc, ...: b always ran after a or c, and a after b alone."""
+    arena, _, log = make(ArenaPolicy(warmup_rounds=1, max_blocks=6), a=1.0, b=2.0, c=3.0)
     arena.run(lambda blocks: False)
-    assert log == list("abc") + list("abc") + list("cba") + list("abc")
-    assert [[entry.engine for entry in block.rounds] for block in arena.blocks] == [
-        list("abc"),
-        list("cba"),
-        list("abc"),
-    ]
+    assert ran(arena) == ["abc", "cba", "bca", "acb", "cab", "bac"]
+    assert "".join(log) == "abc" + "".join(ran(arena))
+    assert orders(arena.blocks, "a", "c") == [1, -1, -1, 1, -1, 1]
+
+
+def test_twins_stand_next_to_each_other_and_alternate():
+    arena, _, _ = make(ArenaPolicy(warmup_rounds=1, max_blocks=12), a=1.0, b=1.0, c=1.0, d=1.0)
+    arena.twins = [("b", "d")]
+    arena.run(lambda blocks: False)
+    assert [("bd" in row) - ("db" in row) for row in ran(arena)] == [1, -1] * 3 + [-1, 1] * 3
+    assert ran(arena)[:2] == ["abdc", "cdba"]
+
+
+def failing(policy=None, **lasts):
+    arena, engines, log = make(policy or ArenaPolicy(warmup_rounds=1, max_blocks=6), a=1.0, b=2.0, c=3.0)
+    for name, count in lasts.items():
+        engines[name].lasts = count
+    arena.run(lambda blocks: False)
+    return arena, log
+
+
+def test_who_fails_leaves_and_the_others_go_on():
+    """It took the arena down with an exception."""
+    arena, log = failing(b=3)  # answers the warm-up and two blocks
+    assert ran(arena) == ["abc", "cba", "ca", "ac", "ac", "ca"], "an odd block reverses the one before"
+    assert log.count("b") == 4, "asked once more, and never again"
+    assert log_ratios(arena.blocks, "a", "c") == pytest.approx([-math.log(3)] * 6)
+    assert orders(arena.blocks, "a", "c") == [1, -1, -1, 1, 1, -1]
+    with pytest.raises(MeasurementError, match="block 2 holds no round of 'b'"):
+        log_ratios(arena.blocks, "a", "b")
+    entry = arena.entry()
+    assert entry.contestants == ["a", "c"]
+    assert entry.failures == {"b": "b, b2-i4-o5: the engine failed in its round: RuntimeError: out of memory"}
+    assert isinstance(arena.failures["b"], EngineError)
+
+
+def test_who_fails_in_the_second_of_two_blocks_leaves_the_others_in_both_orders():
+    arena, _ = failing(b=2)
+    assert ran(arena)[:2] == ["abc", "ca"]
+    assert sum(orders(arena.blocks, "a", "c")) == 0
+
+
+def test_who_fails_in_the_warm_up_is_in_no_block():
+    arena, log = failing(ArenaPolicy(warmup_rounds=2, max_blocks=2), c=0)
+    assert ran(arena) == ["ab", "ba"]
+    assert log.count("c") == 1
+    assert list(arena.entry().failures) == ["c"]
+
+
+def test_the_race_is_over_where_the_reference_fails_and_everyone_is_told_why():
+    arena, log = failing(a=2)
+    assert arena.stopped == "the reference a failed"
+    assert ran(arena) == ["abc", "cb"]
+    assert log[-1] == "a", "nobody ran after that"
+    entry = arena.entry()
+    assert entry.contestants == []
+    assert list(entry.failures) == ["a", "b", "c"]
+    assert all("a, b2-i4-o5: the engine failed in its round" in reason for reason in entry.failures.values())
+
+
+def test_the_race_is_over_where_the_reference_is_left_alone():
+    arena, _ = failing(b=2, c=3)
+    assert arena.stopped == "nobody is left to race against the reference"
+    assert len(arena.blocks) == 3
+    assert arena.entry().contestants == ["a"]
+
+
+def test_what_the_harness_itself_cannot_do_is_no_fault_of_an_engine():
+    class Monitor:
+        def foreign(self):
+            return {}
+
+        def read(self):
+            raise OSError("no NVML")
+
+    arena, _, _ = make(a=1.0, b=1.0)
+    arena.monitor = Monitor()
+    with pytest.raises(OSError, match="no NVML"):
+        arena.run(lambda blocks: False)
+    assert arena.failures == {}
 
 
 def test_contestants_of_a_block_get_the_same_prompts_and_blocks_get_different_ones():
@@ -111,10 +197,30 @@ def test_it_stops_when_decided_when_the_budget_is_spent_and_at_most_max_blocks()
 
 
 def test_an_engine_that_does_less_work_is_refused_by_name():
-    arena, engines, _ = make(a=1.0, b=1.0)
+    arena, engines, _ = make(ArenaPolicy(max_blocks=2), a=1.0, b=1.0, c=1.0)
     engines["b"].tokens = 4
-    with pytest.raises(MeasurementError, match=r"b, b2-i4-o5: the engine produced 4 tokens where 5 were asked"):
-        arena.run(lambda blocks: False)
+    arena.run(lambda blocks: False)
+    assert isinstance(arena.failures["b"], MeasurementError)
+    assert arena.failures["b"].problem == "b, b2-i4-o5: the engine produced 4 tokens where 5 were asked (sequence 0)"
+    assert ran(arena) == ["ac", "ca"]
+    with pytest.raises(MeasurementError, match="produced 4 tokens where 5 were asked"):
+        arena.round("b", arena._prompts(0))
+
+
+def test_a_single_token_has_no_latency_between_tokens_and_all_else():
+    assert timed_metrics(1) == ["speedup", "ttft"]
+    without = [sample("a", 2.0), sample("b", 1.0)]
+    without[1] = Round.model_validate(
+        without[1].model_dump() | dict.fromkeys(("itl_p50", "itl_p95", "itl_p99"), math.nan)
+    )
+    assert without[1].itl_p50 is None, "records once said NaN"
+    assert "NaN" not in without[1].model_dump_json()
+    blocks = [Block(rounds=without)]
+    assert log_ratios(blocks, "a", "b", "ttft") == pytest.approx([math.log(2)])
+    assert [has_value(blocks, who, "itl") for who in (["a"], ["b"], ["a", "b"])] == [True, False, False]
+    with pytest.raises(MeasurementError, match="a round of b has no itl") as caught:
+        log_ratios(blocks, "a", "b", "itl")
+    assert "a single token has no inter-token latency" in caught.value.hint
 
 
 @pytest.mark.parametrize("bad", [float("nan"), 0.0, -1.0, float("inf")])

@@ -10,6 +10,8 @@ import enginegate.plugin.gate
 import pytest
 from enginegate.measure.arena import Arena
 from enginegate.plugin.session import GateSession
+from enginegate.report.markdown import markdown_summary
+from enginegate.storage.summary import measurements
 
 pytest_plugins = ["pytester"]
 
@@ -114,6 +116,89 @@ def test_samples_that_cannot_be_are_refused(suite, sabotage, text):
     record = suite.record()
     assert record.status == "partial", "a test without a verdict must not look like one that passed"
     assert any("test_speedup" in line and "ended without a verdict" in line for line in record.warnings)
+
+
+TIMED = ("tests_perf/test_speedup.py", "tests_perf/test_latency.py", "--batch-size=1")
+
+
+def test_engine_that_fails_in_the_race_costs_its_own_tests_once(suite):
+    """It took the whole arena down, and each of the six timed tests raced again."""
+    suite.prepare("Leaving")
+    result = suite.run(*TIMED)
+    result.assert_outcomes(errors=3)
+    result.stdout.fnmatch_lines(["*3 errors, 3 no baseline*"])
+    output = result.stdout.str()
+    assert output.count("timing b1-i16-o8") == 1
+    reason = "toy-fake-int8_wo, b1-i16-o8: the engine failed in its round: RuntimeError: CUDA error: out of luck"
+    errors = output.partition("short test summary")[0].partition("= ERRORS =")[2]
+    assert errors.count(f"{reason}\n  hint:") == 3
+    assert output.count("ERROR at setup of test_") == output.count("[toy-fake-int8_wo-b1] _") == 3
+    record = suite.record()
+    (arena,) = record.arenas
+    assert arena.failures == {"toy-fake-int8_wo": reason}
+    assert arena.contestants == ["toy-fake-fp32", "toy-fake-int4_wo"]
+    assert {verdict.engine for verdict in record.verdicts} == {"toy-fake-int4_wo"}
+    assert len(record.verdicts) == 3
+    assert all(verdict.samples >= 6 for verdict in record.verdicts), "blocks without the one that left count"
+    assert record.status == "partial"
+    assert all(row.engine != "toy-fake-int8_wo" for row in measurements(record) if row.workload)
+    assert f"b1-i16-o8: toy-fake-int8_wo left the race: {reason}" in markdown_summary(record)
+
+
+def test_engine_whose_library_falls_over_while_loading_costs_its_own_tests_and_is_loaded_once(suite):
+    """The library's own exception ended the race of the others, at each of their tests."""
+    suite.prepare("NotLoading")
+    result = suite.run(*TIMED)
+    result.stdout.fnmatch_lines(["*3 errors, 3 no baseline*"])
+    output = result.stdout.str()
+    assert output.count("loading toy-fake-int8_wo") == 1
+    assert output.count("timing b1-i16-o8") == 1
+    errors = output.partition("short test summary")[0].partition("= ERRORS =")[2]
+    assert errors.count("toy-fake-int8_wo could not be built or loaded: RuntimeError: libfake.so") >= 3
+    assert {verdict.engine for verdict in suite.record().verdicts} == {"toy-fake-int4_wo"}
+
+
+def test_reference_that_fails_in_the_race_ends_it_once_for_all(suite):
+    suite.prepare("Leaving", precision="fp32")
+    result = suite.run(*TIMED)
+    result.assert_outcomes(errors=6)
+    output = result.stdout.str()
+    assert output.count("timing b1-i16-o8") == 1
+    assert output.count("the reference left the race: toy-fake-fp32, b1-i16-o8: the engine failed in its round") >= 6
+    record = suite.record()
+    assert record.verdicts == []
+    assert record.arenas[0].stopped == "the reference toy-fake-fp32 failed"
+    assert record.arenas[0].contestants == []
+
+
+def test_answers_of_one_token_have_no_latency_between_tokens_and_all_else(suite):
+    """Their ITL, which is no number, took every timed test down, each after a race of its own."""
+    config = suite.workspace.variant("single", workload={"batch_sizes": [1], "input_len": 16, "output_len": 1})
+    result = suite.run(*TIMED, "-rs", config=config)
+    outcomes = result.parseoutcomes()
+    assert outcomes["skipped"] == 2
+    assert outcomes.get("failed", 0) + outcomes.get("errors", 0) == 0
+    output = result.stdout.str()
+    assert "a single token has no inter-token latency" in output
+    assert output.count("timing b1-i16-o1") == 1
+    record = suite.record()
+    assert sorted(verdict.metric for verdict in record.verdicts) == ["speedup", "speedup", "ttft", "ttft"]
+    assert {entry.itl_p50 for block in record.arenas[0].blocks for entry in block.rounds} == {None}
+    arenas = [arena.model_dump(mode="json") for arena in record.arenas]
+    assert json.dumps(arenas, allow_nan=False), "NaN is no JSON"
+
+
+def test_tokens_that_come_all_at_once_cost_the_itl_test_alone(suite):
+    suite.prepare("AtOnce")
+    result = suite.run(*TIMED)
+    outcomes = result.parseoutcomes()
+    assert outcomes.get("failed", 0) + outcomes.get("errors", 0) == 1, outcomes
+    assert "toy-fake-int8_wo has no itl: no two of its tokens came one after the other" in result.stdout.str()
+    assert result.stdout.str().count("timing b1-i16-o8") == 1
+    judged = {(verdict.engine, verdict.metric) for verdict in suite.record().verdicts}
+    assert ("toy-fake-int4_wo", "itl") in judged
+    assert ("toy-fake-int8_wo", "itl") not in judged
+    assert len(judged) == 5
 
 
 def test_gate_without_samples_is_refused(suite, monkeypatch):

@@ -109,6 +109,7 @@ def test_accepting_writes_what_a_gate_then_reads(tmp_path: Path) -> None:
     assert all(round(value, 5) == value for value in ratios)
     assert sum(ratios) / 16 == pytest.approx(math.log(2.5), abs=0.02)
     assert set(engine.sessions[0].log_ratios) == {"speedup", "ttft", "itl"}
+    assert engine.orders("speedup") == [[1, -1] * 8], "the order of each block is kept beside its ratio"
     assert engine.memory is not None
     assert engine.memory.peak == 600 * 2**20
     assert engine.sessions[0].provenance.versions["reference"] == "hf 5.5.4"
@@ -119,6 +120,23 @@ def test_accepting_writes_what_a_gate_then_reads(tmp_path: Path) -> None:
     assert metric is not None
     assert metric.items["item1"] == [1.0, 1.0, 0.0, 0.0, 0.5, 0.5]
     assert quality.metric("letters", "letters/1;items=8") is None
+
+
+def test_who_left_the_race_is_not_accepted(tmp_path: Path) -> None:
+    record = run_record(quality=False, memory=[])
+    arenas = [
+        arena.model_copy(
+            update={
+                "contestants": [name for name in arena.contestants if name != INT8],
+                "failures": {INT8: "it fell over"},
+            }
+        )
+        for arena in record.arenas
+    ]
+    apply_accept(record.model_copy(update={"arenas": arenas}), tmp_path)
+    baseline = perf(tmp_path, record)
+    assert baseline is not None
+    assert sorted(baseline.engines) == ["tiny-8m-openvino-bf16", "tiny-8m-openvino-int4_awq"]
 
 
 def test_the_plan_writes_nothing_and_says_what_moves(tmp_path: Path) -> None:

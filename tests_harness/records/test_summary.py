@@ -5,6 +5,7 @@ from statistics import median
 
 import pytest
 from enginegate.core.errors import EngineGateError
+from enginegate.gates.verdict import CONFIDENCE
 from enginegate.storage.summary import measurements, median_interval, paired_log_ratios, worst
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,22 +18,23 @@ INT8 = "tiny-8m-openvino-int8_wo"
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60))
 def test_the_interval_of_the_median_covers_as_often_as_it_says(values: list[float]) -> None:
-    interval = median_interval(values, 0.99)
+    interval = median_interval(values)
     count = len(values)
     if interval is None:
-        assert 2 * 0.5**count > 0.01
+        assert 2 * 0.5**count > 0.05
         return
     low, high = interval
     assert low <= median(values) <= high
     rank = sorted(values).index(low) + 1
-    assert 1 - 2 * binom.cdf(rank - 1, count, 0.5) >= 0.99 or values.count(low) > 1
+    assert 1 - 2 * binom.cdf(rank - 1, count, 0.5) >= CONFIDENCE or values.count(low) > 1
 
 
-def test_the_interval_is_the_narrowest_that_covers() -> None:
-    for count in range(8, 60):
+def test_the_interval_is_the_narrowest_that_covers_as_often_as_every_interval_that_is_shown() -> None:
+    """It was one of 99 %, beside the verdicts' of 95 %."""
+    for count in range(6, 60):
         values = list(range(count))
-        low, _ = median_interval(values, 0.99) or (0, 0)
-        assert 1 - 2 * binom.cdf(low, count, 0.5) >= 0.99 > 1 - 2 * binom.cdf(low + 1, count, 0.5)
+        low, _ = median_interval(values) or (0, 0)
+        assert 1 - 2 * binom.cdf(low, count, 0.5) >= CONFIDENCE > 1 - 2 * binom.cdf(low + 1, count, 0.5)
 
 
 def test_figures_follow_the_law_of_the_factory() -> None:

@@ -142,8 +142,9 @@ def test_the_summary_tells_everything_a_reviewer_asks() -> None:
         assert expected in text, expected
     assert text.index("❌ FAIL") < text.index("## Verdicts") or "✅" in text
     verdict_lines = text[text.index("## Verdicts") :].splitlines()
-    assert "❌ FAIL" in verdict_lines[4]
-    assert "✅ PASS" in verdict_lines[5]
+    assert "95 % intervals" in verdict_lines[2]
+    assert "❌ FAIL" in verdict_lines[6]
+    assert "✅ PASS" in verdict_lines[7]
     assert "random weights" not in text
 
 

@@ -6,9 +6,10 @@ import math
 
 import pytest
 from enginegate.core.specs import Workload
-from enginegate.measure.arena import Arena, ArenaPolicy, log_ratios
+from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.latency import summarise_rounds
 from enginegate.measure.prompts import PromptPool
+from enginegate.measure.ratios import log_ratios
 from enginegate.models.tokenizer import Tokenizer
 from enginegate.quality.data import Passage, Prompt
 from enginegate.quality.determinism import evaluate_determinism

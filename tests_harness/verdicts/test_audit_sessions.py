@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import enginegate.verdicts.audit
 import numpy as np
 import pytest
-from enginegate.core.errors import BaselineError
+from enginegate.core.errors import BaselineError, MeasurementError
 from enginegate.core.records import Block, Round
 from enginegate.core.specs import Workload
 from enginegate.gates.audit import one_line, power_warning, sees
@@ -52,7 +52,7 @@ def blocks() -> list[Block]:
 @pytest.fixture
 def sessions(monkeypatch):
     """What an arena with those rounds gives."""
-    arena = SimpleNamespace(blocks=blocks(), run=lambda *_: None)
+    arena = SimpleNamespace(blocks=blocks(), run=lambda *_: None, failures={}, contestants=())
     monkeypatch.setattr(enginegate.verdicts.audit, "Arena", lambda *_, **__: arena)
     race = {"run": "a", "started": "now", "blocks": 40, "time_budget": 1.0, "progress": print}
     return measure_session(None, None, WORK, None, POLICIES, **race)
@@ -80,6 +80,29 @@ def test_each_metric_is_audited_by_its_own_times(sessions):
     assert speedup.policy["correlation"] == max(0.0, speedup.result.autocorrelation), "audited as the gates run"
     assert [entry.status for entry in itl.sessions[0].confirmations] == ["FAIL", "FAIL"]
     assert speedup.sessions[0].confirmations[0].status == "INCONCLUSIVE"
+
+
+def test_an_audit_keeps_the_order_of_its_blocks(sessions):
+    assert sessions["itl"].same_orders == sessions["itl"].live_orders == [1] * 40, "as those blocks were run"
+
+
+def test_an_audit_whose_engine_fails_is_none(monkeypatch):
+    arena = SimpleNamespace(blocks=[], run=lambda *_: None, failures={"same 2": MeasurementError("it fell over")})
+    monkeypatch.setattr(enginegate.verdicts.audit, "Arena", lambda *_, **__: arena)
+    race = {"run": "a", "started": "now", "blocks": 40, "time_budget": 1.0, "progress": print}
+    with pytest.raises(MeasurementError, match="it fell over"):
+        measure_session(None, None, WORK, None, POLICIES, **race)
+
+
+def test_a_metric_without_a_value_has_no_audit_and_costs_no_other_its_own(monkeypatch):
+    without = [Block(rounds=[turn.model_copy(update={"itl_p50": None}) for turn in block.rounds]) for block in blocks()]
+    names = [turn.engine for turn in without[0].rounds]
+    arena = SimpleNamespace(blocks=without, run=lambda *_: None, failures={}, contestants=names)
+    monkeypatch.setattr(enginegate.verdicts.audit, "Arena", lambda *_, **__: arena)
+    said = []
+    race = {"run": "a", "started": "now", "blocks": 40, "time_budget": 1.0, "progress": said.append}
+    assert list(measure_session(None, None, WORK, None, POLICIES, **race)) == ["speedup"]
+    assert said == ["b1-i4-o5: no audit of itl, of which a round has no value"]
 
 
 def test_what_a_gate_sees_hangs_on_the_stored_sessions_that_judge_it(sessions):

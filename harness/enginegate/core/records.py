@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from enginegate.core.identity import EngineRef
 from enginegate.core.specs import VARIANT_MARK
@@ -100,19 +100,25 @@ class DeviceReading(Stored):
 class Round(Stored):
     """One engine's turn in a block. All times in seconds. ``device``: the GPU right after it, None without one.
 
-    The gaps between tokens are NaN where an answer is a single token, and the load where the system does not tell.
+    The inter-token latencies are None where no token came after another one, as in answers of a single token.
     """
 
     engine: str
     seconds: float
     tokens: int
     ttft: float
-    itl_p50: Number
-    itl_p95: Number
-    itl_p99: Number
+    itl_p50: float | None
+    itl_p95: float | None
+    itl_p99: float | None
     foreign_load: Number
     disturbed: bool = False
     device: DeviceReading | None = None
+
+    @field_validator("itl_p50", "itl_p95", "itl_p99", mode="before")
+    @classmethod
+    def _nan_is_no_value(cls, value: object) -> object:
+        """Records once said NaN, which is no JSON."""
+        return None if isinstance(value, float) and math.isnan(value) else value
 
 
 class Block(Stored):
@@ -123,7 +129,11 @@ class Block(Stored):
 
 
 class ArenaEntry(Stored):
-    """All contestants of one workload, interleaved in reversing blocks."""
+    """All contestants of one workload, in interleaved blocks of balanced order.
+
+    ``contestants``: those that raced to the end. ``failures``: who left the race, and why; its rounds are in the blocks
+    up to then, and are no sample of it.
+    """
 
     workload: str
     batch_size: int
@@ -136,6 +146,7 @@ class ArenaEntry(Stored):
     blocks: list[Block]
     stopped: str
     warnings: list[str] = Field(default_factory=list)
+    failures: dict[str, str] = Field(default_factory=dict)
 
 
 class MemoryEntry(Stored):

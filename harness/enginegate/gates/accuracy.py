@@ -9,7 +9,7 @@ import scipy
 
 from enginegate.gates.items import QualityPolicy, pair, refuse, too_few
 from enginegate.gates.mcnemar import items_needed, loss_bound, mcnemar, visible_loss
-from enginegate.gates.verdict import Status, Verdict
+from enginegate.gates.verdict import CONFIDENCE, Status, Verdict
 
 #: Level at which the reference must be above chance.
 _CHANCE_LEVEL = 0.01
@@ -112,7 +112,7 @@ def _verdict(
     margin: float = 0.0,
 ) -> Verdict:
     right, count = int(sum(answers.values())), len(answers)
-    interval = scipy.stats.binomtest(right, count).proportion_ci(0.95, "wilson")
+    interval = scipy.stats.binomtest(right, count).proportion_ci(CONFIDENCE, "wilson")
     score = right / count
     name = f"{subject}: " if subject else ""
     return Verdict(

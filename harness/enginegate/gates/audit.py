@@ -10,12 +10,15 @@ import numpy as np
 import scipy
 
 from enginegate.core.errors import MeasurementError
-from enginegate.gates.robust import Array, lag_one, locate, without_order_effect
+from enginegate.gates.robust import Array, alternating, lag_one, locate, without_order_effect
 from enginegate.gates.sequential import FAILED, PASSED, SpeedPolicy, decide_many
 from enginegate.gates.sessions import Anchor, combine
+from enginegate.gates.verdict import CONFIDENCE
 
 #: Log ratios of one session, or of several.
 Samples: TypeAlias = Sequence[float] | Sequence[Sequence[float]] | Sequence[Array] | Array
+#: The order of each block of each session.
+Orders: TypeAlias = Sequence[Sequence[int]] | Sequence[Array]
 
 #: Slowdowns whose power an audit states.
 SLOWDOWNS = (0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
@@ -85,6 +88,7 @@ def audit(
     aa_log_ratios: Samples,
     policy: SpeedPolicy,
     *,
+    orders: Orders = (),
     slowdowns: Sequence[float] = SLOWDOWNS,
     resamples: int = 2000,
     block_length: int | None = None,
@@ -96,6 +100,8 @@ def audit(
     Args:
         aa_log_ratios: log ratios per block of an engine against itself: one session, or a list of sessions.
         policy: the policy of the gate that is audited.
+        orders: of each session's blocks, +1 where the reference ran first, else -1; an empty one, or none at all: they
+            alternate.
         slowdowns: true slowdowns injected into the resampled sessions.
         resamples: resampled sessions for every rate.
         block_length: even number of consecutive blocks drawn together; None: about n^(1/3), more where
@@ -103,12 +109,12 @@ def audit(
         baseline_sessions: judge against this many resampled stored sessions, instead of a ratio of exactly 1.
         seed: of the resampling.
 
-    Circular block bootstrap (Politis and Romano 1992). Runs start at even blocks, so the reversing order of the
-    contestants survives. The grand mean is taken out, because the A/A blocks cannot tell it from chance (it is
-    reported as ``offset``); differences between sessions stay in.
+    Circular block bootstrap (Politis and Romano 1992). Runs start at even blocks, so a block and its reverse stay
+    together, and each ratio keeps the order in which it was taken. The grand mean is taken out, because the A/A blocks
+    cannot tell it from chance (it is reported as ``offset``); differences between sessions stay in.
     """
-    sessions = _sessions(aa_log_ratios)
-    locations = [locate(session) for session in sessions]
+    sessions, signs = _sessions(aa_log_ratios), _orders(aa_log_ratios, orders)
+    locations = [locate(session, order=order) for session, order in zip(sessions, signs, strict=True)]
     centres = np.array([float(location.estimate) for location in locations])
     errors = np.array([float(location.error) for location in locations])
     offset = float(centres.mean())
@@ -119,24 +125,25 @@ def audit(
     )
     centred = [session - offset for session in sessions]
     shortest = min(len(session) for session in sessions)
-    memory = autocorrelation(sessions)
+    memory = autocorrelation(sessions, signs)
     length = block_length or _block_length(shortest, memory)
     if length < 2 or length % 2 or length > shortest:
         raise MeasurementError(f"a block length of {length} is not an even number up to {shortest}")
     generator = np.random.default_rng(seed)
 
-    def draw(count: int, blocks: int) -> Array:
-        return _resample(centred, count, blocks, length, generator)
+    def draw(count: int, blocks: int) -> tuple[Array, Array]:
+        return _resample(centred, signs, count, blocks, length, generator)
 
     rates = []
     for slowdown in (0.0, policy.tolerated, *slowdowns):
         anchor = Anchor(0.0)
         if baseline_sessions:
-            drawn = draw(resamples * baseline_sessions, policy.looks[-1])
-            stored = locate(drawn, correlation=policy.correlation)
+            drawn, ran = draw(resamples * baseline_sessions, policy.looks[-1])
+            stored = locate(drawn, correlation=policy.correlation, order=ran)
             shape = (resamples, baseline_sessions)
             anchor = combine(stored.estimate.reshape(shape), stored.error.reshape(shape), stored.df, policy.shift)
-        outcome = decide_many(draw(resamples, policy.looks[-1]) - np.log1p(slowdown), anchor, policy)
+        drawn, ran = draw(resamples, policy.looks[-1])
+        outcome = decide_many(drawn - np.log1p(slowdown), anchor, policy, order=ran)
         fails, passes = (_rate(int(np.sum(outcome.status == kind)), resamples) for kind in (FAILED, PASSED))
         rates.append(Power(float(slowdown), fails, passes, float(outcome.blocks.mean())))
     noise = float(np.median([scipy.stats.median_abs_deviation(session, scale="normal") for session in sessions]))
@@ -158,9 +165,10 @@ def audit(
     )
 
 
-def autocorrelation(log_ratios: Samples) -> float:
+def autocorrelation(log_ratios: Samples, orders: Orders = ()) -> float:
     """Mean lag-1 autocorrelation of the sessions: what ``SpeedPolicy.correlation`` is to be told."""
-    return float(np.mean([_memory(session) for session in _sessions(log_ratios)]))
+    pairs = zip(_sessions(log_ratios), _orders(log_ratios, orders), strict=True)
+    return float(np.mean([_memory(session, order) for session, order in pairs]))
 
 
 def smallest_seen(result: AuditResult) -> Power | None:
@@ -220,8 +228,7 @@ def _restored_rate(values: Mapping[str, Any]) -> Rate:
 
 
 def _sessions(samples: Samples) -> list[Array]:
-    nested = [samples] if np.ndim(samples[0]) == 0 else list(samples)
-    sessions = [np.asarray(session, dtype=np.float64) for session in nested]
+    sessions = [np.asarray(session, dtype=np.float64) for session in _nested(samples)]
     sessions = [session[: len(session) - len(session) % 2] for session in sessions]
     if any(len(session) < FEWEST_BLOCKS or not np.all(np.isfinite(session)) for session in sessions):
         raise MeasurementError(
@@ -231,12 +238,27 @@ def _sessions(samples: Samples) -> list[Array]:
     return sessions
 
 
-def _memory(session: Array) -> float:
+def _nested(samples: Samples) -> list[Any]:
+    return [samples] if np.ndim(samples[0]) == 0 else list(samples)
+
+
+def _orders(samples: Samples, orders: Orders) -> list[Array]:
+    """The order of each session's blocks, as many of them as ``_sessions`` keeps."""
+    nested = _nested(samples)
+    told: Sequence[Sequence[int] | Array] = orders or [()] * len(nested)
+    signs = []
+    for session, order in zip(nested, told, strict=True):
+        blocks = len(session) - len(session) % 2
+        signs.append(np.asarray(order, dtype=np.float64)[:blocks] if len(order) else alternating(blocks))
+    return signs
+
+
+def _memory(session: Array, order: Array) -> float:
     """Lag-1 autocorrelation, outliers clipped at three robust standard deviations.
 
     Gentler than the winsorized one that a gate takes from its few blocks, which comes out 7 % low in a long series.
     """
-    series = without_order_effect(session)[0]
+    series = without_order_effect(session, order)[0]
     reach = 3.0 * float(scipy.stats.median_abs_deviation(series, scale="normal"))
     centre = float(np.median(series))
     return float(lag_one(np.clip(series, centre - reach, centre + reach)))
@@ -249,20 +271,25 @@ def _block_length(blocks: int, memory: float) -> int:
     return max(2, min(wanted, 2 * (blocks // 4)))
 
 
-def _resample(sessions: list[Array], count: int, blocks: int, length: int, generator: np.random.Generator) -> Array:
+def _resample(
+    sessions: list[Array], orders: list[Array], count: int, blocks: int, length: int, generator: np.random.Generator
+) -> tuple[Array, Array]:
+    """``count`` series of ``blocks`` log ratios, and the order of each of their blocks."""
     runs = -(-blocks // length)
     chosen = generator.integers(0, len(sessions), count)
     drawn = np.empty((count, runs * length))
-    for number, session in enumerate(sessions):
+    ran = np.empty_like(drawn)
+    for number, (session, order) in enumerate(zip(sessions, orders, strict=True)):
         rows = np.flatnonzero(chosen == number)
         starts = 2 * generator.integers(0, len(session) // 2, (len(rows), runs, 1))
         index = (starts + np.arange(length)) % len(session)
         drawn[rows] = session[index].reshape(len(rows), runs * length)
-    return drawn[:, :blocks]
+        ran[rows] = order[index].reshape(len(rows), runs * length)
+    return drawn[:, :blocks], ran[:, :blocks]
 
 
 def _rate(hits: int, count: int) -> Rate:
-    interval = scipy.stats.binomtest(hits, count).proportion_ci(0.95, "wilson")
+    interval = scipy.stats.binomtest(hits, count).proportion_ci(CONFIDENCE, "wilson")
     return Rate(hits / count, (float(interval.low), float(interval.high)))
 
 

@@ -9,7 +9,7 @@ from scipy.special import ndtri, stdtrit
 
 from enginegate.gates.robust import TRIM, Array
 from enginegate.gates.sessions import ShiftPrior, combine
-from enginegate.gates.verdict import Status, Verdict
+from enginegate.gates.verdict import TAIL, Status, Verdict
 
 #: Belief about the shift of an absolute time between sessions, before two sessions are there to show it. Spreads of
 #: 8 and 13 % of process medians were measured on a shared 2-core machine; half of this prior lies above 4.8 %.
@@ -71,7 +71,7 @@ def compare_samples(
         return float(np.sqrt(sum((stdtrit(df, 1.0 - level) * error) ** 2 for error, df in parts if error)))
 
     low, high = np.log1p(margin), np.log1p(2 * margin if tolerated is None else tolerated)
-    fail_reach, pass_reach, shown = reach(alpha), reach(beta), reach(0.025)
+    fail_reach, pass_reach, shown = reach(alpha), reach(beta), reach(TAIL)
     visible = max(low, fail_reach) + float(ndtri(power)) * float(np.hypot(noise, anchor.shift))
     change = float(np.expm1(worse))
     interval = (float(np.exp(worse - shown)), float(np.exp(worse + shown)))

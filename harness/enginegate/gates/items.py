@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from enginegate.gates.robust import Array
-from enginegate.gates.verdict import Status, Verdict
+from enginegate.gates.verdict import TAIL, Status, Verdict
 
 Value = TypeVar("Value")
 
@@ -148,7 +148,7 @@ def bounded(
     least, most = loss - t_bound(df, policy.alpha) * error, loss + t_bound(df, policy.beta) * error
     visible = low + (t_bound(df, policy.alpha) + float(ndtri(policy.power))) * error
     if interval is None:
-        reach = t_bound(df, 0.025) * estimate_error
+        reach = t_bound(df, TAIL) * estimate_error
         interval = (estimate - reach, estimate + reach)
     show = _relative if relative else _plain
     text = f"{estimate:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], {against} {baseline:.3f}: "

@@ -19,7 +19,7 @@ from enginegate.gates.items import (
     too_few,
 )
 from enginegate.gates.robust import Array
-from enginegate.gates.verdict import Status, Verdict
+from enginegate.gates.verdict import CONFIDENCE, TAIL, Status, Verdict
 
 __all__ = ["QualityPolicy", "judge_accuracy", "judge_corpus", "judge_flips", "judge_lengths", "judge_nll"]
 
@@ -142,7 +142,7 @@ def judge_nll(
         return refuse(metric, reason, policy, unit="ppl", subject=subject, samples=len(mine))
     worse, error = ratio_of_sums(mine[:, 0] - theirs[:, 0], mine[:, 1])
     level, level_error = ratio_of_sums(mine[:, 0], mine[:, 1])
-    reach = t_bound(max(len(mine) - 1, 1), 0.025) * level_error
+    reach = t_bound(max(len(mine) - 1, 1), TAIL) * level_error
     before = float(np.exp(theirs[:, 0].sum() / theirs[:, 1].sum()))
     return bounded(
         worse,
@@ -199,7 +199,7 @@ def judge_flips(
         status, text = Status.INCONCLUSIVE, f"{text}; undecided: {reason}"
     elif status is Status.INCONCLUSIVE:
         text += "; undecided: too close to it for this many items"
-    interval = scipy.stats.binomtest(flips, count).proportion_ci(0.95, "exact")
+    interval = scipy.stats.binomtest(flips, count).proportion_ci(CONFIDENCE, "exact")
     name = f"{subject}: " if subject else ""
     return Verdict(
         status=status,

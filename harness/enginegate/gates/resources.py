@@ -12,8 +12,6 @@ from dataclasses import replace
 from enginegate.gates.verdict import Status, Verdict
 
 MIB = 1 << 20
-#: One large page as the NVIDIA driver counts them.
-GPU_QUANTUM = 2 * MIB
 #: Page and allocator noise of a process on a CPU.
 CPU_QUANTUM = 8 * MIB
 

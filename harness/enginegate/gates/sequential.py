@@ -18,6 +18,8 @@ from enginegate.gates.spending import nominal_levels
 #: by 0.3 %, whose 95 % upper limit on 2 degrees of freedom is 1.3 %: this prior has its median at 0.76 % and its 95 %
 #: point at 1.7 %.
 RATIO_SHIFT = ShiftPrior(scale=0.007, df=4.0)
+#: What stored policies still have: neither could be set, and neither moved a verdict.
+_FORMER = ("confidence", "seed")
 #: Decisions of many series at once.
 UNDECIDED, PASSED, FAILED = 0, 1, 2
 
@@ -37,9 +39,7 @@ class SpeedPolicy:
         shift: belief about the session-to-session shift of the ratio, for baselines of few sessions.
         correlation: lag-1 autocorrelation of this machine's blocks as its audit measured it; early looks are too
             short to see it for themselves.
-        confidence: level of the reported interval.
         power: power at which the smallest visible change is stated.
-        seed: for whatever resamples; the gate itself draws nothing.
     """
 
     margin: float = 0.03
@@ -49,9 +49,7 @@ class SpeedPolicy:
     looks: tuple[int, ...] = (6, 10, 16, 24, 40)
     shift: ShiftPrior = field(default=RATIO_SHIFT)
     correlation: float = 0.0
-    confidence: float = 0.95
     power: float = 0.90
-    seed: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.margin <= self.tolerated:
@@ -63,8 +61,9 @@ class SpeedPolicy:
 
 
 def restore_policy(values: Mapping[str, Any]) -> SpeedPolicy:
-    """A policy from what ``dataclasses.asdict`` made of it, through JSON or not."""
-    return SpeedPolicy(**{**values, "looks": tuple(values["looks"]), "shift": ShiftPrior(**values["shift"])})
+    """A policy from what ``dataclasses.asdict`` made of it, through JSON or not, without fields that it had once."""
+    kept = {name: value for name, value in values.items() if name not in _FORMER}
+    return SpeedPolicy(**{**kept, "looks": tuple(values["looks"]), "shift": ShiftPrior(**values["shift"])})
 
 
 def next_look(count: int, policy: SpeedPolicy) -> int | None:
@@ -155,9 +154,17 @@ class Outcome:
 
 
 def decide_many(
-    log_ratios: Array, anchor: Anchor, policy: SpeedPolicy, *, floor: bool = False, trim: float = TRIM
+    log_ratios: Array,
+    anchor: Anchor,
+    policy: SpeedPolicy,
+    *,
+    trim: float = TRIM,
+    order: Array | None = None,
 ) -> Outcome:
-    """Run the gate over many series of log ratios, shape (series, blocks), to their last planned look."""
+    """Run the gate over many series of log ratios, shape (series, blocks), to their last planned look.
+
+    ``order``: see ``locate``; of shape (blocks,), or of the series' own.
+    """
     series, count = log_ratios.shape
     status = np.full(series, UNDECIDED, dtype=np.int8)
     blocks = np.zeros(series, dtype=np.int64)
@@ -166,8 +173,9 @@ def decide_many(
         still = np.flatnonzero(status == UNDECIDED)
         if not len(still):
             break
-        location = locate(log_ratios[still, :look], trim, policy.correlation)
+        ran = None if order is None else order[still, :look] if order.ndim > 1 else order[:look]
+        location = locate(log_ratios[still, :look], trim, policy.correlation, ran)
         final = look == looks[-1]
-        status[still] = sequential_test(location, anchor.at(still), policy, look, final=final, floor=floor).status
+        status[still] = sequential_test(location, anchor.at(still), policy, look, final=final).status
         blocks[still] = look
     return Outcome(status, blocks)

@@ -15,14 +15,26 @@ from enginegate.gates.robust import MIN_BLOCKS, Array, locate
 
 @dataclass(frozen=True)
 class Baseline:
-    """Stored samples: log(t_reference / t_candidate) per block, one tuple for each stored session, in order."""
+    """Stored samples.
+
+    Attributes:
+        sessions: log(t_reference / t_candidate) per block, one tuple for each stored session, in order.
+        orders: for each session +1 per block where the reference ran first, else -1; an empty one for a session that
+            keeps none (its blocks alternate), and no orders at all where no session keeps any.
+    """
 
     sessions: tuple[tuple[float, ...], ...]
+    orders: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.sessions:
             raise BaselineError("the baseline holds no session", "record one and accept it")
-        for number, session in enumerate(self.sessions, start=1):
+        if self.orders and len(self.orders) != len(self.sessions):
+            raise BaselineError(
+                f"the baseline has {len(self.orders)} orders for {len(self.sessions)} sessions",
+                "the file is damaged: restore it, or record the baseline again and accept it",
+            )
+        for number, (session, order) in enumerate(self.samples(), start=1):
             if len(session) < MIN_BLOCKS:
                 raise BaselineError(
                     f"session {number} of the baseline has {len(session)} blocks, fewer than {MIN_BLOCKS}",
@@ -33,6 +45,16 @@ class Baseline:
                     f"session {number} of the baseline holds a sample that is not a finite number",
                     "the file is damaged: restore it, or record the baseline again and accept it",
                 )
+            if order is not None and (len(order) != len(session) or not set(order) <= {1, -1}):
+                raise BaselineError(
+                    f"session {number} of the baseline does not tell the order of each of its {len(session)} blocks",
+                    "the file is damaged: restore it, or record the baseline again and accept it",
+                )
+
+    def samples(self) -> list[tuple[tuple[float, ...], tuple[int, ...] | None]]:
+        """Each session with its order, or with None where it keeps none."""
+        orders = self.orders or ((),) * len(self.sessions)
+        return [(session, order or None) for session, order in zip(self.sessions, orders, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -132,7 +154,7 @@ def combine(estimates: Array, errors: Array, dfs: Array | float, prior: ShiftPri
 def anchor_of(against: Baseline | Floor | Known, prior: ShiftPrior, correlation: float = 0.0) -> Anchor:
     """The anchor of one gate. A floor and a known ratio are exact and claim something about this session alone."""
     if isinstance(against, Baseline):
-        locations = [locate(session, correlation=correlation) for session in against.sessions]
+        locations = [locate(session, correlation=correlation, order=order) for session, order in against.samples()]
         return combine(
             np.array([float(location.estimate) for location in locations]),
             np.array([float(location.error) for location in locations]),
@@ -143,7 +165,13 @@ def anchor_of(against: Baseline | Floor | Known, prior: ShiftPrior, correlation:
 
 
 def level_change(
-    stored: Baseline, new: Sequence[float], prior: ShiftPrior, *, margin: float, alpha: float = 0.01
+    stored: Baseline,
+    new: Sequence[float],
+    prior: ShiftPrior,
+    *,
+    margin: float,
+    order: Sequence[int] | None = None,
+    alpha: float = 0.01,
 ) -> float | None:
     """How far a new session's log ratio lies from the level of the stored ones, where that is more than a shift.
 
@@ -154,13 +182,14 @@ def level_change(
         new: log ratios of the blocks of the session that would join them.
         prior: belief about the shift.
         margin: a change up to this share is none, in either direction.
+        order: of the new blocks; see Baseline. None where they alternate.
         alpha: two-sided probability that an unchanged engine's session is called a new level; the bound is that of a
             prediction for one more session (t on the degrees of freedom of each part).
 
     Returns:
         The change of the log ratio, positive for faster; None where the level is the same.
     """
-    anchor, location = anchor_of(stored, prior), locate(new)
+    anchor, location = anchor_of(stored, prior), locate(new, order=order or None)
     change = float(location.estimate) - float(anchor.estimate)
     parts = ((location.error, location.df), (anchor.error, anchor.error_df), (anchor.shift, anchor.shift_df))
     reach = float(np.sqrt(sum(float(stdtrit(df, 1.0 - alpha / 2.0) * error) ** 2 for error, df in parts if error)))

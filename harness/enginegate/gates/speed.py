@@ -21,7 +21,7 @@ from enginegate.gates.sequential import (
     sequential_test,
 )
 from enginegate.gates.sessions import Anchor, Baseline, Floor, Known, anchor_of
-from enginegate.gates.verdict import Status, Verdict
+from enginegate.gates.verdict import TAIL, Status, Verdict
 
 Against = Baseline | Floor | Known
 
@@ -29,6 +29,7 @@ Against = Baseline | Floor | Known
 _MEMORY_WARNING = 2.33
 #: Warn when the two orders of a block differ by this many standard errors.
 _ORDER_WARNING = 4.0
+_ONE_ORDER = "the two ran in one order in every block, so what the order does to the ratio cannot be taken out"
 
 
 def judge_speed(
@@ -42,6 +43,7 @@ def judge_speed(
     final: bool,
     warnings: Sequence[str] = (),
     invalid: str | None = None,
+    order: Sequence[int] | None = None,
 ) -> Verdict | None:
     """Judge a speed-up at one look.
 
@@ -55,6 +57,7 @@ def judge_speed(
         final: no more blocks will come, so the answer must be a Verdict.
         warnings: what the measurement itself has to say; carried on the verdict.
         invalid: why these samples can decide nothing (throttling, foreign load); forces INCONCLUSIVE.
+        order: of each block, +1 where the reference ran before the candidate, else -1; None: they alternate.
 
     Returns:
         A verdict, or None: nothing is decided and more blocks may come. Between the policy's looks it is always None,
@@ -63,7 +66,7 @@ def judge_speed(
     The hypotheses: with s = log(expected ratio) - log(this ratio) and slowdown exp(s) - 1, FAIL rejects
     "slowdown <= margin" at ``policy.alpha`` and PASS rejects "slowdown >= tolerated" at ``policy.beta``, each over all
     looks together. Against a floor both compare with the floor itself. The interval is of the ratio measured in this
-    session, two-sided at ``policy.confidence``, and holds over all looks together (repeated confidence interval,
+    session, two-sided at ``verdict.CONFIDENCE``, and holds over all looks together (repeated confidence interval,
     Jennison and Turnbull 1989).
     """
     gate = SpeedGate(against, policy, metric, subject, reference, tuple(warnings))
@@ -80,7 +83,9 @@ def judge_speed(
         ratio = float(np.exp(np.mean(log_ratios)))
         reason = f"only {count} blocks, fewer than the {MIN_BLOCKS} that an error can be had from"
         return gate.verdict(Status.INCONCLUSIVE, count, ratio, (np.nan, np.nan), reason=reason)
-    return gate.look(locate(log_ratios, correlation=policy.correlation), count, last, invalid)
+    if order is not None and len(set(order)) == 1:
+        gate = replace(gate, warnings=(*gate.warnings, _ONE_ORDER))
+    return gate.look(locate(log_ratios, correlation=policy.correlation, order=order), count, last, invalid)
 
 
 def replay_speed(
@@ -93,6 +98,7 @@ def replay_speed(
     reference: str = "",
     warnings: Sequence[str] = (),
     invalid: str | None = None,
+    order: Sequence[int] | None = None,
 ) -> Verdict:
     """The verdict that a session which took these blocks gave: the first look that decides, or the last.
 
@@ -112,6 +118,7 @@ def replay_speed(
             final=look == count,
             warnings=warnings,
             invalid=invalid,
+            order=None if order is None else order[:look],
         )
         if verdict is not None:
             return verdict
@@ -134,7 +141,7 @@ class SpeedGate:
         policy, floor = self.policy, isinstance(self.against, Floor)
         if invalid is not None and not last:
             return None
-        tail = level_at(count, policy, (1.0 - policy.confidence) / 2.0, final=last)
+        tail = level_at(count, policy, TAIL, final=last)
         centre, reach = float(location.estimate), float(half_width(location, Anchor(0.0), tail))
         ratio, interval = float(np.exp(centre)), (float(np.exp(centre - reach)), float(np.exp(centre + reach)))
         gate = replace(self, warnings=(*self.warnings, *noise_warnings(location, count)))

@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum
 
+#: What lies beyond either end of every two-sided interval that is shown, in verdicts, tables and histories alike.
+TAIL = 0.025
+#: Their confidence, 95 %.
+CONFIDENCE = 1.0 - 2 * TAIL
+
 
 class Status(str, Enum):
     """The four things a gate can say."""

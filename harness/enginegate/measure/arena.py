@@ -1,28 +1,29 @@
-"""The arena: all engines of one model and workload, timed in interleaved blocks that reverse their order.
+"""The arena: all engines of one model and workload, timed in interleaved blocks whose order is balanced.
 
-Block 0 runs A B C, block 1 runs C B A, and so on: every contestant once a block, on the same prompts. A drift that is
-linear in time cancels exactly in each pair of blocks, and the datum is the log ratio within a block, so the machine's
-speed of the day cancels too (duet benchmarking: Bulej et al., 2020, arXiv 2001.05811; here in turns, not in parallel).
+Every contestant runs once a block, on the same prompts, in the order of enginegate.measure.order. The datum is the log
+ratio within a block, so the machine's speed of the day cancels (duet benchmarking: Bulej et al., 2020, arXiv
+2001.05811; here in turns, not in parallel). A contestant that fails leaves the race, and the others go on.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from enginegate.core.errors import MeasurementError
+from enginegate.core.errors import EngineError, EngineGateError, MeasurementError
 from enginegate.core.records import ArenaEntry, Block, Round
 from enginegate.core.specs import SamplingParams, Workload
+from enginegate.engines.base import Generation
 from enginegate.engines.process.child_engine import ChildEngine
 from enginegate.engines.timing import Contestant, timed_answer
 from enginegate.machine.cores import quietest_core
 from enginegate.machine.gpu import DeviceMonitor, throttled
 from enginegate.machine.load import foreign_load, read_cpu_clock
 from enginegate.measure.latency import check_generations, summarise
+from enginegate.measure.order import block_order
 from enginegate.measure.prompts import PromptPool
 
 
@@ -50,11 +51,15 @@ class Arena:
     """One workload's contestants and the blocks they have run.
 
     Attributes:
-        contestants: by engine id, in the order of an even block.
+        contestants: by engine id, all that start, in the order of the first block.
         reference: id of the contestant that ratios are taken over.
         clock: seconds, monotonic.
         monitor: looks at the GPU after each round, or None on a CPU.
+        twins: contestants that stand next to each other in every block and alternate, a tuple of ids for each unit;
+            who is in none of them stands alone.
         stopped: why no further block was run.
+        failures: who left the race, and why. Its rounds stay in the blocks, and are no sample of it. Where the
+            reference fails everyone has left.
     """
 
     contestants: Mapping[str, Contestant]
@@ -64,15 +69,30 @@ class Arena:
     policy: ArenaPolicy
     clock: Callable[[], float] = time.perf_counter
     monitor: DeviceMonitor | None = None
+    twins: Sequence[Sequence[str]] = ()
     blocks: list[Block] = field(default_factory=list)
     stopped: str = "not started"
+    failures: dict[str, EngineGateError] = field(default_factory=dict)
     _deadline: float = math.inf
+    _units: list[list[str]] = field(default_factory=list)
+
+    @property
+    def racing(self) -> list[str]:
+        """Who is still in the race."""
+        return [name for name in self.contestants if name not in self.failures]
+
+    def leave(self, name: str, reason: EngineGateError) -> None:
+        """Take a contestant out of the race; with the reference everyone leaves: there is nothing to compare with."""
+        self.failures[name] = reason
+        if name == self.reference:
+            for other in self.racing:
+                self.failures[other] = MeasurementError(f"the reference left the race: {reason.problem}", reason.hint)
 
     def run(self, decided: Callable[[Sequence[Block]], bool], progress: Callable[[str], None] = lambda _: None) -> None:
         """Warm up, then add blocks until ``decided(blocks)`` is true, the budget is spent or max_blocks is reached."""
         for index in range(self.policy.warmup_rounds):
             for name in self.contestants:
-                self.round(name, self._prompts(-1 - index))
+                self._turn(name, self._prompts(-1 - index))
         self._deadline = self.clock() + self.policy.time_budget
         while not self._over(decided):
             self.blocks.append(self._block(len(self.blocks)))
@@ -80,7 +100,11 @@ class Arena:
 
     def _over(self, decided: Callable[[Sequence[Block]], bool]) -> bool:
         """Whether no further block is run; ``stopped`` says why."""
-        if self.blocks and decided(self.blocks):
+        if self.reference in self.failures:
+            self.stopped = f"the reference {self.reference} failed"
+        elif self.failures and self.racing == [self.reference]:
+            self.stopped = "nobody is left to race against the reference"
+        elif self.blocks and decided(self.blocks):
             self.stopped = "every gate decided"
         elif len(self.blocks) >= self.policy.max_blocks:
             self.stopped = f"{self.policy.max_blocks} blocks"
@@ -90,7 +114,7 @@ class Arena:
             return False
         return True
 
-    def entry(self, warnings: Sequence[str] = ()) -> ArenaEntry:
+    def entry(self) -> ArenaEntry:
         """What happened, for the run record."""
         work = self.workload
         return ArenaEntry(
@@ -100,11 +124,11 @@ class Arena:
             output_len=work.output_len,
             seed=work.seed,
             reference=self.reference,
-            contestants=list(self.contestants),
+            contestants=self.racing,
             warmup_rounds=self.policy.warmup_rounds,
             blocks=list(self.blocks),
             stopped=self.stopped,
-            warnings=list(warnings),
+            failures={name: reason.problem for name, reason in self.failures.items()},
         )
 
     def _prompts(self, round_index: int) -> list[list[int]]:
@@ -112,33 +136,67 @@ class Arena:
         return self.prompts.batch(work.batch_size, work.input_len, seed=work.seed, round_index=round_index)
 
     def _block(self, index: int) -> Block:
-        order = list(self.contestants)[:: 1 if index % 2 == 0 else -1]
         prompts = self._prompts(index)
         rounds, retries = [], 0
-        for name in order:
-            sample = self.round(name, prompts)
+        for name in self._order(index):
+            sample = self._turn(name, prompts)
             for _ in range(self.policy.retries):
-                if not sample.disturbed or self.clock() > self._deadline:
+                if sample is None or not sample.disturbed or self.clock() > self._deadline:
                     break
                 retries += 1
-                sample = self.round(name, prompts)
-            rounds.append(sample)
+                sample = self._turn(name, prompts)
+            if sample is not None:
+                rounds.append(sample)
         return Block(rounds=rounds, retries=retries)
 
+    def _order(self, index: int) -> list[str]:
+        """Who runs in this block. An odd block reverses the one before it, whoever has left since."""
+        if index % 2 == 0:
+            together = {name: unit for unit in self.twins for name in unit}
+            units = dict.fromkeys(tuple(together.get(name, (name,))) for name in self.racing)
+            self._units = [[name for name in unit if name in self.racing] for unit in units]
+        return [name for name in block_order(self._units, index) if name in self.racing]
+
+    def _turn(self, name: str, prompts: Sequence[Sequence[int]]) -> Round | None:
+        """A round of a contestant, or None where it has left the race, in this very round or before."""
+        if name in self.failures:
+            return None
+        try:
+            answered = self._answered(name, prompts)
+        except EngineGateError as reason:
+            self.leave(name, reason)
+            return None
+        return self._measured(name, *answered)
+
     def round(self, name: str, prompts: Sequence[Sequence[int]]) -> Round:
-        """Time one contestant once, and refuse it where it did not do the work. Raises MeasurementError."""
+        """Time one contestant once, outside of any block. Raises EngineGateError where it did not do the work."""
+        return self._measured(name, *self._answered(name, prompts))
+
+    def _answered(self, name: str, prompts: Sequence[Sequence[int]]) -> tuple[list[Generation], float, float]:
+        """A contestant's answers, the seconds they took, and the share of the machine that others had meanwhile.
+
+        Whatever its library raises is an EngineError, so that it costs this contestant alone.
+        """
         params = SamplingParams(max_tokens=self.workload.output_len, ignore_eos=True)
         children = [each.pid for each in self.contestants.values() if isinstance(each, ChildEngine)]
-        with self._ready(self.contestants[name], prompts) as contestant:
-            before = read_cpu_clock(children=children)
-            generations, seconds = timed_answer(contestant, prompts, params, self.clock)
-            after = read_cpu_clock(children=children)
+        where = f"{name}, {self.workload.id}"
         try:
+            with self._ready(self.contestants[name], prompts) as contestant:
+                before = read_cpu_clock(children=children)
+                generations, seconds = timed_answer(contestant, prompts, params, self.clock)
+                after = read_cpu_clock(children=children)
             check_generations(generations, self.workload.batch_size, self.workload.output_len, seconds)
         except MeasurementError as error:
-            raise MeasurementError(f"{name}, {self.workload.id}: {error.problem}", error.hint) from error
+            raise MeasurementError(f"{where}: {error.problem}", error.hint) from error
+        except EngineGateError:
+            raise
+        except Exception as error:
+            problem = f"{where}: the engine failed in its round: {type(error).__name__}: {error}"
+            raise EngineError(problem, "run its tests alone, and look into the engine's own log") from error
+        return generations, seconds, foreign_load(before, after)
+
+    def _measured(self, name: str, generations: Sequence[Generation], seconds: float, load: float) -> Round:
         latency = summarise(generations)
-        load = foreign_load(before, after)
         device = self.monitor.read() if self.monitor else None
         intruded = bool(self.monitor and self.monitor.foreign())
         return Round(
@@ -168,41 +226,3 @@ class Arena:
             getattr(contestant, "take_quietest_core", lambda: None)()
             contestant.generate([prompt[::-1] for prompt in prompts], SamplingParams(min(4, self.workload.output_len)))
             yield contestant
-
-
-#: The per-round figure behind each speed metric: smaller is faster.
-TIMED = {"speedup": "seconds", "ttft": "ttft", "itl": "itl_p50"}
-
-
-def timed_metrics(output_len: int) -> list[str]:
-    """The metrics of TIMED that answers of so many tokens have: a single token has no gap to a next one."""
-    return [metric for metric in TIMED if metric != "itl" or output_len > 1]
-
-
-def log_ratios(blocks: Sequence[Block], reference: str, candidate: str, metric: str = "speedup") -> list[float]:
-    """Per block, log(time of the reference / time of the candidate): positive where the candidate is faster.
-
-    Raises:
-        MeasurementError: a block lacks one of the two, or a time is not a positive finite number.
-    """
-    attribute = TIMED[metric]
-    ratios = []
-    for index, block in enumerate(blocks):
-        times = {entry.engine: getattr(entry, attribute) for entry in block.rounds}
-        try:
-            over, under = float(times[reference]), float(times[candidate])
-        except KeyError as missing:
-            raise MeasurementError(f"block {index} holds no round of {missing}") from None
-        if not (math.isfinite(over) and math.isfinite(under) and over > 0 and under > 0):
-            raise MeasurementError(f"block {index}: {metric} times {over} and {under} s are not positive numbers")
-        ratios.append(math.log(over / under))
-    return ratios
-
-
-def disturbance(blocks: Sequence[Block]) -> tuple[float, float]:
-    """Share of blocks that kept a disturbed round, and the median foreign load over all rounds."""
-    if not blocks:
-        return 0.0, 0.0
-    disturbed = sum(any(entry.disturbed for entry in block.rounds) for block in blocks) / len(blocks)
-    loads = [entry.foreign_load for block in blocks for entry in block.rounds if math.isfinite(entry.foreign_load)]
-    return disturbed, statistics.median(loads) if loads else float("nan")

@@ -20,12 +20,13 @@ class Latency:
     Attributes:
         ttft: mean over the batch of the time to the first token.
         itl_p50, itl_p95, itl_p99: percentiles over all gaps between successive tokens of one sequence; see token_gaps.
+            None where there is no gap.
     """
 
     ttft: float
-    itl_p50: float
-    itl_p95: float
-    itl_p99: float
+    itl_p50: float | None = None
+    itl_p95: float | None = None
+    itl_p99: float | None = None
 
 
 def check_generations(generations: Sequence[Generation], batch_size: int, output_len: int, seconds: float) -> None:
@@ -65,22 +66,27 @@ def summarise(generations: Sequence[Generation]) -> Latency:
     first = [generation.token_times[0] for generation in generations]
     gaps = np.concatenate([token_gaps(generation.token_times) for generation in generations])
     if gaps.size == 0:
-        return Latency(float(np.mean(first)), float("nan"), float("nan"), float("nan"))
+        return Latency(float(np.mean(first)))
     p50, p95, p99 = np.percentile(gaps, [50, 95, 99])
     return Latency(float(np.mean(first)), float(p50), float(p95), float(p99))
 
 
 def summarise_rounds(rounds: Sequence[Round]) -> dict[str, float]:
-    """Medians over the rounds of one engine: times in seconds, rates per second, tokens really produced counted."""
+    """Medians over the rounds of one engine: times in seconds, rates per second, tokens really produced counted.
+
+    What a round has no value of is left out.
+    """
 
     def middle(values: Sequence[float]) -> float:
         return float(np.median(np.asarray(values, dtype=float)))
 
-    return {
-        "latency": middle([entry.seconds for entry in rounds]),
-        "tokens_per_second": middle([entry.tokens / entry.seconds for entry in rounds]),
-        "ttft": middle([entry.ttft for entry in rounds]),
-        "itl_p50": middle([entry.itl_p50 for entry in rounds]),
-        "itl_p95": middle([entry.itl_p95 for entry in rounds]),
-        "itl_p99": middle([entry.itl_p99 for entry in rounds]),
+    figures: dict[str, list[float | None]] = {
+        "latency": [entry.seconds for entry in rounds],
+        "tokens_per_second": [entry.tokens / entry.seconds for entry in rounds],
+        "ttft": [entry.ttft for entry in rounds],
+        "itl_p50": [entry.itl_p50 for entry in rounds],
+        "itl_p95": [entry.itl_p95 for entry in rounds],
+        "itl_p99": [entry.itl_p99 for entry in rounds],
     }
+    known = {name: [value for value in values if value is not None] for name, values in figures.items()}
+    return {name: middle(values) for name, values in known.items() if len(values) == len(rounds)}

@@ -66,13 +66,15 @@ def rooflines(record: RunRecord) -> list[Roofline]:
 def roofline(record: RunRecord, arena: ArenaEntry, memory: MemoryEntry) -> Roofline | None:
     """The engine of ``memory`` in an arena of batch 1.
 
-    None where it was not in it, where what is needed is not known, and where speculation gives several tokens a pass.
+    None where it was not in it to the end, where what is needed is not known, and where speculation gives several
+    tokens a pass.
     """
     engines = [engine for engine in record.engines if engine.id == memory.engine]
     if any(engine.runtime.get("speculation", "none") != "none" for engine in engines):
         return None
     rounds = [entry for block in arena.blocks for entry in block.rounds if entry.engine == memory.engine]
-    if arena.batch_size != 1 or not rounds or not memory.weights or not memory.copy_bytes_per_second:
+    left = memory.engine in arena.failures
+    if arena.batch_size != 1 or left or not rounds or not memory.weights or not memory.copy_bytes_per_second:
         return None
     rate = summarise_rounds(rounds)["tokens_per_second"]
     cards = max((int(engine.spec.get("tensor_parallel", 1)) for engine in engines), default=1)

@@ -279,8 +279,9 @@ class EngineGates:
     def _against(self, workload: Workload, metric: str) -> StoredSessions | StoredFloor | None:
         stored = self._stored(workload)
         sessions = stored.log_ratios(metric) if stored else []
-        if sessions:
-            return StoredSessions(sessions=sessions)
+        if stored is not None and sessions:
+            orders = stored.orders(metric)
+            return StoredSessions(sessions=sessions, orders=orders if any(orders) else [])
         floors: dict[str, float] = getattr(self.floors, metric)
         floor = self._unless_required(floors.get(f"b{workload.batch_size}"))
         return None if floor is None else StoredFloor(ratio=floor)

@@ -18,7 +18,7 @@ from enginegate.core.urls import without_password
 from enginegate.gates.verdict import Verdict
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.lease import Lease
-from enginegate.measure.arena import timed_metrics
+from enginegate.measure.ratios import timed_metrics
 from enginegate.plan.gates import EngineGates, ModelFacts, speed_policy
 from enginegate.plan.plan import Plan, PlannedTest, make_plan
 from enginegate.plan.selection import Candidate, Selection, select
@@ -152,7 +152,10 @@ class GateSession:
         return EngineGates(self.plan, candidate, facts)
 
     def timed_engine(self, candidate: Candidate, batch_size: int) -> TimedEngine:
-        """The engine's part in the arena of its model and batch size, which runs when it is first asked for."""
+        """The engine's part in the arena of its model and batch size, which runs when it is first asked for.
+
+        Raises the reason for which it left the arena, where it did: again for each test, without another race.
+        """
         config = candidate.config
         workload = config.workload(batch_size)
         bench = self.bench(config)
@@ -160,6 +163,8 @@ class GateSession:
         if workload.id not in bench.arenas:
             self._race(bench, candidate, workload)
             self.save_if_changed()
+        if candidate.id in bench.left[workload.id]:
+            raise bench.left[workload.id][candidate.id]
         return TimedEngine(candidate, workload, bench.arenas[workload.id])
 
     def _race(self, bench: ModelBench, candidate: Candidate, workload: Workload) -> None:

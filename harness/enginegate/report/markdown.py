@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from enginegate.core.records import RunRecord
+from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.notes import speed_notes
-from enginegate.report.rows import COLUMN_NOTES, COLUMNS, Row, cell, record_rows, speedup_text
+from enginegate.report.rows import COLUMN_NOTES, COLUMNS, SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
 from enginegate.storage.summary import SEVERITY, headline_scores
 
 #: Said of a model with random weights, wherever its numbers stand.
@@ -54,7 +55,7 @@ def _results(rows: list[Row], notes: list[str]) -> Iterator[str]:
     yield "\n## Results\n"
     shown = [column for column in COLUMNS if not column[1].startswith("speedup")]
     headings = [heading for heading, _, _ in shown]
-    headings.insert(-1, "Speedup")
+    headings.insert(-1, SPEEDUP_HEADING)
     cells = []
     for row in rows:
         line = [cell(row, attribute, decimals, "n/a") for _, attribute, decimals in shown[:-1]]
@@ -75,7 +76,7 @@ _ACCURACY = {
 def _verdicts(record: RunRecord) -> Iterator[str]:
     if not record.verdicts:
         return
-    yield "\n## Verdicts\n"
+    yield f"\n## Verdicts\n\nIntervals in brackets are {100 * CONFIDENCE:g} % intervals.\n"
     ordered = sorted(record.verdicts, key=lambda verdict: SEVERITY.index(verdict.status))
     yield from markdown_table(
         ["Verdict", "Test", "Explanation"],
@@ -101,6 +102,8 @@ def _quality(record: RunRecord) -> Iterator[str]:
 
 def _warnings(record: RunRecord) -> Iterator[str]:
     warnings = [*record.warnings, *(f"{arena.workload}: {text}" for arena in record.arenas for text in arena.warnings)]
+    left = ((arena.workload, *item) for arena in record.arenas for item in arena.failures.items())
+    warnings += [f"{workload}: {engine} left the race: {reason}" for workload, engine, reason in left]
     if warnings:
         yield "\n## Warnings\n"
         yield from (f"- {text}" for text in warnings)

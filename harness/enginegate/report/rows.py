@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enginegate.core.records import EngineEntry, RunRecord
+from enginegate.gates.verdict import CONFIDENCE
 from enginegate.storage.summary import Measurement, measurements, worst
 
 #: Binary units, as in the tables that this one continues.
 MEGABYTE, GIGABYTE = 2**20, 2**30
+
+#: Over a speed-up and its interval.
+SPEEDUP_HEADING = f"Speedup [{100 * CONFIDENCE:g} %]"
 
 #: What the columns mean, for the foot of a table.
 COLUMN_NOTES = (
@@ -22,7 +26,7 @@ COLUMN_NOTES = (
     " MB and GB are 2^20 and 2^30 bytes.",
     "ROUGE: summaries against reference summaries. BLEU: greedy answers against those of the quality reference."
     " Both 0 to 100.",
-    "Speedup: over the reference engine in the same interleaved blocks, with its interval.",
+    f"Speedup: over the reference engine in the same interleaved blocks, with its {100 * CONFIDENCE:g} % interval.",
     "Verdict: the worst of the engine's verdicts at that batch size.",
 )
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from enginegate.core.records import RunRecord
 from enginegate.report.markdown import RANDOM_WEIGHTS, tally
 from enginegate.report.notes import speed_notes
-from enginegate.report.rows import Row, cell, record_rows, speedup_text
+from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
 from enginegate.storage.summary import SEVERITY
 
 STYLES = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "NO_BASELINE": "cyan", "": "dim"}
@@ -71,7 +71,7 @@ def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:
     table.add_column("Batch\nSize", justify="right", no_wrap=True)
     for heading, _, _ in SPEED_COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("Speedup", justify="right", overflow="fold")
+    table.add_column(escape(SPEEDUP_HEADING.replace(" ", "\n", 1)), justify="right", overflow="fold")
     table.add_column("Verdict", no_wrap=True)
     for row in rows:
         table.add_row(

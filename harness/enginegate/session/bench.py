@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from enginegate.config.loading import Config, find_config, load_config
+from enginegate.config.schema import BASE_VARIANT
 from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import EngineGateError
 from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry
@@ -37,6 +38,7 @@ class ModelBench:
         speed_reference: the engine that ratios are taken over.
         quality_reference: the engine that quality is compared with.
         arenas: timed blocks by workload id.
+        left: by workload, the engines that left its race, and why.
         memory: by ``<engine id>/<workload id>``.
         quality: by ``<engine id>/<metric>``.
     """
@@ -46,6 +48,7 @@ class ModelBench:
     speed_reference: SpeedReference
     quality_reference: QualityReference
     arenas: dict[str, ArenaEntry] = field(default_factory=dict)
+    left: dict[str, dict[str, EngineGateError]] = field(default_factory=dict)
     memory: dict[str, MemoryEntry] = field(default_factory=dict)
     quality: dict[str, QualityEntry] = field(default_factory=dict)
 
@@ -85,7 +88,8 @@ class ModelBench:
     ) -> ArenaEntry:
         """Time the engines against the reference, interleaved, until ``decided`` says so.
 
-        An engine that cannot be had is left out. Raises EngineGateError where that is the reference.
+        An engine that cannot be had is left out, and one that fails leaves; ``left`` keeps why, by workload. Each
+        workload is raced once. Raises EngineGateError where the reference cannot be had.
         """
         if workload.id not in self.arenas:
             reference = self.speed_reference.spec()
@@ -101,9 +105,14 @@ class ModelBench:
 
             self.files.progress(f"timing {workload.id}: {' '.join(contestants)}")
             arena.run(enough, self.files.progress)
-            self.arenas[workload.id] = arena.entry()
-            for engine_id in contestants:
-                self.engines.look_again(engine_id)
+            for engine_id in arena.racing:
+                try:
+                    self.engines.look_again(engine_id)
+                except EngineGateError as reason:
+                    arena.leave(engine_id, reason)
+            for engine_id, failure in arena.failures.items():
+                self.files.progress(f"{engine_id} left the race at {workload.id}: {failure.problem}")
+            self.arenas[workload.id], self.left[workload.id] = arena.entry(), arena.failures
         return self.arenas[workload.id]
 
     def audit_contestants(
@@ -179,8 +188,20 @@ class ModelBench:
         section = self.config.file.arena
         policy = ArenaPolicy(section.warmup_rounds, section.foreign_load_limit, section.retries, budget, max_blocks)
         monitor = self.monitor([engine.spec for engine in contestants.values()])
-        return Arena(contestants, reference, workload, self._pool(workload), policy, monitor=monitor)
+        return Arena(
+            contestants, reference, workload, self._pool(workload), policy, monitor=monitor, twins=_twins(contestants)
+        )
 
     def _pool(self, workload: Workload) -> PromptPool:
         encoded = [self.files.tokenizer.encode(prompt.text) for prompt in self.files.prompts()]
         return PromptPool.from_texts(encoded, workload.input_len)
+
+
+def _twins(contestants: Mapping[str, Engine]) -> list[tuple[str, str]]:
+    """Engines and their baselines that run: each pair stands next to each other in every block."""
+    pairs = []
+    for engine_id, engine in contestants.items():
+        base = replace(engine.spec, variant=BASE_VARIANT).id
+        if base != engine_id and base in contestants:
+            pairs.append((engine_id, base))
+    return pairs

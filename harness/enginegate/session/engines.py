@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
-from enginegate.core.errors import EngineGateError
+from enginegate.core.errors import EngineError, EngineGateError
 from enginegate.core.identity import runtime_digest
 from enginegate.core.records import EngineEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec
@@ -57,6 +57,10 @@ class RunningEngines:
             except EngineGateError as error:
                 self._refused[spec.id] = error
                 raise
+            except Exception as error:  # a library's own, which must cost this engine's tests alone
+                problem = f"{spec.id} could not be built or loaded: {type(error).__name__}: {error}"
+                self._refused[spec.id] = EngineError(problem, "run its tests alone, and look into the library's log")
+                raise self._refused[spec.id] from error
         return self._loaded[spec.id]
 
     def look_again(self, engine_id: str) -> None:

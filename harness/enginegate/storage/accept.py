@@ -15,6 +15,7 @@ from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, Qualit
 from enginegate.gates.robust import MIN_BLOCKS
 from enginegate.gates.sequential import SpeedPolicy
 from enginegate.gates.sessions import Baseline, level_change
+from enginegate.measure.ratios import orders
 from enginegate.storage.baselines import (
     MAX_SESSIONS,
     MemoryFigures,
@@ -217,8 +218,9 @@ def _moved_levels(engines: Mapping[str, PerfEngine], record: RunRecord, arena: A
         for metric, ratios in session.log_ratios.items():
             before = stored.log_ratios(metric)
             if before:
-                baseline = Baseline(tuple(tuple(each) for each in before))
-                change = level_change(baseline, ratios, session_shift(record, metric), margin=margin)
+                baseline = Baseline(tuple(map(tuple, before)), tuple(map(tuple, stored.orders(metric))))
+                shift = session_shift(record, metric)
+                change = level_change(baseline, ratios, shift, margin=margin, order=session.orders)
                 changes += [] if change is None else [f"{metric} {100 * math.expm1(change):+.1f} %"]
         if changes:
             newest = stored.sessions[-1]
@@ -283,6 +285,7 @@ def _session(record: RunRecord, arena: ArenaEntry, engine: str) -> PerfSession:
         size_bytes=entry.size_bytes,
         build_seconds=entry.build_seconds,
         log_ratios={name: [round(value, LOG_RATIO_DECIMALS) for value in values] for name, values in ratios.items()},
+        orders=orders(arena.blocks, arena.reference, engine),
     )
 
 

@@ -146,6 +146,7 @@ class PerfSession(Stored):
         size_bytes: size of the built engine on disk.
         build_seconds: what building it took.
         log_ratios: ``log(t_reference / t_engine)`` of every block, by metric (``speedup``, ``ttft``, ``itl``).
+        orders: of every block, +1 where the reference ran first, else -1; empty where the blocks alternate.
     """
 
     provenance: Provenance
@@ -154,6 +155,7 @@ class PerfSession(Stored):
     size_bytes: int
     build_seconds: float
     log_ratios: dict[str, list[float]]
+    orders: list[int] = Field(default_factory=list)
 
 
 class PerfEngine(Stored):
@@ -165,6 +167,10 @@ class PerfEngine(Stored):
     def log_ratios(self, metric: str) -> list[list[float]]:
         """The metric's samples, one list for each accepted session that has them."""
         return [entry.log_ratios[metric] for entry in self.sessions if entry.log_ratios.get(metric)]
+
+    def orders(self, metric: str) -> list[list[int]]:
+        """The orders of the blocks of those sessions; an empty list for one whose blocks alternate."""
+        return [entry.orders for entry in self.sessions if entry.log_ratios.get(metric)]
 
     @property
     def provenance(self) -> list[Provenance]:

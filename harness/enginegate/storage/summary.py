@@ -11,16 +11,14 @@ from enginegate.core.errors import MeasurementError, RecordError
 from enginegate.core.records import ArenaEntry, RunRecord, VerdictEntry
 from enginegate.gates.sequential import RATIO_SHIFT
 from enginegate.gates.sessions import ShiftPrior
-from enginegate.measure.arena import log_ratios, timed_metrics
+from enginegate.gates.verdict import TAIL
+from enginegate.measure.ratios import TIMED, has_value, log_ratios
 
 #: Statuses from the worst to the best.
 SEVERITY = ("FAIL", "INCONCLUSIVE", "NO_BASELINE", "PASS")
 
 #: Scores that say how another was come by, and are neither better nor worse themselves.
 DESCRIPTIVE_SCORES = frozenset({"stderr", "stderr_norm", "chance", "tokens", "items"})
-
-#: Confidence of the intervals that this module computes itself.
-CONFIDENCE = 0.99
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,18 @@ def session_shift(record: RunRecord, metric: str) -> ShiftPrior:
 
 
 def paired_log_ratios(arena: ArenaEntry, engine: str) -> dict[str, list[float]]:
-    """``log(t_reference / t_engine)`` of every block, by metric; positive is faster. Raises MeasurementError."""
+    """``log(t_reference / t_engine)`` of every block, by metric that has values; positive is faster.
+
+    Raises MeasurementError.
+    """
+    both = (arena.reference, engine)
     return {
-        metric: log_ratios(arena.blocks, arena.reference, engine, metric) for metric in timed_metrics(arena.output_len)
+        metric: log_ratios(arena.blocks, *both, metric) for metric in TIMED if has_value(arena.blocks, both, metric)
     }
 
 
-def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """Distribution-free confidence interval of the median by order statistics; None where the values are too few.
+def median_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Distribution-free 95 % confidence interval of the median by order statistics; None where the values are too few.
 
     Source: W. R. Thompson, Annals of Mathematical Statistics 7 (1936) 122-128.
     """
@@ -71,7 +73,7 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     tail, rank = 0.0, 0
     while rank < count // 2:
         tail += math.comb(count, rank) / 2**count
-        if 2 * tail > 1 - confidence:
+        if tail > TAIL:
             break
         rank += 1
     if rank == 0:
@@ -152,14 +154,14 @@ def _timed(arena: ArenaEntry, engine: str) -> Iterator[Measurement]:
     yield middle("latency", "seconds", [turn.seconds for turn in turns])
     yield middle("throughput", "tokens/s", [turn.tokens / turn.seconds for turn in turns])
     yield middle("ttft_seconds", "seconds", [turn.ttft for turn in turns])
-    if arena.output_len > 1:
-        yield middle("itl_seconds", "seconds", [turn.itl_p50 for turn in turns])
-        yield middle("itl_p95", "seconds", [turn.itl_p95 for turn in turns])
-        yield middle("itl_p99", "seconds", [turn.itl_p99 for turn in turns])
+    for metric, attribute in (("itl_seconds", "itl_p50"), ("itl_p95", "itl_p95"), ("itl_p99", "itl_p99")):
+        values = [getattr(turn, attribute) for turn in turns]
+        if None not in values:
+            yield middle(metric, "seconds", values)
     if engine != arena.reference:
-        for metric in timed_metrics(arena.output_len):
+        for metric in TIMED:
             try:
                 ratios = log_ratios(arena.blocks, arena.reference, engine, metric)
             except MeasurementError:
-                continue  # a time that is no time: the gate that reads it says so
+                continue  # no value, or a time that is no time: the gate that reads it says so
             yield middle(metric, "x", [math.exp(ratio) for ratio in ratios])

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from enginegate.core.cache import exclusive, explained
 from enginegate.core.errors import BaselineError
 from enginegate.core.files import to_json, write_atomically
-from enginegate.core.records import Stored
+from enginegate.core.records import Block, Stored
 from enginegate.core.specs import Workload
 from enginegate.engines.base import Progress
 from enginegate.engines.timing import Contestant
@@ -25,8 +26,9 @@ from enginegate.gates.sequential import SpeedPolicy, restore_policy
 from enginegate.gates.sessions import Known
 from enginegate.gates.speed import replay_speed
 from enginegate.machine.gpu import DeviceMonitor
-from enginegate.measure.arena import Arena, ArenaPolicy, log_ratios
+from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.prompts import PromptPool
+from enginegate.measure.ratios import has_value, log_ratios, orders
 from enginegate.measure.slowed import SlowedContestant
 from enginegate.storage.reading import Format
 
@@ -51,6 +53,8 @@ class AuditSession(Stored):
     Attributes:
         same: the engine against itself (A/A).
         live: the reference over the engine, the numbers that the speed gate works on.
+        same_orders, live_orders: of each block, +1 where the first of the two ran first, else -1; empty where the
+            blocks alternate.
         confirmations: verdicts on slowed copies of the engine.
     """
 
@@ -59,6 +63,8 @@ class AuditSession(Stored):
     same: list[float]
     live: list[float]
     confirmations: list[Confirmation]
+    same_orders: list[int] = Field(default_factory=list)
+    live_orders: list[int] = Field(default_factory=list)
 
 
 class AuditedGate(Stored):
@@ -83,7 +89,8 @@ class AuditedGate(Stored):
 
         Nothing shifts between the resampled sessions: what the power loses is to the policy's belief that it might.
         """
-        return audit([centred(session.live) for session in self.sessions], policy, baseline_sessions=sessions)
+        live, ran = _live(self.sessions)
+        return audit(live, policy, orders=ran, baseline_sessions=sessions)
 
 
 class AuditFile(Stored):
@@ -192,7 +199,10 @@ def measure_session(
         progress, monitor: as the arena's.
 
     Returns:
-        A session for each metric of ``policies``, all of the same rounds.
+        A session for each metric of ``policies`` that has values, all of the same rounds.
+
+    Raises:
+        EngineGateError: one of the two failed in the race.
     """
     slowed = {f"slowed by {100 * slowdown:g} %": SlowedContestant(engine, slowdown) for slowdown in CONFIRMED}
     arena = Arena(
@@ -204,23 +214,31 @@ def measure_session(
         monitor=monitor,
     )
     arena.run(lambda _: False, progress)
+    for reason in arena.failures.values():
+        raise reason
+    valued = [metric for metric in policies if has_value(arena.blocks, list(arena.contestants), metric)]
+    for metric in policies.keys() - valued:
+        progress(f"{workload.id}: no audit of {metric}, of which a round has no value")
     return {
         metric: AuditSession(
             run=run,
             started=started,
             same=log_ratios(arena.blocks, "same 1", "same 2", metric),
             live=log_ratios(arena.blocks, "reference", "same 1", metric),
+            same_orders=orders(arena.blocks, "same 1", "same 2"),
+            live_orders=orders(arena.blocks, "reference", "same 1"),
             confirmations=[
-                _confirm(log_ratios(arena.blocks, "same 1", name, metric), policy, name, slowdown)
+                _confirm(arena.blocks, metric, policies[metric], name, slowdown)
                 for name, slowdown in zip(slowed, CONFIRMED, strict=True)
             ],
         )
-        for metric, policy in policies.items()
+        for metric in valued
     }
 
 
-def _confirm(ratios: Sequence[float], policy: SpeedPolicy, name: str, slowdown: float) -> Confirmation:
-    verdict = replay_speed(ratios, Known(1.0), policy, subject=name)
+def _confirm(blocks: Sequence[Block], metric: str, policy: SpeedPolicy, name: str, slowdown: float) -> Confirmation:
+    ratios, ran = log_ratios(blocks, "same 1", name, metric), orders(blocks, "same 1", name)
+    verdict = replay_speed(ratios, Known(1.0), policy, subject=name, order=ran)
     return Confirmation(
         slowdown=slowdown, status=verdict.status.value, change=verdict.change, explanation=verdict.explanation
     )
@@ -253,14 +271,16 @@ def new_gate(
 
 def audited(gate: AuditedGate, sessions: Sequence[AuditSession]) -> AuditedGate:
     """The same gate audited over ``sessions``, with the autocorrelation that they show."""
-    same, live = [entry.same for entry in sessions], [centred(entry.live) for entry in sessions]
-    policy = replace(restore_policy(gate.policy), correlation=max(0.0, autocorrelation(live)))  # as the gates are told
+    live, ran = _live(sessions)
+    correlation = max(0.0, autocorrelation(live, ran))
+    policy = replace(restore_policy(gate.policy), correlation=correlation)  # as the gates are told
+    same = audit([each.same for each in sessions], policy, orders=[each.same_orders for each in sessions])
     return gate.model_copy(
         update={
             "policy": asdict(policy),
             "sessions": list(sessions),
-            "same": asdict(audit(same, policy)),
-            "live": asdict(audit(live, policy)),
+            "same": asdict(same),
+            "live": asdict(audit(live, policy, orders=ran)),
         }
     )
 
@@ -269,6 +289,11 @@ def file_of(fingerprint: str, gates: Sequence[AuditedGate]) -> AuditFile:
     """A file that holds these audits."""
     named = {_key(gate.engine, gate.workload, gate.reference, gate.metric): gate for gate in gates}
     return AuditFile(fingerprint=fingerprint, gates=named)
+
+
+def _live(sessions: Sequence[AuditSession]) -> tuple[list[list[float]], list[list[int]]]:
+    """The gate's own numbers of each session, and the order of their blocks."""
+    return [centred(session.live) for session in sessions], [session.live_orders for session in sessions]
 
 
 def centred(ratios: Sequence[float]) -> list[float]:

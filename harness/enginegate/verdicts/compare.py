@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import median
 
+from enginegate.config.schema import MarginSection, QualityGatesSection
 from enginegate.core.errors import RecordError
 from enginegate.core.records import QualityEntry, RunRecord
 from enginegate.gates.compare import ABSOLUTE_SHIFT, compare_samples
@@ -17,9 +18,6 @@ from enginegate.gates.verdict import Status, Verdict
 from enginegate.storage.baselines import same_method
 from enginegate.storage.summary import session_shift, worst
 from enginegate.verdicts.sources import StoredSession
-
-#: Loss that is tolerated, and loss that must not pass, in each score's own unit (perplexity: relative).
-QUALITY_MARGINS = {"bleu": (1.0, 3.0), "rougeL": (0.01, 0.03), "perplexity": (0.01, 0.03)}
 
 
 @dataclass(frozen=True)
@@ -59,9 +57,16 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Rule:
-    """How much worse is a regression, and how sure to be. ``metrics`` limits what is compared; empty for all."""
+    """How much worse is a regression, and how sure to be.
 
-    margin: float = 0.05
+    Attributes:
+        margin: slowdown that is no regression, twice of which must not pass; None: ``gates.speed`` of the configuration
+            that the new record keeps, or its defaults where there is none. Quality and memory are always judged by it.
+        alpha: probability of a false regression, for each benchmark.
+        metrics: limits what is compared; empty for all.
+    """
+
+    margin: float | None = None
     alpha: float = 0.01
     metrics: frozenset[str] = frozenset()
 
@@ -104,6 +109,8 @@ def _refuse_repeats(bases: Sequence[StoredSession], new: StoredSession) -> None:
 
 
 def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> Iterator[Compared]:
+    speed = lookup.gates(new.record).speed
+    margin, tolerated = (speed.margin, speed.tolerated) if rule.margin is None else (rule.margin, None)
     for key, series in new.series.items():
         sessions = [base.series[key].samples for base in bases if key in base.series]
         benchmark, metric = key
@@ -111,8 +118,10 @@ def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> 
             verdict = compare_samples(
                 sessions,
                 series.samples,
-                margin=rule.margin,
+                margin=margin,
+                tolerated=tolerated,
                 alpha=rule.alpha,
+                beta=speed.beta,
                 higher_is_better=series.higher_is_better,
                 # Absolute times, as in files of pytest-benchmark, shift more than the ratios in a record.
                 shift=session_shift(new.record, metric) if new.record else ABSOLUTE_SHIFT,
@@ -122,8 +131,7 @@ def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> 
 
 
 def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator[Compared]:
-    configured = new.config.get("gates", {}).get("memory", {})
-    tolerances = {name: configured[name] for name in ("relative", "quantum") if name in configured}
+    memory = lookup.gates(new).memory
     for entry in new.memory:
         for metric, field in (("loaded_memory", "loaded"), ("peak_memory", "peak")):
             before = [
@@ -133,7 +141,13 @@ def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterat
                 if (old.engine, old.workload) == (entry.engine, entry.workload) and getattr(old, field) > 0
             ]
             if before and rule.wants(metric):
-                verdict = judge_memory(getattr(entry, field), median(before), metric=metric, **tolerances)
+                verdict = judge_memory(
+                    getattr(entry, field),
+                    median(before),
+                    metric=metric,
+                    relative=memory.relative,
+                    quantum=memory.quantum,
+                )
                 yield Compared(f"{entry.engine} {entry.workload}", metric, verdict)
     for engine in new.engines:
         sizes = [old.size_bytes for base in bases for old in base.engines if old.id == engine.id and old.size_bytes]
@@ -142,6 +156,7 @@ def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterat
 
 
 def _quality(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator[Compared]:
+    section = lookup.gates(new).quality
     for entry in new.quality:
         judge = QUALITY_GATES.get(entry.metric)
         before = [
@@ -151,7 +166,7 @@ def _quality(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator
             if (old.engine, old.metric) == (entry.engine, entry.metric) and same_method(old.version, entry.version)
         ]
         if judge is not None and before and rule.wants(entry.metric):
-            yield Compared(entry.engine, entry.metric, judge(entry, before[-1], rule.alpha))
+            yield Compared(entry.engine, entry.metric, judge(entry, before[-1], section, rule.alpha))
 
 
 def _column(entry: QualityEntry, name: str) -> dict[str, float]:
@@ -161,12 +176,16 @@ def _column(entry: QualityEntry, name: str) -> dict[str, float]:
     return {item: values[index] for item, values in entry.items.items()}
 
 
-def _accuracy(column: str) -> Callable[[QualityEntry, QualityEntry, float], Verdict]:
-    def judge(new: QualityEntry, old: QualityEntry, alpha: float) -> Verdict:
+#: The new entry, the old one, the quality gates' configuration and alpha to a verdict.
+QualityJudge = Callable[[QualityEntry, QualityEntry, QualityGatesSection, float], Verdict]
+
+
+def _accuracy(column: str) -> QualityJudge:
+    def judge(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> Verdict:
         return judge_accuracy(
             _column(new, column),
             _column(old, column),
-            QualityPolicy(alpha=alpha),
+            QualityPolicy(alpha=alpha, beta=gates.beta, visible=gates.accuracy_visible),
             chance=new.scores.get("chance"),
             metric=new.metric,
         )
@@ -174,37 +193,36 @@ def _accuracy(column: str) -> Callable[[QualityEntry, QualityEntry, float], Verd
     return judge
 
 
-def _similarity(new: QualityEntry, old: QualityEntry, alpha: float) -> Verdict:
+def _similarity(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> Verdict:
     from enginegate.quality.bleu import BLEU_COLUMNS, corpus_bleu
 
     def counts(entry: QualityEntry) -> dict[str, list[float]]:
         return {item: values[: len(BLEU_COLUMNS)] for item, values in entry.items.items()}
 
-    return judge_corpus(counts(new), counts(old), corpus_bleu, _policy("bleu", alpha))
+    return judge_corpus(counts(new), counts(old), corpus_bleu, _policy(gates.bleu, gates, alpha))
 
 
-def _summaries(new: QualityEntry, old: QualityEntry, alpha: float) -> Verdict:
+def _summaries(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> Verdict:
     def scores(entry: QualityEntry) -> dict[str, list[float]]:
         return {item: [value] for item, value in _column(entry, "rougeL").items()}
 
-    policy = _policy("rougeL", alpha)
+    policy = _policy(gates.rouge, gates, alpha)
     return judge_corpus(scores(new), scores(old), lambda rows: float(rows.mean()), policy, metric="rougeL", unit="F")
 
 
-def _perplexity(new: QualityEntry, old: QualityEntry, alpha: float) -> Verdict:
+def _perplexity(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> Verdict:
     def documents(entry: QualityEntry) -> dict[str, tuple[float, float]]:
         nll, tokens = _column(entry, "nll"), _column(entry, "tokens")
         return {item: (nll[item], tokens[item]) for item in nll}
 
-    return judge_nll(documents(new), documents(old), _policy("perplexity", alpha))
+    return judge_nll(documents(new), documents(old), _policy(gates.perplexity, gates, alpha))
 
 
-def _policy(score: str, alpha: float) -> QualityPolicy:
-    margin, tolerated = QUALITY_MARGINS[score]
-    return QualityPolicy(alpha=alpha, margin=margin, tolerated=tolerated)
+def _policy(margins: MarginSection, gates: QualityGatesSection, alpha: float) -> QualityPolicy:
+    return QualityPolicy(alpha=alpha, beta=gates.beta, margin=margins.margin, tolerated=margins.tolerated)
 
 
-QUALITY_GATES: dict[str, Callable[[QualityEntry, QualityEntry, float], Verdict]] = {
+QUALITY_GATES: dict[str, QualityJudge] = {
     "cloze": _accuracy("acc_norm"),
     "letters": _accuracy("acc"),
     "similarity": _similarity,

@@ -23,14 +23,15 @@ Items = dict[str, list[float]]
 
 
 class StoredSessions(Stored):
-    """The log ratios of every accepted session."""
+    """The log ratios of every accepted session, and the order of its blocks; see PerfSession."""
 
     kind: Literal["baseline"] = "baseline"
     sessions: list[list[float]]
+    orders: list[list[int]] = Field(default_factory=list)
 
     def anchor(self) -> Baseline:
         """As the speed gate takes it."""
-        return Baseline(tuple(tuple(session) for session in self.sessions))
+        return Baseline(tuple(map(tuple, self.sessions)), tuple(map(tuple, self.orders)))
 
 
 class StoredFloor(Stored):

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
+from pydantic import ValidationError
+
+from enginegate.config.schema import GatesSection
 from enginegate.core.errors import RecordError
+from enginegate.core.files import first_problem
 from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RunRecord
 
 Entry = TypeVar("Entry")
@@ -31,6 +35,23 @@ def quality(record: RunRecord, engine_id: str, metric: str) -> QualityEntry:
     """One quality metric of one engine."""
     found = [entry for entry in record.quality if entry.engine == engine_id and entry.metric == metric]
     return _one(found, f"{metric} of {engine_id}")
+
+
+def gates(record: RunRecord | None) -> GatesSection:
+    """The gates as the run was configured; what it does not say has its default, as all has where there is no record.
+
+    Raises:
+        RecordError: the configuration cannot be read.
+    """
+    if record is None:
+        return GatesSection()
+    try:
+        return GatesSection.model_validate(record.config.get("gates", {}))
+    except ValidationError as error:
+        raise RecordError(
+            f"the configuration that run {record.id} keeps of its gates is not usable: {first_problem(error)}",
+            "restore the record, or record a new run",
+        ) from error
 
 
 def columns(entry: QualityEntry, names: Sequence[str]) -> dict[str, list[float]]:

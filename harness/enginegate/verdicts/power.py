@@ -11,7 +11,7 @@ from enginegate.core.errors import ConfigError
 from enginegate.core.records import ArenaEntry, RunRecord
 from enginegate.gates.audit import FEWEST_BLOCKS, AuditResult, audit, smallest_seen
 from enginegate.gates.sequential import SpeedPolicy
-from enginegate.measure.arena import log_ratios
+from enginegate.measure.ratios import has_value, log_ratios, orders
 from enginegate.storage.summary import session_shift
 from enginegate.verdicts.audit import centred
 
@@ -59,7 +59,9 @@ def run_policy(record: RunRecord, metric: str, **others: float | None) -> SpeedP
 def pair_powers(
     arena: ArenaEntry, metric: str, policy: SpeedPolicy, *, sessions: int = 0, resamples: int = 1000
 ) -> list[PairPower]:
-    """The gate's power for every ordered pair of an arena's engines; none where there are too few blocks.
+    """The gate's power for every ordered pair of an arena's engines that have values of the metric.
+
+    None where there are too few blocks.
 
     Args:
         arena: the blocks.
@@ -77,10 +79,12 @@ def pair_powers(
             audit(
                 centred(log_ratios(arena.blocks, reference, engine, metric)),
                 policy,
+                orders=[orders(arena.blocks, reference, engine)],
                 slowdowns=SLOWDOWNS,
                 resamples=resamples,
                 baseline_sessions=sessions,
             ),
         )
         for reference, engine in permutations(arena.contestants, 2)
+        if has_value(arena.blocks, (reference, engine), metric)
     ]

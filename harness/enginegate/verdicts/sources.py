@@ -11,7 +11,7 @@ from typing import Any
 
 from enginegate.core.errors import RecordError
 from enginegate.core.records import RunRecord
-from enginegate.measure.arena import TIMED
+from enginegate.measure.ratios import TIMED
 from enginegate.storage.runs import RECORD_NAME, load_record
 from enginegate.storage.summary import paired_log_ratios
 

@@ -6,9 +6,9 @@ from enginegate.core.errors import MeasurementError
 from enginegate.core.records import ArenaEntry, RunRecord
 from enginegate.gates.sequential import SpeedPolicy
 from enginegate.gates.sessions import Baseline, Floor
-from enginegate.gates.speed import judge_speed, replay_speed
+from enginegate.gates.speed import Against, judge_speed, replay_speed
 from enginegate.gates.verdict import Verdict
-from enginegate.measure.arena import disturbance, log_ratios
+from enginegate.measure.ratios import disturbance, log_ratios, orders
 from enginegate.measure.roofline import refuse_impossible
 from enginegate.verdicts import lookup
 from enginegate.verdicts.inputs import SpeedInputs
@@ -22,15 +22,27 @@ def speed_undecided(inputs: SpeedInputs, entry: ArenaEntry) -> bool:
 
     A speed-up that no stored session vouches for is the one that a baseline will be made of: it is measured until its
     interval reaches no further than the margin, also where a floor is passed long before.
+
+    A candidate that left the race, and a metric without a value, want no more: they get none. Their own test says so.
     """
     policy, against = inputs.policy, _anchor(inputs)
-    ratios = log_ratios(entry.blocks, inputs.reference, inputs.candidate, inputs.metric)
+    if inputs.candidate in entry.failures:
+        return False
+    try:
+        ratios = log_ratios(entry.blocks, inputs.reference, inputs.candidate, inputs.metric)
+    except MeasurementError:
+        return False
+    order = orders(entry.blocks, inputs.reference, inputs.candidate)
     looks = [look for look in policy.looks if look <= len(ratios)]
     if not looks:
         return True
-    undecided = all(judge_speed(ratios[:look], against, policy, final=False) is None for look in looks)
+
+    def judged(look: int, against: Against | None, *, final: bool) -> Verdict | None:
+        return judge_speed(ratios[:look], against, policy, final=final, order=order[:look])
+
+    undecided = all(judged(look, against, final=False) is None for look in looks)
     if inputs.metric == "speedup" and not isinstance(against, Baseline):
-        undecided |= not _sharp(judge_speed(ratios[: looks[-1]], None, policy, final=True), policy)
+        undecided |= not _sharp(judged(looks[-1], None, final=True), policy)
     return undecided
 
 
@@ -42,9 +54,12 @@ def _sharp(verdict: Verdict | None, policy: SpeedPolicy) -> bool:
 def judge_speed_gate(inputs: SpeedInputs, record: RunRecord) -> Verdict:
     """Speed-up, TTFT or ITL of one engine over the reference, as its session decided at its own look.
 
-    Raises MeasurementError where there are no blocks, or the engine would be faster than its memory can be read.
+    Raises MeasurementError where the engine left the race, where there are no blocks or no values, or the engine would
+    be faster than its memory can be read.
     """
     entry = lookup.arena(record, inputs.workload)
+    if inputs.candidate in entry.failures:
+        raise MeasurementError(entry.failures[inputs.candidate])
     ratios = log_ratios(entry.blocks, inputs.reference, inputs.candidate, inputs.metric)
     if not ratios:
         raise MeasurementError(f"arena {entry.workload} collected no blocks", "give it a larger --time-budget")
@@ -66,6 +81,7 @@ def judge_speed_gate(inputs: SpeedInputs, record: RunRecord) -> Verdict:
         reference=inputs.reference_label,
         warnings=warnings,
         invalid=invalid,
+        order=orders(entry.blocks, inputs.reference, inputs.candidate),
     )
 
 

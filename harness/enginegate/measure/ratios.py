@@ -1,0 +1,81 @@
+"""What a race says of two contestants: log ratios block by block, in which order the two ran, what disturbed them."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Collection, Sequence
+
+from enginegate.core.errors import MeasurementError
+from enginegate.core.records import Block, Round
+
+#: The per-round figure behind each speed metric: smaller is faster.
+TIMED = {"speedup": "seconds", "ttft": "ttft", "itl": "itl_p50"}
+
+
+def timed_metrics(output_len: int) -> list[str]:
+    """The metrics of TIMED that answers of so many tokens have: a single token has no gap to a next one."""
+    return [metric for metric in TIMED if metric != "itl" or output_len > 1]
+
+
+def has_value(blocks: Sequence[Block], engines: Collection[str], metric: str) -> bool:
+    """Whether every round of these engines has a value of the metric: tokens that come all at once have no gap."""
+    rounds = (entry for block in blocks for entry in block.rounds if entry.engine in engines)
+    return all(getattr(entry, TIMED[metric]) is not None for entry in rounds)
+
+
+def log_ratios(blocks: Sequence[Block], reference: str, candidate: str, metric: str = "speedup") -> list[float]:
+    """Per block, log(time of the reference / time of the candidate): positive where the candidate is faster.
+
+    Contestants other than these two may be missing from a block. A block that lacks one of the two is refused, not
+    skipped: who left the race failed in it, and the blocks before that are no sample of a sound engine.
+
+    Raises:
+        MeasurementError: a block lacks one of the two, a round has no value of the metric, or a time is not a positive
+            finite number.
+    """
+    attribute = TIMED[metric]
+    ratios = []
+    for index, block in enumerate(blocks):
+        over, under = (_value(entry, attribute, metric, index) for entry in _two(block, index, reference, candidate))
+        if not (math.isfinite(over) and math.isfinite(under) and over > 0 and under > 0):
+            raise MeasurementError(f"block {index}: {metric} times {over} and {under} s are not positive numbers")
+        ratios.append(math.log(over / under))
+    return ratios
+
+
+def orders(blocks: Sequence[Block], reference: str, candidate: str) -> list[int]:
+    """Per block, +1 where the reference ran before the candidate, else -1. Raises MeasurementError as log_ratios."""
+    found = []
+    for index, block in enumerate(blocks):
+        _two(block, index, reference, candidate)
+        ran = [entry.engine for entry in block.rounds]
+        found.append(1 if ran.index(reference) < ran.index(candidate) else -1)
+    return found
+
+
+def disturbance(blocks: Sequence[Block]) -> tuple[float, float]:
+    """Share of blocks that kept a disturbed round, and the median foreign load over all rounds."""
+    if not blocks:
+        return 0.0, 0.0
+    disturbed = sum(any(entry.disturbed for entry in block.rounds) for block in blocks) / len(blocks)
+    loads = [entry.foreign_load for block in blocks for entry in block.rounds if math.isfinite(entry.foreign_load)]
+    return disturbed, statistics.median(loads) if loads else float("nan")
+
+
+def _two(block: Block, index: int, reference: str, candidate: str) -> tuple[Round, Round]:
+    turns = {entry.engine: entry for entry in block.rounds}
+    try:
+        return turns[reference], turns[candidate]
+    except KeyError as missing:
+        raise MeasurementError(f"block {index} holds no round of {missing}") from None
+
+
+def _value(entry: Round, attribute: str, metric: str, index: int) -> float:
+    value: float | None = getattr(entry, attribute)
+    if value is None:
+        raise MeasurementError(
+            f"block {index}: a round of {entry.engine} has no {metric}: no two of its tokens came one after the other",
+            "a single token has no inter-token latency: give it a larger workload.output_len, or leave its test out",
+        )
+    return value
