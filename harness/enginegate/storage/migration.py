@@ -57,8 +57,11 @@ def _record_to_2(record: Content) -> Content:
 
 
 def _verdict_to_2(verdict: Content) -> Content:
-    inputs = verdict.get("inputs") or {}
-    return {**_renamed(verdict, "metric"), "inputs": _renamed(inputs, "metric", "source", "subject")}
+    """Letters; and a speed policy no longer has a confidence, which is one for all that is shown, nor a seed."""
+    inputs = _renamed(verdict.get("inputs") or {}, "metric", "source", "subject")
+    if inputs.get("gate") == "speed":
+        inputs["policy"] = {key: value for key, value in inputs["policy"].items() if key not in ("confidence", "seed")}
+    return {**_renamed(verdict, "metric"), "inputs": inputs}
 
 
 def _quality_to_2(baseline: Content) -> Content:

@@ -17,6 +17,7 @@ from enginegate.gates.resources import judge_memory, judge_size
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.storage.baselines import same_method
 from enginegate.storage.summary import session_shift, worst
+from enginegate.verdicts import lookup
 from enginegate.verdicts.sources import StoredSession
 
 
