@@ -69,7 +69,10 @@ class DeviceReading(Stored):
 
 
 class Round(Stored):
-    """One engine's turn in a block. All times in seconds. ``device``: the GPU right after it, None without one."""
+    """One engine's turn in a block. All times in seconds. ``device``: the GPU right after it, None without one.
+
+    ``throttled_seconds``: how long, summed over CPUs, a CPU quota held the session up during it.
+    """
 
     engine: str
     seconds: float
@@ -79,6 +82,7 @@ class Round(Stored):
     itl_p95: float
     itl_p99: float
     foreign_load: float
+    throttled_seconds: float = 0.0
     disturbed: bool = False
     device: DeviceReading | None = None
 

@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 from enginegate.core.errors import MeasurementError
 from enginegate.core.records import ArenaEntry, Block, Round
 from enginegate.core.specs import SamplingParams, Workload
-from enginegate.engines.process.child_engine import ChildEngine
 from enginegate.engines.timing import Contestant, timed_answer
 from enginegate.machine.cores import quietest_core
 from enginegate.machine.gpu import DeviceMonitor, throttled
-from enginegate.machine.load import foreign_load, read_cpu_clock
+from enginegate.machine.load import foreign_load, read_cpu_clock, throttled_seconds
 from enginegate.measure.latency import check_generations, summarise
 from enginegate.measure.prompts import PromptPool
 
@@ -104,7 +103,7 @@ class Arena:
             warmup_rounds=self.policy.warmup_rounds,
             blocks=list(self.blocks),
             stopped=self.stopped,
-            warnings=list(warnings),
+            warnings=[*warnings, *(self.monitor.warnings if self.monitor else ())],
         )
 
     def _prompts(self, round_index: int) -> list[list[int]]:
@@ -128,7 +127,8 @@ class Arena:
     def round(self, name: str, prompts: Sequence[Sequence[int]]) -> Round:
         """Time one contestant once, and refuse it where it did not do the work. Raises MeasurementError."""
         params = SamplingParams(max_tokens=self.workload.output_len, ignore_eos=True)
-        children = [each.pid for each in self.contestants.values() if isinstance(each, ChildEngine)]
+        # By the attribute, as a wrapper around an engine in a process of its own passes it on.
+        children = [pid for each in self.contestants.values() if (pid := getattr(each, "pid", None))]
         with self._ready(self.contestants[name], prompts) as contestant:
             before = read_cpu_clock(children=children)
             generations, seconds = timed_answer(contestant, prompts, params, self.clock)
@@ -138,7 +138,7 @@ class Arena:
         except MeasurementError as error:
             raise MeasurementError(f"{name}, {self.workload.id}: {error.problem}", error.hint) from error
         latency = summarise(generations)
-        load = foreign_load(before, after)
+        load, held_up = foreign_load(before, after), throttled_seconds(before, after)
         device = self.monitor.read() if self.monitor else None
         intruded = bool(self.monitor and self.monitor.foreign())
         return Round(
@@ -150,7 +150,8 @@ class Arena:
             itl_p95=latency.itl_p95,
             itl_p99=latency.itl_p99,
             foreign_load=load,
-            disturbed=load > self.policy.foreign_load_limit or throttled(device) or intruded,
+            throttled_seconds=held_up,
+            disturbed=load > self.policy.foreign_load_limit or held_up > 0 or throttled(device) or intruded,
             device=device,
         )
 
