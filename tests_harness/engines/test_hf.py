@@ -4,8 +4,10 @@ import os
 
 import numpy as np
 import pytest
+from enginegate.config.loading import REPOSITORY, load_config
 from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
+from enginegate.engines.effective import check_effective
 from enginegate.engines.hf.backend import dominant_precision
 from enginegate.engines.hf.graph import check_capturable
 from enginegate.engines.reference import fastest_precision
@@ -186,6 +188,39 @@ def test_folder_that_is_no_checkpoint_is_refused(workshop, tmp_path):
 def test_what_transformers_cannot_be_told_is_refused(workshop, runtime):
     with pytest.raises(CapabilityError, match="fp32"):
         workshop.load("hf", "fp32", runtime)
+
+
+@pytest.mark.parametrize("backend", ["hf", "hf-static", "hf-graph"])
+@pytest.mark.parametrize(
+    ("runtime", "said"),
+    [
+        (RuntimeSpec(speculation="ngram"), "speculation ngram"),
+        (RuntimeSpec(chunked_prefill=True), "chunked_prefill"),
+        (RuntimeSpec(kv_cache_bytes=1 << 20), "kv_cache_bytes 1048576"),
+        (RuntimeSpec(tokens_per_block=64), "tokens_per_block 64"),
+    ],
+)
+def test_what_it_would_have_dropped_in_silence_is_refused(backend, runtime, said):
+    """An engine was loaded without it, and reported under the name of one that has it."""
+    with pytest.raises(CapabilityError, match=f"backend {backend} has no {said}") as refused:
+        load_backend(backend).check_loadable(EngineSpec("tiny", backend, "fp32"), runtime)
+    assert f"engines.{backend}.runtime" in refused.value.hint
+
+
+def test_batches_run_to_their_end_and_it_says_so(shared_engine):
+    engine = shared_engine("hf", "fp32")
+    found = engine.effective()
+    check_effective(engine.spec, RuntimeSpec(scheduler_policy="static"), found)
+    assert (found.chunked_prefill, found.speculation) == (False, "none")
+
+
+def test_every_committed_configuration_can_still_be_loaded():
+    """References take the runtime of their own backend's section, and of no other."""
+    for file in sorted((REPOSITORY / "configs").glob("*.yaml")):
+        config = load_config(file)
+        for section in (config.file.reference, config.file.quality.reference):
+            backend = load_backend(section.backend)
+            backend.check_loadable(config.spec(section.backend, "fp32"), config.runtime(section.backend))
 
 
 def test_precision_of_mixed_weights_is_reported():

@@ -114,6 +114,7 @@ def test_kv_budget_is_what_was_asked(workshop, factor):
     engine = workshop.load("openvino", "int8_wo", RuntimeSpec(kv_cache_bytes=factor * 12 * block))
     engine.generate(prompts(1, 4), SamplingParams(2))
     use = engine.memory()
+    check_effective(spec, engine.runtime, engine.effective())
     engine.close()
     assert spec.max_batch_size * -(-(spec.max_input_len + spec.max_output_len) // 32) == 12
     assert use.kv_cache == use.kv_budget == factor * 12 * block
@@ -139,6 +140,8 @@ def test_chunked_prefill_gives_the_same_tokens(workshop, shared_engine):
     engine = workshop.load("openvino", "fp32", RuntimeSpec(chunked_prefill=True))
     batch = prompts(4, 48)
     chunked, whole = (each.generate(batch, SamplingParams(8)) for each in (engine, shared_engine("openvino", "fp32")))
+    check_effective(engine.spec, engine.runtime, engine.effective())
+    assert shared_engine("openvino", "fp32").effective().chunked_prefill is False
     engine.close()
     assert [answer.token_ids for answer in chunked] == [answer.token_ids for answer in whole]
 

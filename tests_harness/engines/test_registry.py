@@ -11,6 +11,7 @@ from enginegate.engines import registry
 from enginegate.engines.base import Capabilities, Capability, Effective
 from enginegate.engines.effective import check_effective
 from enginegate.engines.registry import check_precision, load_backend
+from enginegate.engines.trtllm.options import TensorRtRuntime
 from enginegate.machine import cpu
 
 
@@ -113,3 +114,63 @@ def test_each_mismatch_is_an_error(found, said):
         check_effective(asked, runtime, Effective(**{**right, "threads": 2, **found}))
     if "max_length" not in found and "precision" not in found:
         check_effective(asked, RuntimeSpec(), Effective(**{**right, "threads": 2, **found}))
+
+
+RIGHT = {
+    "precision": "int8_wo",
+    "kv_precision": "fp16",
+    "activation_precision": "fp32",
+    "max_length": 1536,
+    "threads": 2,
+}
+ASKED = EngineSpec("m", "openvino", "int8_wo")
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "said"),
+    [
+        (
+            {"scheduler_policy": "static"},
+            {"scheduler_policy": "inflight"},
+            "scheduler_policy is inflight, asked was static",
+        ),
+        ({"chunked_prefill": True}, {"chunked_prefill": False}, "chunked_prefill is False, asked was True"),
+        ({"speculation": "ngram"}, {"speculation": "none"}, "speculation is none, asked was ngram"),
+        ({"tokens_per_block": 64}, {"tokens_per_block": 16}, "tokens_per_block is 16, asked was 64"),
+    ],
+)
+def test_scheduling_that_was_asked_for_is_compared(asked, told, said):
+    """None of these was: an engine could drop them without a word."""
+    runtime = RuntimeSpec(**asked)
+    check_effective(ASKED, runtime, Effective(**RIGHT, **asked))
+    check_effective(ASKED, RuntimeSpec(), Effective(**RIGHT, **told))
+    with pytest.raises(EngineError, match=said):
+        check_effective(ASKED, runtime, Effective(**RIGHT, **told))
+    (name,) = asked
+    with pytest.raises(EngineError, match=f"does not say its {name}, asked was"):
+        check_effective(ASKED, runtime, Effective(**RIGHT))
+
+
+@pytest.mark.parametrize(
+    ("pool", "blocks", "said"),
+    [
+        (1000, 10, ""),
+        (950, 10, ""),  # another block of 95 bytes would be too much
+        (900, 10, "has 900 bytes, asked were 1000"),  # of 90 bytes it would not
+        (1001, 10, "has 1001 bytes, asked were 1000"),
+        (None, None, "does not say how large its KV pool is, asked were 1000"),
+    ],
+)
+def test_a_pool_of_another_size_is_found_out(pool, blocks, said):
+    found = Effective(**RIGHT, kv_pool_bytes=pool, kv_blocks=blocks)
+    check_effective(ASKED, RuntimeSpec(), found)
+    if not said:
+        check_effective(ASKED, RuntimeSpec(kv_cache_bytes=1000), found)
+        return
+    with pytest.raises(EngineError, match=said):
+        check_effective(ASKED, RuntimeSpec(kv_cache_bytes=1000), found)
+
+
+def test_the_smaller_of_two_limits_decides_the_pool():
+    runtime = TensorRtRuntime(kv_cache_bytes=1000, kv_cache_tokens=1)
+    check_effective(ASKED, runtime, Effective(**RIGHT, kv_pool_bytes=100, kv_blocks=1))

@@ -127,7 +127,8 @@ class FakeEngine:
 
     def effective(self) -> Effective:
         length = self.spec.max_input_len + self.spec.max_output_len
-        return Effective(self._precision, "fp16", "fp32", length, threads=1)
+        budget = self.memory().kv_budget
+        return Effective(self._precision, "fp16", "fp32", length, threads=1, kv_blocks=1, kv_pool_bytes=budget)
 
     def close(self) -> None:
         if not self._closed:

@@ -35,5 +35,6 @@ def virtual_time():
         patch.setattr(enginegate.verdicts.audit, "Arena", arena)
         patch.setattr(enginegate.measure.slowed, "time", Ticking(clock))
         patch.setattr(enginegate.measure.arena, "foreign_load", lambda *_: 0.0)
+        patch.setattr(enginegate.measure.arena, "throttled_seconds", lambda *_: 0.0)
         patch.setattr(enginegate.engines.timing, "quiet_process", contextlib.nullcontext)
         yield clock

@@ -1,4 +1,8 @@
-"""NVML of a machine with two cards, as much of it as the suite asks: ENGINEGATE_FAKE_GPUS cards, no driver where 0."""
+"""NVML of a machine with two cards, as much of it as the suite asks: ENGINEGATE_FAKE_GPUS cards, no driver where 0.
+
+The process that asks is on the cards, and so is ENGINEGATE_FAKE_INTRUDER. ENGINEGATE_FAKE_LIST=none lists nobody, and
+=refused is a driver that gives no list.
+"""
 
 from __future__ import annotations
 
@@ -85,5 +89,9 @@ def nvmlDeviceGetCurrentClocksThrottleReasons(handle: int) -> int:
 
 
 def nvmlDeviceGetComputeRunningProcesses(handle: int) -> list[SimpleNamespace]:
+    how = os.environ.get("ENGINEGATE_FAKE_LIST", "")
+    if how == "refused":
+        raise NVMLError("not supported")
     intruder = os.environ.get("ENGINEGATE_FAKE_INTRUDER")
-    return [SimpleNamespace(pid=int(intruder))] if intruder else []
+    running = [intruder] if intruder else []
+    return [SimpleNamespace(pid=int(pid)) for pid in (*running, *([] if how == "none" else [os.getpid()]))]

@@ -13,7 +13,7 @@ from enginegate.core.errors import MeasurementError
 from enginegate.core.specs import RuntimeSpec
 from enginegate.engines.base import MemoryUse
 from enginegate.machine.card import Card, _measure, measure_card
-from enginegate.machine.gpu import DeviceMonitor
+from enginegate.machine.gpu import DeviceMonitor, occupancy, refuse_busy
 from enginegate.machine.lease import VISIBLE, lease_devices
 from enginegate.measure.memory import _run
 
@@ -70,6 +70,66 @@ def test_the_second_card_is_watched_too(nvml, monkeypatch):
     assert alone.foreign() == {}
     monitor.close()
     alone.close()
+
+
+@pytest.mark.usefixtures("nvml")
+@pytest.mark.parametrize(
+    ("environment", "state"),
+    [
+        ({}, "free"),
+        ({"ENGINEGATE_FAKE_INTRUDER": "999999999"}, "busy"),
+        ({"ENGINEGATE_FAKE_LIST": "refused"}, "unknown"),
+    ],
+)
+def test_a_card_is_free_busy_or_unknown(environment, state, monkeypatch):
+    """A driver that gives no list of processes counted as a free card."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert [each.state for each in occupancy()] == [state, state]
+
+
+@pytest.mark.usefixtures("nvml")
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"ENGINEGATE_FAKE_LIST": "refused"}, "Imaginary GPU: its driver does not list the processes on it"),
+        ({"ENGINEGATE_FAKE_LIST": "none"}, "not even this session's own"),
+        ({"ENGINEGATE_FAKE_GPUS": "0"}, "NVML shows no visible card"),
+    ],
+)
+def test_timing_beside_who_knows_whom_is_said_once(environment, said, monkeypatch):
+    """All three passed for a card without others on it, in silence."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monitor = DeviceMonitor()
+    monitor.refuse_busy()
+    assert monitor.foreign() == monitor.foreign() == {}
+    warnings = "".join(monitor.warnings)
+    assert said in warnings
+    assert warnings.count("it is not known whether others use the GPU") == len(monitor.warnings) <= 2
+    monitor.close()
+
+
+@pytest.mark.usefixtures("nvml")
+def test_a_card_of_our_own_has_nothing_to_warn_of(monkeypatch):
+    monitor = DeviceMonitor()
+    monitor.refuse_busy()
+    assert (monitor.foreign(), monitor.warnings) == ({}, [])
+    monkeypatch.setenv("ENGINEGATE_FAKE_INTRUDER", "999999999")
+    with pytest.raises(MeasurementError, match="in use by process 999999999"):
+        monitor.refuse_busy()
+    monitor.close()
+
+
+@pytest.mark.usefixtures("nvml")
+@pytest.mark.parametrize("environment", [{"ENGINEGATE_FAKE_LIST": "refused"}, {"ENGINEGATE_FAKE_GPUS": "0"}])
+def test_memory_is_not_measured_where_others_cannot_be_seen(environment, monkeypatch):
+    """The device counts the memory of all together."""
+    refuse_busy()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(MeasurementError, match="it is not known whether the GPU is free"):
+        refuse_busy()
 
 
 @pytest.fixture

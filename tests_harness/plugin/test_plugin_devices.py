@@ -64,6 +64,13 @@ def test_busy_card_is_refused_with_the_process_that_uses_it(on_gpu):
     assert "Imaginary GPU is in use by process 999999999" in result.stdout.str()
 
 
+def test_a_card_that_nobody_can_look_at_is_said_in_the_record(suite, on_gpu):
+    """It was timed on as a free one, in silence."""
+    on_gpu(*SPEED, "--batch-size=1", ENGINEGATE_FAKE_LIST="refused")
+    (arena,) = suite.record().arenas
+    assert any("does not list the processes" in warning for warning in arena.warnings), arena.warnings
+
+
 def test_two_sessions_take_two_cards(suite, on_gpu):
     """One that another session has is not measured on: the second card, then none is left."""
     leases = suite.folder / lease_folder().name

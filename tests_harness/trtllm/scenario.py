@@ -52,7 +52,17 @@ def use(engine, *, quantized_kv: str = "") -> dict[str, object]:
     assert memory.kv_budget == engine._llm._keywords["kv_cache_config"]._values["max_tokens"] * per_token
     found = engine.effective()
     check_effective(engine.spec, engine.runtime, found)
-    return {"kv": found.kv_precision, "precision": found.precision, "max_length": found.max_length, **found.details}
+    assert (found.kv_pool_bytes, found.chunked_prefill) == (memory.kv_budget, engine.runtime.chunked_prefill)
+    assert found.kv_blocks * found.tokens_per_block * per_token == found.kv_pool_bytes
+    return {
+        "kv": found.kv_precision,
+        "precision": found.precision,
+        "max_length": found.max_length,
+        "tokens_per_block": found.tokens_per_block,
+        "speculation": found.speculation,
+        "scheduler_policy": found.scheduler_policy,
+        **found.details,
+    }
 
 
 def engine_backend(workshop, folder: Path, precision: str, *, checkpoint: Checkpoint | None = None, **options: object):

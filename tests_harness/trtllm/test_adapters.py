@@ -51,6 +51,7 @@ def test_engine_is_built_and_is_what_was_asked(workshop, tmp_path, precision, al
     )
     assert found["tokens_per_block"] == found["kv_pool"]["tokens_per_block"] == options.get("tokens_per_block", 32)
     assert found["speculation"] == options.get("speculation", "none")
+    assert found["scheduler_policy"] == options.get("scheduler_policy", "inflight")
     assert found["group_size"] == (32 if precision == "int4_awq" else 128)
     assert found["max_batch_size"] == 4
     assert found["max_input_len"] == found["max_length"] == 80
@@ -159,6 +160,7 @@ def test_torch_checkpoint_is_what_was_asked(
     assert keywords["trust_remote_code"] is False
     engine.close()
     assert (found["precision"], found["algorithm"]) == (precision, algorithm)
+    assert found["speculation"] == options.get("speculation", "none")
     assert found["kv"] == ("fp8" if kv_quantized else "fp16")
     assert found["stream_interval"] == 1
     assert found["max_batch_size"] == 4

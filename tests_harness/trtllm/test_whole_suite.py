@@ -121,11 +121,11 @@ def test_what_other_projects_call_the_options_reached_the_engines(run):
     for entry in record.engines:
         if entry.backend == "trtllm-engine":
             assert entry.effective["kv_precision"] == "int8"
-            assert entry.effective["details"]["tokens_per_block"] == 64
+            assert entry.effective["tokens_per_block"] == 64
             assert entry.spec["kv_precision"] == "int8"
             assert entry.runtime["kv_cache_fraction"] == 0.8
         elif entry.backend == "trtllm-torch":
-            assert entry.effective["details"]["speculation"] == "ngram"
+            assert entry.effective["speculation"] == "ngram"
             assert entry.effective["details"]["ttft"]["accepted_draft_tokens"] > 0
         if entry.role == "candidate":
             clocks = entry.effective["details"]["ttft"]

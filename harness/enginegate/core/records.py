@@ -101,6 +101,7 @@ class Round(Stored):
     """One engine's turn in a block. All times in seconds. ``device``: the GPU right after it, None without one.
 
     The inter-token latencies are None where no token came after another one, as in answers of a single token.
+    ``throttled_seconds``: how long, summed over CPUs, a CPU quota held the session up during it.
     """
 
     engine: str
@@ -111,6 +112,7 @@ class Round(Stored):
     itl_p95: float | None
     itl_p99: float | None
     foreign_load: Number
+    throttled_seconds: float = 0.0
     disturbed: bool = False
     device: DeviceReading | None = None
 

@@ -69,6 +69,11 @@ class Effective:
         max_length: prompt plus output tokens that one sequence may have.
         threads: CPU threads, or None on a GPU.
         details: everything else worth recording, JSON-able.
+        scheduler_policy, chunked_prefill, speculation: as in RuntimeSpec. None here and below: the engine does not
+            say, which is an error where its runtime asks for something else than the default.
+        tokens_per_block: tokens in one block of the paged KV cache.
+        kv_blocks: how many blocks its KV pool has.
+        kv_pool_bytes: bytes of all of them.
     """
 
     precision: str
@@ -77,6 +82,12 @@ class Effective:
     max_length: int
     threads: int | None
     details: Mapping[str, object] = field(default_factory=dict)
+    scheduler_policy: str | None = None
+    chunked_prefill: bool | None = None
+    speculation: str | None = None
+    tokens_per_block: int | None = None
+    kv_blocks: int | None = None
+    kv_pool_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ def check_effective(asked: EngineSpec, runtime: RuntimeSpec, found: Effective) -
 
     Weight precision and length are always compared; KV precision, activation precision and threads where the runtime
     names them (``auto`` and 0 leave them to the backend, and the engine reports what it chose); the number of devices
-    where the engine tells it (``details["tensor_parallel"]``).
+    where the engine tells it (``details["tensor_parallel"]``). Scheduler policy, chunked prefill, speculation, tokens a
+    block and the KV pool's size are compared where the runtime asks for another than the default, and an engine that
+    does not say what it has there is not what was asked for, either.
     """
     length = asked.max_input_len + asked.max_output_len
     mismatches = []
@@ -28,8 +30,36 @@ def check_effective(asked: EngineSpec, runtime: RuntimeSpec, found: Effective) -
         mismatches.append(f"runs {found.threads} threads, asked were {runtime.threads}")
     if found.details.get("tensor_parallel", asked.tensor_parallel) != asked.tensor_parallel:
         mismatches.append(f"spans {found.details['tensor_parallel']} devices, asked were {asked.tensor_parallel}")
+    mismatches += _scheduling_mismatches(runtime, found)
+    if runtime.kv_cache_bytes:
+        mismatches += _pool_mismatches(runtime, found)
     if mismatches:
         raise EngineError(
             f"{asked.id} is not the engine that was asked for: {'; '.join(mismatches)}",
             "rebuild it (enginegate engines build), or ask for what it can be in the config",
         )
+
+
+def _scheduling_mismatches(runtime: RuntimeSpec, found: Effective) -> list[str]:
+    default = RuntimeSpec()
+    mismatches = []
+    for name in ("scheduler_policy", "chunked_prefill", "speculation", "tokens_per_block"):
+        asked, told = getattr(runtime, name), getattr(found, name)
+        if asked not in (getattr(default, name), told):
+            mismatches.append(
+                f"{name} is {told}, asked was {asked}"
+                if told is not None
+                else f"it does not say its {name}, asked was {asked}"
+            )
+    return mismatches
+
+
+def _pool_mismatches(runtime: RuntimeSpec, found: Effective) -> list[str]:
+    """The pool has the whole blocks that the bytes asked for hold; fewer where a backend's own limits ask for less."""
+    asked, pool = runtime.kv_cache_bytes, found.kv_pool_bytes
+    if pool is None or not found.kv_blocks:
+        return [f"it does not say how large its KV pool is, asked were {asked} bytes"]
+    smaller = any(getattr(runtime, name, None) for name in ("kv_cache_tokens", "kv_cache_fraction"))
+    if pool > asked or (pool + pool // found.kv_blocks <= asked and not smaller):
+        return [f"the KV pool has {pool} bytes, asked were {asked}"]
+    return []

@@ -17,8 +17,14 @@ _ADDITIONS = 10_000
 _TRIALS = 2
 
 
+#: What ``quietest_core`` will give back; the thread itself is bound to one core meanwhile.
+_held: frozenset[int] | None = None
+
+
 def allowed_cores() -> frozenset[int]:
-    """Cores that this thread may run on; empty where the system does not let it choose."""
+    """Cores that this thread may run on, outside ``quietest_core``; empty where the system does not let it choose."""
+    if _held is not None:
+        return _held
     return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
@@ -35,11 +41,13 @@ def take_quietest_core(cores: Set[int]) -> None:
 @contextmanager
 def quietest_core() -> Iterator[None]:
     """Keep this thread on the core that is the fastest at the start; afterwards it may run where it could before."""
-    cores = allowed_cores()
-    take_quietest_core(cores)
+    global _held
+    cores = _held = allowed_cores()
     try:
+        take_quietest_core(cores)
         yield
     finally:
+        _held = None
         if cores:
             os.sched_setaffinity(0, cores)
 

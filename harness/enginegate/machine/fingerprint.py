@@ -8,11 +8,15 @@ import json
 import os
 import platform
 import re
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
+
+import psutil
 
 from enginegate.core.records import Fingerprint
 from enginegate.machine import gpu
+from enginegate.machine.cgroup import Limits, read_limits
+from enginegate.machine.cpu import allowed_cpus, cpu_flags, cpu_model, cpuinfo, usable_cores
 
 #: CPU features that decide which kernels an engine runs.
 CPU_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "asimd", "bf16")
@@ -24,31 +28,52 @@ LIBRARIES = (
 
 def fingerprint() -> Fingerprint:
     """Fingerprint of this machine, its key made of the identity alone."""
+    memory = psutil.virtual_memory().total
     identity: dict[str, Any] = {
         "cpu": cpu_model(),
-        "cpu_features": sorted(set(CPU_FEATURES) & cpu_flags()),
+        "cpu_features": sorted(cpu_flags().intersection(CPU_FEATURES)),
         "cores": usable_cores(),
-        "memory_gib": round(_memory_bytes() / 2**30),
+        "memory_gib": round(memory / 2**30),
         "architecture": platform.machine(),
         "system": platform.system(),
         "gpus": gpu.identities(),
-    }
-    canonical = json.dumps(identity, sort_keys=True).encode()
-    device = identity["gpus"][0]["name"] if identity["gpus"] else identity["cpu"]
-    slug = re.sub(r"[^a-z0-9]+", "-", str(device).lower()).strip("-")[:40]
+    } | limited(read_limits(), len(allowed_cpus()), memory)
+    mhz = cpuinfo("cpu MHz")
     context = {
         "kernel": platform.release(),
         "python": platform.python_version(),
         "load_average": list(os.getloadavg()),
-        "cpu_mhz": _cpu_mhz(),
+        "cpu_mhz": float(mhz) if mhz else None,
         "libraries": library_versions(),
         "gpus": gpu.descriptions(),
     }
-    return Fingerprint(
-        key=f"{slug}-{identity['cores']}c-{hashlib.sha256(canonical).hexdigest()[:8]}",
-        identity=identity,
-        context=context,
-    )
+    return Fingerprint(key=key_of(identity), identity=identity, context=context)
+
+
+def key_of(identity: Mapping[str, Any]) -> str:
+    """The name of a machine's baselines: its device, how many cores it has, and a digest of its whole identity."""
+    canonical = json.dumps(identity, sort_keys=True).encode()
+    device = identity["gpus"][0]["name"] if identity["gpus"] else identity["cpu"]
+    slug = re.sub(r"[^a-z0-9]+", "-", str(device).lower()).strip("-")[:40]
+    return f"{slug}-{identity['cores']}c-{hashlib.sha256(canonical).hexdigest()[:8]}"
+
+
+def limited(limits: Limits, cores: int, memory: int) -> dict[str, float]:
+    """What an identity says besides, where control groups allow less than the machine has, and nothing where not.
+
+    So a machine without limits keeps the key that it had before limits were looked at.
+
+    Args:
+        limits: of the control groups.
+        cores: how many the process may run on.
+        memory: the machine's, in bytes.
+    """
+    found: dict[str, float] = {}
+    if limits.cpu_quota is not None and limits.cpu_quota < cores:
+        found["cpu_quota"] = round(limits.cpu_quota, 2)
+    if limits.memory_bytes is not None and limits.memory_bytes < memory:
+        found["memory_limit_gib"] = round(limits.memory_bytes / 2**30, 2)
+    return found
 
 
 def library_versions() -> dict[str, str]:
@@ -60,43 +85,3 @@ def library_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """CPU feature flags as Linux names them; empty where the system does not tell."""
-    return set(_cpuinfo_field(cpuinfo, "flags", "Features").split())
-
-
-def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """The CPU's name with family and model numbers, since a hypervisor may hide the exact name."""
-    name = _cpuinfo_field(cpuinfo, "model name") or platform.processor() or "unknown"
-    family, model = _cpuinfo_field(cpuinfo, "cpu family"), _cpuinfo_field(cpuinfo, "model")
-    return f"{name} (family {family}, model {model})" if family else name
-
-
-def _cpuinfo_field(cpuinfo: Path, *names: str) -> str:
-    try:
-        text = cpuinfo.read_text(encoding="utf-8")
-    except OSError:
-        return ""
-    for name in names:
-        found = re.search(rf"^{re.escape(name)}\s*:\s*(.*)$", text, re.MULTILINE)
-        if found:
-            return found.group(1).strip()
-    return ""
-
-
-def _cpu_mhz() -> float | None:
-    value = _cpuinfo_field(Path("/proc/cpuinfo"), "cpu MHz")
-    return float(value) if value else None
-
-
-def _memory_bytes() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().total)

@@ -7,12 +7,14 @@ latter, in its order.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from enginegate.core.errors import MeasurementError
 from enginegate.core.records import DeviceReading
+from enginegate.machine.own_processes import foreign
 
 #: Reasons for lowered clocks that make a round unlike its neighbours: heat and power faults. A card that runs at its
 #: own power limit does what it was made for; that is recorded, and disturbs nothing.
@@ -124,13 +126,44 @@ def used_bytes() -> int:
         return sum(int(library.nvmlDeviceGetMemoryInfo(handle).used) for handle in handles)
 
 
+@dataclass(frozen=True)
+class Occupancy:
+    """Who is on a GPU.
+
+    Attributes:
+        card: its name.
+        ours: how many processes of this session have a context on it.
+        others: processes with a context on it that are not ours: PID to name.
+        unknown: why it cannot be told whether there are more; empty where it can.
+    """
+
+    card: str
+    ours: int
+    others: Mapping[int, str]
+    unknown: str = ""
+
+    @property
+    def state(self) -> Literal["free", "busy", "unknown"]:
+        """``busy`` where there are others, ``unknown`` where there may be."""
+        if self.others:
+            return "busy"
+        return "unknown" if self.unknown else "free"
+
+
 class DeviceMonitor:
-    """Looks at the visible GPUs around each timed round. Keeps NVML open, as opening it takes milliseconds."""
+    """Looks at the visible GPUs around each timed round, with this session's engines on them.
+
+    Keeps NVML open, as opening it takes milliseconds.
+
+    Attributes:
+        warnings: what could not be looked at, for the record.
+    """
 
     def __init__(self) -> None:
         self._context = nvml()
         self._library = self._context.__enter__()
         self._handles = visible_handles(self._library) if self._library is not None else []
+        self.warnings: list[str] = []
 
     def read(self) -> DeviceReading | None:
         """Clocks, temperature and power of the first GPU, and reasons for lowered clocks of any; None without one."""
@@ -141,50 +174,77 @@ class DeviceMonitor:
         return readings[0].model_copy(update={"reasons": list(reasons)})
 
     def foreign(self) -> dict[int, str]:
-        """Processes with a context on one of the GPUs that are not of this process's family: PID to name."""
-        found: dict[int, str] = {}
-        for handle in self._handles:
-            found |= foreign_processes(self._library, handle)
-        return found
+        """Processes with a context on one of the GPUs that are not ours: PID to name. See ``warnings``, too."""
+        return {pid: name for each in self._look() for pid, name in each.others.items()}
+
+    def refuse_busy(self) -> None:
+        """Raise MeasurementError where another process is on one of the GPUs; where that is not known, warn of it."""
+        _refuse(self._look())
 
     def close(self) -> None:
         """Let NVML go."""
         self._handles = []
         self._context.__exit__(None, None, None)
 
+    def _look(self) -> list[Occupancy]:
+        found = [_occupancy(self._library, handle) for handle in self._handles]
+        reasons = _unknown(found)
+        if not reasons and not any(each.ours or each.others for each in found):
+            # As in a container that NVML does not look into.
+            reasons = ["NVML lists no process on it, not even this session's own, which has engines there"]
+        for reason in reasons:
+            warning = f"it is not known whether others use the GPU meanwhile: {reason}"
+            if warning not in self.warnings:
+                self.warnings.append(warning)
+        return found
+
 
 def refuse_busy() -> None:
-    """Raise MeasurementError where another process has a context on a visible GPU, naming its PID."""
+    """Raise MeasurementError where another process has a context on a visible GPU, naming its PID.
+
+    Also where that cannot be told: this is asked before memory is measured, which the device counts for all together.
+    """
+    found = occupancy()
+    _refuse(found)
+    reasons = _unknown(found)
+    if reasons:
+        raise MeasurementError(
+            f"it is not known whether the GPU is free: {'; '.join(reasons)}",
+            "measure where NVML shows the card and the processes on it (nvidia-smi lists them)",
+        )
+
+
+def occupancy() -> list[Occupancy]:
+    """Who is on each visible GPU; empty where NVML shows none."""
     with nvml() as library:
-        if library is None:
-            return
-        for handle in visible_handles(library):
-            others = foreign_processes(library, handle)
-            if others:
-                named = ", ".join(f"{pid} ({name})" for pid, name in others.items())
-                raise MeasurementError(
-                    f"the GPU {_text(library.nvmlDeviceGetName(handle))} is in use by process {named}",
-                    "end it, or take another GPU (CUDA_VISIBLE_DEVICES)",
-                )
+        return [] if library is None else [_occupancy(library, handle) for handle in visible_handles(library)]
 
 
-def foreign_processes(library: Any, handle: Any) -> dict[int, str]:
-    """Compute processes on a GPU that are neither this process, its children nor its ancestors."""
-    import psutil
+def _refuse(found: list[Occupancy]) -> None:
+    for each in found:
+        if each.state == "busy":
+            named = ", ".join(f"{pid} ({name})" for pid, name in each.others.items())
+            raise MeasurementError(
+                f"the GPU {each.card} is in use by process {named}",
+                "end it, or take another GPU (CUDA_VISIBLE_DEVICES)",
+            )
 
-    own = psutil.Process()
-    family = {own.pid, *(process.pid for process in own.children(recursive=True))}
-    family |= {process.pid for process in own.parents()}
-    # Siblings under the same session, such as the other children of a test run, are ours too.
-    for parent in own.parents():
-        if parent.pid > 1 and "pytest" in " ".join(_command(parent)):
-            family |= {process.pid for process in parent.children(recursive=True)}
-    running = _optional(library, lambda: library.nvmlDeviceGetComputeRunningProcesses(handle)) or []
-    found = {}
-    for process in running:
-        if process.pid not in family:
-            found[int(process.pid)] = _process_name(process.pid)
-    return found
+
+def _unknown(found: list[Occupancy]) -> list[str]:
+    """Why it is not known who is on the cards; empty where it is."""
+    if not found:
+        return ["NVML shows no visible card (is nvidia-ml-py installed, and a driver loaded?)"]
+    return [f"{each.card}: {each.unknown}" for each in found if each.unknown]
+
+
+def _occupancy(library: Any, handle: Any) -> Occupancy:
+    card = _text(library.nvmlDeviceGetName(handle))
+    running = _optional(library, lambda: library.nvmlDeviceGetComputeRunningProcesses(handle))
+    if running is None:
+        return Occupancy(card, 0, {}, "its driver does not list the processes on it")
+    listed = {int(process.pid) for process in running}
+    others = {pid: _process_name(pid) for pid in foreign(listed)}
+    return Occupancy(card, len(listed) - len(others), others)
 
 
 def throttled(reading: DeviceReading | None) -> bool:
@@ -219,15 +279,6 @@ def _optional(library: Any, ask: Any) -> Any:
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _command(process: Any) -> list[str]:
-    import psutil
-
-    try:
-        return list(process.cmdline())
-    except psutil.Error:
-        return []
 
 
 def _process_name(pid: int) -> str:

@@ -12,19 +12,22 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from enginegate.core.errors import EngineError, EngineGateError, MeasurementError
 from enginegate.core.records import ArenaEntry, Block, Round
 from enginegate.core.specs import SamplingParams, Workload
 from enginegate.engines.base import Generation
-from enginegate.engines.process.child_engine import ChildEngine
 from enginegate.engines.timing import Contestant, timed_answer
 from enginegate.machine.cores import quietest_core
 from enginegate.machine.gpu import DeviceMonitor, throttled
-from enginegate.machine.load import foreign_load, read_cpu_clock
+from enginegate.machine.load import CpuClock, foreign_load, read_cpu_clock, throttled_seconds
 from enginegate.measure.latency import check_generations, summarise
 from enginegate.measure.order import block_order
 from enginegate.measure.prompts import PromptPool
+
+#: Answers, seconds, and the processor's clocks before and after.
+_Answered: TypeAlias = "tuple[list[Generation], float, CpuClock | None, CpuClock | None]"
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ class Arena:
             warmup_rounds=self.policy.warmup_rounds,
             blocks=list(self.blocks),
             stopped=self.stopped,
+            warnings=list(self.monitor.warnings) if self.monitor else [],
             failures={name: reason.problem for name, reason in self.failures.items()},
         )
 
@@ -166,19 +170,20 @@ class Arena:
         except EngineGateError as reason:
             self.leave(name, reason)
             return None
-        return self._measured(name, *answered)
+        return self._measured(name, answered)
 
     def round(self, name: str, prompts: Sequence[Sequence[int]]) -> Round:
         """Time one contestant once, outside of any block. Raises EngineGateError where it did not do the work."""
-        return self._measured(name, *self._answered(name, prompts))
+        return self._measured(name, self._answered(name, prompts))
 
-    def _answered(self, name: str, prompts: Sequence[Sequence[int]]) -> tuple[list[Generation], float, float]:
-        """A contestant's answers, the seconds they took, and the share of the machine that others had meanwhile.
+    def _answered(self, name: str, prompts: Sequence[Sequence[int]]) -> _Answered:
+        """A contestant's answers, the seconds they took, and the processor's clocks before and after.
 
         Whatever its library raises is an EngineError, so that it costs this contestant alone.
         """
         params = SamplingParams(max_tokens=self.workload.output_len, ignore_eos=True)
-        children = [each.pid for each in self.contestants.values() if isinstance(each, ChildEngine)]
+        # By the attribute, as a wrapper around an engine in a process of its own passes it on.
+        children = [pid for each in self.contestants.values() if (pid := getattr(each, "pid", None))]
         where = f"{name}, {self.workload.id}"
         try:
             with self._ready(self.contestants[name], prompts) as contestant:
@@ -193,10 +198,12 @@ class Arena:
         except Exception as error:
             problem = f"{where}: the engine failed in its round: {type(error).__name__}: {error}"
             raise EngineError(problem, "run its tests alone, and look into the engine's own log") from error
-        return generations, seconds, foreign_load(before, after)
+        return generations, seconds, before, after
 
-    def _measured(self, name: str, generations: Sequence[Generation], seconds: float, load: float) -> Round:
+    def _measured(self, name: str, answered: _Answered) -> Round:
+        generations, seconds, before, after = answered
         latency = summarise(generations)
+        load, held_up = foreign_load(before, after), throttled_seconds(before, after)
         device = self.monitor.read() if self.monitor else None
         intruded = bool(self.monitor and self.monitor.foreign())
         return Round(
@@ -208,7 +215,8 @@ class Arena:
             itl_p95=latency.itl_p95,
             itl_p99=latency.itl_p99,
             foreign_load=load,
-            disturbed=load > self.policy.foreign_load_limit or throttled(device) or intruded,
+            throttled_seconds=held_up,
+            disturbed=load > self.policy.foreign_load_limit or held_up > 0 or throttled(device) or intruded,
             device=device,
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from enginegate.core.errors import EngineGateError
+from enginegate.machine.own_processes import begin_session
 from enginegate.plugin.auditing import planned_test, separate_audit
 from enginegate.plugin.devices import claim_device, missed_gpu
 from enginegate.plugin.options import add_options, parse_options
@@ -61,6 +62,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except EngineGateError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SESSION] = session
+    begin_session()
     end_well_when_terminated(config)
 
 

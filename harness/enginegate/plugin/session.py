@@ -193,6 +193,7 @@ class GateSession:
         bench = self.bench(config)
         engine, reference, prompts = bench.audit_contestants(candidate.spec, candidate.runtime, workload)
         reference_spec = bench.speed_reference.spec()
+        monitor = bench.monitor([candidate.spec, reference_spec])
         sessions = measure_session(
             engine,
             reference,
@@ -204,8 +205,10 @@ class GateSession:
             blocks=config.file.arena.audit_blocks,
             time_budget=self.options.time_budget or config.file.arena.audit_time_budget,
             progress=self.progress,
-            monitor=bench.monitor([candidate.spec, reference_spec]),
+            monitor=monitor,
         )
+        for line in monitor.warnings if monitor else ():
+            self.warn(line)
         measured = [
             new_gate(candidate.id, reference_spec.id, workload.id, metric, policies[metric], session)
             for metric, session in sessions.items()

@@ -17,7 +17,7 @@ from enginegate.engines.base import Engine
 from enginegate.engines.registry import load_backend
 from enginegate.engines.timing import Contestant
 from enginegate.machine.fingerprint import fingerprint
-from enginegate.machine.gpu import DeviceMonitor, refuse_busy
+from enginegate.machine.gpu import DeviceMonitor
 from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.memory import measure_memory
 from enginegate.measure.prompts import PromptPool
@@ -164,12 +164,13 @@ class ModelBench:
     def monitor(self, specs: Sequence[EngineSpec]) -> DeviceMonitor | None:
         """What looks at the GPU while these engines are timed; None where none uses one.
 
-        Raises MeasurementError where a process that is not ours uses it already.
+        Raises MeasurementError where a process that is not ours uses it already. The engines must be loaded.
         """
         if all(load_backend(spec.backend).capabilities().device != "cuda" for spec in specs):
             return None
-        refuse_busy()
-        return DeviceMonitor()
+        monitor = DeviceMonitor()
+        monitor.refuse_busy()
+        return monitor
 
     def close(self) -> None:
         """Close the engines and give their files free."""

@@ -175,6 +175,12 @@ class EngineLLM(_LLM):
         state = torch.load(folder / "rank0.engine")
         network = model_of(AutoConfig.for_model(**{k: v for k, v in shape.items() if k != "quantization"}), state)
         self._build_config = build
+        use(self._name, "attribute", "args")
+        self.args = record(
+            "engine.args",
+            batching_type=self._keywords["batching_type"],
+            enable_chunked_prefill=self._keywords.get("enable_chunked_prefill", False),
+        )
         block = build["plugin_config"]["tokens_per_block"]
         self._start(network, build["max_seq_len"], end_withheld=True, block=block)
 
@@ -223,6 +229,8 @@ class TorchLLM(_LLM):
             max_num_tokens=keywords.get("max_num_tokens", 8192),
             stream_interval=keywords.get("stream_interval", 1),
             kv_cache_config=keywords["kv_cache_config"],
+            enable_chunked_prefill=keywords.get("enable_chunked_prefill", False),
+            speculative_config=speculation,
             quant_config=record(
                 "args.quant_config",
                 quant_algo=Member(quant["quant_algo"]) if quant else None,

@@ -75,7 +75,11 @@ class HuggingFaceBackend:
         return HuggingFaceEngine(engine_dir, spec, runtime)
 
     def check_loadable(self, spec: EngineSpec, runtime: RuntimeSpec) -> None:
-        """Raise CapabilityError for a missing library, or a cache or activations in another type than the weights."""
+        """Raise CapabilityError for a missing library, and for what Transformers' loop cannot be told.
+
+        The scheduler policy ``inflight`` is the default of all backends, and not refused: the engine says in
+        ``effective`` that it is static.
+        """
         missing = cpu.missing_modules(("torch", "transformers"))
         if missing:
             raise CapabilityError(f"backend {self.name} needs {', '.join(missing)}", _INSTALL)
@@ -90,6 +94,20 @@ class HuggingFaceBackend:
                 f"backend {self.name} computes in the weights' precision {spec.precision}, "
                 f"asked was {runtime.activation_precision}",
                 "set activation_precision to auto",
+            )
+        refused = []
+        if runtime.kv_cache_bytes:
+            refused.append(f"kv_cache_bytes {runtime.kv_cache_bytes} (its cache grows with each answer)")
+        if runtime.tokens_per_block is not None:
+            refused.append(f"tokens_per_block {runtime.tokens_per_block} (its cache has no blocks)")
+        if runtime.chunked_prefill:
+            refused.append("chunked_prefill (a prompt goes through one pass)")
+        if runtime.speculation != "none":
+            refused.append(f"speculation {runtime.speculation}")
+        if refused:
+            raise CapabilityError(
+                f"{spec.id}: backend {self.name} has no {', '.join(refused)}",
+                f"drop it from engines.{self.name}.runtime",
             )
 
 
@@ -259,6 +277,9 @@ class HuggingFaceEngine:
             activation_precision=_SUITE_NAMES.get(str(output.logits.dtype), str(output.logits.dtype)),
             max_length=self._max_length(),
             threads=torch.get_num_threads() if self._device == "cpu" else None,
+            scheduler_policy="static",
+            chunked_prefill=False,
+            speculation="none",
             details={
                 "device": torch.cuda.get_device_name() if self._device == "cuda" else "cpu",
                 "tensor_parallel": 1,

@@ -54,11 +54,12 @@ class OpenVinoEngine(SteppingEngine):
             "KV_CACHE_PRECISION": ELEMENT_TYPES[self._kv_precision],
         }
         self._blocks = self._count_blocks()
+        self._scheduling = self._scheduler()
         self._scorer: Scorer | None = None
         self._next_request = 0
         try:
             self._pipeline: Any = openvino_genai.ContinuousBatchingPipeline(
-                str(engine_dir), self._scheduler(), "CPU", self._properties
+                str(engine_dir), self._scheduling, "CPU", self._properties
             )
         except RuntimeError as error:
             raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "rebuild the engine") from error
@@ -145,12 +146,16 @@ class OpenVinoEngine(SteppingEngine):
             activation_precision=suite_name(device["INFERENCE_PRECISION_HINT"]),
             max_length=self._max_length(),
             threads=int(device["INFERENCE_NUM_THREADS"]),
+            scheduler_policy="inflight",
+            chunked_prefill=bool(self._scheduling.dynamic_split_fuse),
+            speculation="none",
+            tokens_per_block=kv_cache.TOKENS_PER_BLOCK,
+            kv_blocks=self._blocks,
+            kv_pool_bytes=kv_cache.allocated_bytes(self._pool_bytes(), self._kv_precision),
             details={
                 "tensor_parallel": 1,
                 "weight_bytes": self._weights.bytes_by_type,
                 "compression": self._weights.compression,
-                "kv_blocks": self._blocks,
-                "tokens_per_block": kv_cache.TOKENS_PER_BLOCK,
                 "device": device,
                 "max_position_embeddings": self._geometry.positions,
                 "versions": cpu.versions(("openvino", "openvino-genai")),

@@ -223,6 +223,21 @@ class TensorRtEngine(ABC):
             kv_cache_predicted=self._pool_tokens * per_token,
         )
 
+    def _pool_told(self) -> tuple[int | None, int | None]:
+        """Blocks of the KV pool and their bytes, by the runtime's statistics; None each where they are not known.
+
+        They come with the first answer. Where a size was asked for, a runtime that has given none is made to.
+        """
+        if not self._pool and self.runtime.kv_cache_bytes:
+            self.generate([[0]], SamplingParams(1))
+            self._timing = Timing()
+            self._read_stats()
+        if not self._pool:
+            return None, None
+        tokens = self._pool["most"]
+        per_token = kv_bytes_per_token(self._shape, self._kv_precision())
+        return tokens // self._pool["tokens_per_block"], tokens * per_token
+
     def _read_stats(self) -> None:
         """Take what statistics there are; reading drains them, so the last pool seen is kept. Items may be strings."""
         for item in self._llm.get_stats():

@@ -142,23 +142,27 @@ class BuiltEngine(TensorRtEngine):
     def effective(self) -> Effective:
         """What the engine's own ``config.json`` says it was compiled as; limits there override what loading asked."""
         self._check_open()
-        found = self._found
+        found, args = self._found, self._llm.args
+        blocks, pool = self._pool_told()
         return Effective(
             precision=found.precision,
             kv_precision=found.kv_precision,
             activation_precision=found.activations,
             max_length=min(self._max_length(), int(found.build["max_seq_len"])),
             threads=None,
+            scheduler_policy="static" if "STATIC" in str(args.batching_type).upper() else "inflight",
+            chunked_prefill=bool(args.enable_chunked_prefill),
+            speculation=found.speculation,
+            tokens_per_block=found.tokens_per_block,
+            kv_blocks=blocks,
+            kv_pool_bytes=pool,
             details={
                 "algorithm": found.algorithm,
                 "group_size": found.quantization.get("group_size"),
                 "max_batch_size": found.build["max_batch_size"],
                 "max_input_len": found.build["max_input_len"],
                 "max_num_tokens": found.build["max_num_tokens"],
-                "tokens_per_block": found.tokens_per_block,
                 "kv_pool": dict(self._pool),
-                "speculation": found.speculation,
-                "scheduler": self.runtime.scheduler_policy,
                 "ttft": self._timing.report(),
                 "versions": cpu.versions(("tensorrt_llm", "tensorrt")),
             },

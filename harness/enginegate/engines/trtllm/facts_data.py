@@ -93,6 +93,7 @@ THINGS: tuple[Thing, ...] = (
     _thing("RequestPerfMetrics", "", (), "C++ class; test_llm_perf_metrics of the upstream tests, 1.0 line"),
     _thing("TimingMetrics", "", (), "C++ class; test_llm_perf_metrics of the upstream tests, 1.0 line"),
     _thing("SpeculativeMetrics", "", (), "C++ class; test_request_perf_metrics_pickle of the upstream tests"),
+    _thing("engine.args", "", ((_ARGS, "TrtLlmArgs"),), _ARGS_READ, before=ENGINE_REMOVED),
     _thing("torch.args", "", ((_ARGS, "TorchLlmArgs"),), _ARGS_READ),
     _thing("args.quant_config", "", (("models/modeling_utils.py", "QuantConfig"),), _ARGS_READ),
     _thing("stats", "", (), "dictionary; NVIDIA/TensorRT-LLM issue 3376 and llm.py get_stats"),
@@ -110,6 +111,7 @@ FACTS: tuple[Fact, ...] = (
     *_facts("engine.LLM", "keyword", _COMMON_ARGUMENTS, _ARGS_READ),
     *_facts("engine.LLM", "keyword", "quant_config calib_config build_config batching_type", _ARGS_READ),
     *_facts("engine.LLM", "keyword", "trust_remote_code", _REFERENCE_READ),
+    *_facts("engine.LLM", "attribute", "args", _LLM_READ),
     *_facts("engine.LLM", "method", "save shutdown generate_async get_stats", _LLM_READ),
     *_facts("engine.LLM", "parameter", "generate_async.sampling_params generate_async.streaming", _LLM_READ),
     *_facts("torch.LLM", "keyword", _COMMON_ARGUMENTS, _ARGS_READ),
@@ -192,9 +194,11 @@ FACTS: tuple[Fact, ...] = (
     *_facts(
         "torch.args",
         "attribute",
-        "dtype max_seq_len max_batch_size max_num_tokens stream_interval kv_cache_config quant_config",
+        "dtype max_seq_len max_batch_size max_num_tokens stream_interval kv_cache_config quant_config "
+        "enable_chunked_prefill speculative_config",
         _ARGS_READ,
     ),
+    *_facts("engine.args", "attribute", "batching_type enable_chunked_prefill", _ARGS_READ),
     *_facts("args.quant_config", "attribute", "quant_algo kv_cache_quant_algo", _ARGS_READ),
     *_facts("KvCacheConfig", "attribute", "dtype", _ARGS_READ),
     *_facts("stats", "key", "kvCacheStats", "NVIDIA/TensorRT-LLM issue 3376"),

@@ -35,6 +35,8 @@ _STEP_TOKENS = 8192
 #: Upstream's own block size.
 _BLOCK = 32
 _NGRAM_SIZE = 3
+#: The suite's names of what ``llm.args.speculative_config`` may be, by its class.
+_SPECULATIONS = {"NoneType": "none", "NGramDecodingConfig": "ngram", "DraftTargetDecodingConfig": "draft"}
 _BUILD_LIBRARIES = ("modelopt", "torch", "transformers")
 
 
@@ -130,15 +132,17 @@ class TensorRtTorchBackend:
             weights=sum(tensor_bytes(engine_dir).values()),
             pool_tokens=tokens,
             folder=engine_dir,
+            block=block,
         )
 
 
 class TorchEngine(TensorRtEngine):
     """A checkpoint loaded by the PyTorch backend."""
 
-    def __init__(self, *args: Any, folder: Path, **keywords: Any) -> None:
+    def __init__(self, *args: Any, folder: Path, block: int, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self._folder = folder
+        self._block = block
 
     def effective(self) -> Effective:
         """What ``llm.args`` says after loading, and what the checkpoint's files hold; a disagreement is shown."""
@@ -152,12 +156,19 @@ class TorchEngine(TensorRtEngine):
         loaded = args.quant_config.quant_algo
         if loaded is not None and algorithm_name(TORCH, _value(loaded), activations) != precision:
             precision = f"{precision} on disk, {algorithm_name(TORCH, _value(loaded), activations)} loaded"
+        blocks, pool = self._pool_told()
         return Effective(
             precision=precision,
             kv_precision=self._kv_precision(),
             activation_precision=activations,
             max_length=min(self._max_length(), int(args.max_seq_len)),
             threads=None,
+            scheduler_policy="inflight",
+            chunked_prefill=bool(args.enable_chunked_prefill),
+            speculation=_SPECULATIONS.get(type(args.speculative_config).__name__, str(args.speculative_config)),
+            tokens_per_block=self._pool.get("tokens_per_block", self._block),
+            kv_blocks=blocks,
+            kv_pool_bytes=pool,
             details={
                 "algorithm": stored,
                 "tensor_bytes": tensor_bytes(self._folder),
@@ -165,7 +176,6 @@ class TorchEngine(TensorRtEngine):
                 "max_num_tokens": args.max_num_tokens,
                 "stream_interval": args.stream_interval,
                 "kv_pool": dict(self._pool),
-                "speculation": self.runtime.speculation,
                 "ttft": self._timing.report(),
                 "versions": cpu.versions(("tensorrt_llm", "nvidia-modelopt")),
             },
