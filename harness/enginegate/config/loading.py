@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from enginegate.core.errors import ConfigError
-from enginegate.core.specs import PRECISIONS, EngineSpec, QuantizationSpec, RuntimeSpec, Workload
+from enginegate.core.specs import PRECISIONS, EngineSpec, QuantizationSpec, RuntimeSpec, Timeouts, Workload
 from enginegate.engines.trtllm.config_aliases import canonical
 from enginegate.engines.trtllm.options import built_spec, runtime_spec
 
@@ -23,6 +23,7 @@ FULL_PRECISION = "full_prec"
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PositiveOrNone = Annotated[float | None, Field(gt=0)]
 
 
@@ -223,6 +224,16 @@ class Floors(Section):
         return floors
 
 
+class TimeoutsSection(Section):
+    """Seconds without a sign of life after which a child process is ended; see Timeouts."""
+
+    build: PositiveSeconds = Timeouts.build
+    load: PositiveSeconds = Timeouts.load
+    round: PositiveSeconds = Timeouts.round
+    score: PositiveSeconds = Timeouts.score
+    memory: PositiveSeconds = Timeouts.memory
+
+
 class ConfigFile(Section):
     """The whole file."""
 
@@ -237,6 +248,7 @@ class ConfigFile(Section):
     arena: ArenaSection = ArenaSection()
     gates: GatesSection = GatesSection()
     floors: dict[str, dict[str, Floors]] = Field(default_factory=dict)
+    timeouts: TimeoutsSection = TimeoutsSection()
 
 
 @dataclass(frozen=True)
@@ -289,6 +301,10 @@ class Config:
         """The timed work at one batch size."""
         work = self.file.workload
         return Workload(batch_size, work.input_len, work.output_len, work.seed)
+
+    def timeouts(self) -> Timeouts:
+        """How long the session waits for a child process, by phase."""
+        return Timeouts(**self.file.timeouts.model_dump())
 
     def floors(self, backend: str, precision: str) -> Floors:
         """The portable floors of one precision; empty where the file has none."""

@@ -15,6 +15,7 @@ from enginegate.core.records import ArenaEntry, Block, EngineEntry, Fingerprint,
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.base import Effective, Engine, Progress
 from enginegate.engines.effective import check_effective
+from enginegate.engines.process.building import build_limits
 from enginegate.engines.process.child_engine import ChildEngine, load_engine
 from enginegate.engines.registry import load_backend
 from enginegate.engines.store import EngineStore, StoreEntry
@@ -128,7 +129,8 @@ class ModelBench:
             if self._store is None:
                 self._store = EngineStore(self.cache)
             backend = load_backend(spec.backend)
-            self._entries[spec.id] = self._store.get(spec, self.checkpoint, backend, progress=self.progress)
+            with build_limits(self.config.timeouts()):
+                self._entries[spec.id] = self._store.get(spec, self.checkpoint, backend, progress=self.progress)
         return self._entries[spec.id]
 
     def engine(self, spec: EngineSpec, runtime: RuntimeSpec, role: str) -> Engine:
@@ -178,14 +180,16 @@ class ModelBench:
         """Load an engine; one with a process of its own together with its like that the session will ask for."""
         backend = load_backend(spec.backend)
         if not getattr(backend, "own_process", False):
-            return load_engine(backend, entry.path, spec, runtime)
+            return load_engine(backend, entry.path, spec, runtime, timeouts=self.config.timeouts())
         known = {*self._loaded, *self._loading, *self._refused}
         for other, other_runtime in ((spec, runtime), *self.expected):
             if other.backend == spec.backend and other.id not in known:
                 known.add(other.id)
                 try:
                     path = self.build(other).path
-                    self._loading[other.id] = ChildEngine(backend.name, path, other, other_runtime)
+                    self._loading[other.id] = ChildEngine(
+                        backend.name, path, other, other_runtime, self.config.timeouts()
+                    )
                 except EngineGateError as error:  # raised when that engine is asked for
                     self._refused[other.id] = error
         if spec.id not in self._loading:
@@ -275,7 +279,9 @@ class ModelBench:
             prompts = self._pool(workload).batch(
                 workload.batch_size, workload.input_len, seed=workload.seed, round_index=0
             )
-            self.memory[key] = measure_memory(entry.path, entry.manifest.size_bytes, spec, runtime, prompts, workload)
+            self.memory[key] = measure_memory(
+                entry.path, entry.manifest.size_bytes, spec, runtime, prompts, workload, self.config.timeouts()
+            )
         return self.memory[key]
 
     def quality_of(self, spec: EngineSpec, runtime: RuntimeSpec, metric: str) -> QualityEntry:

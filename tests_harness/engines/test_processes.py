@@ -6,7 +6,10 @@ import time
 
 import pytest
 from enginegate.core.errors import EngineError, MeasurementError
+from enginegate.core.specs import Limit
 from enginegate.machine.processes import run_module
+
+LONG = Limit(60)
 
 
 @pytest.fixture
@@ -29,11 +32,11 @@ print("50 %", end="")
 hand_over({"job": sys.stdin.read()})
 print("enginegate hands nothing over")
 """
-    assert run_module(module(program), b"to do", subject="it", hint="") == {"job": "to do"}
+    assert run_module(module(program), b"to do", subject="it", hint="", limit=LONG) == {"job": "to do"}
     silent = module("print('done')")
-    assert run_module(silent, b"", subject="it", hint="") is None
+    assert run_module(silent, b"", subject="it", hint="", limit=LONG) is None
     with pytest.raises(EngineError, match=r"(?s)it ended with status 0 and handed nothing over:.*done"):
-        run_module(silent, b"", subject="it", hint="", answers=True)
+        run_module(silent, b"", subject="it", hint="", limit=LONG, answers=True)
 
 
 def test_a_process_that_the_child_left_behind_is_not_waited_for(module):
@@ -44,15 +47,21 @@ from enginegate.machine.processes import hand_over
 hand_over(1)
 """
     start = time.monotonic()
-    assert run_module(module(program), b"", subject="it", hint="") == 1
+    assert run_module(module(program), b"", subject="it", hint="", limit=LONG) == 1
     assert time.monotonic() - start < 60
 
 
 def test_a_child_that_fails_or_takes_too_long_is_named_with_its_last_lines(module):
     with pytest.raises(EngineError, match=r"(?s)building ended with status 3.*no such layer.*hint: .*the disk"):
         run_module(
-            module("import sys; print('no such layer'); sys.exit(3)"), b"", subject="building", hint="look at the disk"
+            module("import sys; print('no such layer'); sys.exit(3)"),
+            b"",
+            subject="building",
+            hint="look at the disk",
+            limit=LONG,
         )
     hanging = module("import time; print('loading', flush=True); time.sleep(600)")
-    with pytest.raises(MeasurementError, match=r"(?s)the pass took longer than 2 s and was ended.*loading"):
-        run_module(hanging, b"", subject="the pass", hint="", timeout=2, error=MeasurementError)
+    silent = r"(?s)the pass gave no sign of life for 2 s and was ended.*loading.*raise timeouts.memory \(now 2 s\)"
+    with pytest.raises(MeasurementError, match=silent):
+        limit = Limit(2, "timeouts.memory")
+        run_module(hanging, b"", subject="the pass", hint="", limit=limit, error=MeasurementError)
