@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import time
+import signal
+from pathlib import Path
 
+import psutil
 import pytest
 from enginegate.core.errors import EngineError, MeasurementError
-from enginegate.core.specs import Limit
+from enginegate.core.specs import Limit, Timeouts
+from enginegate.engines.process.building import build_limits, run_build
+from enginegate.machine import processes
 from enginegate.machine.processes import run_module
 
 LONG = Limit(60)
@@ -39,16 +43,80 @@ print("enginegate hands nothing over")
         run_module(silent, b"", subject="it", hint="", limit=LONG, answers=True)
 
 
-def test_a_process_that_the_child_left_behind_is_not_waited_for(module):
-    program = """
-import subprocess, sys
-subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-from enginegate.machine.processes import hand_over
-hand_over(1)
+#: Leaves two processes behind that ignore SIGTERM, one of them a daemon; their ids are then in the file it is told.
+LEAVES = """
+import os, signal, sys, time
+file = sys.stdin.read()
+for daemon in (False, True):
+    ends, begins = os.pipe()
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if daemon and (os.setsid() or os.fork()):
+            os._exit(0)
+        os.write(begins, str(os.getpid()).encode())
+        time.sleep(600)
+    with open(file, "ab") as pids:
+        pids.write(os.read(ends, 99) + b" ")
 """
-    start = time.monotonic()
-    assert run_module(module(program), b"", subject="it", hint="", limit=LONG) == 1
-    assert time.monotonic() - start < 60
+
+
+def left(file: Path) -> list[int]:
+    """Ids of the processes that ``LEAVES`` left and that run still."""
+    pids = [int(pid) for pid in file.read_text().split()]
+    assert len(pids) == 2
+    file.unlink()
+    return [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture
+def short_grace(monkeypatch):
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.3)
+
+
+@pytest.mark.parametrize("end", ["pass", "sys.exit(3)", "time.sleep(600)"])
+def test_processes_that_the_child_left_behind_are_ended_and_not_waited_for(module, tmp_path, short_grace, end):
+    """They ran on, beside the engines that were timed next."""
+    job = tmp_path / "pids"
+    with pytest.raises(EngineError):
+        run_module(module(LEAVES + end), bytes(job), subject="it", hint="", limit=Limit(2), answers=True)
+    assert left(job) == []
+
+
+def test_an_interruption_ends_the_child_and_what_it_left(module, tmp_path, short_grace):
+    job = tmp_path / "pids"
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 1.5)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_module(module(LEAVES + "time.sleep(600)"), bytes(job), subject="it", hint="", limit=LONG)
+    finally:
+        signal.signal(signal.SIGALRM, previous)
+    assert left(job) == []
+
+
+def test_what_a_child_prints_renews_its_limit(module):
+    """The limit was of the whole, so that it ended what was only long."""
+    program = """
+import time
+from enginegate.machine.processes import hand_over
+start = time.monotonic()
+for step in range(8):
+    print(step, flush=True)
+    time.sleep(0.2)
+hand_over(time.monotonic() - start)
+"""
+    limit = Limit(1)
+    assert run_module(module(program), b"", subject="it", hint="", limit=limit) > limit.seconds
+
+
+def test_a_build_in_a_child_has_the_limit_set_around_it(module):
+    hanging = module("import time; time.sleep(600)")
+    with (
+        build_limits(Timeouts(build=0.5)),
+        pytest.raises(EngineError, match=r"the export gave no sign of life.*\n.*\n.*raise timeouts.build"),
+    ):
+        run_build(hanging, b"", subject="the export", hint="")
+    assert run_build(module("import time; time.sleep(1)"), b"", subject="the export", hint="") is None
 
 
 def test_a_child_that_fails_or_takes_too_long_is_named_with_its_last_lines(module):
@@ -62,6 +130,6 @@ def test_a_child_that_fails_or_takes_too_long_is_named_with_its_last_lines(modul
         )
     hanging = module("import time; print('loading', flush=True); time.sleep(600)")
     silent = r"(?s)the pass gave no sign of life for 2 s and was ended.*loading.*raise timeouts.memory \(now 2 s\)"
+    limit = Limit(2, "timeouts.memory")
     with pytest.raises(MeasurementError, match=silent):
-        limit = Limit(2, "timeouts.memory")
         run_module(hanging, b"", subject="the pass", hint="", limit=limit, error=MeasurementError)

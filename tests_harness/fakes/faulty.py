@@ -14,16 +14,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
-from enginegate.engines.base import Capabilities, Effective, Generation, MemoryUse, TokenEvent
+from enginegate.engines.base import Capabilities, Effective, Generation, MemoryUse, Progress, TokenEvent
 from enginegate.engines.process import messages
+from enginegate.engines.process.building import run_build
 from enginegate.engines.process.heartbeat import beat
+from enginegate.models import Checkpoint
 
 #: Seconds between two signs of life of what works slowly.
-STEP = 0.3
+STEP = 0.2
 
 
 class Stranger:
-    """A value of a class that the session cannot import."""
+    """A value that can be written, and not read again: as of a class that the session has not, or has otherwise."""
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return int, ("no number",)
 
 
 def install(site: Path) -> None:
@@ -56,6 +61,7 @@ def fork_stubborn(folder: Path, *, daemon: bool) -> None:
 class Backend:
     name = "faulty"
     libraries: Sequence[str] = ()
+    own_process = True
 
     def version(self) -> str:
         return "1"
@@ -63,19 +69,21 @@ class Backend:
     def capabilities(self) -> Capabilities:
         return Capabilities({}, {}, "cpu")
 
-    def build(self, *_: object) -> None:
-        pass
+    def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
+        if "hangs-in-build" in spec.model:
+            run_build("enginegate_faulty", b"", subject=f"{spec.id}: the export", hint="wait")
+        (out_dir / "engine").write_text(spec.model)
 
     def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> Engine:
         print(f"loading {spec.model}", flush=True)
         if "forks" in spec.model:
             fork_stubborn(engine_dir, daemon=False)
-            fork_stubborn(engine_dir, daemon="in the group" not in spec.model)
+            fork_stubborn(engine_dir, daemon="in-the-group" not in spec.model)
             while len((engine_dir / "pids").read_text().split() if (engine_dir / "pids").exists() else ()) < 2:
                 time.sleep(0.01)
-        if "hangs in load" in spec.model:
+        if "hangs-in-load" in spec.model or ("hangs-in-memory" in spec.model and "worker" not in sys.argv[0]):
             hang()
-        if "fails in load" in spec.model:
+        if "fails-in-load" in spec.model:
             raise FileNotFoundError("no such weights")
         return Engine(spec, runtime)
 
@@ -87,17 +95,17 @@ class Engine:
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
         fault = self.spec.model
-        if "hangs in round" in fault:
+        if "hangs-in-round" in fault:
             hang()
-        if "dies in round" in fault:
+        if "dies-in-round" in fault:
             os.kill(os.getpid(), signal.SIGKILL)
-        if "half a reply" in fault:
+        if "half-a-reply" in fault:
             os.write(int(sys.argv[1]), messages._HEAD.pack(messages._MARK, 1 << 20) + b"half of it")
             hang() if "hangs" in fault else os.kill(os.getpid(), signal.SIGKILL)
-        if "no reply" in fault:
+        if "no-reply" in fault:
             os.write(int(sys.argv[1]), b"INFO: a library prints into whatever is open\n")
             hang()
-        if "strange reply" in fault:
+        if "strange-reply" in fault:
             return Stranger()  # type: ignore[return-value]
         for _ in range(params.max_tokens):
             if "slow" in fault:
@@ -110,7 +118,7 @@ class Engine:
         return (TokenEvent(prompt[0], float(number)) for number in range(params.max_tokens))
 
     def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
-        if "hangs in score" in self.spec.model:
+        if "hangs-in-score" in self.spec.model:
             hang()
         scores = []
         for sequence in sequences:
@@ -124,8 +132,12 @@ class Engine:
         return MemoryUse()
 
     def effective(self) -> Effective:
-        return Effective("fp32", "fp32", "fp32", 8, 1)
+        return Effective("fp32", "fp32", "fp32", self.spec.max_input_len + self.spec.max_output_len, 1)
 
     def close(self) -> None:
-        if "hangs in close" in self.spec.model:
+        if "hangs-in-close" in self.spec.model:
             hang()
+
+
+if __name__ == "__main__":
+    hang()
