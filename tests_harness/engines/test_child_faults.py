@@ -14,6 +14,7 @@ import psutil
 import pytest
 from enginegate.core.errors import EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams, Timeouts
+from enginegate.engines.process import child_engine
 from enginegate.engines.process.child_engine import ChildEngine
 from enginegate.machine import processes
 
@@ -79,7 +80,7 @@ def await_nothing_left(folder: Path, *pids: int) -> None:
 )
 def test_a_child_that_sleeps_is_ended_and_named_with_the_key_to_raise(start, folder, phase, seconds, method, arguments):
     """No receive had a limit: the session waited for ever."""
-    engine = start(f"hangs-in-{phase},forks", Timeouts(**{phase: seconds}))
+    engine = start(f"hangs-in-{phase},forks,daemon", Timeouts(**{phase: seconds}))
     with pytest.raises(EngineError) as raised:
         getattr(engine, method)(*arguments)
     silent = f"no sign of life for {seconds} s ({phase})"
@@ -94,9 +95,9 @@ def test_a_child_that_sleeps_is_ended_and_named_with_the_key_to_raise(start, fol
 @pytest.mark.parametrize(
     ("fault", "why"),
     [
-        ("dies-in-round,forks", "ended with code -9"),
-        ("half-a-reply,dies,forks", "ended with code -9"),
-        ("half-a-reply,hangs,forks", "no sign of life"),
+        ("dies-in-round,forks,daemon", "ended with code -9"),
+        ("half-a-reply,dies,forks,daemon", "ended with code -9"),
+        ("half-a-reply,hangs,forks,daemon", "no sign of life"),
         ("no-reply", "cannot be read"),
         ("strange-reply", "cannot be read: ValueError"),
     ],
@@ -132,6 +133,7 @@ def test_streams_that_are_dropped_leave_the_replies_in_step(start):
     half = engine.stream([1], TOKENS)
     assert next(half).token_id == 1
     half.close()
+    assert engine._pending is None, "nothing may be measured while the child is at work"
     assert [event.token_id for event in engine.stream([3], TOKENS)] == [3] * 4
 
 
@@ -158,11 +160,12 @@ def test_a_reply_that_nobody_waited_for_is_not_taken_for_the_next(start, monkeyp
         patch.setattr(type(engine._channel), "receive", interrupted)
         with pytest.raises(KeyboardInterrupt):
             engine.generate([[7]], TOKENS)
+    engine._pending = None
     assert engine.score([[1, 2]]) == [(-1.0,)]
 
 
 def test_what_an_engine_raises_while_loading_is_told_whatever_it_is(start, folder):
-    engine = start("fails-in-load,forks")
+    engine = start("fails-in-load,forks,daemon")
     for _ in range(2):
         with pytest.raises(EngineError, match="no such weights"):
             engine.effective()
@@ -171,9 +174,9 @@ def test_what_an_engine_raises_while_loading_is_told_whatever_it_is(start, folde
 
 def test_closing_ends_whatever_the_engine_started(start, folder):
     """Only the child itself was ended."""
-    engine = start("forks")
+    engine = start("forks,daemon,session")
     engine.ready()
-    assert len(left(folder, engine.pid)) == 3
+    assert len(left(folder, engine.pid)) == 4
     engine.close()
     assert left(folder, engine.pid) == []
     assert engine._process.status == 0
@@ -182,8 +185,10 @@ def test_closing_ends_whatever_the_engine_started(start, folder):
 def test_closing_waits_neither_for_an_engine_that_loads_nor_for_one_that_does_not_close(start, folder):
     loading, stuck = start("hangs-in-load"), start("hangs-in-close", Timeouts(round=0.5))
     stuck.ready()
+    begun = time.monotonic()
     loading.close()
     stuck.close()
+    assert time.monotonic() - begun < child_engine._CLOSE_SECONDS / 2
     assert left(folder, loading.pid, stuck.pid) == []
 
 
@@ -207,7 +212,7 @@ finally:
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
 def test_a_session_that_is_ended_leaves_no_process(folder, sent):
     """The group of a child is not its session's, so whoever kills the session's does not reach it."""
-    fault = "forks" if sent == signal.SIGINT else "forks-in-the-group"
+    fault = "forks,daemon,session" if sent == signal.SIGINT else "forks"
     session = subprocess.Popen(
         [sys.executable, "-c", SESSION, str(folder), fault], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )

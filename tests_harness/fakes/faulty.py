@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -44,14 +45,28 @@ def hang() -> None:
     time.sleep(600)
 
 
-def fork_stubborn(folder: Path, *, daemon: bool) -> None:
-    """Leave a process behind that ignores SIGTERM; a daemon has a session of its own, and init for a parent."""
+STUBBORN = """
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+with open(sys.argv[1], "a") as file:
+    file.write(f"{os.getpid()}\\n")
+time.sleep(600)
+"""
+
+
+def start_stubborn(folder: Path, *, session: bool) -> None:
+    """Start a program that ignores SIGTERM, without this process's environment, perhaps in a session of its own."""
+    program = [sys.executable, "-I", "-S", "-c", STUBBORN, str(folder / "pids")]
+    subprocess.Popen(program, env={}, start_new_session=session)
+
+
+def fork_daemon(folder: Path) -> None:
+    """Leave a process behind that ignores SIGTERM, in a session of its own, with all that this one has open."""
     if os.fork() == 0:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if daemon:
-            os.setsid()
-            if os.fork():
-                os._exit(0)
+        os.setsid()
+        if os.fork():
+            os._exit(0)
         with (folder / "pids").open("a") as file:
             file.write(f"{os.getpid()}\n")
         hang()
@@ -77,9 +92,13 @@ class Backend:
     def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> Engine:
         print(f"loading {spec.model}", flush=True)
         if "forks" in spec.model:
-            fork_stubborn(engine_dir, daemon=False)
-            fork_stubborn(engine_dir, daemon="in-the-group" not in spec.model)
-            while len((engine_dir / "pids").read_text().split() if (engine_dir / "pids").exists() else ()) < 2:
+            start_stubborn(engine_dir, session=False)
+            if "daemon" in spec.model:
+                fork_daemon(engine_dir)
+            if "session" in spec.model:
+                start_stubborn(engine_dir, session=True)
+            wanted = 1 + ("daemon" in spec.model) + ("session" in spec.model)
+            while len((engine_dir / "pids").read_text().split() if (engine_dir / "pids").exists() else ()) < wanted:
                 time.sleep(0.01)
         if "hangs-in-load" in spec.model or ("hangs-in-memory" in spec.model and "worker" not in sys.argv[0]):
             hang()

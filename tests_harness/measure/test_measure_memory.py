@@ -49,7 +49,7 @@ def test_a_memory_pass_that_hangs_is_ended_with_all_it_started(tmp_path: Path, m
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.setenv("PYTHONPATH", str(site))
     monkeypatch.setattr(processes, "GRACE_SECONDS", 0.3)
-    spec = EngineSpec("forks,hangs-in-load", "faulty", "fp32")
+    spec = EngineSpec("forks,daemon,hangs-in-load", "faulty", "fp32")
     why = r"(?s)memory pass of .* gave no sign of life for 3 s.*loading forks.*raise timeouts.memory"
     with pytest.raises(MeasurementError, match=why):
         measure_memory(tmp_path, 0, spec, RuntimeSpec(), [[1]], Workload(1, 1, 1), Timeouts(memory=3))

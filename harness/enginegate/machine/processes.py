@@ -75,6 +75,7 @@ class ChildProcess:
             start_new_session=True,
         )
         _guard.watch(self.pid)
+        self._seen: list[psutil.Process] = []
         #: Becomes readable when the child ends; None where the system has no such thing.
         self.ended: int | None = None
         if sys.platform == "linux":
@@ -100,14 +101,22 @@ class ChildProcess:
             self._popen.wait(seconds)
         return self.status
 
-    def end(self) -> None:
+    def end(self, patience: float = 0.0) -> None:
         """End the child and all that it started: SIGTERM, and SIGKILL after ``GRACE_SECONDS``.
+
+        Args:
+            patience: seconds that the child has to end by itself before.
 
         Returns when nothing of it is left. Raises EngineError where the system cannot end a process. An interruption
         meanwhile is raised afterwards, and shortens the grace.
         """
+        self._seen = self._others()  # when it is gone, nobody knows any more who descended from it
         interrupted: KeyboardInterrupt | None = None
         left: list[int] = []
+        try:
+            self.wait(patience)
+        except KeyboardInterrupt as interruption:
+            interrupted = interruption
         for sent, seconds in (
             (signal.SIGTERM, GRACE_SECONDS),
             (signal.SIGKILL, _KILL_SECONDS),
@@ -146,7 +155,7 @@ class ChildProcess:
             time.sleep(0.02)
 
     def _others(self) -> list[psutil.Process]:
-        """Running processes that come from the child: of its session, descended from it, or marked as its own.
+        """Running processes that come from the child: seen before, of its session, descended from it, or marked.
 
         No one of these finds all. A daemon leaves the session, and what lost its parent has another one; a program that
         writes its own title may overwrite the environment that the system shows.
@@ -155,13 +164,13 @@ class ChildProcess:
         if self.status is None:
             with suppress(psutil.Error):
                 descended = {each.pid for each in psutil.Process(self.pid).children(recursive=True)}
-        return [
+        found = {
             each
             for each in psutil.process_iter()
             if each.pid not in (self.pid, os.getpid())
             and (each.pid in descended or self._in_session(each.pid) or self._marked(each))
-            and _alive(each)
-        ]
+        }
+        return [each for each in {*found, *self._seen} if _alive(each)]
 
     def _in_session(self, pid: int) -> bool:
         try:

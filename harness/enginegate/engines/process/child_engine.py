@@ -228,13 +228,9 @@ class ChildEngine(SelfTimed):
         if channel is None:
             return
         channel.close()
-        try:
-            if self._pending is None:
-                self._process.wait(min(_CLOSE_SECONDS, self._timeouts.round))
-        finally:
-            self._pending = None
-            self._log.close()
-            self._process.end()
+        self._log.close()
+        busy, self._pending = self._pending is not None, None
+        self._process.end(0.0 if busy else min(_CLOSE_SECONDS, self._timeouts.round))
 
     def _open(self) -> Channel:
         """The connection. Raises why there is none."""
