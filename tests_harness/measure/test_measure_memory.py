@@ -3,7 +3,14 @@ from __future__ import annotations
 import mmap
 from pathlib import Path
 
-from enginegate.measure.memory import SMAPS, mapped_bytes
+import psutil
+import pytest
+from enginegate.core.errors import MeasurementError
+from enginegate.core.specs import EngineSpec, RuntimeSpec, Timeouts, Workload
+from enginegate.machine import processes
+from enginegate.measure.memory import SMAPS, mapped_bytes, measure_memory
+
+from tests_harness.fakes import faulty
 
 TEXT = """\
 7f0000000000-7f0000400000 r--s 00000000 fe:00 123 /cache/engine/model.bin
@@ -32,3 +39,20 @@ def test_a_file_counts_from_being_mapped_and_not_from_being_read(tmp_path: Path)
     with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ):
         assert mapped_bytes(SMAPS.read_text(), tmp_path.resolve()) == 1 << 20
     assert mapped_bytes(SMAPS.read_text(), tmp_path.resolve()) == 0
+
+
+def test_a_memory_pass_that_hangs_is_ended_with_all_it_started(tmp_path: Path, monkeypatch) -> None:
+    """Only the child itself was ended, and no configuration could give it longer."""
+    site = tmp_path / "site"
+    site.mkdir()
+    faulty.install(site)
+    monkeypatch.syspath_prepend(str(site))
+    monkeypatch.setenv("PYTHONPATH", str(site))
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.3)
+    spec = EngineSpec("forks,daemon,hangs-in-load", "faulty", "fp32")
+    why = r"(?s)memory pass of .* gave no sign of life for 3 s.*loading forks.*raise timeouts.memory"
+    with pytest.raises(MeasurementError, match=why):
+        measure_memory(tmp_path, 0, spec, RuntimeSpec(), [[1]], Workload(1, 1, 1), Timeouts(memory=3))
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 2
+    assert not [pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
-from enginegate.config.loading import REPOSITORY
-from enginegate.core.errors import ConfigError
+from enginegate.config.loading import REPOSITORY, load_config
+from enginegate.core.errors import ConfigError, EngineGateError
+from enginegate.core.specs import EngineSpec, RuntimeSpec
+from enginegate.machine import processes
+from enginegate.machine.fingerprint import fingerprint
 from enginegate.session.bench import ModelBench
+
+from tests_harness.fakes import faulty
+from tests_harness.fakes.workspace import CONFIG, make_workspace
 
 
 @pytest.mark.parametrize("model", ["tiny-random", str(REPOSITORY / "configs" / "tiny-random.yaml")])
@@ -17,3 +25,44 @@ def test_bench_of_nothing_names_what_there_is():
     with pytest.raises(ConfigError, match="unknown model 'tiny-rundom'") as caught:
         ModelBench.named("tiny-rundom", print)
     assert "tiny-random" in caught.value.hint
+
+
+Work = Callable[[ModelBench, EngineSpec], object]
+RUNTIME = RuntimeSpec()
+
+
+@pytest.mark.parametrize(
+    ("phase", "work"),
+    [
+        ("build", lambda bench, spec: bench.files.build(spec)),
+        ("load", lambda bench, spec: bench.engines.get(spec, RUNTIME, "candidate")),
+        ("score", lambda bench, spec: bench.engines.get(spec, RUNTIME, "candidate").score([[1, 2]])),
+        ("memory", lambda bench, spec: bench.memory_of(spec, RUNTIME, bench.config.workload(1))),
+    ],
+)
+def test_each_phase_has_the_limit_that_its_configuration_sets(tmp_path, monkeypatch, phase: str, work: Work):
+    """There was no key to set, and but for the memory pass no limit."""
+    faulty.install(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.3)
+    file = make_workspace(tmp_path).variant(
+        "hanging",
+        model={"name": f"hangs-in-{phase}", "source": CONFIG["model"]["source"]},
+        engines={"faulty": {"precisions": ["fp32"]}},
+        default_engine="faulty",
+        timeouts={phase: 1},
+    )
+    bench = ModelBench.of(load_config(file), fingerprint(), tmp_path / "cache", lambda _: None)
+    try:
+        with pytest.raises(EngineGateError, match=rf"(?s)no sign of life for 1 s.*raise timeouts\.{phase} \(now 1 s\)"):
+            work(bench, bench.config.spec("faulty", "fp32"))
+    finally:
+        bench.close()
+
+
+@pytest.mark.parametrize("wrong", [{"round": 0}, {"round": ".inf"}, {"rounds": 5}])
+def test_a_limit_that_is_none_is_refused(tmp_path, wrong):
+    file = make_workspace(tmp_path).variant("wrong", timeouts=wrong)
+    with pytest.raises(ConfigError, match=r"timeouts\.round"):
+        load_config(file)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from enginegate.config.schema import ConfigFile, EnginesSection, Floors
 from enginegate.core.errors import CapabilityError, ConfigError
-from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, RuntimeSpec, Workload
+from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, RuntimeSpec, Timeouts, Workload
 from enginegate.engines.options import build_spec, options_model, runtime_spec
 from enginegate.engines.registry import known_backends, load_backend, translate
 
@@ -94,6 +94,10 @@ class Config:
         """The timed work at one batch size."""
         work = self.file.workload
         return Workload(batch_size, work.input_len, work.output_len, work.seed)
+
+    def timeouts(self) -> Timeouts:
+        """How long the session waits for a child process, by phase."""
+        return Timeouts(**self.file.timeouts.model_dump())
 
     def floors(self, spec: EngineSpec) -> Floors:
         """The portable floors of one engine; empty where the file has none. A named variant has floors of its own."""

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from enginegate.core.files import first_problem
-from enginegate.core.sections import Bytes, Fraction, Positive, PositiveOrNone, Section
-from enginegate.core.specs import PRECISIONS, VARIANT_MARK
+from enginegate.core.sections import Bytes, Fraction, Positive, PositiveOrNone, PositiveSeconds, Section
+from enginegate.core.specs import PRECISIONS, VARIANT_MARK, Timeouts
 from enginegate.engines.options import RuntimeOptions
 from enginegate.engines.registry import REFERENCE
 
@@ -247,6 +247,16 @@ class Floors(Section):
         return floors
 
 
+class TimeoutsSection(Section):
+    """Seconds without a sign of life after which a child process is ended; see Timeouts."""
+
+    build: PositiveSeconds = Timeouts.build
+    load: PositiveSeconds = Timeouts.load
+    round: PositiveSeconds = Timeouts.round
+    score: PositiveSeconds = Timeouts.score
+    memory: PositiveSeconds = Timeouts.memory
+
+
 class ConfigFile(Section):
     """The whole file."""
 
@@ -261,3 +271,4 @@ class ConfigFile(Section):
     arena: ArenaSection = ArenaSection()
     gates: GatesSection = GatesSection()
     floors: dict[str, dict[str, Floors]] = Field(default_factory=dict)
+    timeouts: TimeoutsSection = TimeoutsSection()

@@ -131,3 +131,48 @@ class Workload:
     def id(self) -> str:
         """The workload's name in ids and baselines, e.g. ``b8-i64-o64``."""
         return f"b{self.batch_size}-i{self.input_len}-o{self.output_len}"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long one wait for another process may last without a sign of life from it.
+
+    Attributes:
+        seconds: of silence. Progress starts them anew, so that work that is only long is not cut off.
+        key: the configuration's key that sets it, for the hint; empty where none does.
+    """
+
+    seconds: float
+    key: str = ""
+
+    @property
+    def hint(self) -> str:
+        """What to do where the wait was too short."""
+        return f"raise {self.key} (now {self.seconds:g} s) in the configuration where it only needs longer"
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Seconds of silence after which a process that works for the suite is ended, by the phase it is in.
+
+    Attributes:
+        build: a child that builds, quantizes or compiles; what it prints is progress.
+        load: a child that loads an engine.
+        round: an answer, and whatever else is asked of a loaded engine; each token may be progress.
+        score: log-probabilities; each batch of sequences may be progress.
+        memory: the memory pass, which loads an engine and answers once; what it prints is progress.
+    """
+
+    build: float = 7200.0
+    load: float = 1800.0
+    round: float = 600.0
+    score: float = 3600.0
+    memory: float = 1800.0
+
+    def limit(self, phase: str) -> Limit:
+        """The limit of one phase, named as the attribute."""
+        return Limit(getattr(self, phase), f"timeouts.{phase}")
+
+
+#: Of whoever has no configuration.
+DEFAULT_TIMEOUTS = Timeouts()

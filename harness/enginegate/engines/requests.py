@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from enginegate.core.errors import EngineError
 from enginegate.core.specs import EngineSpec, SamplingParams
+from enginegate.engines.process.heartbeat import beat
 
 Running = TypeVar("Running")
 
@@ -147,6 +148,7 @@ def score_rows(
     for batch in batches:
         picked = [groups[index] for index in batch]
         values = score(*pad_rows(sequences, picked))
+        beat()
         for row, group in enumerate(picked):
             for column, index in enumerate(group):
                 scores[index] = tuple(values[row, : len(sequences[index]) - 1, column].tolist())

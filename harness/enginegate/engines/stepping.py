@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from enginegate.core.specs import EngineSpec, SamplingParams
 from enginegate.engines.base import Generation, TokenEvent
+from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.requests import check_prompts
 
 
@@ -25,6 +26,7 @@ class SteppingEngine(ABC):
         for row, tokens, elapsed in self._steps(prompts, params):
             ids[row] += tokens
             times[row] += [elapsed] * len(tokens)
+            beat()
         eos = frozenset() if params.ignore_eos else self._eos
         return [
             Generation(tuple(tokens), tuple(seconds), "stop" if tokens[-1] in eos else "length")

@@ -11,8 +11,12 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 from enginegate.core.errors import MeasurementError
+from enginegate.core.specs import Limit
 from enginegate.machine import gpu
 from enginegate.machine.processes import die_with_parent, hand_over, run_module
+
+#: Of a look at the card, which takes seconds whatever is configured.
+_LIMIT = Limit(120.0)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def measure_card() -> Card:
         b"",
         subject="measuring the GPU",
         hint="see docs/gpu.md",
-        timeout=120,
+        limit=_LIMIT,
         error=MeasurementError,
         answers=True,
     )

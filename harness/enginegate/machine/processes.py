@@ -1,7 +1,12 @@
-"""A process of its own: what a build or an engine patches, allocates or leaves in the environment goes with it."""
+"""A process of its own: what a build or an engine patches, allocates or leaves in the environment goes with it.
+
+Each child leads a session, and so a process group, of its own. It is ended with everything that it started, and no wait
+for it is without a limit.
+"""
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
 import os
@@ -9,16 +14,241 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from uuid import uuid4
+
+import psutil
 
 import enginegate
 from enginegate.core.errors import EngineError, EngineGateError
+from enginegate.core.specs import Limit
 
+#: Seconds that processes have between SIGTERM and SIGKILL.
+GRACE_SECONDS = 5.0
+#: Seconds that the system has to carry out a SIGKILL; a process that waits for a driver can take that long.
+_KILL_SECONDS = 10.0
 #: Of what a child that failed has printed, so many last lines are shown.
 _LOG_LINES = 15
 _SET_PARENT_DEATH_SIGNAL = 1
 _HANDED_OVER = "enginegate hands over "
+#: Holds one word for each child above a process, so that it is known as theirs wherever it went.
+_MARKS = "ENGINEGATE_CHILD"
+
+
+class ChildProcess:
+    """A child process, which ends with everything that it started.
+
+    Args:
+        command: what to run.
+        log: open file that takes what it prints. A pipe would be read to its end, and a process that the child left
+            behind holds that.
+        stdin: open file that it reads, or ``subprocess.DEVNULL``.
+        python: the Python in ``command``, see ``child_environment``.
+        environment: variables besides.
+        pass_fds: file descriptors that it inherits.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: IO[bytes],
+        stdin: IO[bytes] | int = subprocess.DEVNULL,
+        python: str = sys.executable,
+        environment: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        self._mark = uuid4().hex
+        marks = f"{os.environ.get(_MARKS, '')} {self._mark}".strip()
+        self._popen = subprocess.Popen(
+            command,
+            stdin=stdin,
+            stdout=log,
+            stderr=log,
+            env={**child_environment(python), **(environment or {}), _MARKS: marks},
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+        _guard.watch(self.pid)
+        self._seen: list[psutil.Process] = []
+        #: Becomes readable when the child ends; None where the system has no such thing.
+        self.ended: int | None = None
+        if sys.platform == "linux":
+            with suppress(OSError):
+                self.ended = os.pidfd_open(self.pid)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id; also that of its group and its session."""
+        return self._popen.pid
+
+    @property
+    def status(self) -> int | None:
+        """What the child ended with, negative for a signal; None while it runs."""
+        return self._popen.poll()
+
+    def wait(self, seconds: float) -> int | None:
+        """Wait up to ``seconds`` for the child's end; gives its ``status``. Sleeps all the while."""
+        if self.ended is not None:
+            connection.wait([self.ended], seconds)
+            return self.status
+        with suppress(subprocess.TimeoutExpired):
+            self._popen.wait(seconds)
+        return self.status
+
+    def end(self, patience: float = 0.0) -> None:
+        """End the child and all that it started: SIGTERM, and SIGKILL after ``GRACE_SECONDS``.
+
+        Args:
+            patience: seconds that the child has to end by itself before.
+
+        Returns when nothing of it is left. Raises EngineError where the system cannot end a process. An interruption
+        meanwhile is raised afterwards, and shortens the grace.
+        """
+        self._seen = self._others()  # when it is gone, nobody knows any more who descended from it
+        interrupted: KeyboardInterrupt | None = None
+        left: list[int] = []
+        try:
+            self.wait(patience)
+        except KeyboardInterrupt as interruption:
+            interrupted = interruption
+        for sent, seconds in (
+            (signal.SIGTERM, GRACE_SECONDS),
+            (signal.SIGKILL, _KILL_SECONDS),
+            (signal.SIGKILL, _KILL_SECONDS),  # what was started between the look and the first
+        ):
+            others = self._others()
+            if self.status is not None and not others:
+                break
+            self._popen.send_signal(sent)
+            for other in others:
+                with suppress(psutil.Error):
+                    other.send_signal(sent)
+            try:
+                self._await_all(others, seconds)
+            except KeyboardInterrupt as interruption:
+                interrupted = interruption
+        else:
+            left = [other.pid for other in self._others()] + ([self.pid] if self.status is None else [])
+        if self.ended is not None:
+            os.close(self.ended)
+            self.ended = None
+        if not left:
+            _guard.forget(self.pid)
+        if interrupted is not None:
+            raise interrupted
+        if left:
+            raise EngineError(
+                f"processes {', '.join(map(str, left))} do not end, also when killed",
+                "they hang in the system, often in a device's driver; see dmesg",
+            )
+
+    def _await_all(self, others: Sequence[psutil.Process], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        self.wait(seconds)
+        while any(map(_alive, others)) and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+    def _others(self) -> list[psutil.Process]:
+        """Running processes that come from the child: seen before, of its session, descended from it, or marked.
+
+        No one of these finds all. A daemon leaves the session, and what lost its parent has another one; a program that
+        writes its own title may overwrite the environment that the system shows.
+        """
+        descended: set[int] = set()
+        if self.status is None:
+            with suppress(psutil.Error):
+                descended = {each.pid for each in psutil.Process(self.pid).children(recursive=True)}
+        found = {
+            each
+            for each in psutil.process_iter()
+            if each.pid not in (self.pid, os.getpid())
+            and (each.pid in descended or self._in_session(each.pid) or self._marked(each))
+        }
+        return [each for each in {*found, *self._seen} if _alive(each)]
+
+    def _in_session(self, pid: int) -> bool:
+        try:
+            return os.getsid(pid) == self.pid
+        except OSError:  # gone, or on some systems not ours to ask
+            return False
+
+    def _marked(self, process: psutil.Process) -> bool:
+        try:
+            return self._mark in process.environ().get(_MARKS, "")
+        except (psutil.Error, OSError):
+            return False
+
+
+def _alive(process: psutil.Process) -> bool:
+    """Whether it runs still; one that has ended and waits for its parent to notice does not."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+class _Guard:
+    """A small process that ends the groups of children that are left when this process is gone.
+
+    A child's group is not its parent's, so whoever kills the parent (a terminal, a scheduler, the kernel for want of
+    memory) does not reach what the child started. The guard sleeps in a read until that moment.
+    """
+
+    _PROGRAM = """
+import os, signal, sys
+groups = set()
+for line in sys.stdin:
+    (groups.add if line[0] == "+" else groups.discard)(int(line[1:]))
+for group in groups:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except OSError:
+        pass
+"""
+
+    def __init__(self) -> None:
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._of = 0
+
+    def watch(self, group: int) -> None:
+        """End this group when this process ends."""
+        if self._popen is None or self._of != os.getpid() or self._popen.poll() is not None:
+            self._of = os.getpid()
+            self._popen = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", self._PROGRAM],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                start_new_session=True,
+            )
+            atexit.register(self._close, self._popen, self._of)
+        self._tell("+", group)
+
+    def forget(self, group: int) -> None:
+        """The group has ended."""
+        self._tell("-", group)
+
+    def _tell(self, sign: str, group: int) -> None:
+        if self._popen is not None and self._popen.stdin is not None and self._of == os.getpid():
+            with suppress(OSError):
+                self._popen.stdin.write(f"{sign}{group}\n".encode())
+
+    @staticmethod
+    def _close(popen: subprocess.Popen[bytes], of: int) -> None:
+        if of == os.getpid() and popen.stdin is not None:
+            popen.stdin.close()
+            with suppress(subprocess.TimeoutExpired):
+                popen.wait(timeout=_KILL_SECONDS)
+
+
+_guard = _Guard()
 
 
 def run_module(
@@ -27,44 +257,56 @@ def run_module(
     *,
     subject: str,
     hint: str,
+    limit: Limit,
     python: str = sys.executable,
-    timeout: float | None = None,
     error: type[EngineGateError] = EngineError,
     answers: bool = False,
 ) -> Any:
-    """Run ``python -m module`` with ``job`` on its standard input, and wait for its end.
-
-    What it prints goes to a file: a pipe would be read to its end, and a process that the child left behind holds that.
+    """Run ``python -m module`` with ``job`` on its standard input, and wait for its end and that of all it started.
 
     Returns:
         What the child gave to ``hand_over``, or None.
 
     Raises:
-        error: it ended with another status than 0, or not within ``timeout`` seconds; says ``subject``, the last lines
+        error: it ended with another status than 0, or printed nothing for ``limit``; says ``subject``, the last lines
             printed, and ``hint``. Also where it ``answers``, and ended without handing anything over.
     """
-    with tempfile.TemporaryFile() as log:
+    with tempfile.TemporaryFile() as log, tempfile.TemporaryFile() as stdin:
+        stdin.write(job)
+        stdin.seek(0)
+        child = ChildProcess(
+            [python, "-m", module],
+            log=log,
+            stdin=stdin,
+            python=python,
+            environment={"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
+        )
         try:
-            status = subprocess.run(
-                [python, "-m", module],
-                input=job,
-                env={**child_environment(python), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
-                stdout=log,
-                stderr=log,
-                timeout=timeout,
-                check=False,
-            ).returncode
-            ended = f"ended with status {status}"
-        except subprocess.TimeoutExpired:
-            status, ended = None, f"took longer than {timeout:g} s and was ended"
+            status = _await_end(child, log, limit)
+        finally:
+            child.end()
         log.seek(0)
         printed = log.read().decode(errors="replace")
     handed = [line.removeprefix(_HANDED_OVER) for line in printed.splitlines() if line.startswith(_HANDED_OVER)]
     if status == 0 and (handed or not answers):
         return json.loads(handed[-1]) if handed else None
-    if status == 0:
-        ended += " and handed nothing over"
+    if status is None:
+        ended = f"gave no sign of life for {limit.seconds:g} s and was ended"
+        hint = "; ".join(filter(None, [limit.hint if limit.key else "", hint]))
+    else:
+        ended = f"ended with status {status}" + (" and handed nothing over" if status == 0 else "")
     raise error(f"{subject} {ended}:\n{last_lines(printed)}", f"see the last lines above; {hint}")
+
+
+def _await_end(child: ChildProcess, log: IO[bytes], limit: Limit) -> int | None:
+    """The child's status; None where it printed nothing for as long as the limit says; its log knows when it did."""
+    remaining = limit.seconds
+    while remaining > 0:
+        status = child.wait(remaining)
+        if status is not None:
+            return status
+        remaining = limit.seconds - max(0.0, time.time() - os.fstat(log.fileno()).st_mtime)
+    return None
 
 
 def hand_over(value: object) -> None:

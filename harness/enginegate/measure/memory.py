@@ -19,7 +19,7 @@ from typing import Any
 
 from enginegate.core.errors import MeasurementError
 from enginegate.core.records import MemoryEntry
-from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams, Workload
+from enginegate.core.specs import DEFAULT_TIMEOUTS, EngineSpec, RuntimeSpec, SamplingParams, Timeouts, Workload
 from enginegate.engines.registry import load_backend
 from enginegate.machine import gpu
 from enginegate.machine.card import Card, measure_card
@@ -37,9 +37,12 @@ def measure_memory(
     runtime: RuntimeSpec,
     prompts: Sequence[Sequence[int]],
     workload: Workload,
-    timeout: float = 600,
+    timeouts: Timeouts = DEFAULT_TIMEOUTS,
 ) -> MemoryEntry:
-    """Load the engine in a child, answer ``prompts`` once, and report what it took. Raises MeasurementError."""
+    """Load the engine in a child, answer ``prompts`` once, and report what it took.
+
+    Raises MeasurementError, also where the child printed nothing for as long as ``timeouts`` says.
+    """
     on_gpu = load_backend(spec.backend).capabilities().device == "cuda"
     card = measure_card() if on_gpu else None
     job = engine_dir, spec, runtime, [list(prompt) for prompt in prompts], workload.output_len, card
@@ -48,7 +51,7 @@ def measure_memory(
         pickle.dumps(job),
         subject=f"the memory pass of {spec.id}",
         hint="a status of -9 is the kernel's out-of-memory killer",
-        timeout=timeout,
+        limit=timeouts.limit("memory"),
         error=MeasurementError,
         answers=True,
     )
@@ -139,7 +142,9 @@ def _run(
     meter = _GpuMeter() if card else _CpuMeter(engine_dir)
     contexts = spec.tensor_parallel * card.context_bytes if card else 0
     before, held = meter.used() + contexts, meter.held() + contexts
+    print(f"loading {spec.id}", flush=True)  # what a child prints renews the limit, and says how far it came
     engine = backend.load(engine_dir, spec, runtime)
+    print("answering", flush=True)
     try:
         loaded = meter.held()
         meter.reset_peak()

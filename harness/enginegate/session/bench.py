@@ -135,7 +135,9 @@ class ModelBench:
             prompts = self._pool(workload).batch(
                 workload.batch_size, workload.input_len, seed=workload.seed, round_index=0
             )
-            self.memory[key] = measure_memory(entry.path, entry.manifest.size_bytes, spec, runtime, prompts, workload)
+            self.memory[key] = measure_memory(
+                entry.path, entry.manifest.size_bytes, spec, runtime, prompts, workload, self.config.timeouts()
+            )
         return self.memory[key]
 
     def reference_memory(self, workload: Workload) -> MemoryEntry:

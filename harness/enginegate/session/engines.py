@@ -124,16 +124,16 @@ class RunningEngines:
 
     def _load(self, entry: StoreEntry, spec: EngineSpec, runtime: RuntimeSpec) -> Engine:
         """Load an engine; one with a process of its own together with its like that the session will ask for."""
-        backend = load_backend(spec.backend)
+        backend, timeouts = load_backend(spec.backend), self.files.config.timeouts()
         if not getattr(backend, "own_process", False):
-            return load_engine(backend, entry.path, spec, runtime)
+            return load_engine(backend, entry.path, spec, runtime, timeouts=timeouts)
         known = {*self._loaded, *self._loading, *self._refused}
         for other, other_runtime in ((spec, runtime), *self._expected):
             if other.backend == spec.backend and other.id not in known:
                 known.add(other.id)
                 try:
                     path = self.files.build(other).path
-                    self._loading[other.id] = ChildEngine(backend.name, path, other, other_runtime)
+                    self._loading[other.id] = ChildEngine(backend.name, path, other, other_runtime, timeouts)
                 except EngineGateError as error:  # raised when that engine is asked for
                     self._refused[other.id] = error
         if spec.id not in self._loading:

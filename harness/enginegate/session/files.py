@@ -8,6 +8,7 @@ from pathlib import Path
 from enginegate.config.loading import Config
 from enginegate.core.cache import Progress
 from enginegate.core.specs import EngineSpec
+from enginegate.engines.process.building import build_limits
 from enginegate.engines.registry import load_backend
 from enginegate.engines.store import EngineStore, StoreEntry
 from enginegate.models import Checkpoint, resolve
@@ -59,7 +60,8 @@ class ModelFiles:
         """The engine's files, built where they are not in the store; checked byte by byte once a session."""
         if spec.id not in self._built:
             backend = load_backend(spec.backend)
-            self._built[spec.id] = self._store.get(spec, self.checkpoint, backend, progress=self.progress)
+            with build_limits(self.config.timeouts()):
+                self._built[spec.id] = self._store.get(spec, self.checkpoint, backend, progress=self.progress)
         return self._built[spec.id]
 
     def weights(self) -> int:

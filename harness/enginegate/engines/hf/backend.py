@@ -18,6 +18,7 @@ from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
 from enginegate.engines.checkpoint import Geometry, link_checkpoint
+from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.reference import fastest_precision
 from enginegate.engines.requests import check_open, check_prompts, check_sequences, eos_token_ids, score_rows
 from enginegate.machine import cpu
@@ -151,6 +152,7 @@ class HuggingFaceEngine:
         running = set(range(len(prompts)))
         for tokens, elapsed in self._steps(prompts, params.max_tokens):
             times.append(elapsed)
+            beat()
             for row in list(running) if eos else running:
                 ids[row].append(tokens[row])
                 if tokens[row] in eos:
@@ -242,6 +244,7 @@ class HuggingFaceEngine:
                 output = self._model(input_ids=tokens[:, begin:end], past_key_values=cache, use_cache=True)
                 cache = output.past_key_values
                 parts.append(_gather_log_softmax(torch, output.logits, wanted[:, begin:end]))
+                beat()
             return np.asarray(torch.cat(parts, 1).cpu())
 
     def memory(self) -> MemoryUse:

@@ -10,6 +10,7 @@ from typing import Any
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Generation
 from enginegate.engines.hf.backend import HuggingFaceBackend, HuggingFaceEngine
+from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.requests import check_prompts
 
 
@@ -71,6 +72,7 @@ class _Clock:
         """Called with the prompt, and then with one token for each row, on the CPU."""
         if self._prompt_seen:
             self.times.append(time.perf_counter() - self._start)
+            beat()
         self._prompt_seen = True
 
     def end(self) -> None:

@@ -13,8 +13,8 @@ from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Capabilities, Capability, Progress
 from enginegate.engines.checkpoint import read_config
 from enginegate.engines.openvino.precisions import ELEMENT_TYPES, PRECISIONS, QUANTIZED
+from enginegate.engines.process.building import run_build
 from enginegate.machine import cpu
-from enginegate.machine.processes import run_module
 from enginegate.models import Checkpoint
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class OpenVinoBackend:
         check_group_size(spec, checkpoint.path)
         progress(f"exporting {spec.id}")
         job = {"spec": asdict(spec), "checkpoint": str(checkpoint.path), "out_dir": str(out_dir)}
-        run_module(
+        run_build(
             "enginegate.engines.openvino.build",
             json.dumps(job).encode(),
             subject=f"{spec.id}: the export",

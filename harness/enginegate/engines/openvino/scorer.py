@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.requests import score_rows
 
 #: Float32 logits held at once: 32 Mi values, 128 MiB.
@@ -61,6 +62,7 @@ class Scorer:
         for begin, end in [(0, first), *((position, position + 1) for position in range(first, last))]:
             logits = self._logits(request, inputs, begin, end)
             parts.append(_log_softmax_at(logits, targets[:, begin:end], pool))
+            beat()
         return np.concatenate(parts, axis=1)
 
     def _logits(self, request: Any, tokens: NDArray[np.int64], begin: int, end: int) -> NDArray[np.float32]:

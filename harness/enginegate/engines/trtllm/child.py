@@ -15,16 +15,18 @@ from pathlib import Path
 from enginegate.core.errors import EngineGateError
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.base import Progress
-from enginegate.machine.processes import die_with_parent, run_module
+from enginegate.engines.process.building import run_build
+from enginegate.machine.processes import die_with_parent
 
 
 def build_in_child(function: str, spec: EngineSpec, checkpoint: Path, out_dir: Path, progress: Progress) -> None:
     """Call ``function`` (``module:name``) with spec, checkpoint and out_dir in a child process.
 
-    Raises EngineError with the error's own words, or with the last lines of what the child printed.
+    Raises EngineError with the error's own words, or with the last lines of what the child printed, also where it
+    printed nothing for the limit of a build.
     """
     progress(f"preparing {spec.id}")
-    run_module(
+    run_build(
         __name__,
         pickle.dumps((function, spec, checkpoint, out_dir)),
         subject=f"{spec.id}: building it",

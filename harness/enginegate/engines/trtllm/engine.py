@@ -18,6 +18,7 @@ from enginegate.core.errors import EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Generation, MemoryUse, TokenEvent
 from enginegate.engines.checkpoint import Geometry
+from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.requests import check_open, check_prompts, check_sequences
 from enginegate.engines.trtllm.checkpoint import kv_bytes_per_token
 from enginegate.engines.trtllm.contract import Api
@@ -78,6 +79,7 @@ class TensorRtEngine(ABC):
         async for step in request:
             elapsed = time.perf_counter() - start
             times += [elapsed] * (len(step.outputs[0].token_ids) - len(times))
+            beat()
         return self._finish(request, times, params)
 
     def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[TokenEvent]:
@@ -184,7 +186,11 @@ class TensorRtEngine(ABC):
         flag = "return_context_logits" if context else "return_generation_logits"
         wanted = self._sampling(SamplingParams(1), **{flag: True})
         requests = [self._submit(rows[index][:end], wanted, streaming=False) for index, end in picked]
-        return [request.result() for request in requests]
+        finished = []
+        for request in requests:
+            finished.append(request.result())
+            beat()
+        return finished
 
     def _context_logits(self, request: Any, tokens: int) -> Any:
         logits = request.context_logits

@@ -13,13 +13,15 @@ from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.base import Progress
 from enginegate.engines.checkpoint import link_checkpoint, link_file, read_config, read_passages
+from enginegate.engines.process.building import run_build
 from enginegate.engines.vllm.precisions import COMPRESSED, HALVES
 from enginegate.engines.vllm.quantize import storage_type
 from enginegate.machine import cpu
-from enginegate.machine.processes import run_module
 
 #: Names a Python that has llm-compressor, where this one has not.
 PYTHON_VARIABLE = "ENGINEGATE_LLMCOMPRESSOR_PYTHON"
+#: Seconds that a Python may take to say which version of llm-compressor it has.
+_ASKING = 120
 #: Linear layers of these are not ``torch.nn.Linear``, which is what llm-compressor quantizes.
 _WITHOUT_LINEAR = frozenset({"gpt2"})
 
@@ -45,8 +47,8 @@ def quantizer_version(python: str) -> str:
         return cpu.versions(("llmcompressor",))
     program = "from importlib.metadata import version; print('llmcompressor', version('llmcompressor'))"
     try:
-        asked = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False)
-    except OSError:
+        asked = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False, timeout=_ASKING)
+    except (OSError, subprocess.TimeoutExpired):
         return "llmcompressor absent"
     return asked.stdout.strip() or "llmcompressor absent"
 
@@ -112,7 +114,7 @@ def _quantize(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
         "checkpoint": str(checkpoint),
         "out_dir": str(out_dir),
     }
-    run_module(
+    run_build(
         "enginegate.engines.vllm.quantize",
         json.dumps(job).encode(),
         subject=f"{spec.id}: quantizing",

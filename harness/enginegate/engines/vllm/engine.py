@@ -13,6 +13,7 @@ from enginegate.core.errors import EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Effective, MemoryUse
 from enginegate.engines.checkpoint import Geometry
+from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.requests import check_open, check_sequences, eos_token_ids
 from enginegate.engines.stepping import SteppingEngine
 from enginegate.engines.vllm import settings
@@ -128,6 +129,7 @@ class VllmEngine(SteppingEngine):
                 for output in engine.step():
                     if output.finished:
                         finished[output.request_id] = output
+                        beat()  # not for each step: those of a scheduler that is stuck end, too
                 steps += 1
                 if prefill is not None:
                     scheduler.long_prefill_token_threshold = 1

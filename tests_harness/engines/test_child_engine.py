@@ -5,18 +5,20 @@ from __future__ import annotations
 import gc
 import math
 import os
+import signal
 import statistics
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-import enginegate.engines.process.child_engine
 import enginegate.engines.registry
 import pytest
 from enginegate.core.errors import EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams, Workload
 from enginegate.engines.process.child_engine import ChildEngine, load_engine
+from enginegate.engines.process.messages import Request
+from enginegate.engines.process.worker import serve
 from enginegate.engines.registry import load_backend
 from enginegate.machine.cores import allowed_cores
 from enginegate.machine.load import foreign_load, read_cpu_clock
@@ -89,22 +91,22 @@ def test_the_collector_rests_while_a_child_is_timed(monkeypatch):
         def close(self):
             seen.append("closed")
 
-    class Pipe:
-        messages: ClassVar = [
-            ("load", ("fake", "folder", SPEC, RuntimeSpec())),
-            ("generate", ([[1]], SamplingParams(1))),
+    class Channel:
+        requests: ClassVar = [
+            Request(1, "load", ("fake", "folder", SPEC, RuntimeSpec()), 1),
+            Request(2, "generate", ([[1]], SamplingParams(1)), 1),
         ]
 
-        def recv(self):
-            if not self.messages:
+        def receive(self, kind):
+            if not self.requests:
                 raise EOFError
-            return self.messages.pop(0)
+            return self.requests.pop(0)
 
-        def send(self, message):
-            assert message[0] == "value"
+        def send(self, reply):
+            assert reply.kind == "value"
 
     monkeypatch.setattr(enginegate.engines.registry, "load_backend", lambda _: Backend())
-    enginegate.engines.process.child_engine._serve(Pipe())
+    serve(Channel())
     assert seen == [False, "closed"]
 
 
@@ -133,7 +135,7 @@ def test_engine_that_cannot_be_loaded_says_why(tmp_path):
 def test_child_that_dies_is_an_error_with_its_exit_code(folder):
     engine = ChildEngine("hf", folder, SPEC, RuntimeSpec())
     engine.ready()
-    engine._process.kill()
+    os.kill(engine.pid, signal.SIGKILL)
     with pytest.raises(EngineError, match="ended with code -9"):
         engine.generate(PROMPTS, SamplingParams(2))
     engine.close()
@@ -144,7 +146,7 @@ def test_closed_child_is_gone_and_refuses(folder):
     engine.ready()
     engine.close()
     engine.close()
-    assert engine._process.returncode == 0
+    assert engine._process.status == 0
     with pytest.raises(EngineError, match="closed"):
         engine.generate(PROMPTS, SamplingParams(2))
 
