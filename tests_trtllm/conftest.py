@@ -23,7 +23,7 @@ from enginegate.engines.registry import check_precision, load_backend
 from enginegate.engines.store import EngineStore
 from enginegate.engines.trtllm import gpu
 from enginegate.engines.trtllm.contract import installed_version, version_problem
-from enginegate.models import resolve
+from enginegate.models.sources import resolve
 
 RECORD = Path("runs") / "trtllm-acceptance.json"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from enginegate.cli import main
-from enginegate.config.loading import GatesSection
+from enginegate.config.schema import GatesSection
 from enginegate.storage.runs import save_record
 
 from tests_harness.records.factory import MODEL, engine_entry, memory_entry, quality_entry, run_record

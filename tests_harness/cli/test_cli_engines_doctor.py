@@ -10,7 +10,7 @@ from enginegate.core.errors import CapabilityError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Capabilities, Capability, Progress
 from enginegate.engines.store import EngineStore
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 
 class FileBackend:

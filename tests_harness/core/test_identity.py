@@ -10,7 +10,7 @@ from enginegate.core.identity import EngineRef, runtime_digest
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.manifest import engine_key
 from enginegate.engines.trtllm.options import BuiltSpec, TensorRtRuntime
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 SPEC = EngineSpec("smollm2-135m", "openvino", "int8_wo")
 CHECKPOINT = Checkpoint(Path("/nowhere"), "d" * 64, "path:/nowhere", random_weights=False)

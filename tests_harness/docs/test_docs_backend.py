@@ -15,7 +15,7 @@ from enginegate.core.errors import CapabilityError, ConfigError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Backend
 from enginegate.engines.registry import GROUP, known_backends, load_backend
-from enginegate.models import resolve
+from enginegate.models.sources import resolve
 
 PAGE = read("adding_a_backend.md")
 MODULE = blocks(PAGE, "python", "enginegate_bigram.py")

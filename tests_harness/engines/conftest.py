@@ -11,7 +11,7 @@ import pytest
 from enginegate.core.specs import EngineSpec, QuantizationSpec, RuntimeSpec
 from enginegate.engines.base import Engine
 from enginegate.engines.registry import load_backend
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 from tests_harness.fakes.tiny_llama import save_tiny_llama
 

@@ -25,7 +25,7 @@ from enginegate.machine.load import foreign_load, read_cpu_clock
 from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.prompts import PromptPool
 from enginegate.measure.ratios import log_ratios
-from enginegate.models import resolve
+from enginegate.models.sources import resolve
 
 SPEC = EngineSpec("tiny", "hf", "fp32", max_batch_size=4, max_input_len=64, max_output_len=32)
 PROMPTS = [[5, 6, 7, 8], [9, 10, 11, 12]]

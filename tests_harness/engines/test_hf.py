@@ -12,7 +12,7 @@ from enginegate.engines.hf.backend import dominant_precision
 from enginegate.engines.hf.graph import check_capturable
 from enginegate.engines.reference import fastest_precision
 from enginegate.engines.registry import load_backend
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 from tests_harness.engines.conformance import Conformance, prompts
 from tests_harness.fakes.tiny_llama import SHAPE

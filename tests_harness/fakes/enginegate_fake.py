@@ -19,7 +19,7 @@ from typing import Annotated
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
 from enginegate.engines.options import RuntimeOptions
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 from pydantic import Field
 
 #: Seconds for each token, bits for each weight, and how far scores and answers stray from the reference's.

@@ -19,7 +19,7 @@ from enginegate.engines.base import Capabilities, Effective, Generation, MemoryU
 from enginegate.engines.process import messages
 from enginegate.engines.process.building import run_build
 from enginegate.engines.process.heartbeat import beat
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 #: Seconds between two signs of life of what works slowly.
 STEP = 0.2

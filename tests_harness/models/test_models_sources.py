@@ -12,7 +12,8 @@ import httpx
 import pytest
 from enginegate.core.cache import file_sha256
 from enginegate.core.errors import ModelError
-from enginegate.models import Checkpoint, resolve
+from enginegate.models.checkpoint import Checkpoint
+from enginegate.models.sources import resolve
 from enginegate.models.tokenizer import Tokenizer
 from models_fakes import random_weights, write_gguf, write_safetensors, write_small_checkpoint, write_wheel
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from enginegate.core.errors import CapabilityError, ConfigError, EngineError, MeasurementError
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 from enginegate.quality.data import Article, Prompt
 from enginegate.quality.determinism import agreement, evaluate_determinism
 from enginegate.quality.entry import method_version, refuse_random_weights

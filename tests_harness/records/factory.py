@@ -20,6 +20,7 @@ from enginegate.core.records import (
     RunRecord,
     VerdictEntry,
 )
+from enginegate.quality.bleu import BLEU_COLUMNS
 
 MODEL = "tiny-8m"
 REFERENCE = "tiny-8m-hf-bf16"
@@ -32,10 +33,9 @@ SCORES = {
 }
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-BLEU = tuple(f"bleu{index}" for index in range(10))
 COLUMNS = {
     "cloze": ("acc", "acc_norm", "chosen", "chosen_norm", "margin", "margin_norm"),
-    "similarity": (*BLEU, *ROUGE, "exact", "length", "reference_length"),
+    "similarity": (*BLEU_COLUMNS, *ROUGE, "exact", "length", "reference_length"),
     "summaries": (*ROUGE, "length"),
     "perplexity": ("nll", "tokens", "bytes"),
 }

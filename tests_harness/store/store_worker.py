@@ -18,7 +18,7 @@ import enginegate.engines.store
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Capabilities, Engine, Progress
 from enginegate.engines.store import EngineStore
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 SPEC = EngineSpec("model", "fake", "int8_wo")
 CHECKPOINT = Checkpoint(Path("/nowhere"), "c" * 64, "path:/nowhere")

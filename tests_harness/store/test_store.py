@@ -13,7 +13,7 @@ from enginegate.core.errors import EngineError, StoreError
 from enginegate.core.specs import EngineSpec, QuantizationSpec
 from enginegate.engines.manifest import engine_key
 from enginegate.engines.store import EngineStore, StoreEntry
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 from store_worker import CHECKPOINT, CONTENT, FILES, SPEC, FakeBackend
 
 

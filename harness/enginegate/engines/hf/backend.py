@@ -22,7 +22,7 @@ from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.reference import fastest_precision
 from enginegate.engines.requests import check_open, check_prompts, check_sequences, eos_token_ids, score_rows
 from enginegate.machine import cpu
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 _TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _SUITE_NAMES = {f"torch.{torch_name}": name for name, torch_name in _TORCH_NAMES.items()}

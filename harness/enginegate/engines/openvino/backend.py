@@ -15,7 +15,7 @@ from enginegate.engines.checkpoint import read_config
 from enginegate.engines.openvino.precisions import ELEMENT_TYPES, PRECISIONS, QUANTIZED
 from enginegate.engines.process.building import run_build
 from enginegate.machine import cpu
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from enginegate.engines.openvino.engine import OpenVinoEngine

@@ -7,62 +7,18 @@ the tests is built from it; ``source_check`` compares it with an unpacked packag
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module, metadata
 from typing import Any
 
 from enginegate.core.errors import CapabilityError
+from enginegate.engines.trtllm.facts import ENGINE_REMOVED, FIRST, Fact, Thing
+from enginegate.engines.trtllm.facts_data import FACTS, THINGS
 
-#: First release that the adapters know, and the first one that has no engine backend any more.
-FIRST, ENGINE_REMOVED = "1.0", "1.3"
 #: Last stable release that builds engines.
 LAST_WITH_ENGINE = "1.2.1"
 
 INSTALL = "install it in NVIDIA's container or with scripts/setup_tensorrt_llm.sh (docs/tensorrt-llm.md)"
-
-
-@dataclass(frozen=True)
-class Thing:
-    """One class, enumeration or result object of TensorRT-LLM.
-
-    Attributes:
-        name: how the adapters call it; ``engine.LLM`` and ``torch.LLM`` are the two classes named LLM.
-        module: where it is imported from; empty for an object that only calls return.
-        defined: (file, class) below the package whose members together make it; empty where C++ defines it.
-        since: first version that has it.
-        before: first version that has it no more; empty for none known.
-        source: where this was read.
-    """
-
-    name: str
-    module: str
-    defined: tuple[tuple[str, str], ...]
-    since: str
-    before: str
-    source: str
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One name that the adapters use.
-
-    Attributes:
-        thing: name of the Thing it belongs to.
-        kind: ``keyword`` of the constructor, ``member`` of an enumeration, ``attribute`` of an instance, ``method``,
-            ``parameter`` of a method (written ``method.parameter``) or ``key`` of a returned dictionary.
-        name: the name itself.
-        since: first version that has it.
-        before: first version that has it no more; empty for none known.
-        source: where this was read.
-    """
-
-    thing: str
-    kind: str
-    name: str
-    since: str
-    before: str
-    source: str
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -83,15 +39,11 @@ def in_range(version: str, since: str, before: str) -> bool:
 
 def things(version: str) -> dict[str, Thing]:
     """What exists in a version, by name."""
-    from enginegate.engines.trtllm.facts_data import THINGS
-
     return {thing.name: thing for thing in THINGS if in_range(version, thing.since, thing.before)}
 
 
 def facts(version: str) -> tuple[Fact, ...]:
     """What the adapters may use of a version."""
-    from enginegate.engines.trtllm.facts_data import FACTS
-
     known = things(version)
     return tuple(fact for fact in FACTS if fact.thing in known and in_range(version, fact.since, fact.before))
 

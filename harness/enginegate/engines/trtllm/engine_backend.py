@@ -23,7 +23,7 @@ from enginegate.engines.trtllm.loading import kv_tokens, loading
 from enginegate.engines.trtllm.options import BuiltSpec, TensorRtOptions, built_spec, pool_limits, runtime_spec
 from enginegate.engines.trtllm.precisions import ENGINE, KV_ENGINE, algorithm_name, capabilities
 from enginegate.machine import cpu
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 #: Lookahead decoding: window, n-gram and verification set; small ones of Fu et al. 2024 (arXiv:2402.02057).
 _LOOKAHEAD = {"max_window_size": 4, "max_ngram_size": 4, "max_verification_set_size": 4}

@@ -6,7 +6,7 @@ the file as it was between the 1.0 and 1.1 releases). ``deduced`` marks a row th
 
 from __future__ import annotations
 
-from enginegate.engines.trtllm.contract import ENGINE_REMOVED, FIRST, Fact, Thing
+from enginegate.engines.trtllm.facts import ENGINE_REMOVED, FIRST, Fact, Thing
 
 _ARGS, _LLM = "llmapi/llm_args.py", "llmapi/llm.py"
 _ARGS_READ = f"{_ARGS}, 1.0, 1.2 and 1.3rc lines"

@@ -15,7 +15,8 @@ from importlib import util
 from pathlib import Path
 
 from enginegate.core.errors import ConfigError
-from enginegate.engines.trtllm.contract import Fact, Thing, facts, things
+from enginegate.engines.trtllm.contract import facts, things
+from enginegate.engines.trtllm.facts import Fact, Thing
 
 #: Base classes whose members no table names and no file needs to define.
 _FOREIGN = frozenset(

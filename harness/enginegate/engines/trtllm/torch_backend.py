@@ -28,7 +28,7 @@ from enginegate.engines.trtllm.options import (
 )
 from enginegate.engines.trtllm.precisions import KV_TORCH, TORCH, algorithm_name, capabilities
 from enginegate.machine import cpu
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 #: Tokens that one scheduling step takes at most; upstream's own default.
 _STEP_TOKENS = 8192

@@ -13,7 +13,7 @@ from enginegate.engines.openvino.backend import check_group_size
 from enginegate.engines.vllm.build import build_versions, write_engine
 from enginegate.engines.vllm.precisions import HALVES, KV_PRECISIONS, NEEDED_CAPABILITY, PRECISIONS
 from enginegate.machine import cpu
-from enginegate.models import Checkpoint
+from enginegate.models.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from enginegate.engines.vllm.engine import VllmEngine
