@@ -1,6 +1,6 @@
 """Rewrite run records in the newest schema. Reading migrates them anyway; this is for those that a repository keeps.
 
-    python scripts/migrate_records.py docs/results/records
+python scripts/migrate_records.py docs/results/records
 """
 
 from __future__ import annotations
