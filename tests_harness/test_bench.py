@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from enginegate.config.loading import REPOSITORY
+from enginegate.config.project import own_folder
 from enginegate.core.errors import ConfigError
 from enginegate.session.bench import ModelBench
 
 
-@pytest.mark.parametrize("model", ["tiny-random", str(REPOSITORY / "configs" / "tiny-random.yaml")])
+@pytest.mark.parametrize("model", ["tiny-random", str(own_folder("enginegate.configs") / "tiny-random.yaml")])
 def test_bench_by_name_and_by_file(model):
     assert ModelBench.named(model, print).config.name == "tiny-random"
 

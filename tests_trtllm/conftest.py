@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from enginegate.config.loading import REPOSITORY, cache_folder, load_config
+from enginegate.config.loading import cache_folder, load_config
+from enginegate.config.project import own_folder
 from enginegate.core.errors import CapabilityError
 from enginegate.engines.process.child_engine import load_engine
 from enginegate.engines.registry import check_precision, load_backend
@@ -42,7 +43,9 @@ def record():
 
 @pytest.fixture(scope="session")
 def live_config():
-    return load_config(Path(os.environ.get("ENGINEGATE_LIVE_CONFIG", REPOSITORY / "configs" / "tinyllama_int8.yaml")))
+    return load_config(
+        Path(os.environ.get("ENGINEGATE_LIVE_CONFIG", own_folder("enginegate.configs") / "tinyllama_int8.yaml"))
+    )
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,7 @@ from enginegate.engines.hf.graph import check_capturable
 from enginegate.engines.reference import fastest_precision
 from enginegate.engines.registry import load_backend
 from enginegate.models import Checkpoint
-
-from tests_harness.engines.conformance import Conformance, prompts
-from tests_harness.fakes.tiny_llama import SHAPE
+from enginegate.testing import SHAPE, Conformance, prompts
 
 torch = pytest.importorskip("torch")
 

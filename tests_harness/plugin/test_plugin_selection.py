@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from enginegate.plugin import MARKERS
+from enginegate.plugin.ours import MARKERS
 
 pytest_plugins = ["pytester"]
 
@@ -47,10 +47,10 @@ def test_model_is_found_by_name_and_full_precision_is_the_native_half(suite):
 
 
 def test_markers_are_registered_and_select(suite):
-    result = suite.run("tests_perf", "tests_quality", "--collect-only", "-q", "-m", "quality")
+    result = suite.run("tests_perf", "tests_quality", "--collect-only", "-q", "-m", "eg_quality")
     assert collected(result)
     assert all(name.startswith("tests_quality/") for name in collected(result))
-    for marker in ("perf", "quality", "gpu", "slow", "timed(metric)", "gates(n)"):
+    for marker in ("eg_perf", "eg_quality", "eg_gpu", "eg_timed(metric)", "eg_audit", "eg_gates(n)"):
         assert any(line.startswith(f"{marker}:") for line in MARKERS)
 
 

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, print_json, show_bytes
+from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, print_json, runs_folder, show_bytes
 
 if TYPE_CHECKING:
     from enginegate.storage.accept import Change
@@ -21,7 +21,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder, its run.json, its id, or 'latest'")
     parser.add_argument(
-        "--baselines", type=Path, metavar="DIR", help="folder of baselines (default: the checkout's baselines/)"
+        "--baselines", type=Path, metavar="DIR", help="folder of baselines (default: the project's baselines/)"
     )
     parser.add_argument(
         "--force",
@@ -36,12 +36,12 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what moves, then write it."""
-    from enginegate.config.loading import REPOSITORY
+    from enginegate.config.project import find_project
     from enginegate.storage.accept import apply_accept, check_acceptable, plan_accept
     from enginegate.storage.runs import find_record, load_record
 
-    record = load_record(find_record(arguments.run, Path(arguments.runs)))
-    root = arguments.baselines or REPOSITORY / "baselines"
+    record = load_record(find_record(arguments.run, runs_folder(arguments)))
+    root = arguments.baselines or find_project().baselines
     changes = plan_accept(record, root)
     check_acceptable(record, arguments.force)
     written = [] if arguments.dry_run else apply_accept(record, root, force=arguments.force)

@@ -120,6 +120,7 @@ def build(arguments: argparse.Namespace) -> int:
     import sys
 
     from enginegate.config.loading import cache_folder
+    from enginegate.config.project import find_project
     from enginegate.machine.fingerprint import fingerprint
     from enginegate.plan.selection import names, select
     from enginegate.session.bench import ModelBench
@@ -127,11 +128,14 @@ def build(arguments: argparse.Namespace) -> int:
     def progress(line: str) -> None:
         print(f"  .. {line}", file=sys.stderr)
 
+    project = find_project()
     selection = select(
         models=names(arguments.model),
         configs=names(arguments.config),
         engines=names(arguments.engine),
         precisions=names(arguments.precision),
+        folder=project.root / "configs",
+        default=project.model,
     )
     benches: dict[str, ModelBench] = {}
     built = []

@@ -11,13 +11,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from enginegate.config.project import own_folder
 from enginegate.core.errors import ConfigError
 from enginegate.core.specs import PRECISIONS, EngineSpec, QuantizationSpec, RuntimeSpec, Workload
 from enginegate.engines.trtllm.config_aliases import canonical
 from enginegate.engines.trtllm.options import built_spec, runtime_spec
 
-#: The checkout: where configs/, fixtures/ and baselines/ lie.
-REPOSITORY = Path(__file__).resolve().parents[3]
 #: The precision name that stands for the model's native half precision on the device at hand.
 FULL_PRECISION = "full_prec"
 
@@ -254,8 +253,10 @@ class Config:
     def resolve(self, relative: str) -> Path:
         """A path of the file, made absolute. The suite's own data, which are the defaults, are found from anywhere."""
         path = (self.path.parent / relative).resolve()
-        own = (REPOSITORY / "configs" / relative).resolve()
-        return own if not path.exists() and relative.startswith(_OWN_DATA) and own.exists() else path
+        if path.exists() or not relative.startswith(_OWN_DATA):
+            return path
+        own = own_folder("enginegate.fixtures.data") / relative.removeprefix(_OWN_DATA)
+        return own if own.exists() else path
 
     def spec(self, backend: str, precision: str) -> EngineSpec:
         """The engine that this configuration asks of ``backend`` in ``precision``."""
@@ -303,6 +304,7 @@ def check_precision_name(name: str) -> None:
 
 #: How the defaults name the suite's own data.
 _OWN_DATA = "../fixtures/data/"
+_CONFIGS = "enginegate.configs"
 
 
 def load_config(path: Path) -> Config:
@@ -319,7 +321,7 @@ def load_config(path: Path) -> Config:
     except yaml.YAMLError as error:
         raise ConfigError(f"configuration {path} is not valid YAML: {error}", "fix the file at that place") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"configuration {path} is not a mapping", f"start from {REPOSITORY / 'configs'}")
+        raise ConfigError(f"configuration {path} is not a mapping", f"start from one in {own_folder(_CONFIGS)}")
     try:
         file = ConfigFile.model_validate(canonical(raw, path))
     except ValidationError as error:
@@ -341,15 +343,20 @@ def load_config(path: Path) -> Config:
     return config
 
 
-def find_config(name: str, folder: Path = REPOSITORY / "configs") -> Path:
-    """The configuration file of a model name. Raises ConfigError listing the known names."""
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
-        raise ConfigError(
-            f"unknown model {name!r}: no {path}", f"use one of: {known}; or --config FILE for a file of your own"
-        )
-    return path
+def find_config(name: str, folder: Path | None = None) -> Path:
+    """The configuration file of a model name: one in ``folder``, else one that comes with the package.
+
+    Raises ConfigError listing the known names.
+    """
+    folders = [*([folder] if folder else []), own_folder(_CONFIGS)]
+    for place in folders:
+        if (place / f"{name}.yaml").is_file():
+            return place / f"{name}.yaml"
+    known = ", ".join(sorted({file.stem for place in folders for file in place.glob("*.yaml")})) or "none"
+    raise ConfigError(
+        f"unknown model {name!r}: no {name}.yaml in {' or '.join(map(str, folders))}",
+        f"use one of: {known}; or --config FILE for a file of your own",
+    )
 
 
 def cache_folder() -> Path:

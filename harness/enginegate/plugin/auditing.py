@@ -1,4 +1,4 @@
-"""``pytest --gate-audit``: the audit runs alone, and its result is told."""
+"""``pytest --eg-gate-audit``: the audit runs alone, and its result is told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pytest
 
 from enginegate.gates.audit import one_line, power_line
 from enginegate.gates.sequential import restore_policy
+from enginegate.plugin.ours import gate_count
 from enginegate.plugin.session import GateSession
 from enginegate.storage.baselines import MAX_SESSIONS
 from enginegate.verdicts.audit import AuditedGate
@@ -15,26 +16,18 @@ STORED = (1, 3, MAX_SESSIONS)
 
 
 def separate_audit(config: pytest.Config, items: list[pytest.Item], session: GateSession) -> None:
-    """Keep the audit's tests under ``--gate-audit``, and all others without it.
+    """Keep the audit's tests under ``--eg-gate-audit``, and all others without it.
 
     The audited gate gets the share of the error budget that it would have among the tests that are left out.
     """
-    audits = [item for item in items if item.get_closest_marker("audit")]
-    others = [item for item in items if not item.get_closest_marker("audit")]
+    audits = [item for item in items if item.get_closest_marker("eg_audit")]
+    others = [item for item in items if not item.get_closest_marker("eg_audit")]
     if session.options.audit:
         session.gates = sum(gate_count(item) for item in others)
     kept, dropped = (audits, others) if session.options.audit else (others, audits)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
-
-
-def gate_count(item: pytest.Item) -> int:
-    """How many error-rated gates a test holds."""
-    if "gate" not in getattr(item, "fixturenames", ()):
-        return 0
-    marker = item.get_closest_marker("gates")
-    return int(marker.args[0]) if marker else 1
 
 
 def audit_report(gate: AuditedGate) -> str:

@@ -83,6 +83,8 @@ class GateSession:
                 engines=options.engines,
                 precisions=options.precisions,
                 batch_sizes=options.batch_sizes,
+                folder=options.root / "configs",
+                default=options.default_model,
             )
         return self._selection
 
@@ -206,6 +208,12 @@ class GateSession:
         """A test ended without a verdict: the record says so, and cannot be accepted as if it had passed."""
         self.errors.append(f"{test} ended without a verdict: {reason}")
 
+    def forget(self, test: str) -> None:
+        """A test runs again: what its last attempt concluded, or ended with, no longer counts."""
+        for model, entries in self.verdicts.items():
+            self.verdicts[model] = [entry for entry in entries if entry.test != test]
+        self.errors = [line for line in self.errors if not line.startswith(f"{test} ended without")]
+
     def record_id(self, model: str) -> str:
         """The id of one model's record: the run's, with the model's name where the session tests several."""
         return f"{self.run}-{model}" if len(self.selection.batch_sizes) > 1 else self.run
@@ -221,7 +229,7 @@ class GateSession:
             status=status,
             enginegate=enginegate.__version__,
             arguments=[without_password(argument) for argument in self.arguments],
-            commit=commit(),
+            commit=commit(self.options.root),
             fingerprint=self.fingerprint,
             model=ModelEntry(
                 name=model,
