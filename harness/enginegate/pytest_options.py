@@ -15,7 +15,6 @@ import argparse
 import copy
 import importlib
 import itertools
-import os
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +65,6 @@ class Option:
         group.addoption(name, dest=self.key, action=action, default=self.default, help=text)
 
 
-IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
-
 OPTIONS = (
     Option("model", f"models by configuration name, comma separated (default: the ini's {INI_MODEL}, {DEFAULT_MODEL})"),
     Option("config", "configuration files of your own, comma separated", folder_or_file=True),
@@ -75,8 +72,8 @@ OPTIONS = (
     Option("precision", "precisions, comma separated, e.g. full_prec,int8_wo,int4_awq"),
     Option("batch-size", "batch sizes of the timed work, comma separated, e.g. 1,8"),
     Option("baselines", "folder of accepted baselines (default: baselines in the root folder)", folder_or_file=True),
-    Option("require-baseline", "fail where a baseline is missing (the default where CI is set)", IN_CI, True),
-    Option("no-require-baseline", "undo --eg-require-baseline", IN_CI, False, "require-baseline"),
+    Option("require-baseline", "fail where a baseline is missing (the default where CI is set)", None, True),
+    Option("no-require-baseline", "undo --eg-require-baseline", None, False, "require-baseline"),
     Option("strict-gates", "an INCONCLUSIVE verdict fails its test", False, True),
     Option("time-budget", "seconds for all timed arenas together"),
     Option("runs", "folder of the run records (default: runs in the root folder)", folder_or_file=True),
@@ -105,7 +102,7 @@ def pytest_load_initial_conftests(
     beside what it is asked to test, must not take the value of ``--config FILE`` for a test.
     """
     if not early_config.getini(INI):
-        _check_root(early_config)
+        check_root(early_config)
         yield
         return
     free = [option for option in OPTIONS if not _taken(parser, option.short)]
@@ -139,33 +136,24 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
-def misread_path(config: pytest.Config) -> str | None:
-    """The hint for a path that pytest took for a test when it looked for the root folder; None where it did not.
+def check_root(config: pytest.Config) -> None:
+    """Raise UsageError where pytest took an option's path for a test's, and so missed the project's root folder.
 
-    pytest does that before any plugin is asked: ``pytest --config /elsewhere/my.yaml`` has its root in /elsewhere.
+    It looks for that before any plugin is asked: ``pytest --config /elsewhere/my.yaml`` has its root elsewhere.
     """
     here = config.invocation_params.dir
-    if here == config.rootpath or config.rootpath in here.parents:
-        return None
-    given = list(config.invocation_params.args)
-    for first, second in itertools.pairwise(given):
-        for option in OPTIONS:
-            if option.folder_or_file and first in (option.long, option.short) and Path(here, second).exists():
-                return f"write {first}={second}: without the = pytest takes that path for a test's"
-    return None
-
-
-def _check_root(config: pytest.Config) -> None:
-    """Raise UsageError where pytest found no ini because of a path that it misread, and the project has one."""
-    hint = misread_path(config)
-    if hint is None:
-        return
-    try:
-        project = nearest_project(config.invocation_params.dir)
-    except ConfigError:
-        return  # somebody else's broken file is pytest's to complain of
-    if project is not None:
-        raise pytest.UsageError(f"pytest took {config.rootpath} for the root folder, not {project.root}; hint: {hint}")
+    for first, second in itertools.pairwise(config.invocation_params.args):
+        if not any(option.folder_or_file and first in (option.long, option.short) for option in OPTIONS):
+            continue
+        try:
+            project = nearest_project(here) if Path(here, second).exists() else None
+        except ConfigError:
+            return  # somebody else's broken file is pytest's to complain of
+        if project is not None and project.root != config.rootpath:
+            raise pytest.UsageError(
+                f"the root folder is {project.root}, and pytest took {config.rootpath} for it; "
+                f"hint: write {first}={second}, since pytest takes a path without = for a test's"
+            )
 
 
 def _group(parser: pytest.Parser) -> pytest.OptionGroup:

@@ -21,7 +21,8 @@ from pydantic import BaseModel
 #: Options of pytest, its plugins, git and this repository's scripts that the pages use.
 #: Options of other programs that the pages call.
 DOCKER = {"--rm", "--ulimit", "--gpus", "--ipc", "--no-deps", "--check", "--extra-index-url"}
-OTHERS = {"--junitxml", "--dist", "--stat", "--write", "--child", *DOCKER}
+PIP = {"--no-build-isolation", "--no-index", "--target"}
+OTHERS = {"--junitxml", "--dist", "--import-mode", "--stat", "--write", "--child", *DOCKER, *PIP}
 #: Prefix of pytest-benchmark's options.
 BENCHMARK = "--benchmark-"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from enginegate.plugin.ours import MARKERS
 
@@ -97,6 +100,20 @@ def test_wrong_configuration_is_a_usage_error_that_names_file_and_key(suite, sec
 def test_wrong_option_is_a_usage_error_under_xdist_too(suite):
     result = suite.run_apart("tests_perf", "-n2", "--precision=int3")
     check_usage_error(result, "unknown precision 'int3'", "hint:")
+
+
+@pytest.mark.parametrize("name", ["--config", "--eg-config"])
+def test_a_path_that_pytest_takes_for_a_test_is_told(suite, name):
+    """pytest looked for its root folder beside the configuration, found no ini, and knew no option of ours."""
+    (suite.folder / "project").mkdir()
+    for entry in ("pytest.ini", "conftest.py", "tests_perf"):
+        (suite.folder / entry).rename(suite.folder / "project" / entry)
+    suite.pytester.chdir()
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only"]
+    for given, code in (([name, str(suite.workspace.config)], 4), ([f"{name}={suite.workspace.config}"], 0)):
+        done = subprocess.run([*command, *given], cwd=suite.folder / "project", capture_output=True, text=True)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert (f"hint: write {name}={suite.workspace.config}" in done.stderr) == (code == 4)
 
 
 def check_usage_error(result, problem, hint):

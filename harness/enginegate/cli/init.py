@@ -35,13 +35,13 @@ def add_parser(subparsers: Subparsers) -> None:
         subparsers,
         "init",
         "write into this folder what its pytest needs to build, measure and gate a model's engines",
-        "enginegate init --model hub:HuggingFaceTB/SmolLM2-135M-Instruct --engine openvino",
+        "enginegate init --model smollm2-135m --engine openvino",
     )
     parser.add_argument(
         "--model",
         required=True,
         metavar="MODEL",
-        help="a configuration that comes with enginegate, by name, or a source: hub:ORG/NAME, path:FOLDER, ...",
+        help="a configuration that comes with enginegate, by name, or a source: hub:ORG/NAME@COMMIT, path:FOLDER, ...",
     )
     parser.add_argument("--engine", required=True, help="the backend (see `enginegate doctor`)")
     parser.add_argument("--folder", type=Path, default=Path(), metavar="DIR", help="the repository (default: this one)")

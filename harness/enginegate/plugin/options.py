@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import pytest
 from enginegate.config.ini import INI, INI_MODEL
 from enginegate.core.errors import ConfigError
 from enginegate.plan.selection import names
-from enginegate.pytest_options import misread_path
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,6 @@ class Options:
 
 def parse_options(config: pytest.Config) -> Options:
     """Read the options. Raises ConfigError naming the option that cannot be used."""
-    if hint := misread_path(config):
-        raise ConfigError(f"pytest took {config.rootpath} for the root folder", hint)
     read = _Reader(config)
     return Options(
         root=config.rootpath,
@@ -67,7 +65,7 @@ def parse_options(config: pytest.Config) -> Options:
         precisions=read.names("precision"),
         batch_sizes=read.positive("batch-size"),
         baselines=read.folder("baselines"),
-        require_baseline=read.flag("require-baseline"),
+        require_baseline=read.require_baseline(),
         strict=read.flag("strict-gates"),
         time_budget=read.seconds("time-budget"),
         runs=read.folder("runs"),
@@ -92,6 +90,10 @@ class _Reader:
 
     def flag(self, name: str) -> bool:
         return bool(self._value(name))
+
+    def require_baseline(self) -> bool:
+        given: bool | None = self._value("require-baseline")
+        return os.environ.get("CI", "").lower() not in ("", "0", "false") if given is None else given
 
     def names(self, name: str) -> tuple[str, ...]:
         value, option = self.text(name), self._prefix + name
