@@ -102,4 +102,5 @@ def use_fake_engines(folder: Path, toy_files: Path) -> None:
     text = json.loads(json.dumps(CONFIG).replace('"data/', '"../data/'))
     text["model"] = {"name": "checkpoint", "source": "path:../checkpoint"}
     text["engines"] = {"fake": {"precisions": ["int8_wo"]}}
+    text["workload"]["batch_sizes"] = [2]
     (folder / "configs" / "checkpoint.yaml").write_text(yaml.safe_dump(text), encoding="utf-8")

@@ -27,11 +27,11 @@ def first_session(environment: Environment, folder, cache) -> None:
         ("batch_sizes", "[2]"),
         ("input_len", "16"),
         ("output_len", "8"),
-        ("time_budget", "5"),
+        ("time_budget", "60"),
     ):
         text, changed = re.subn(rf"^( +{key}: ).*$", rf"\g<1>{value}", text, flags=re.MULTILINE)
         assert changed == 1, key
-    file.write_text(text, encoding="utf-8")
+    file.write_text(f"{text}\ngates:\n  speed:\n    looks: [4]\n", encoding="utf-8")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     subprocess.run(["git", "add", "."], cwd=folder, check=True)
     subprocess.run(["git", *COMMITTER, "commit", "-qm", "first"], cwd=folder, check=True)

@@ -116,6 +116,21 @@ def test_a_path_that_pytest_takes_for_a_test_is_told(suite, name):
         assert (f"hint: write {name}={suite.workspace.config}" in done.stderr) == (code == 4)
 
 
+def test_fixtures_may_be_named_as_a_plugin_instead(suite):
+    """One line for a repository in which nobody else has fixtures of these names."""
+    (suite.folder / "conftest.py").write_text('pytest_plugins = ["enginegate.fixtures.suite"]\n', encoding="utf-8")
+    (suite.folder / "tests_perf" / "conftest.py").unlink()
+    result = suite.run("tests_perf/test_speedup.py", "--collect-only", "-q", "--precision=int8_wo", "--batch-size=2")
+    assert collected(result) == ["tests_perf/test_speedup.py::test_speedup[toy-fake-int8_wo-b2]"]
+
+
+def test_fixtures_without_the_plugin_say_what_is_missing(suite):
+    (suite.folder / "conftest.py").unlink()
+    result = suite.pytester.runpytest_inprocess("tests_perf/test_build.py", "-pno:cacheprovider")
+    result.assert_outcomes(errors=2)
+    assert 'put pytest_plugins = ["enginegate.plugin"] into' in result.stdout.str()
+
+
 def check_usage_error(result, problem, hint):
     shown = result.stderr.str()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
