@@ -1,16 +1,20 @@
-# Two commands: `make bench` measures and gates real engines; `make test` tests the suite itself.
+# `make bench` measures and gates real engines; `make test` tests the suite itself, `make test-all` with what is heavy
+# (full installs and the like), before a change is called done.
 # ARGS goes to pytest: make bench ARGS="--precision int8_wo --batch-size 8"
 PYTHON ?= python3
 RUN := .venv/bin/python -m
 ARGS ?=
 
-.PHONY: bench-trtllm bench test lint format clean
+.PHONY: bench-trtllm bench test test-all lint format clean
 
 bench:
 	@$(PYTHON) scripts/install.py openvino
 	$(RUN) pytest tests_perf tests_quality $(ARGS)
 
 test: lint
+	$(RUN) pytest tests_harness -n 2 --dist loadfile -m "not heavy" $(ARGS)
+
+test-all: lint
 	$(RUN) pytest tests_harness -n 2 --dist loadfile $(ARGS)
 
 lint:

@@ -1,1 +1,3 @@
-pytest_plugins = ["enginegate.plugin", "enginegate.fixtures.suite", "enginegate.engines.trtllm.pytest_require"]
+"""enginegate's plugin: what it does lies in harness/enginegate/plugin. Hooks of your own may follow."""
+
+pytest_plugins = ["enginegate.plugin"]

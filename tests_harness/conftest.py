@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+import pytest
+
 # pytest reads this file too where it takes an option's value for a path, and then perhaps without hypothesis.
 with suppress(ImportError):
     from hypothesis import settings
@@ -9,3 +11,10 @@ with suppress(ImportError):
     # A shared machine stalls now and then; how long an example took is not what these tests are about.
     settings.register_profile("gates", deadline=None, max_examples=60, derandomize=True)
     settings.load_profile("gates")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes more than a few seconds")
+    config.addinivalue_line(
+        "markers", "heavy: takes more than 20 seconds, or installs something; make test-all runs it"
+    )

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = [pytest.mark.perf, pytest.mark.gates(0)]
+pytestmark = [pytest.mark.eg_perf, pytest.mark.eg_gates(0)]
 
 
 @pytest.mark.usefixtures("built")

@@ -1,9 +1,9 @@
-"""The speed gates' own false alarms and power on this machine. Runs under ``--gate-audit`` alone."""
+"""The speed gates' own false alarms and power on this machine. Runs under ``--eg-gate-audit`` alone."""
 
 import pytest
 from enginegate.plugin.auditing import audit_report
 
-pytestmark = [pytest.mark.perf, pytest.mark.audit]
+pytestmark = [pytest.mark.eg_perf, pytest.mark.eg_audit]
 #: How often an audit may find too many false alarms where there are none.
 CHANCE = 0.01
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = [pytest.mark.perf, pytest.mark.timed("speedup")]
+pytestmark = [pytest.mark.eg_perf, pytest.mark.eg_timed("speedup")]
 
 
 def test_speedup(timed_engine, gate, replay_rounds):

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = pytest.mark.quality
+pytestmark = pytest.mark.eg_quality
 
 
 def test_letters(quality, gate):

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from enginegate.config.loading import REPOSITORY, load_config
+from enginegate.config.loading import load_config
+from enginegate.config.project import own_folder
 from enginegate.core.cache import cache_folder
 from enginegate.core.errors import CapabilityError
 from enginegate.engines.process.child_engine import load_engine
@@ -43,7 +44,9 @@ def record():
 
 @pytest.fixture(scope="session")
 def live_config():
-    return load_config(Path(os.environ.get("ENGINEGATE_LIVE_CONFIG", REPOSITORY / "configs" / "tinyllama_int8.yaml")))
+    return load_config(
+        Path(os.environ.get("ENGINEGATE_LIVE_CONFIG", own_folder("enginegate.configs") / "tinyllama_int8.yaml"))
+    )
 
 
 @pytest.fixture(scope="session")

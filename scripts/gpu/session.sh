@@ -6,7 +6,13 @@
 set -uo pipefail
 results=$(mkdir -p "$1" && cd "$1" && pwd); shift
 cd "$(dirname "$0")/../.."
-export ENGINEGATE_CACHE=${ENGINEGATE_CACHE:-/tmp/enginegate-cache} PYTHONPATH=$PWD/harness:${PYTHONPATH:-} PYTHONUNBUFFERED=1
+# Installed, not taken from the tree: configurations, data and entry points belong to the package. Anew each time, as the
+# checkout may have changed; build/ would keep files that are no longer there.
+site=$(mktemp -d)
+rm -rf build
+python3 -m pip install --quiet --no-deps --no-build-isolation --no-index --target "$site" . || exit 1
+rm -rf build
+export ENGINEGATE_CACHE=${ENGINEGATE_CACHE:-/tmp/enginegate-cache} PYTHONPATH=$site:${PYTHONPATH:-} PYTHONUNBUFFERED=1
 export HYPOTHESIS_STORAGE_DIRECTORY=/tmp/hypothesis
 [ -e "$results/baselines" ] || cp -r baselines "$results/baselines"
 

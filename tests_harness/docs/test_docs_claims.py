@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from enginegate.config.loading import REPOSITORY
+from docs_text import REPOSITORY
 from enginegate.core.specs import PRECISIONS
 from enginegate.engines.registry import load_backend
 from enginegate.engines.trtllm.precisions import ENGINE, TORCH

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from enginegate.config.loading import REPOSITORY, load_config
+from docs_text import REPOSITORY
+from enginegate.config.loading import load_config
 from enginegate.core.errors import ConfigError
 from enginegate.models.randomized import GEOMETRIES
 

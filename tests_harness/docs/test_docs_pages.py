@@ -9,22 +9,23 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from docs_text import DOCS, PAGES, anchors, blocks, code, read, table_after, tables
+from docs_text import DOCS, PAGES, REPOSITORY, anchors, blocks, code, read, table_after, tables
 from enginegate.cli import build_parser
-from enginegate.config.loading import REPOSITORY, load_config
+from enginegate.config.loading import load_config
 from enginegate.config.schema import ConfigFile
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.openvino.kv_cache import block_bytes
 from enginegate.engines.options import options_model, own_keys
 from enginegate.engines.registry import BUILT_IN, load_backend
 from enginegate.models.randomized import GEOMETRIES
-from enginegate.plugin.options import add_options
+from enginegate.pytest_options import OPTIONS
 from pydantic import BaseModel
 
 #: Options of pytest, its plugins, git and this repository's scripts that the pages use.
-#: Options of other programs that the pages call, and of the TensorRT-LLM plugin.
-DOCKER = {"--rm", "--ulimit", "--gpus", "--ipc", "--no-deps", "--check", "--require-trtllm", "--extra-index-url"}
-OTHERS = {"--junitxml", "--dist", "--stat", "--write", "--child", *DOCKER}
+#: Options of other programs that the pages call.
+DOCKER = {"--rm", "--ulimit", "--gpus", "--ipc", "--no-deps", "--check", "--extra-index-url"}
+PIP = {"--no-build-isolation", "--no-index", "--target"}
+OTHERS = {"--junitxml", "--dist", "--import-mode", "--stat", "--write", "--child", *DOCKER, *PIP}
 #: Prefix of pytest-benchmark's options.
 BENCHMARK = "--benchmark-"
 
@@ -51,17 +52,7 @@ def test_named_tests_exist(page):
 
 
 def suite_options() -> set[str]:
-    names: set[str] = set()
-
-    class Recorder:
-        def getgroup(self, *_: object) -> Recorder:
-            return self
-
-        def addoption(self, *options: str, **_: object) -> None:
-            names.update(options)
-
-    add_options(typing.cast(pytest.Parser, Recorder()))
-    return names
+    return {name for option in OPTIONS for name in (option.long, option.short)}
 
 
 def command_options() -> set[str]:

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from enginegate.config.loading import REPOSITORY
+from docs_text import REPOSITORY
 from enginegate.core.records import RunRecord, VerdictEntry
 from enginegate.gates.robust import Array
 from enginegate.gates.sequential import restore_policy

@@ -100,7 +100,7 @@ def test_outcomes_are_those_that_pytest_shows():
 )
 def test_every_reason_is_in_the_gates(reason):
     """The fixed words of each reason stand in the gates' source."""
-    from enginegate.config.loading import REPOSITORY
+    from docs_text import REPOSITORY
 
     folders = (REPOSITORY / "harness" / "enginegate" / "gates", REPOSITORY / "harness" / "enginegate" / "verdicts")
     source = "\n".join(file.read_text(encoding="utf-8") for folder in folders for file in folder.glob("*.py"))

@@ -4,7 +4,8 @@ import os
 
 import numpy as np
 import pytest
-from enginegate.config.loading import REPOSITORY, load_config
+from enginegate.config.loading import load_config
+from enginegate.config.project import own_folder
 from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.effective import check_effective
@@ -13,9 +14,7 @@ from enginegate.engines.hf.graph import check_capturable
 from enginegate.engines.reference import fastest_precision
 from enginegate.engines.registry import load_backend
 from enginegate.models.checkpoint import Checkpoint
-
-from tests_harness.engines.conformance import Conformance, prompts
-from tests_harness.fakes.tiny_llama import SHAPE
+from enginegate.testing import SHAPE, Conformance, prompts
 
 torch = pytest.importorskip("torch")
 
@@ -216,7 +215,7 @@ def test_batches_run_to_their_end_and_it_says_so(shared_engine):
 
 def test_every_committed_configuration_can_still_be_loaded():
     """References take the runtime of their own backend's section, and of no other."""
-    for file in sorted((REPOSITORY / "configs").glob("*.yaml")):
+    for file in sorted(own_folder("enginegate.configs").glob("*.yaml")):
         config = load_config(file)
         for section in (config.file.reference, config.file.quality.reference):
             backend = load_backend(section.backend)

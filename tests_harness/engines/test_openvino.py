@@ -13,8 +13,7 @@ from enginegate.engines.openvino import kv_cache
 from enginegate.engines.openvino.weights import read_weights
 from enginegate.engines.registry import load_backend
 from enginegate.machine import cpu
-
-from tests_harness.engines.conformance import Conformance, prompts
+from enginegate.testing import Conformance, prompts
 
 pytest.importorskip("openvino_genai")
 

@@ -19,7 +19,7 @@ from enginegate.storage.runs import latest_record, load_record  # noqa: E402
 from workspace import REPOSITORY, Workspace, make_workspace  # noqa: E402
 
 CONFTEST = """
-pytest_plugins = ["enginegate.plugin", "enginegate.fixtures.suite"{more}]
+pytest_plugins = ["enginegate.plugin"{more}]
 """
 SABOTAGE = """
 import sabotage
@@ -31,7 +31,8 @@ VARIABLES_OF_THE_OUTSIDE = ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS", "PYTEST_XDIS
 
 
 def copy_tests(folder: Path, more: str = "", virtual: bool = True) -> None:
-    """The suite's own tests, with a conftest.py that makes them work anywhere."""
+    """The suite's own tests, with a conftest.py and an ini that make them work anywhere."""
+    (folder / "pytest.ini").write_text("[pytest]\nenginegate = true\n", encoding="utf-8")
     for name in ("tests_perf", "tests_quality"):
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(REPOSITORY / name, folder / name, ignore=ignore, dirs_exist_ok=True)
@@ -65,6 +66,8 @@ class Suite:
             f"--config={config or self.workspace.config}",
             "--baselines=baselines",
             "-pno:cacheprovider",
+            "-pno:randomly",
+            "-pno:rerunfailures",
             "--strict-markers",
         ]
 
@@ -132,7 +135,7 @@ def accepted(workspace, tmp_path_factory) -> Accepted:
     command = [sys.executable, "-m", "pytest", "tests_perf", "tests_quality", "--precision=int8_wo", "-v", "-rA"]
     files = ["--benchmark-json=benchmarks.json", "--junitxml=junit.xml", "--baselines=baselines", "--strict-markers"]
     done = subprocess.run(
-        [*command, *files, f"--config={workspace.config}", "-pno:cacheprovider"],
+        [*command, *files, f"--config={workspace.config}", "-pno:cacheprovider", "-pno:randomly", "-pno:rerunfailures"],
         cwd=folder,
         env=clean_environment(workspace),
         capture_output=True,

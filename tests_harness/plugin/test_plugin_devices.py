@@ -97,7 +97,7 @@ def test_a_reference_on_a_gpu_needs_the_lease_too(monkeypatch, reference, scores
     )
     candidate = SimpleNamespace(spec=SimpleNamespace(backend="chip"), config=SimpleNamespace(file=file))
     session = SimpleNamespace(selection=SimpleNamespace(candidates=[candidate]))
-    for markers, needed in ((["perf"], "card" in (reference, scores)), ([], False)):
+    for markers, needed in ((["eg_perf"], "card" in (reference, scores)), ([], False)):
         items = [SimpleNamespace(get_closest_marker=lambda name, markers=markers: name if name in markers else None)]
         config = SimpleNamespace(stash=pytest.Stash())
         item = SimpleNamespace(config=config, session=SimpleNamespace(items=items))

@@ -9,8 +9,8 @@ import xml.etree.ElementTree as ElementTree
 import enginegate.plugin.gate
 import pytest
 from enginegate.measure.arena import Arena
-from enginegate.plugin.session import GateSession
 from enginegate.report.markdown import markdown_summary
+from enginegate.session.gate_session import GateSession
 from enginegate.storage.summary import measurements
 
 pytest_plugins = ["pytester"]

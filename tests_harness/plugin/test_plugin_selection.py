@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
-from enginegate.plugin import MARKERS
+from enginegate.plugin.ours import MARKERS
 
 pytest_plugins = ["pytester"]
 
@@ -47,10 +50,10 @@ def test_model_is_found_by_name_and_full_precision_is_the_native_half(suite):
 
 
 def test_markers_are_registered_and_select(suite):
-    result = suite.run("tests_perf", "tests_quality", "--collect-only", "-q", "-m", "quality")
+    result = suite.run("tests_perf", "tests_quality", "--collect-only", "-q", "-m", "eg_quality")
     assert collected(result)
     assert all(name.startswith("tests_quality/") for name in collected(result))
-    for marker in ("perf", "quality", "gpu", "slow", "timed(metric)", "gates(n)"):
+    for marker in ("eg_perf", "eg_quality", "eg_gpu", "eg_timed(metric)", "eg_audit", "eg_gates(n)"):
         assert any(line.startswith(f"{marker}:") for line in MARKERS)
 
 
@@ -97,6 +100,35 @@ def test_wrong_configuration_is_a_usage_error_that_names_file_and_key(suite, sec
 def test_wrong_option_is_a_usage_error_under_xdist_too(suite):
     result = suite.run_apart("tests_perf", "-n2", "--precision=int3")
     check_usage_error(result, "unknown precision 'int3'", "hint:")
+
+
+@pytest.mark.parametrize("name", ["--config", "--eg-config"])
+def test_a_path_that_pytest_takes_for_a_test_is_told(suite, name):
+    """pytest looked for its root folder beside the configuration, found no ini, and knew no option of ours."""
+    (suite.folder / "project").mkdir()
+    for entry in ("pytest.ini", "conftest.py", "tests_perf"):
+        (suite.folder / entry).rename(suite.folder / "project" / entry)
+    suite.pytester.chdir()
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only"]
+    for given, code in (([name, str(suite.workspace.config)], 4), ([f"{name}={suite.workspace.config}"], 0)):
+        done = subprocess.run([*command, *given], cwd=suite.folder / "project", capture_output=True, text=True)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert (f"hint: write {name}={suite.workspace.config}" in done.stderr) == (code == 4)
+
+
+def test_fixtures_may_be_named_as_a_plugin_instead(suite):
+    """One line for a repository in which nobody else has fixtures of these names."""
+    (suite.folder / "conftest.py").write_text('pytest_plugins = ["enginegate.fixtures.suite"]\n', encoding="utf-8")
+    (suite.folder / "tests_perf" / "conftest.py").unlink()
+    result = suite.run("tests_perf/test_speedup.py", "--collect-only", "-q", "--precision=int8_wo", "--batch-size=2")
+    assert collected(result) == ["tests_perf/test_speedup.py::test_speedup[toy-fake-int8_wo-b2]"]
+
+
+def test_fixtures_without_the_plugin_say_what_is_missing(suite):
+    (suite.folder / "conftest.py").unlink()
+    result = suite.pytester.runpytest_inprocess("tests_perf/test_build.py", "-pno:cacheprovider")
+    result.assert_outcomes(errors=2)
+    assert 'put pytest_plugins = ["enginegate.plugin"] into' in result.stdout.str()
 
 
 def check_usage_error(result, problem, hint):

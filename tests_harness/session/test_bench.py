@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from enginegate.config.loading import REPOSITORY, load_config
+from enginegate.config.loading import load_config
+from enginegate.config.project import own_folder
 from enginegate.core.errors import ConfigError, EngineGateError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.machine import processes
@@ -16,7 +17,7 @@ from tests_harness.fakes import faulty
 from tests_harness.fakes.workspace import CONFIG, make_workspace
 
 
-@pytest.mark.parametrize("model", ["tiny-random", str(REPOSITORY / "configs" / "tiny-random.yaml")])
+@pytest.mark.parametrize("model", ["tiny-random", str(own_folder("enginegate.configs") / "tiny-random.yaml")])
 def test_bench_by_name_and_by_file(model):
     assert ModelBench.named(model, print).config.name == "tiny-random"
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 from enginegate.engines.trtllm import child, engine_backend, gpu, torch_backend
+from enginegate.testing.fixtures import calibration, checkpoint, shared_engine, workshop
 
-from tests_harness.engines.conftest import calibration, checkpoint, shared_engine, workshop
 from tests_harness.trtllm import fake_site
 
 __all__ = ["calibration", "checkpoint", "shared_engine", "workshop"]

@@ -13,8 +13,7 @@ from enginegate.engines.effective import check_effective
 from enginegate.engines.registry import load_backend
 from enginegate.engines.trtllm.options import built_spec
 from enginegate.models.checkpoint import Checkpoint
-
-from tests_harness.engines.conformance import prompts
+from enginegate.testing import prompts
 
 BLOCK = 64
 

@@ -13,8 +13,8 @@ from enginegate.engines.registry import load_backend
 from enginegate.engines.requests import eos_token_ids
 from enginegate.engines.trtllm import contract
 from enginegate.engines.trtllm.options import BuiltSpec, TensorRtRuntime, built_spec
+from enginegate.testing import prompts
 
-from tests_harness.engines.conformance import prompts
 from tests_harness.trtllm import fake_site, scenario
 
 pytest.importorskip("transformers")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from tests_harness.engines.conformance import Conformance
+from enginegate.testing import Conformance
 
 pytest.importorskip("transformers")
 

@@ -15,8 +15,7 @@ from enginegate.quality.data import Passage, Prompt
 from enginegate.quality.determinism import evaluate_determinism
 from enginegate.quality.perplexity import evaluate_perplexity
 from enginegate.quality.similarity import evaluate_similarity, reference_answers
-
-from tests_harness.engines.conformance import prompts
+from enginegate.testing import prompts
 
 pytest.importorskip("transformers")
 pytestmark = pytest.mark.version("1.2.1")

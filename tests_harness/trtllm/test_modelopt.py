@@ -15,8 +15,7 @@ from enginegate.core.specs import EngineSpec, QuantizationSpec
 from enginegate.engines.registry import load_backend
 from enginegate.engines.trtllm.checkpoint import quantization, tensor_bytes
 from enginegate.models.checkpoint import Checkpoint
-
-from tests_harness.fakes.tiny_llama import save_tiny_llama
+from enginegate.testing import save_tiny_llama
 
 modelopt = pytest.importorskip("modelopt", reason="nvidia-modelopt is not installed: pip install nvidia-modelopt")
 torch = pytest.importorskip("torch")

@@ -1,4 +1,4 @@
-"""``--require-trtllm``, and the setup script on a machine without a driver."""
+"""``--eg-require-trtllm``, and the setup script on a machine without a driver."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from pathlib import Path
 
 pytest_plugins = ["pytester"]
 REPOSITORY = Path(__file__).resolve().parents[2]
-PLUGIN = "enginegate.engines.trtllm.pytest_require"
 
 
 def run(pytester, *arguments):
-    return pytester.runpytest_subprocess("-p", PLUGIN, "-p", "no:cacheprovider", *arguments)
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:randomly", *arguments)
 
 
 def test_skips_fail_where_it_is_required(pytester):
@@ -32,19 +31,19 @@ def test_skips_fail_where_it_is_required(pytester):
         """
     )
     run(pytester).assert_outcomes(passed=1, skipped=2, xfailed=1)
-    result = run(pytester, "--require-trtllm")
+    result = run(pytester, "--eg-require-trtllm")
     outcomes = result.parseoutcomes()
     assert outcomes.get("passed") == 1
     assert outcomes.get("xfailed") == 1
     assert "skipped" not in outcomes
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*no GPU here*", "*--require-trtllm is given*"])
+    result.stdout.fnmatch_lines(["*no GPU here*", "*--eg-require-trtllm is given*"])
 
 
 def test_module_that_skips_itself_fails_where_it_is_required(pytester):
     pytester.makepyfile("import pytest\npytest.importorskip('no_such_module_here')\ndef test_never(): pass\n")
     assert run(pytester).ret == 5
-    result = run(pytester, "--require-trtllm")
+    result = run(pytester, "--eg-require-trtllm")
     assert result.ret == 2
     result.stdout.fnmatch_lines(["*no_such_module_here*"])
 

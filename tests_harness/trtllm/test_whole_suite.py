@@ -15,8 +15,8 @@ import pytest
 import yaml
 from enginegate.core.records import RunRecord
 from enginegate.storage.runs import latest_record, load_record
+from enginegate.testing import save_tiny_llama
 
-from tests_harness.fakes.tiny_llama import save_tiny_llama
 from tests_harness.fakes.workspace import CHAT_TEMPLATE, CONFIG, REPOSITORY, make_workspace
 from tests_harness.trtllm import fake_site
 

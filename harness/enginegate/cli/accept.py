@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, print_json, show_bytes
+from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, print_json, runs_folder, show_bytes
 
 if TYPE_CHECKING:
     from enginegate.core.records import RunRecord
@@ -23,7 +23,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder, its run.json, its id, or 'latest'")
     parser.add_argument(
-        "--baselines", type=Path, metavar="DIR", help="folder of baselines (default: the checkout's baselines/)"
+        "--baselines", type=Path, metavar="DIR", help="folder of baselines (default: the project's baselines/)"
     )
     parser.add_argument(
         "--force",
@@ -49,14 +49,14 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print what moves, then write it."""
-    from enginegate.config.loading import REPOSITORY
+    from enginegate.config.project import find_project
     from enginegate.storage.accept import Level, apply_accept, check_acceptable, plan_accept
     from enginegate.storage.runs import find_record, load_record
     from enginegate.verdicts.audit import load_run_audit
 
-    path = find_record(arguments.run, Path(arguments.runs))
+    path = find_record(arguments.run, runs_folder(arguments))
     record = load_record(path)
-    root = arguments.baselines or REPOSITORY / "baselines"
+    root = arguments.baselines or find_project().baselines
     audits = load_run_audit(path if path.is_dir() else path.parent)
     if audits is not None and not record.arenas and not record.memory and not record.quality:
         return _accept_audit(arguments, record, audits, root)

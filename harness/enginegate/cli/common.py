@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -30,10 +31,18 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     """The ``--runs`` option, by which a run id or ``latest`` is found."""
     parser.add_argument(
         "--runs",
-        default="runs",
+        type=Path,
         metavar="DIR",
-        help="folder of run records (default %(default)s), for a run id or 'latest'",
+        help="folder of run records (default: the project's runs/), for a run id or 'latest'",
     )
+
+
+def runs_folder(arguments: argparse.Namespace) -> Path:
+    """The folder that ``--runs`` names, else the project's. Raises ConfigError for an ini that cannot be read."""
+    from enginegate.config.project import find_project
+
+    given: Path | None = arguments.runs
+    return given or find_project().runs
 
 
 def print_json(value: Any) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from enginegate.cli.common import Subparsers, add_json, add_runs, command, fraction, print_json
+from enginegate.cli.common import Subparsers, add_json, add_runs, command, fraction, print_json, runs_folder
 
 if TYPE_CHECKING:
     from enginegate.verdicts.compare import Compared, Comparison
@@ -67,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("one session cannot be compared", "name one or more BASE sessions and, last, the NEW one")
     if not 0 < arguments.alpha < 0.5:
         raise ConfigError(f"--alpha {arguments.alpha} is not between 0 and 0.5", "for example --alpha 0.01")
-    runs = Path(arguments.runs)
+    runs = runs_folder(arguments)
     *bases, new = [load_session(find_record(name, runs)) for name in arguments.sessions]
     metrics = frozenset(name.strip() for name in arguments.metric.split(",") if name.strip())
     comparison = compare_sessions(bases, new, Rule(arguments.margin, arguments.alpha, metrics))

@@ -119,6 +119,7 @@ def build(arguments: argparse.Namespace) -> int:
     """Build what is not in the store yet."""
     import sys
 
+    from enginegate.config.project import find_project
     from enginegate.core.cache import cache_folder
     from enginegate.plan.selection import names, select
     from enginegate.session.files import ModelFiles
@@ -126,11 +127,14 @@ def build(arguments: argparse.Namespace) -> int:
     def progress(line: str) -> None:
         print(f"  .. {line}", file=sys.stderr)
 
+    project = find_project()
     selection = select(
         models=names(arguments.model),
         configs=names(arguments.config),
         engines=names(arguments.engine),
         precisions=names(arguments.precision),
+        folder=project.root / "configs",
+        default=project.model,
     )
     files: dict[str, ModelFiles] = {}
     built = []

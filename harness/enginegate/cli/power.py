@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, count, fraction, print_json
+from enginegate.cli.common import (
+    Subparsers,
+    add_json,
+    add_runs,
+    columns,
+    command,
+    count,
+    fraction,
+    print_json,
+    runs_folder,
+)
 
 if TYPE_CHECKING:
     from enginegate.core.records import ArenaEntry
@@ -54,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     from enginegate.storage.runs import find_record, load_record
     from enginegate.verdicts.power import pair_powers, run_policy
 
-    record = load_record(find_record(arguments.run, Path(arguments.runs)))
+    record = load_record(find_record(arguments.run, runs_folder(arguments)))
     policy = run_policy(
         record, arguments.metric, margin=arguments.margin, tolerated=arguments.tolerated, alpha=arguments.alpha
     )

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, print_json
+from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, print_json, runs_folder
 
 if TYPE_CHECKING:
     from enginegate.core.records import RunRecord
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Report, or recompute the verdicts."""
     from enginegate.storage.runs import find_record, load_record
 
-    paths = [find_record(name, Path(arguments.runs)) for name in arguments.run]
+    paths = [find_record(name, runs_folder(arguments)) for name in arguments.run]
     records = [load_record(path) for path in paths]
     if arguments.verdicts:
         return _verdicts(records, arguments.json)

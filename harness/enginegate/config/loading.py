@@ -10,14 +10,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from enginegate.config.project import own_folder
 from enginegate.config.schema import ConfigFile, EnginesSection, Floors
 from enginegate.core.errors import CapabilityError, ConfigError
 from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, RuntimeSpec, Timeouts, Workload
 from enginegate.engines.options import build_spec, options_model, runtime_spec
 from enginegate.engines.registry import known_backends, load_backend, translate
-
-#: The checkout: where configs/, fixtures/ and baselines/ lie.
-REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,10 @@ class Config:
     def resolve(self, relative: str) -> Path:
         """A path of the file, made absolute. The suite's own data, which are the defaults, are found from anywhere."""
         path = (self.path.parent / relative).resolve()
-        own = (REPOSITORY / "configs" / relative).resolve()
-        return own if not path.exists() and relative.startswith(_OWN_DATA) and own.exists() else path
+        if path.exists() or not relative.startswith(_OWN_DATA):
+            return path
+        own = own_folder("enginegate.fixtures.data") / relative.removeprefix(_OWN_DATA)
+        return own if own.exists() else path
 
     def spec(self, backend: str, precision: str, variant: str = "") -> EngineSpec:
         """The engine that this configuration asks of ``backend`` in ``precision``.
@@ -109,6 +109,7 @@ class Config:
 
 #: How the defaults name the suite's own data.
 _OWN_DATA = "../fixtures/data/"
+_CONFIGS = "enginegate.configs"
 
 
 def load_config(path: Path) -> Config:
@@ -129,7 +130,7 @@ def load_config(path: Path) -> Config:
     except yaml.YAMLError as error:
         raise ConfigError(f"configuration {path} is not valid YAML: {error}", "fix the file at that place") from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"configuration {path} is not a mapping", f"start from {REPOSITORY / 'configs'}")
+        raise ConfigError(f"configuration {path} is not a mapping", f"start from one in {own_folder(_CONFIGS)}")
     content, problems = _read_runtimes(translate(raw, path))
     try:
         file = ConfigFile.model_validate(content)
@@ -152,15 +153,20 @@ def load_config(path: Path) -> Config:
     return Config(path.resolve(), file)
 
 
-def find_config(name: str, folder: Path = REPOSITORY / "configs") -> Path:
-    """The configuration file of a model name. Raises ConfigError listing the known names."""
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
-        raise ConfigError(
-            f"unknown model {name!r}: no {path}", f"use one of: {known}; or --config FILE for a file of your own"
-        )
-    return path
+def find_config(name: str, folder: Path | None = None) -> Path:
+    """The configuration file of a model name: one in ``folder``, else one that comes with the package.
+
+    Raises ConfigError listing the known names.
+    """
+    folders = [*([folder] if folder else []), own_folder(_CONFIGS)]
+    for place in folders:
+        if (place / f"{name}.yaml").is_file():
+            return place / f"{name}.yaml"
+    known = ", ".join(sorted({file.stem for place in folders for file in place.glob("*.yaml")})) or "none"
+    raise ConfigError(
+        f"unknown model {name!r}: no {name}.yaml in {' or '.join(map(str, folders))}",
+        f"use one of: {known}; or --config FILE for a file of your own",
+    )
 
 
 #: Where pydantic's own words are of its classes, or say too little.

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enginegate.config.loading import Config, find_config, load_config
+from enginegate.config.project import DEFAULT_MODEL
 from enginegate.config.schema import FULL_PRECISION, check_precision_name, split_precision
 from enginegate.core.errors import CapabilityError, ConfigError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.registry import check_precision, load_backend
-
-DEFAULT_MODEL = "smollm2-135m"
 
 
 @dataclass(frozen=True)
@@ -49,22 +48,26 @@ def select(
     engines: Sequence[str] = (),
     precisions: Sequence[str] = (),
     batch_sizes: Sequence[int] = (),
+    folder: Path | None = None,
+    default: str = DEFAULT_MODEL,
 ) -> Selection:
     """Resolve what is tested; what is empty, the configuration file says.
 
     Args:
-        models: names of files in configs/.
+        models: names of configurations, in ``folder`` or among those that come with the package.
         configs: configuration files by path.
         engines: backends.
         precisions: precisions, or ``full_prec``.
         batch_sizes: batch sizes of the timed work.
+        folder: the project's own configurations.
+        default: the model where neither ``models`` nor ``configs`` names one.
 
     Raises:
         ConfigError: an unknown model, engine or precision, or a batch size over the engine's limit.
         CapabilityError: a backend that cannot do a precision here, with the reason.
     """
-    paths = [Path(path) for path in configs] + [find_config(name) for name in models]
-    loaded = [load_config(path) for path in paths or [find_config(DEFAULT_MODEL)]]
+    paths = [Path(path) for path in configs] + [find_config(name, folder) for name in models]
+    loaded = [load_config(path) for path in paths or [find_config(default, folder)]]
     candidates: list[Candidate] = []
     sizes: dict[str, tuple[int, ...]] = {}
     for config in loaded:

@@ -1,4 +1,7 @@
-"""The pytest plugin: hooks only. What they do lies in the modules beside this one."""
+"""The pytest plugin: hooks only. What they do lies in the modules beside this one.
+
+A project's ``conftest.py`` asks for it; its options come from ``enginegate.pytest_options``.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +12,21 @@ import pytest
 
 from enginegate.core.errors import EngineGateError
 from enginegate.machine.own_processes import begin_session
-from enginegate.plugin.auditing import planned_test, separate_audit
+from enginegate.plugin.auditing import separate_audit
 from enginegate.plugin.devices import claim_device, missed_gpu
-from enginegate.plugin.options import add_options, parse_options
-from enginegate.plugin.outcomes import error_reason, explain, outcome_of, shorten, verdict_report
+from enginegate.plugin.options import parse_options
+from enginegate.plugin.ours import CANDIDATE, MARKERS, begins_again, parametrize, planned_test, show_to_benchmark
+from enginegate.plugin.outcomes import error_reason, explain, forget, outcome_of, shorten, verdict_report
 from enginegate.plugin.progress import TerminalProgress
 from enginegate.plugin.replay import replay_clock
-from enginegate.plugin.session import GateSession
 from enginegate.plugin.termination import end_well_when_terminated, finish_undisturbed
 from enginegate.plugin.workers import PART, part_of_run, plain_id, prepare_worker, take_over, take_over_unfinished
+from enginegate.session.gate_session import GateSession
 
 SESSION = pytest.StashKey[GateSession]()
 
-MARKERS = (
-    "perf: times engines or measures their memory",
-    "quality: scores what engines answer",
-    "gpu: needs an NVIDIA GPU",
-    "slow: takes more than a few seconds",
-    "timed(metric): the speed metric that the test judges: speedup, ttft or itl",
-    "audit: measures the gates' own error rates; runs under --gate-audit alone",
-    "gates(n): how many error-rated gates the test holds (default 1); they share the session's error budget",
-)
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare the suite's options."""
-    add_options(parser)
+#: Declares the options, where no entry point has done it.
+pytest_plugins = ["enginegate.pytest_options"]
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -80,25 +72,13 @@ def pytest_configure_node(node: Any) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One test for each selected engine, and for each batch size where the test asks for one."""
-    if "candidate" not in metafunc.fixturenames:
+    if CANDIDATE not in metafunc.fixturenames:
         return
-    session = metafunc.config.stash[SESSION]
     try:
-        selection = session.selection
+        selection = metafunc.config.stash[SESSION].selection
     except EngineGateError as error:
         pytest.exit(f"{error}", returncode=pytest.ExitCode.USAGE_ERROR)
-    timed = "batch_size" in metafunc.fixturenames
-    cases: list[Any] = []
-    for candidate in selection.candidates:
-        if not timed:
-            group = pytest.mark.xdist_group(candidate.id)
-            cases.append(pytest.param(candidate, id=candidate.id, marks=group))
-            continue
-        for size in selection.batch_sizes[candidate.config.name]:
-            # What races in one arena belongs to one worker, which has one device.
-            group = pytest.mark.xdist_group(f"{candidate.config.name}-b{size}")
-            cases.append(pytest.param(candidate, size, id=f"{candidate.id}-b{size}", marks=group))
-    metafunc.parametrize(("candidate", "batch_size") if timed else "candidate", cases)
+    parametrize(metafunc, selection)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -109,17 +89,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """``--gate-audit`` runs the audit alone. Timed tests show pytest-benchmark the samples that the arena took."""
+    """``--eg-gate-audit`` runs the audit alone. Timed tests show pytest-benchmark the samples that the arena took."""
     separate_audit(config, items, config.stash[SESSION])
     for item in items:
-        timed = item.get_closest_marker("timed")
-        if timed is not None:
-            item.add_marker(pytest.mark.benchmark(timer=replay_clock, group=timed.args[0]))
+        show_to_benchmark(item, replay_clock)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """What is timed, or measures the device's memory, must have the device to itself."""
+    """What is timed, or measures the device's memory, must have the device to itself. A repeated test begins anew."""
+    if begins_again(item):
+        forget(item, item.config.stash[SESSION])
     claim_device(item, item.config.stash[SESSION])
 
 
@@ -184,7 +164,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """The results table, the verdicts and where the files are."""
     verdict_report(terminalreporter, config.stash[SESSION])
     if missed_gpu(config, config.stash[SESSION].options):
-        terminalreporter.write_line("--require-gpu: no test ran an engine on an NVIDIA GPU", red=True, bold=True)
+        terminalreporter.write_line("--eg-require-gpu: no test ran an engine on an NVIDIA GPU", red=True, bold=True)
 
 
 def _wrapping(config: pytest.Config) -> Any:

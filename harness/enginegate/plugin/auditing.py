@@ -1,17 +1,13 @@
-"""``pytest --gate-audit``: the audit runs alone, and its result is told."""
+"""``pytest --eg-gate-audit``: the audit runs alone, and its result is told."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from enginegate.gates.audit import one_line, power_line
 from enginegate.gates.sequential import restore_policy
-from enginegate.plan.plan import PlannedTest
-from enginegate.plan.selection import Candidate
-from enginegate.plugin.session import GateSession
+from enginegate.plugin.ours import gate_count
+from enginegate.session.gate_session import GateSession
 from enginegate.storage.baselines import MAX_SESSIONS
 from enginegate.verdicts.audit import AuditedGate
 
@@ -20,44 +16,18 @@ STORED = (1, 3, MAX_SESSIONS)
 
 
 def separate_audit(config: pytest.Config, items: list[pytest.Item], session: GateSession) -> None:
-    """Keep the audit's tests under ``--gate-audit``, and all others without it.
+    """Keep the audit's tests under ``--eg-gate-audit``, and all others without it.
 
     The audited gate gets the share of the error budget that it would have among the tests that are left out.
     """
-    audits = [item for item in items if item.get_closest_marker("audit")]
-    others = [item for item in items if not item.get_closest_marker("audit")]
+    audits = [item for item in items if item.get_closest_marker("eg_audit")]
+    others = [item for item in items if not item.get_closest_marker("eg_audit")]
     if session.options.audit:
         session.budget = sum(gate_count(item) for item in others)
     kept, dropped = (audits, others) if session.options.audit else (others, audits)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
-
-
-def planned_test(item: pytest.Item) -> Iterator[PlannedTest]:
-    """What the plan must know of a test that gates an engine; nothing of any other."""
-    parameters: dict[str, Any] = item.callspec.params if hasattr(item, "callspec") else {}
-    candidate, batch_size = parameters.get("candidate"), parameters.get("batch_size")
-    if not isinstance(candidate, Candidate):
-        return
-    if "gate" not in getattr(item, "fixturenames", ()) and item.get_closest_marker("audit") is None:
-        return
-    timed = item.get_closest_marker("timed")
-    yield PlannedTest(
-        test=item.nodeid,
-        candidate=candidate,
-        workload=None if batch_size is None else candidate.config.workload(batch_size),
-        metric=timed.args[0] if timed else None,
-        gates=gate_count(item),
-    )
-
-
-def gate_count(item: pytest.Item) -> int:
-    """How many error-rated gates a test holds."""
-    if "gate" not in getattr(item, "fixturenames", ()):
-        return 0
-    marker = item.get_closest_marker("gates")
-    return int(marker.args[0]) if marker else 1
 
 
 def audit_report(gate: AuditedGate) -> str:

@@ -10,12 +10,13 @@ from enginegate.core.errors import MeasurementError
 from enginegate.engines.registry import load_backend
 from enginegate.machine import gpu
 from enginegate.machine.lease import lease_devices, lease_folder
+from enginegate.plugin.ours import CANDIDATE, needs, parameter
 from enginegate.plugin.workers import is_worker
 
 if TYPE_CHECKING:
+    from enginegate.plan.options import Options
     from enginegate.plan.selection import Selection
-    from enginegate.plugin.options import Options
-    from enginegate.plugin.session import GateSession
+    from enginegate.session.gate_session import GateSession
 
 #: The property of a report, and in JUnit XML, that says where its test ran.
 DEVICE = "device"
@@ -23,10 +24,10 @@ _ON_GPU = pytest.StashKey[bool]()
 
 
 def device_of(item: pytest.Item) -> str:
-    """``cuda`` where the test runs an engine on an NVIDIA GPU or is marked ``gpu``, else ``cpu``."""
-    candidate = item.callspec.params.get("candidate") if hasattr(item, "callspec") else None
+    """``cuda`` where the test runs an engine on an NVIDIA GPU or is marked ``eg_gpu``, else ``cpu``."""
+    candidate = parameter(item, CANDIDATE)
     if candidate is None:
-        return "cuda" if item.get_closest_marker("gpu") else "cpu"
+        return "cuda" if item.get_closest_marker("eg_gpu") else "cpu"
     return load_backend(candidate.spec.backend).capabilities().device
 
 
@@ -36,11 +37,13 @@ def claim_device(item: pytest.Item, session: GateSession) -> None:
     Raises MeasurementError where a test that times, or measures a device's memory, would share the device.
     """
     device = device_of(item)
-    item.user_properties.append((DEVICE, device))
+    ours = needs(item, CANDIDATE) or item.get_closest_marker("eg_gpu") is not None
+    if ours and (DEVICE, device) not in item.user_properties:
+        item.user_properties.append((DEVICE, device))
     worker = is_worker(item.config)
     if session.lease is None and (device == "cuda" if worker else _measures_on_gpu(item, session)):
         _lease(session, worker)
-    if not worker or item.get_closest_marker("perf") is None:
+    if not worker or item.get_closest_marker("eg_perf") is None:
         return
     if device != "cuda":
         raise MeasurementError(
@@ -62,7 +65,7 @@ def _measures_on_gpu(item: pytest.Item, session: GateSession) -> bool:
     """
     stash = item.config.stash
     if _ON_GPU not in stash:
-        timed = any(each.get_closest_marker("perf") is not None for each in item.session.items)
+        timed = any(each.get_closest_marker("eg_perf") is not None for each in item.session.items)
         stash[_ON_GPU] = timed and any(
             load_backend(name).capabilities().device == "cuda" for name in _backends(session.selection)
         )
@@ -85,7 +88,7 @@ def _lease(session: GateSession, worker: bool) -> None:
 
 
 def missed_gpu(config: pytest.Config, options: Options) -> bool:
-    """Whether ``--require-gpu`` is given and no test's body ran with an engine on a GPU; asked in the controller."""
+    """Whether ``--eg-require-gpu`` is given and no test's body ran with an engine on a GPU; asked in the controller."""
     if not options.require_gpu or is_worker(config):
         return False
     reporter = config.pluginmanager.get_plugin("terminalreporter")

@@ -11,8 +11,8 @@ from enginegate.core.specs import Workload
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.plan.selection import Candidate
 from enginegate.plugin.outcomes import keep
-from enginegate.plugin.session import GateSession, TimedEngine
 from enginegate.plugin.workers import plain_id
+from enginegate.session.gate_session import GateSession, TimedEngine
 from enginegate.verdicts.inputs import BuildTimeInputs, GateInputs, QualityInputs
 from enginegate.verdicts.judge import judge
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from enginegate.core.errors import EngineGateError
+from enginegate.plugin.ours import CANDIDATE, needs
+from enginegate.plugin.workers import plain_id
 
 if TYPE_CHECKING:
     from enginegate.gates.verdict import Verdict
-    from enginegate.plugin.session import GateSession
+    from enginegate.session.gate_session import GateSession
 
 VERDICTS = pytest.StashKey["list[Verdict]"]()
 #: Name of the report property that carries the statuses, also across xdist.
@@ -22,13 +24,24 @@ OTHER = {"INCONCLUSIVE": ("inconclusive", "I", "INCONCLUSIVE"), "NO_BASELINE": (
 def keep(item: pytest.Item, verdict: Verdict) -> None:
     """Remember a verdict of a test, and put it among the properties that its reports carry to JUnit XML and xdist."""
     item.stash.setdefault(VERDICTS, []).append(verdict)
-    fields: dict[str, Any] = {
+    item.user_properties.extend(_properties(verdict).items())
+
+
+def _properties(verdict: Verdict) -> dict[str, Any]:
+    return {
         PROPERTY: verdict.status.value,
         f"{verdict.metric}": verdict.estimate,
         f"{verdict.metric}_interval": f"[{verdict.interval[0]:.6g}, {verdict.interval[1]:.6g}]",
         f"{verdict.metric}_explanation": verdict.explanation,
     }
-    item.user_properties.extend(fields.items())
+
+
+def forget(item: pytest.Item, session: GateSession) -> None:
+    """A test runs again: the verdicts and properties of its last attempt do not count, nor how it ended."""
+    ours = {name for verdict in item.stash.get(VERDICTS, []) for name in _properties(verdict)}
+    item.user_properties[:] = [each for each in item.user_properties if each[0] not in ours]
+    item.stash[VERDICTS] = []
+    session.forget(plain_id(item))
 
 
 def refused(item: pytest.Item) -> list[Verdict]:
@@ -49,7 +62,7 @@ def explain(item: pytest.Item, error: BaseException) -> None:
 
 def error_reason(item: pytest.Item, error: BaseException) -> str | None:
     """Why a test of an engine ended without a verdict: the first line of its error; None where it has a verdict."""
-    if refused(item) or "candidate" not in getattr(item, "fixturenames", ()):
+    if refused(item) or not needs(item, CANDIDATE):
         return None
     return str(error).partition("\n")[0] or type(error).__name__
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from enginegate.plugin.session import GateSession
+    from enginegate.session.gate_session import GateSession
 
 #: Names under which a worker gets the run's id and the place of its own notes, and sends its records back.
 RUN, NOTES, PART = "enginegate_run", "enginegate_notes", "enginegate_records"

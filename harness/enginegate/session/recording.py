@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from enginegate.config.loading import REPOSITORY
 from enginegate.core.errors import EngineGateError
 from enginegate.core.records import RunRecord
 
@@ -61,12 +60,12 @@ def run_id() -> str:
 
 
 @functools.cache
-def commit() -> str:
-    """The checkout's commit, marked where files differ from it; empty where there is no git."""
+def commit(folder: Path) -> str:
+    """The commit of the checkout that holds ``folder``, marked where files differ from it; else empty."""
     try:
         described = subprocess.run(
             ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-            cwd=REPOSITORY,
+            cwd=folder,
             capture_output=True,
             text=True,
             timeout=10,

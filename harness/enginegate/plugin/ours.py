@@ -1,0 +1,102 @@
+"""Which tests are enginegate's own: those that get its fixtures, whatever other projects call theirs.
+
+``candidate``, ``batch_size`` and ``gate`` are names that anybody's fixtures may have. Ours are recognized by what they
+need: fixtures of the names below, which pytest lists among a test's ``fixturenames`` only where the ``candidate``,
+``batch_size`` or ``gate`` that the test gets is ours.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from enginegate.plan.plan import PlannedTest
+    from enginegate.plan.selection import Candidate, Selection
+
+CANDIDATE, BATCH_SIZE, GATE, REPLAY = "eg_candidate", "eg_batch_size", "eg_gate", "eg_replay"
+#: pytest-benchmark's plugin and fixture, which need not be there.
+BENCHMARK = "benchmark"
+
+MARKERS = (
+    "eg_perf: times engines or measures their memory",
+    "eg_quality: scores what engines answer",
+    "eg_gpu: needs an NVIDIA GPU",
+    "eg_timed(metric): the speed metric that the test judges: speedup, ttft or itl",
+    "eg_audit: measures the gates' own error rates; runs under --eg-gate-audit alone",
+    "eg_gates(n): how many error-rated gates the test holds (default 1); they share the session's error budget",
+)
+
+_BEGUN = pytest.StashKey[bool]()
+
+
+def needs(item: pytest.Item, fixture: str) -> bool:
+    """Whether a test gets one of our fixtures, by the names above."""
+    return fixture in getattr(item, "fixturenames", ())
+
+
+def parameter(item: pytest.Item, fixture: str) -> Any:
+    """The value that a test was parametrized with, or None."""
+    return item.callspec.params.get(fixture) if hasattr(item, "callspec") else None
+
+
+def gate_count(item: pytest.Item) -> int:
+    """How many error-rated gates a test holds."""
+    if not needs(item, GATE):
+        return 0
+    marker = item.get_closest_marker("eg_gates")
+    return int(marker.args[0]) if marker else 1
+
+
+def parametrize(metafunc: pytest.Metafunc, selection: Selection) -> None:
+    """One test for each selected engine, and for each batch size where the test asks for one."""
+    timed = BATCH_SIZE in metafunc.fixturenames
+    cases: list[Any] = []
+    for candidate in selection.candidates:
+        if not timed:
+            group = pytest.mark.xdist_group(candidate.id)
+            cases.append(pytest.param(candidate, id=candidate.id, marks=group))
+            continue
+        for size in selection.batch_sizes[candidate.config.name]:
+            # What races in one arena belongs to one worker, which has one device.
+            group = pytest.mark.xdist_group(f"{candidate.config.name}-b{size}")
+            cases.append(pytest.param(candidate, size, id=f"{candidate.id}-b{size}", marks=group))
+    metafunc.parametrize((CANDIDATE, BATCH_SIZE) if timed else CANDIDATE, cases, indirect=True)
+
+
+def planned_test(item: pytest.Item) -> Iterator[PlannedTest]:
+    """What the plan must know of a test that gates or audits an engine; nothing of any other."""
+    from enginegate.plan.plan import PlannedTest
+
+    candidate: Candidate | None = parameter(item, CANDIDATE)
+    if candidate is None or not (needs(item, GATE) or item.get_closest_marker("eg_audit")):
+        return
+    batch_size, timed = parameter(item, BATCH_SIZE), item.get_closest_marker("eg_timed")
+    yield PlannedTest(
+        test=item.nodeid,
+        candidate=candidate,
+        workload=None if batch_size is None else candidate.config.workload(batch_size),
+        metric=timed.args[0] if timed else None,
+        gates=gate_count(item),
+    )
+
+
+def show_to_benchmark(item: pytest.Item, timer: object) -> None:
+    """Have pytest-benchmark, where it is there, take the samples of a timed test from ``timer``."""
+    timed = item.get_closest_marker("eg_timed")
+    if timed is None or not needs(item, REPLAY) or not item.config.pluginmanager.hasplugin(BENCHMARK):
+        return
+    item.add_marker(pytest.mark.benchmark(timer=timer, group=timed.args[0]))
+    names: list[str] = item.fixturenames  # type: ignore[attr-defined]
+    if BENCHMARK not in names:
+        names.append(BENCHMARK)  # --benchmark-only and --benchmark-skip look for it there
+
+
+def begins_again(item: pytest.Item) -> bool:
+    """Whether this is another attempt at a test, as pytest-rerunfailures makes them. Asked once an attempt."""
+    again = item.stash.get(_BEGUN, False)
+    item.stash[_BEGUN] = True
+    return again

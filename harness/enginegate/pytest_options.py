@@ -1,0 +1,174 @@
+"""What pytest loads wherever this package is installed: options that begin with ``--eg-``, and nothing else.
+
+This is the module of the ``pytest11`` entry point, and its name there is the module's own: under another name pytest
+would refuse it as registered twice beside ``pytest_plugins``. It imports nothing but pytest and the standard library,
+defines no fixture, marker or hook, and looks at no test. What does all that is ``enginegate.plugin``, which a project's
+``conftest.py`` asks for by ``pytest_plugins = ["enginegate.plugin"]``.
+
+Where the project's ini says ``enginegate = true``, the options have short names, too (``--model`` for ``--eg-model``):
+those that no other plugin and no conftest.py has taken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import importlib
+import itertools
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from enginegate.config.ini import INI, INI_MODEL
+from enginegate.config.project import DEFAULT_MODEL, nearest_project
+from enginegate.core.errors import ConfigError
+
+#: The plugin that does something, and the one behind ``--eg-require-trtllm``.
+PLUGIN, REQUIRE_TRTLLM = "enginegate.plugin", "enginegate.engines.trtllm.pytest_require"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. ``name``: without its dashes and prefix; ``value``: what stands for a flag, None where one is given.
+
+    ``folder_or_file``: its value is a path, which pytest may take for a test where it is written without ``=``.
+    """
+
+    name: str
+    help: str
+    default: Any = ""
+    value: bool | None = None
+    dest: str = ""
+    folder_or_file: bool = False
+
+    @property
+    def key(self) -> str:
+        """Where its value lies in ``config.option``."""
+        return f"eg_{(self.dest or self.name).replace('-', '_')}"
+
+    @property
+    def long(self) -> str:
+        """Its name everywhere."""
+        return f"--eg-{self.name}"
+
+    @property
+    def short(self) -> str:
+        """Its name where the project's ini says ``enginegate = true``."""
+        return f"--{self.name}"
+
+    def declare(self, group: pytest.OptionGroup, name: str, text: str) -> None:
+        """Declare the option under ``name``. Raises ValueError where that is taken."""
+        action = "store" if self.value is None else "store_true" if self.value else "store_false"
+        group.addoption(name, dest=self.key, action=action, default=self.default, help=text)
+
+
+OPTIONS = (
+    Option("model", f"models by configuration name, comma separated (default: the ini's {INI_MODEL}, {DEFAULT_MODEL})"),
+    Option("config", "configuration files of your own, comma separated", folder_or_file=True),
+    Option("engine", "backends, comma separated (default: the configuration's)"),
+    Option("precision", "precisions, comma separated, e.g. full_prec,int8_wo,int4_awq"),
+    Option("batch-size", "batch sizes of the timed work, comma separated, e.g. 1,8"),
+    Option("baselines", "folder of accepted baselines (default: baselines in the root folder)", folder_or_file=True),
+    Option("require-baseline", "fail where a baseline is missing (the default where CI is set)", None, True),
+    Option("no-require-baseline", "undo --eg-require-baseline", None, False, "require-baseline"),
+    Option("strict-gates", "an INCONCLUSIVE verdict fails its test", False, True),
+    Option("time-budget", "seconds for all timed arenas together"),
+    Option("runs", "folder of the run records (default: runs in the root folder)", folder_or_file=True),
+    Option("history", "SQLAlchemy URL of the history (default: an SQLite file in the folder of the run records)"),
+    Option("gate-audit", "measure the gates' own false alarms and power on this machine", False, True),
+    Option("require-gpu", "fail where no test ran an engine on an NVIDIA GPU", False, True),
+    Option("require-trtllm", "turn every skip into a failure, for a job that must run TensorRT-LLM", False, True),
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the long names, and the ini's keys."""
+    for option in OPTIONS:
+        option.declare(_group(parser), option.long, option.help)
+    parser.addini(INI, "this project uses enginegate: its options have short names, too", type="bool", default=False)
+    parser.addini(INI_MODEL, "the model that is tested where no option names one", default=DEFAULT_MODEL)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: list[str]
+) -> Generator[None, None, None]:
+    """Accept the short names that are free, where the project's ini asks for them.
+
+    Which are free is known when every conftest.py has been read. Until then pytest, which looks for conftest.py files
+    beside what it is asked to test, must not take the value of ``--config FILE`` for a test.
+    """
+    if not early_config.getini(INI):
+        check_root(early_config)
+        yield
+        return
+    free = [option for option in OPTIONS if not _taken(parser, option.short)]
+    before = early_config.known_args_namespace
+    plain = {option.short: option.long for option in free}
+    known = parser.parse_known_args([_renamed(each, plain) for each in args], copy.copy(early_config.option))
+    known.confcutdir = before.confcutdir  # pytest has put its own there
+    early_config.known_args_namespace = known
+    yield
+    for option in free:
+        if not _taken(parser, option.short):
+            option.declare(_group(parser), option.short, f"short for {option.long}")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """An option that would do nothing is an error. Raises UsageError."""
+    if config.getoption("eg_require_trtllm") and not config.pluginmanager.hasplugin(REQUIRE_TRTLLM):
+        config.pluginmanager.register(importlib.import_module(REQUIRE_TRTLLM), REQUIRE_TRTLLM)
+    if config.pluginmanager.hasplugin(PLUGIN):
+        return
+    given = [
+        option.long
+        for option in OPTIONS
+        if config.getoption(option.key) != option.default and option.key != "eg_require_trtllm"
+    ]
+    if given:
+        raise pytest.UsageError(
+            f"{', '.join(given)}: no conftest.py of this project asks for enginegate's plugin: nothing would be tested"
+            f'; hint: put pytest_plugins = ["{PLUGIN}"] into the conftest.py of the root folder {config.rootpath}'
+            " (`enginegate init` writes it)"
+        )
+
+
+def check_root(config: pytest.Config) -> None:
+    """Raise UsageError where pytest took an option's path for a test's, and so missed the project's root folder.
+
+    It looks for that before any plugin is asked: ``pytest --config /elsewhere/my.yaml`` has its root elsewhere.
+    """
+    here = config.invocation_params.dir
+    for first, second in itertools.pairwise(config.invocation_params.args):
+        if not any(option.folder_or_file and first in (option.long, option.short) for option in OPTIONS):
+            continue
+        try:
+            project = nearest_project(here) if Path(here, second).exists() else None
+        except ConfigError:
+            return  # somebody else's broken file is pytest's to complain of
+        if project is not None and project.root != config.rootpath:
+            raise pytest.UsageError(
+                f"the root folder is {project.root}, and pytest took {config.rootpath} for it; "
+                f"hint: write {first}={second}, since pytest takes a path without = for a test's"
+            )
+
+
+def _group(parser: pytest.Parser) -> pytest.OptionGroup:
+    return parser.getgroup("enginegate", "benchmark and regression gates for LLM engines")
+
+
+def _taken(parser: pytest.Parser, name: str) -> bool:
+    """Whether somebody has declared an option of this name."""
+    probe = f"{name}=x"
+    try:
+        return probe not in parser.parse_known_and_unknown_args([probe], argparse.Namespace())[1]
+    except pytest.UsageError:  # a flag takes no value
+        return True
+
+
+def _renamed(argument: str, names: dict[str, str]) -> str:
+    name, equals, value = str(argument).partition("=")
+    return names.get(name, name) + equals + value

@@ -1,0 +1,1 @@
+"""What ``enginegate init`` writes into other repositories; the tests are this repository's own."""

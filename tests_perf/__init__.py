@@ -1,0 +1,1 @@
+"""Speed, latency, memory, size and build time of engines, each gated."""

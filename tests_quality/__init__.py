@@ -1,0 +1,1 @@
+"""What engines answer: multiple choice, perplexity, similarity, summaries, determinism."""
