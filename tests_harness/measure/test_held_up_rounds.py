@@ -75,4 +75,4 @@ def test_an_engine_in_a_process_of_its_own_is_named_through_a_wrapper(read):
 def test_what_the_monitor_could_not_see_is_in_the_record():
     race = arena(a=Engine())
     race.monitor = SimpleNamespace(warnings=["nobody knows"])
-    assert race.entry(["and more"]).warnings == ["and more", "nobody knows"]
+    assert race.entry().warnings == ["nobody knows"]
