@@ -26,7 +26,6 @@ from enginegate.machine.card import Card, measure_card
 from enginegate.machine.processes import die_with_parent, hand_over, run_module
 
 STATUS = Path("/proc/self/status")
-SMAPS = Path("/proc/self/smaps")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 
 
@@ -65,16 +64,12 @@ def _resident(field: str) -> int:
     raise MeasurementError(f"{STATUS} has no {field}")
 
 
-def mapped_bytes(smaps: str, folder: Path) -> int:
-    """Bytes of the folder's files that are mapped, by the text of ``/proc/PID/smaps``."""
-    total, inside = 0, False
-    for line in smaps.splitlines():
-        first, _, rest = line.partition(" ")
-        if "-" in first and ":" not in first:  # the head of a mapping: range, rights, offset, device, inode, path
-            inside = rest.split(maxsplit=4)[-1].startswith(f"{folder}/")
-        elif inside and first == "Size:":
-            total += int(rest.split()[0]) * 1024
-    return total
+def mapped_bytes(folder: Path) -> int:
+    """Bytes of the folder's files that this process has mapped, whether or not they are resident."""
+    import psutil
+
+    maps = psutil.Process().memory_maps(grouped=False)
+    return sum(int(each.size) for each in maps if each.path.startswith(f"{folder}/"))
 
 
 class _CpuMeter:
@@ -90,7 +85,7 @@ class _CpuMeter:
         110 and at 190 MiB of resident set after loading, by that alone.
         """
         own = _resident("RssAnon") + _resident("RssShmem")
-        return own + mapped_bytes(SMAPS.read_text(encoding="utf-8", errors="replace"), self._folder)
+        return own + mapped_bytes(self._folder)
 
     def used(self) -> int:
         return _resident("VmRSS")

@@ -15,7 +15,7 @@ from enginegate.machine.own_processes import begin_session
 from enginegate.plugin.auditing import separate_audit
 from enginegate.plugin.devices import claim_device, missed_gpu
 from enginegate.plugin.options import parse_options
-from enginegate.plugin.ours import CANDIDATE, MARKERS, begins_again, parametrize, planned_test, show_to_benchmark
+from enginegate.plugin.ours import CANDIDATE, MARKERS, begins_again, needs, parametrize, planned_test, show_to_benchmark
 from enginegate.plugin.outcomes import error_reason, explain, forget, outcome_of, shorten, verdict_report
 from enginegate.plugin.progress import TerminalProgress
 from enginegate.plugin.replay import replay_clock
@@ -83,9 +83,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Now it is known which gates share the error budget, and which engines meet in which arena: plan the session."""
-    tests = [test for item in session.items for test in planned_test(item)]
-    if tests and not session.config.option.collectonly:
-        session.config.stash[SESSION].make_plan(tests)
+    ours = [item for item in session.items if needs(item, CANDIDATE)]
+    if ours and not session.config.option.collectonly:
+        session.config.stash[SESSION].make_plan([test for item in ours for test in planned_test(item)])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -79,7 +79,7 @@ class GateSession:
     _benches: dict[str, ModelBench] = field(default_factory=dict)
     _fingerprint: Fingerprint | None = None
     _plan: Plan | None = None
-    _audited: list[AuditedGate] = field(default_factory=list)
+    _audited: dict[str, list[AuditedGate]] = field(default_factory=dict)
     saved: list[tuple[RunRecord, Path]] = field(default_factory=list)
     _workers: dict[str, list[RunRecord]] = field(default_factory=dict)
     _written: int = 0
@@ -215,8 +215,9 @@ class GateSession:
             new_gate(candidate.id, reference_spec.id, workload.id, metric, policies[metric], session)
             for metric, session in sessions.items()
         ]
-        self._audited += measured
-        save_run_audit(file_of(self.fingerprint.key, self._audited), self.options.runs / self.record_id(config.name))
+        audited = self._audited.setdefault(config.name, [])
+        audited += measured
+        save_run_audit(file_of(self.fingerprint.key, audited), self.options.runs / self.record_id(config.name))
         return [gate if accepted is None else accepted.continued(gate) for gate in measured]
 
     def conclude(self, model: str, test: str, workload: str | None, verdict: Verdict, inputs: GateInputs) -> None:
