@@ -53,6 +53,10 @@ for stage in "$@"; do
     build:*) build "${stage#build:}" fp16,int8_wo,int4_wo ;; # a large one, alone: quantizing it takes much memory
     smoke) timed smoke 400 python3 scripts/gpu/smoke.py --precisions fp16,int4_awq --backends vllm ;;
     static) timed static 200 python3 scripts/gpu/smoke.py --precisions fp16 --backends hf,hf-static ;;
+    check) # does everything work on this card? some five minutes
+      build smollm2-135m fp16,int8_wo
+      suite check 300 tests_perf --engine vllm --precision fp16,int8_wo --batch-size 1 --time-budget 60
+      suite check-quality 200 tests_quality --engine vllm --precision int8_wo -k "perplexity or letters" ;;
     quality) suite quality 600 tests_quality --engine vllm ;;
     smollm) suite smollm 600 tests_perf --config "$(fixed smollm2-135m 24)" --engine vllm --time-budget 150 \
         -k "$once and not (test_memory and (bf16 or fp8 or gptq or w8a8))"
