@@ -193,12 +193,13 @@ def test_closing_waits_neither_for_an_engine_that_loads_nor_for_one_that_does_no
 
 
 SESSION = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from enginegate.machine import processes
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.process.child_engine import ChildEngine
 processes.GRACE_SECONDS = 0.3
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs this in the background has it ignored
 engine = ChildEngine("faulty", Path(sys.argv[1]), EngineSpec(sys.argv[2], "faulty", "fp32"), RuntimeSpec())
 try:
     engine.ready()
