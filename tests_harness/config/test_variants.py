@@ -46,6 +46,13 @@ def test_an_engine_over_two_devices_is_not_the_reference(tmp_path: Path) -> None
     assert (reference.id, reference.tensor_parallel) == ("tiny-hf-fp32", 1)
 
 
+def test_the_name_that_tables_show_can_be_asked_for(tmp_path: Path) -> None:
+    path = config_file(tmp_path, ["fp32"], {}, limits={"tensor_parallel": 2})
+    for asked in (["fp32"], ["fp32@tp2"], ["fp32", "fp32@tp2"]):
+        found = [candidate.id for candidate in select(configs=[path], engines=["hf"], precisions=asked).candidates]
+        assert found == ["tiny-hf-fp32@tp2"]
+
+
 @pytest.mark.parametrize(
     ("precisions", "variants", "problem"),
     [
@@ -58,6 +65,8 @@ def test_an_engine_over_two_devices_is_not_the_reference(tmp_path: Path) -> None
         (["int8_wo"], {"x": {"runtime": {"kv_precision": "int3"}}}, "variants.x: kv_precision: Input should be"),
         (["int8_wo"], {"x": {"tensor_parallel": 0}}, "variants.x.tensor_parallel"),
         (["int8_wo"], {"x": {"threads": 2}}, "variants.x.threads: unknown key"),
+        (["int8_wo"], {"tp2": {"runtime": {"kv_precision": "int8"}}}, "the name 'tp2' says tensor_parallel: 2"),
+        (["int8_wo@"], VARIANTS, "'int8_wo@' names no variant behind @"),
     ],
 )
 def test_what_cannot_be_a_variant_is_named(tmp_path: Path, precisions: list[str], variants: Any, problem: str) -> None:

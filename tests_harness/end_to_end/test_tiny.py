@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -95,20 +96,16 @@ def test_quality_refuses_random_weights_with_the_reason(place, first):
     assert "its weights are random" in done.stdout
 
 
-def test_a_doubled_kv_budget_fails_memory(place, first, tmp_path):
-    import yaml
-
-    text = yaml.safe_load((REPOSITORY / "configs" / "tiny-random.yaml").read_text(encoding="utf-8"))
-    _, record = first
-    budget = next(entry.kv_budget for entry in record.memory if entry.kv_budget)
-    engines = text["engines"]["openvino"]
-    engines["runtime"] = {"kv_cache_bytes": 2 * budget}
-    engines["quantization"]["calibration"] = str(REPOSITORY / "fixtures" / "data" / "calibration.jsonl")
-    text["quality"] = {"prompts": str(REPOSITORY / "fixtures" / "data" / "prompts.jsonl")}
-    config = tmp_path / "doubled.yaml"
-    config.write_text(json.dumps(text), encoding="utf-8")
-    folders = ("--runs", str(tmp_path / "runs"), "--baselines", str(place / "baselines"))
-    done = run(place, "tests_perf/test_memory.py", "-k", "kv_budget", "--config", str(config), *ARGUMENTS[2:], *folders)
+def test_a_kv_budget_twice_the_accepted_one_fails_memory(place, first, tmp_path):
+    baselines = tmp_path / "baselines"
+    shutil.copytree(place / "baselines", baselines)
+    for file in baselines.glob("perf/*/*/*.json"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        for engine in content["engines"].values():
+            engine["memory"]["kv_budget"] //= 2
+        file.write_text(json.dumps(content), encoding="utf-8")
+    folders = ("--runs", str(tmp_path / "runs"), "--baselines", str(baselines))
+    done = run(place, "tests_perf/test_memory.py", "-k", "kv_budget", *ARGUMENTS, *folders)
     assert done.returncode == 1, done.stdout
     assert "FAIL" in done.stdout
     assert "kv budget" in done.stdout

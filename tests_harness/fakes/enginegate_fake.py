@@ -123,6 +123,7 @@ class FakeEngine:
     def memory(self) -> MemoryUse:
         predicted = 1 << 20
         budget = self.runtime.kv_cache_bytes or predicted
+        budget *= int(os.environ.get("ENGINEGATE_FAKE_KV_FACTOR", "1"))  # of an engine that takes more than it was told
         return MemoryUse(weights=self._bytes, kv_cache=predicted, kv_budget=budget, kv_cache_predicted=predicted)
 
     def effective(self) -> Effective:

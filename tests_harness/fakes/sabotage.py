@@ -56,6 +56,18 @@ class NotLoading(Wrapped):
         raise RuntimeError("libfake.so: no such symbol")
 
 
+class Mute(Wrapped):
+    """Says what it is once, when it is loaded; later its library falls over."""
+
+    asked = 0
+
+    def effective(self):
+        self.asked += 1
+        if self.asked > 1:
+            raise RuntimeError("libfake.so: gone")
+        return self._engine.effective()
+
+
 class AtOnce(Wrapped):
     """All tokens come with the last one, as from an engine that does not stream."""
 

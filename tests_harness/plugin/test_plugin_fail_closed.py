@@ -145,6 +145,35 @@ def test_engine_that_fails_in_the_race_costs_its_own_tests_once(suite):
     assert f"b1-i16-o8: toy-fake-int8_wo left the race: {reason}" in markdown_summary(record)
 
 
+def test_engine_that_falls_over_after_its_race_costs_its_own_tests_once(suite):
+    """The others' blocks were lost, and every timed test raced again."""
+    suite.prepare("Mute")
+    result = suite.run(*TIMED)
+    result.stdout.fnmatch_lines(["*3 errors, 3 no baseline*"])
+    assert result.stdout.str().count("timing b1-i16-o8") == 1
+    record = suite.record()
+    assert list(record.arenas[0].failures) == ["toy-fake-int8_wo"]
+    assert {verdict.engine for verdict in record.verdicts} == {"toy-fake-int4_wo"}
+
+
+def test_baseline_of_one_engine_that_cannot_be_used_costs_its_own_tests_once(suite, accepted):
+    """It ended the race of all engines of its arena, at each of their tests."""
+    suite.take_baselines(accepted)
+    (file,) = (suite.folder / "baselines" / "perf").rglob("b1-*.json")
+    content = json.loads(file.read_text())
+    session = content["engines"]["toy-fake-int8_wo"]["sessions"][0]
+    session["log_ratios"] = {metric: ratios[:3] for metric, ratios in session["log_ratios"].items()}
+    session["orders"] = session["orders"][:3]
+    file.write_text(json.dumps(content))
+    result = suite.run(*TIMED)
+    outcomes = result.parseoutcomes()
+    assert outcomes["failed"] + outcomes["errors"] == 3
+    assert result.stdout.str().count("timing b1-i16-o8") == 1
+    record = suite.record()
+    assert {verdict.engine for verdict in record.verdicts} == {"toy-fake-int4_wo"}
+    assert any("session 1 of the baseline has 3 blocks" in line for line in record.warnings)
+
+
 def test_engine_whose_library_falls_over_while_loading_costs_its_own_tests_and_is_loaded_once(suite):
     """The library's own exception ended the race of the others, at each of their tests."""
     suite.prepare("NotLoading")
@@ -258,12 +287,15 @@ def test_engine_of_another_precision_that_lies_about_it_fails_quality(suite, acc
     result.stdout.fnmatch_lines(["*FAIL: int8_wo perplexity:*", "*FAIL: int8_wo bleu:*"])
 
 
-def test_doubled_kv_budget_fails_memory(suite, accepted):
+def test_doubled_kv_budget_fails_memory(suite, accepted, monkeypatch):
     suite.take_baselines(accepted)
+    only = ("tests_perf/test_memory.py", "--precision=int8_wo", "--batch-size=1", "-k", "kv_budget")
+    monkeypatch.setenv("ENGINEGATE_FAKE_KV_FACTOR", "2")
+    assert_refused(suite.run(*only), "FAIL: int8_wo b1 kv budget: 2.0 MiB")
+    monkeypatch.delenv("ENGINEGATE_FAKE_KV_FACTOR")
     engines = {"fake": {"precisions": ["int8_wo"], "runtime": {"kv_cache_bytes": 2 << 20}}}
-    doubled = suite.workspace.variant("doubled", engines=engines)
-    result = suite.run("tests_perf/test_memory.py", "--batch-size=1", "-k", "kv_budget", config=doubled)
-    assert_refused(result, "FAIL: int8_wo b1 kv budget: 2.0 MiB")
+    asked = suite.workspace.variant("doubled", engines=engines)
+    assert_refused(suite.run(*only, config=asked), "taken with other runtime settings than this run's")
 
 
 def test_slowdown_fails_with_the_explanation_in_every_report(suite, accepted):

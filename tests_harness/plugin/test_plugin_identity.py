@@ -63,6 +63,21 @@ def test_a_variant_that_the_configuration_lacks_is_named(suite):
     result.stderr.fnmatch_lines(["*there is no variant 'fast' under variants; known: slow, tp2*"])
 
 
+def test_a_baseline_taken_with_other_settings_is_no_baseline_of_this_engine(suite, accepted):
+    """It was: whatever an engine was loaded with, its name decided what judged it."""
+    suite.take_baselines(accepted)
+    config = copy.deepcopy(CONFIG)
+    config["engines"]["fake"] = {"precisions": ["int8_wo"], "runtime": {"slower": 1.01}}
+    path = suite.workspace.folder / f"{suite.folder.name}.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    result = suite.run("tests_perf", "tests_quality/test_perplexity.py", "--batch-size=1", config=path)
+    output = result.stdout.str()
+    for what in ("speed baseline of", "memory baseline of"):
+        assert f"the {what} toy-fake-int8_wo was taken with other runtime settings than this run's" in output
+    assert "the baseline of toy-fake-int8_wo in perplexity was taken with other runtime settings" in output
+    assert not [verdict for verdict in suite.record().verdicts if verdict.metric in ("speedup", "perplexity")]
+
+
 def test_libraries_that_changed_since_the_baseline_are_told(suite, accepted, monkeypatch):
     """The warning never came: it asked for libraries where the baseline kept what the backends state."""
     suite.take_baselines(accepted)

@@ -380,6 +380,50 @@ def test_replacing_the_level_keeps_the_gate_seeing(
     assert verdict.status.value == status
 
 
+def other_engine(**changes: str) -> list[EngineEntry]:
+    return [engine_entry(REFERENCE, "reference"), engine_entry(INT8).model_copy(update=changes)]
+
+
+def test_another_build_is_taken_to_shift_by_nothing(tmp_path: Path) -> None:
+    """After one session of the old build a change of 4 % lies within what one session is taken to shift."""
+    accepted_sessions(tmp_path, [2.5])
+    arenas = [arena_entry(8, {INT8: 2.4}, blocks=40, noise=0.01, seed=9)]
+    same = run_record("same", arenas=arenas, memory=[], quality=False, engines=ENGINES)
+    rebuilt = same.model_copy(update={"id": "rebuilt", "engines": other_engine(key="another")})
+    with pytest.raises(BaselineError, match="another build"):
+        apply_accept(rebuilt, tmp_path)
+    apply_accept(same, tmp_path)
+    baseline = perf(tmp_path, run_record())
+    assert baseline is not None
+    assert len(baseline.engines[INT8].sessions) == 2
+
+
+def test_an_engine_loaded_otherwise_is_another_engine_whatever_its_level(tmp_path: Path) -> None:
+    accepted_sessions(tmp_path, [2.5])
+    arenas = [arena_entry(8, {INT8: 2.5}, blocks=40, noise=0.03, seed=9)]
+    changed = other_engine(runtime_digest=runtime_digest({"kv_precision": "int8"}))
+    record = run_record("kv8", arenas=arenas, memory=[], quality=False, engines=changed)
+    with pytest.raises(BaselineError, match="int8_wo at b8-i64-o64: other runtime settings"):
+        apply_accept(record, tmp_path)
+    apply_accept(record, tmp_path, level=Level.REPLACE)
+    baseline = perf(tmp_path, run_record())
+    assert baseline is not None
+    (session,) = baseline.engines[INT8].sessions
+    assert session.runtime_digest == changed[1].runtime_digest
+
+
+def test_a_dry_run_says_what_accepting_would_say(tmp_path: Path) -> None:
+    """It promised what accepting then refused."""
+    accepted_sessions(tmp_path, [2.5] * 3)
+    arenas = [arena_entry(8, {INT8: 2.0}, blocks=40, noise=0.03, seed=9)]
+    moved = run_record("moved", arenas=arenas, memory=[], quality=False, engines=ENGINES)
+    with pytest.raises(BaselineError, match="the level moved"):
+        apply_accept(moved, tmp_path, dry_run=True)
+    before = perf_path(tmp_path, run_record().fingerprint.key, MODEL, WORKLOAD).read_text()
+    assert apply_accept(moved, tmp_path, level=Level.REPLACE, dry_run=True) == []
+    assert perf_path(tmp_path, run_record().fingerprint.key, MODEL, WORKLOAD).read_text() == before
+
+
 def test_sessions_of_one_level_go_on_joining(tmp_path: Path) -> None:
     accepted_sessions(tmp_path, [2.5, 2.51, 2.48, 2.5])
     baseline = perf(tmp_path, run_record())

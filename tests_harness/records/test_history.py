@@ -113,3 +113,12 @@ def test_a_password_is_not_shown(url: str) -> None:
 def test_a_command_line_is_stored_without_passwords(text: str, shown: str) -> None:
     assert without_password(text) == shown
     assert without_password(shown) == shown, "what is masked stays as it is"
+
+
+def test_a_point_says_which_build_it_is_of_and_how_that_was_loaded(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'history.sqlite'}"
+    record = run_record("a")
+    append(record, url)
+    engine = next(entry for entry in record.engines if entry.role == "candidate")
+    (point,) = series(url, "engine_size", engine.id)
+    assert (point.engine_key, point.runtime_digest) == (engine.key, engine.runtime_digest)

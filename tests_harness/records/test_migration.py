@@ -46,6 +46,39 @@ def test_an_old_record_is_read_with_its_identity(tmp_path: Path) -> None:
     assert record.arenas[0].blocks[0].rounds[0].itl_p50 is None
 
 
+def test_an_old_engine_over_two_devices_is_not_taken_for_one_on_a_single_device(tmp_path: Path) -> None:
+    """Both had one name; by it a baseline of the one would have judged the other."""
+    old = old_record()
+    engine = next(each for each in old["engines"] if each["role"] == "candidate")
+    engine["spec"]["tensor_parallel"] = 2
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(old))
+    record = load_record(path)
+    named = f"{engine['id']}@tp2"
+    assert named in {each.id for each in record.engines}
+    told = [*record.arenas[0].contestants, *(entry.engine for entry in [*record.memory, *record.quality])]
+    assert named in told
+    assert engine["id"] not in told
+    (entry,) = [each for each in record.engines if each.id == named]
+    assert (entry.variant, entry.ref(record.model.name).id) == ("tp2", named)
+
+
+def test_an_old_verdict_without_a_policy_costs_itself_alone(tmp_path: Path) -> None:
+    old = old_record()
+    verdict = {"gate": "speed", "metric": "speedup"}
+    old["verdicts"] = [
+        {
+            "test": "t", "engine": ENGINE.id, "workload": None, "status": "PASS", "metric": "speedup", "estimate": 1.0,
+            "interval": [1.0, 1.0], "unit": "x", "baseline": None, "change": None, "margin": 0.0, "alpha": 0.01,
+            "smallest_visible": None, "samples": 1, "explanation": "", "warnings": [], "accepted": True,
+            "inputs": verdict,
+        }
+    ]  # fmt: skip
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(old))
+    assert len(load_record(path).verdicts) == 1
+
+
 def test_what_is_written_is_json_that_others_read(tmp_path: Path) -> None:
     """NaN is no JSON; it used to be written, and every strict reader refused the file."""
     (tmp_path / "run.json").write_text(json.dumps(old_record()))

@@ -13,13 +13,30 @@ from enginegate.storage.runs import find_record, latest_record, load_record, sav
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests_harness.records.factory import run_record, verdict_entry
+from tests_harness.records.factory import quality_entry, run_record, verdict_entry
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda children: st.lists(children) | st.dictionaries(st.text(), children),
     max_leaves=30,
 )
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_no_json_holds_is_refused_and_rounding_leaves_it_out(value: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        to_json({"a": [value]})
+    assert json.loads(to_json(round_floats({"a": [value]}))) == {"a": [None]}
+
+
+def test_a_score_that_is_no_number_is_read_again(tmp_path: Path) -> None:
+    """One question has no standard error; the session's own record could not be read for it."""
+    entry = quality_entry("tiny-8m-openvino-int8_wo")
+    entry = entry.model_copy(update={"scores": entry.scores | {"stderr": math.nan}, "items": {"i": [math.nan, 1.0]}})
+    record = run_record().model_copy(update={"quality": [entry]})
+    (again,) = load_record(save_record(record, tmp_path)).quality
+    assert math.isnan(again.scores["stderr"])
+    assert math.isnan(again.items["i"][0])
 
 
 @given(json_values)

@@ -50,7 +50,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what moves, then write it."""
     from enginegate.config.project import find_project
-    from enginegate.storage.accept import Level, apply_accept, check_acceptable, plan_accept
+    from enginegate.storage.accept import Level, apply_accept, plan_accept
     from enginegate.storage.runs import find_record, load_record
     from enginegate.verdicts.audit import load_run_audit
 
@@ -62,8 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _accept_audit(arguments, record, audits, root)
     level = Level.REPLACE if arguments.replace else Level.APPEND if arguments.append else Level.ASK
     changes = plan_accept(record, root, level)
-    check_acceptable(record, arguments.force)
-    written = [] if arguments.dry_run else apply_accept(record, root, force=arguments.force, level=level)
+    written = apply_accept(record, root, force=arguments.force, level=level, dry_run=arguments.dry_run)
     if arguments.json:
         fields = ("engine", "workload", "metric", "unit", "old", "new", "percent", "note")
         rows = [{"path": str(change.path)} | {name: getattr(change, name) for name in fields} for change in changes]

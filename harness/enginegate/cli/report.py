@@ -98,7 +98,11 @@ def _verdicts(records: list[RunRecord], as_json: bool) -> int:
 def _again(outcome: Recomputed) -> str:
     if outcome.again is None:
         return f"not recomputed: {outcome.problem}"
-    return outcome.again.explanation if outcome.agrees else f"now {outcome.again!r}"
+    return (
+        outcome.again.explanation
+        if outcome.agrees
+        else f"now {outcome.again.status.value}: {outcome.again.explanation}"
+    )
 
 
 def _verdict_row(outcome: Recomputed) -> dict[str, object]:

@@ -44,6 +44,7 @@ class Config:
         One over several devices is a variant of its own, ``tp2`` where it has no other name. Raises ConfigError for a
         variant that the configuration does not have.
         """
+        variant = self._named(backend, variant)
         section = self._section(backend, variant)
         own = section.variants[variant].tensor_parallel if variant else None
         devices = own or self.file.limits.tensor_parallel
@@ -77,9 +78,15 @@ class Config:
 
         Raises ConfigError for an unknown backend or variant, CapabilityError for one that cannot be imported here.
         """
-        found = load_backend(backend)
+        found, variant = load_backend(backend), self._named(backend, variant)
         listed = backend in self.file.engines
         return runtime_spec(found, self._section(backend, variant).runtime if listed else options_model(found)())
+
+    def _named(self, backend: str, variant: str) -> str:
+        """A variant's name; "" for ``tp2`` where that is the plain engine's own, over two devices."""
+        section = self.file.engines.get(backend)
+        listed = section is not None and variant in section.variants
+        return "" if variant == f"tp{self.file.limits.tensor_parallel}" and not listed else variant
 
     def _section(self, backend: str, variant: str) -> EnginesSection:
         section = self.file.engines.get(backend, EnginesSection(precisions=["fp32"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -23,8 +24,13 @@ VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 
 
 def split_precision(name: str) -> tuple[str, str]:
-    """``int8_wo@kv8`` is the precision ``int8_wo`` in the variant ``kv8``; without one the variant is ""."""
-    precision, _, variant = name.partition(VARIANT_MARK)
+    """``int8_wo@kv8`` is the precision ``int8_wo`` in the variant ``kv8``; without one the variant is "".
+
+    Raises ValueError where the name ends in the mark.
+    """
+    precision, mark, variant = name.partition(VARIANT_MARK)
+    if mark and not variant:
+        raise ValueError(f"{name!r} names no variant behind {VARIANT_MARK}")
     return precision, variant
 
 
@@ -83,6 +89,12 @@ class EnginesSection(Section):
     def _free(cls, variants: dict[str, VariantSection]) -> dict[str, VariantSection]:
         if BASE_VARIANT in variants:
             raise ValueError(f"the name {BASE_VARIANT!r} is kept for the engine that a run is compared with")
+        for name, variant in variants.items():
+            devices = re.fullmatch(r"tp(\d+)", name)
+            if devices and int(devices[1]) != variant.tensor_parallel:
+                raise ValueError(
+                    f"the name {name!r} says tensor_parallel: {devices[1]}, which the variant does not have"
+                )
         return variants
 
     @model_validator(mode="after")

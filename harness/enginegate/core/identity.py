@@ -21,11 +21,11 @@ _DIGEST_DIGITS = 12
 def runtime_digest(runtime: RuntimeSpec | Mapping[str, Any]) -> str:
     """A digest of the settings that an engine is loaded with, by those that are not their default.
 
-    So a setting that is added later, at its default, changes no digest. A stored mapping of the fields gives the same
-    digest as the value it was stored from; settings that RuntimeSpec itself does not know count where they are set.
+    So a setting that is added later, at its default, changes no digest. A value knows the defaults of all its settings.
+    Of a stored mapping, which does not, those count that RuntimeSpec has no field for and that are set to something.
     """
     given = dict(runtime) if isinstance(runtime, Mapping) else asdict(runtime)
-    defaults = {field.name: field.default for field in fields(RuntimeSpec)}
+    defaults = {each.name: each.default for each in fields(RuntimeSpec if isinstance(runtime, Mapping) else runtime)}
     chosen = {name: value for name, value in given.items() if (value != defaults[name] if name in defaults else value)}
     canonical = json.dumps(chosen, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()[:_DIGEST_DIGITS]

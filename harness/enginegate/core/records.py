@@ -189,8 +189,8 @@ class QualityEntry(Stored):
     metric: str
     version: str
     columns: list[str]
-    items: dict[str, list[float]]
-    scores: dict[str, float]
+    items: dict[str, list[Number]]
+    scores: dict[str, Number]
 
 
 class VerdictEntry(Stored):

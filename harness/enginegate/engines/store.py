@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -250,7 +250,7 @@ def _build(
     manifest = Manifest(
         schema_version=SCHEMA,
         key=key,
-        spec=asdict(spec),
+        spec=asdict(replace(spec, variant="")),  # the files are those of every variant that is built alike
         backend=backend.name,
         versions=backend.version(),
         checkpoint_digest=checkpoint.digest,

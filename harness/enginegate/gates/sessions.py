@@ -92,6 +92,10 @@ class ShiftPrior:
     df: float
 
 
+#: For two builds that are known to differ: nothing between their sessions is put down to chance.
+NO_SHIFT = ShiftPrior(scale=0.0, df=1e9)
+
+
 @dataclass(frozen=True)
 class Anchor:
     """The log ratio compared with, and its uncertainty in this session; arrays where many baselines are simulated.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from enginegate.config.schema import Floors, GatesSection, MarginSection
+from enginegate.core.errors import BaselineError
+from enginegate.core.identity import runtime_digest
 from enginegate.core.records import MemoryEntry, QualityEntry
 from enginegate.core.specs import EngineSpec, Workload
 from enginegate.engines.registry import load_backend
@@ -25,6 +27,7 @@ from enginegate.verdicts.inputs import (
     FlipsInputs,
     Items,
     LengthsInputs,
+    MemoryField,
     MemoryInputs,
     NllInputs,
     SizeInputs,
@@ -40,7 +43,7 @@ class ModelFacts:
 
     Attributes:
         digest: of the checkpoint.
-        speed_reference: gives the engine that ratios are taken over; finding it may take a measurement.
+        speed_reference: gives the engine that ratios are taken over; it may load and time engines to find the fastest.
         quality_reference: the engine that quality is compared with.
         record: id of the run's record, which must not be its own baseline.
     """
@@ -61,6 +64,7 @@ class EngineGates:
     plan: Plan
     candidate: Candidate
     facts: ModelFacts
+    _checked: dict[str, PerfBaseline | None] = field(default_factory=dict)
 
     def speed(self, workload: Workload, metric: str) -> SpeedInputs:
         """``speedup``, ``ttft`` or ``itl`` over the reference: against stored sessions, else a floor, else nothing."""
@@ -103,15 +107,23 @@ class EngineGates:
             notes += baseline.version_changes(self.candidate.id, versions, libraries)
         return inputs.model_copy(update={"notes": notes, "audit": line})
 
-    def memory(self, entry: MemoryEntry, workload: Workload, field: str, peak_limit: float | None) -> MemoryInputs:
-        """One figure of a memory pass. ``peak_limit``: bytes, by the floor on the reference's peak, or None."""
+    def memory(
+        self, entry: MemoryEntry, workload: Workload, field: MemoryField, reference_peak: Callable[[], int]
+    ) -> MemoryInputs:
+        """One figure of a memory pass. ``reference_peak``: measures the reference's peak, where a floor asks for it."""
         section = self._section.memory
         stored = self._stored(workload)
-        baseline = getattr(stored.memory, field) if stored and stored.memory else None
-        exact = field == "kv_budget"
-        limit = None
+        figures = stored.memory if stored else None
+        if figures is not None:
+            self._check_settings(figures.runtime_digest, f"the memory baseline of {self.candidate.id}")
+        baseline = getattr(figures, field) if figures is not None else None
+        exact, ratio = field == "kv_budget", self.floors.peak_memory_ratio
+        limit: float | None = None
         if baseline is None and not self.plan.require_baseline:
-            limit = entry.kv_predicted if exact else peak_limit if field == "peak" else None
+            if exact:
+                limit = entry.kv_predicted
+            elif field == "peak" and ratio is not None:
+                limit = ratio * reference_peak()
         return MemoryInputs(
             metric=field if exact else f"{field}_memory",
             candidate=self.candidate.id,
@@ -265,6 +277,7 @@ class EngineGates:
         stored = baseline.metric(entry.metric, entry.version) if baseline else None
         if stored is None:
             return None
+        self._check_settings(stored.runtime_digest, f"the baseline of {self.candidate.id} in {entry.metric}")
         places = [stored.columns.index(name) for name in columns]
         return {item: [row[place] for place in places] for item, row in stored.items.items()}
 
@@ -276,10 +289,20 @@ class EngineGates:
     def _unless_required(self, limit: float | None) -> float | None:
         return None if self.plan.require_baseline else limit
 
+    def _check_settings(self, stored: str, what: str) -> None:
+        """Raise BaselineError where a baseline is of the same name, but was loaded with other settings."""
+        if stored and stored != runtime_digest(self.candidate.runtime):
+            raise BaselineError(
+                f"{what} was taken with other runtime settings than this run's",
+                "give this engine a name of its own under `variants`, or accept it in the old one's place: "
+                "`enginegate accept RUN --replace`",
+            )
+
     def _against(self, workload: Workload, metric: str) -> StoredSessions | StoredFloor | None:
         stored = self._stored(workload)
         sessions = stored.log_ratios(metric) if stored else []
         if stored is not None and sessions:
+            self._check_settings(stored.sessions[-1].runtime_digest, f"the speed baseline of {self.candidate.id}")
             orders = stored.orders(metric)
             return StoredSessions(sessions=sessions, orders=orders if any(orders) else [])
         floors: dict[str, float] = getattr(self.floors, metric)
@@ -299,10 +322,14 @@ class EngineGates:
         return None
 
     def _perf(self, workload: Workload) -> PerfBaseline | None:
+        """The workload's baseline, found once to be of this model and this reference."""
+        if workload.id in self._checked:
+            return self._checked[workload.id]
         read = self.plan.perf.get((self.candidate.config.name, workload.id))
         baseline = read.get() if read else None
         if baseline is not None:
             baseline.check(self.facts.digest, self.facts.speed_reference().id, self.facts.record)
+        self._checked[workload.id] = baseline
         return baseline
 
     @cached_property

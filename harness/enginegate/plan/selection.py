@@ -102,8 +102,8 @@ def _candidates(config: Config, backend_name: str, precisions: Sequence[str]) ->
         )
     found: dict[str, Candidate] = {}
     for name in wanted:
-        precision, variant = split_precision(name)
         try:
+            precision, variant = split_precision(name)
             check_precision_name(precision)
         except ValueError as error:
             raise ConfigError(str(error), "see `enginegate doctor` for what works here") from error
@@ -112,7 +112,9 @@ def _candidates(config: Config, backend_name: str, precisions: Sequence[str]) ->
         runtime = config.runtime(backend_name, variant)
         check_precision(backend, precision, runtime.kv_precision)
         candidate = Candidate(config, config.spec(backend_name, precision, variant), runtime)
-        found[candidate.id] = candidate
+        other = found.setdefault(candidate.id, candidate)
+        if other != candidate:
+            raise ConfigError(f"two engines are called {candidate.id}", "give one of them a variant of another name")
     return list(found.values())
 
 

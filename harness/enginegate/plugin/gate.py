@@ -13,7 +13,7 @@ from enginegate.plan.selection import Candidate
 from enginegate.plugin.outcomes import keep
 from enginegate.plugin.workers import plain_id
 from enginegate.session.gate_session import GateSession, TimedEngine
-from enginegate.verdicts.inputs import BuildTimeInputs, GateInputs, QualityInputs
+from enginegate.verdicts.inputs import BuildTimeInputs, GateInputs, MemoryField, QualityInputs
 from enginegate.verdicts.judge import judge
 
 
@@ -31,14 +31,11 @@ class Gate:
         gates, workload = self._session.gates_of(self._candidate), timed_engine.workload
         return self._conclude(gates.with_remarks(gates.speed(workload, metric), workload), workload)
 
-    def memory(self, entry: MemoryEntry, workload: Workload, field: str) -> Verdict:
+    def memory(self, entry: MemoryEntry, workload: Workload, field: MemoryField) -> Verdict:
         """Judge one figure of a memory pass: ``loaded``, ``peak`` or ``kv_budget``, in bytes."""
         gates = self._session.gates_of(self._candidate)
-        inputs = gates.memory(entry, workload, field, None)
-        ratio = gates.floors.peak_memory_ratio
-        if field == "peak" and inputs.baseline is None and ratio is not None and not gates.plan.require_baseline:
-            inputs = gates.memory(entry, workload, field, ratio * self._bench.reference_memory(workload).peak)
-        return self._conclude(inputs, workload)
+        peak = lambda: self._bench.reference_memory(workload).peak  # noqa: E731 - asked for where a floor needs it
+        return self._conclude(gates.memory(entry, workload, field, peak), workload)
 
     def engine_size(self) -> Verdict:
         """Judge the bytes of the engine's files."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from enginegate.config.loading import Config, find_config, load_config
 from enginegate.config.schema import BASE_VARIANT
 from enginegate.core.cache import Progress, cache_folder
-from enginegate.core.errors import EngineGateError
+from enginegate.core.errors import EngineError, EngineGateError
 from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.base import Engine
@@ -110,6 +110,9 @@ class ModelBench:
                     self.engines.look_again(engine_id)
                 except EngineGateError as reason:
                     arena.leave(engine_id, reason)
+                except Exception as error:  # a library's own, which must cost this engine's tests alone
+                    problem = f"{engine_id} does not say what it is after its race: {type(error).__name__}: {error}"
+                    arena.leave(engine_id, EngineError(problem, "look into the library's log"))
             for engine_id, failure in arena.failures.items():
                 self.files.progress(f"{engine_id} left the race at {workload.id}: {failure.problem}")
             self.arenas[workload.id], self.left[workload.id] = arena.entry(), arena.failures

@@ -10,7 +10,7 @@ from pathlib import Path
 import enginegate
 from enginegate.config.loading import Config
 from enginegate.core.cache import Progress, cache_folder
-from enginegate.core.errors import EngineGateError
+from enginegate.core.errors import BaselineError, EngineGateError
 from enginegate.core.files import write_atomically
 from enginegate.core.records import ArenaEntry, Fingerprint, ModelEntry, RunRecord, VerdictEntry
 from enginegate.core.specs import Workload
@@ -28,7 +28,7 @@ from enginegate.session.engines import Wrap
 from enginegate.session.recording import Status, commit, merge_records, now, run_id, write_beside
 from enginegate.storage.runs import save_record
 from enginegate.verdicts.audit import AuditedGate, file_of, measure_session, new_gate, save_run_audit
-from enginegate.verdicts.inputs import GateInputs
+from enginegate.verdicts.inputs import GateInputs, SpeedInputs
 from enginegate.verdicts.speed import speed_undecided
 
 
@@ -79,6 +79,7 @@ class GateSession:
     _benches: dict[str, ModelBench] = field(default_factory=dict)
     _fingerprint: Fingerprint | None = None
     _plan: Plan | None = None
+    _gates: dict[str, EngineGates] = field(default_factory=dict)
     _audited: dict[str, list[AuditedGate]] = field(default_factory=dict)
     saved: list[tuple[RunRecord, Path]] = field(default_factory=list)
     _workers: dict[str, list[RunRecord]] = field(default_factory=dict)
@@ -106,11 +107,6 @@ class GateSession:
         if self._fingerprint is None:
             self._fingerprint = fingerprint()
         return self._fingerprint
-
-    @property
-    def benches(self) -> dict[str, ModelBench]:
-        """The models touched so far, by name."""
-        return dict(self._benches)
 
     def bench(self, config: Config) -> ModelBench:
         """The bench of one model. Raises ConfigError where its prompts cannot be used, before anything loads."""
@@ -143,7 +139,9 @@ class GateSession:
         return self._plan
 
     def gates_of(self, candidate: Candidate) -> EngineGates:
-        """The gates of one engine; fetches its model where that is not there."""
+        """The gates of one engine, made once; fetches its model where that is not there."""
+        if candidate.id in self._gates:
+            return self._gates[candidate.id]
         bench = self.bench(candidate.config)
         facts = ModelFacts(
             digest=bench.files.checkpoint.digest,
@@ -151,7 +149,8 @@ class GateSession:
             quality_reference=bench.quality_reference.spec,
             record=self.record_id(candidate.config.name),
         )
-        return EngineGates(self.plan, candidate, facts)
+        self._gates[candidate.id] = EngineGates(self.plan, candidate, facts)
+        return self._gates[candidate.id]
 
     def timed_engine(self, candidate: Candidate, batch_size: int) -> TimedEngine:
         """The engine's part in the arena of its model and batch size, which runs when it is first asked for.
@@ -171,17 +170,37 @@ class GateSession:
 
     def _race(self, bench: ModelBench, candidate: Candidate, workload: Workload) -> None:
         config = candidate.config
+        self._refuse_unusable(candidate, workload)
         reference = bench.speed_reference.spec().id
         readers = [each for each in self.plan.arena(config, workload).readers if each[0].id != reference]
         contestants = {reader.id: (reader.spec, reader.runtime) for reader, _ in readers}
         contestants.setdefault(candidate.id, (candidate.spec, candidate.runtime))
-        gates = [self.gates_of(reader).speed(workload, metric) for reader, metric in readers]
+        gates = [gate for reader, metric in readers if (gate := self._readable(reader, workload, metric))]
 
         def decided(entry: ArenaEntry) -> bool:
             return not any(speed_undecided(gate, entry) for gate in gates if gate.candidate in entry.contestants)
 
         budget = (self.options.time_budget or config.file.arena.time_budget) / max(1, len(self.plan.arenas))
         bench.race(list(contestants.values()), workload, decided, budget, max(config.file.gates.speed.looks))
+
+    def _refuse_unusable(self, candidate: Candidate, workload: Workload) -> None:
+        """Raise BaselineError before the race where this engine's own baseline cannot be used."""
+        for reader, metric in self.plan.arena(candidate.config, workload).readers:
+            if reader.id == candidate.id:
+                self._inputs(reader, workload, metric)
+
+    def _readable(self, reader: Candidate, workload: Workload, metric: str) -> SpeedInputs | None:
+        """What a reader's gate compares; None where its baseline cannot be used, which its own test says."""
+        try:
+            return self._inputs(reader, workload, metric)
+        except BaselineError:
+            return None
+
+    def _inputs(self, reader: Candidate, workload: Workload, metric: str) -> SpeedInputs:
+        gate = self.gates_of(reader).speed(workload, metric)
+        if gate.against is not None:
+            gate.against.anchor()
+        return gate
 
     def audit(self, candidate: Candidate, batch_size: int) -> list[AuditedGate]:
         """Measure one session of the speed gates' own error rates.
@@ -250,6 +269,7 @@ class GateSession:
 
     def forget(self, test: str) -> None:
         """A test runs again: what its last attempt concluded, or ended with, no longer counts."""
+        self._written = -1  # there is less to tell now, and that is a change
         for model, entries in self.verdicts.items():
             self.verdicts[model] = [entry for entry in entries if entry.test != test]
         self.errors = [line for line in self.errors if not line.startswith(f"{test} ended without")]
@@ -302,7 +322,7 @@ class GateSession:
         ]
 
     def _results(self) -> int:
-        """How much there is to write; it only grows."""
+        """How much there is to write; it grows, but where a test runs again."""
         return sum(map(len, self.verdicts.values())) + sum(
             len(bench.engines.entries) + len(bench.arenas) + len(bench.memory) + len(bench.quality)
             for bench in self._benches.values()

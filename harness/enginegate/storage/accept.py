@@ -14,7 +14,7 @@ from enginegate.core.files import round_floats, to_json, write_atomically
 from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RunRecord
 from enginegate.gates.robust import MIN_BLOCKS
 from enginegate.gates.sequential import SpeedPolicy
-from enginegate.gates.sessions import Baseline, level_change
+from enginegate.gates.sessions import NO_SHIFT, Baseline, level_change
 from enginegate.measure.ratios import orders
 from enginegate.storage.baselines import (
     MAX_SESSIONS,
@@ -99,8 +99,10 @@ def plan_accept(record: RunRecord, root: Path, level: Level = Level.ASK) -> list
     return [change for update in _updates(record, root, level) for change in update.changes]
 
 
-def apply_accept(record: RunRecord, root: Path, force: bool = False, level: Level = Level.ASK) -> list[Path]:
-    """Write the baselines and return their paths.
+def apply_accept(
+    record: RunRecord, root: Path, force: bool = False, level: Level = Level.ASK, *, dry_run: bool = False
+) -> list[Path]:
+    """Write the baselines and return their paths; ``dry_run`` checks all the same and writes nothing.
 
     Raises:
         BaselineError: without ``force``, the run is partial or has failures, or a baseline that cannot be continued
@@ -124,9 +126,11 @@ def apply_accept(record: RunRecord, root: Path, force: bool = False, level: Leve
                 f"{update.path} would be replaced, with all that was accepted before ({update.replaces})",
                 "restore it from version control, or use --force; nothing was written",
             )
+    if dry_run:
+        return []
     for update in updates:
         try:
-            write_atomically(update.path, to_json(round_floats(update.baseline.model_dump(mode="json"))))
+            write_atomically(update.path, to_json(round_floats(update.baseline.model_dump(mode="python"))))
         except OSError as error:
             raise BaselineError(
                 f"baseline {update.path} cannot be written: {error.strerror or error}",
@@ -146,7 +150,7 @@ def check_acceptable(record: RunRecord, force: bool) -> None:
         more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
         raise BaselineError(
             f"run {record.id} has {len(failed)} failed verdict(s): {', '.join(failed[:3])}{more}",
-            "fix the regression, or use --force to accept it as the new normal",
+            "fix the regression, or accept it as the new normal: --force --replace",
         )
 
 
@@ -206,28 +210,39 @@ def _perf_update(
 
 
 def _moved_levels(engines: Mapping[str, PerfEngine], record: RunRecord, arena: ArenaEntry) -> dict[str, str]:
-    """Engines whose new session lies at another level than their stored ones, and a sentence on each."""
-    margin = record.config.get("gates", {}).get("speed", {}).get("margin", SpeedPolicy.margin)
+    """Engines whose new session lies at another level than their stored ones, and a sentence on each.
+
+    One that was loaded with other settings is another engine under the same name, at whatever level.
+    """
     found = {}
     for name in arena.contestants:
         stored = engines.get(name)
         if stored is None or not stored.sessions or any(entry.provenance.run == record.id for entry in stored.sessions):
             continue
-        session = _session(record, arena, name)
-        changes = []
-        for metric, ratios in session.log_ratios.items():
-            before = stored.log_ratios(metric)
-            if before:
-                baseline = Baseline(tuple(map(tuple, before)), tuple(map(tuple, stored.orders(metric))))
-                shift = session_shift(record, metric)
-                change = level_change(baseline, ratios, shift, margin=margin, order=session.orders)
-                changes += [] if change is None else [f"{metric} {100 * math.expm1(change):+.1f} %"]
+        session, newest = _session(record, arena, name), stored.sessions[-1]
+        if newest.runtime_digest and newest.runtime_digest != session.runtime_digest:
+            found[name] = f"{name} at {arena.workload}: other runtime settings"
+            continue
+        other_build = bool(newest.key) and newest.key != session.key
+        changes = _level_changes(stored, session, record, other_build)
         if changes:
-            newest = stored.sessions[-1]
-            build = "another build" if newest.key and newest.key != session.key else "the same build"
-            against = "against an unknown build" if not newest.key else build
-            found[name] = f"{name} at {arena.workload}: {', '.join(changes)} ({against})"
+            build = "another build" if other_build else "the same build" if newest.key else "of an unknown build before"
+            found[name] = f"{name} at {arena.workload}: {', '.join(changes)} ({build})"
     return found
+
+
+def _level_changes(stored: PerfEngine, session: PerfSession, record: RunRecord, other_build: bool) -> list[str]:
+    """Metrics whose level moved, and how far."""
+    margin = record.config.get("gates", {}).get("speed", {}).get("margin", SpeedPolicy.margin)
+    changes = []
+    for metric, ratios in session.log_ratios.items():
+        before = stored.log_ratios(metric)
+        if before:
+            baseline = Baseline(tuple(map(tuple, before)), tuple(map(tuple, stored.orders(metric))))
+            shift = NO_SHIFT if other_build else session_shift(record, metric)
+            change = level_change(baseline, ratios, shift, margin=margin, order=session.orders)
+            changes += [] if change is None else [f"{metric} {100 * math.expm1(change):+.1f} %"]
+    return changes
 
 
 def _add_sessions(
@@ -303,8 +318,11 @@ def _session_changes(
 
 
 def _memory_figures(record: RunRecord, entry: MemoryEntry) -> MemoryFigures:
+    engine = _engine(record, entry.engine)
     return MemoryFigures(
-        provenance=_provenance(record, _engine(record, entry.engine)),
+        provenance=_provenance(record, engine),
+        key=engine.key,
+        runtime_digest=engine.runtime_digest,
         **entry.model_dump(include=set(MemoryFigures.model_fields)),
     )
 
@@ -338,6 +356,8 @@ def _quality_update(record: RunRecord, root: Path, engine: EngineEntry, measured
             continue
         metrics[entry.metric] = QualityMetric(
             provenance=_provenance(record, engine),
+            key=engine.key,
+            runtime_digest=engine.runtime_digest,
             version=entry.version,
             columns=entry.columns,
             items=round_floats(entry.items),

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from pydantic import Field
 
 from enginegate.core.errors import BaselineError
-from enginegate.core.records import Stored
+from enginegate.core.records import Number, Stored
 from enginegate.core.specs import engine_id
 from enginegate.quality.entry import method_version
 from enginegate.storage import migration
@@ -61,27 +61,32 @@ class Provenance(Stored):
     libraries: dict[str, str]
 
     def changes(self, versions: Mapping[str, str], libraries: Mapping[str, str]) -> list[str]:
-        """Sentences on what differs now: each library by name where they were stored, else the backends' statements.
+        """Sentences on what differs now: what the backends state, and each stored library that they do not speak of.
 
         A ratio moves when the reference's library changes, though the engine did not.
         """
-        if self.libraries:
-            names = sorted({*self.libraries, *libraries})
-            pairs = [(name, self.libraries.get(name, "absent"), libraries.get(name, "absent")) for name in names]
-        else:
-            pairs = [(f"{role}:", then, versions[role]) for role, then in self.versions.items() if role in versions]
+        pairs = [(f"{role}:", then, versions[role]) for role, then in self.versions.items() if role in versions]
+        stated = " ".join(then for _, then, _ in pairs)
+        names = sorted({*self.libraries, *libraries}) if self.libraries else []
+        pairs += [
+            (name, self.libraries.get(name, "absent"), libraries.get(name, "absent"))
+            for name in names
+            if f"{name} {self.libraries.get(name)}" not in stated
+        ]
         changed = [pair for pair in pairs if pair[1] != pair[2]]
         return [f"the baseline was taken with {name} {old}, this run with {new}" for name, old, new in changed]
 
 
 class QualityMetric(Stored):
-    """One metric's per-item numbers, as in QualityEntry, and the run they were accepted from."""
+    """One metric's per-item numbers, as in QualityEntry, and the run and build they were accepted from."""
 
     provenance: Provenance
+    key: str
+    runtime_digest: str
     version: str
     columns: list[str]
-    items: dict[str, list[float]]
-    scores: dict[str, float]
+    items: dict[str, list[Number]]
+    scores: dict[str, Number]
 
 
 class QualityBaseline(Stored):
@@ -126,9 +131,11 @@ class QualityBaseline(Stored):
 
 
 class MemoryFigures(Stored):
-    """Memory in bytes, as in MemoryEntry, and the run it was accepted from."""
+    """Memory in bytes, as in MemoryEntry, and the run and build it was accepted from."""
 
     provenance: Provenance
+    key: str
+    runtime_digest: str
     disk: int
     loaded: int
     peak: int

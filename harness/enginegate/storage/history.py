@@ -22,6 +22,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    func,
     insert,
     make_url,
     select,
@@ -67,10 +68,27 @@ MEASUREMENTS = Table(
     Column("verdict", String(16), nullable=False),
 )
 
+#: Which engine, and which build of it, the figures of a run are of; see core.identity.EngineRef.
+ENGINES = Table(
+    "engines",
+    METADATA,
+    Column("run_id", ForeignKey(RUNS.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("engine", String(256), primary_key=True),
+    Column("backend", String(64), nullable=False),
+    Column("precision", String(64), nullable=False),
+    Column("variant", String(64), nullable=False),
+    Column("runtime_digest", String(64), nullable=False),
+    Column("engine_key", String(64), nullable=False),
+    Column("version", Text, nullable=False),
+)
+
 
 @dataclass(frozen=True)
 class Point:
-    """One run's figure in a series. ``value`` and its interval are in the metric's unit; None where not a number."""
+    """One run's figure in a series. ``value`` and its interval are in the metric's unit; None where not a number.
+
+    ``runtime_digest`` and ``engine_key``: how the engine was loaded, and which build it was; "" where not known.
+    """
 
     run: str
     started: str
@@ -79,6 +97,8 @@ class Point:
     low: float | None
     high: float | None
     verdict: str
+    runtime_digest: str = ""
+    engine_key: str = ""
 
 
 def append(record: RunRecord, url: str, location: str = "") -> None:
@@ -119,8 +139,19 @@ def series(url: str, metric: str, engine: str, workload: str = "", fingerprint: 
     """
     columns = MEASUREMENTS.c
     query = (
-        select(RUNS.c.id, RUNS.c.started, RUNS.c.commit_id, columns.value, columns.low, columns.high, columns.verdict)
+        select(
+            RUNS.c.id,
+            RUNS.c.started,
+            RUNS.c.commit_id,
+            columns.value,
+            columns.low,
+            columns.high,
+            columns.verdict,
+            func.coalesce(ENGINES.c.runtime_digest, ""),
+            func.coalesce(ENGINES.c.engine_key, ""),
+        )
         .join(RUNS, RUNS.c.id == columns.run_id)
+        .outerjoin(ENGINES, (ENGINES.c.run_id == columns.run_id) & (ENGINES.c.engine == columns.engine))
         .where(columns.metric == metric, columns.engine == engine, columns.workload == workload)
         .order_by(RUNS.c.started, RUNS.c.id)
     )
@@ -133,6 +164,7 @@ def series(url: str, metric: str, engine: str, workload: str = "", fingerprint: 
 
 def _replace(connection: Connection, record: RunRecord, location: str) -> None:
     connection.execute(delete(MEASUREMENTS).where(MEASUREMENTS.c.run_id == record.id))
+    connection.execute(delete(ENGINES).where(ENGINES.c.run_id == record.id))
     connection.execute(delete(RUNS).where(RUNS.c.id == record.id))
     run = {
         "id": record.id,
@@ -160,6 +192,21 @@ def _replace(connection: Connection, record: RunRecord, location: str) -> None:
     ]
     if rows:
         connection.execute(insert(MEASUREMENTS), rows)
+    engines = [
+        {
+            "run_id": record.id,
+            "engine": entry.id,
+            "backend": entry.backend,
+            "precision": entry.precision,
+            "variant": entry.variant,
+            "runtime_digest": entry.runtime_digest,
+            "engine_key": entry.key,
+            "version": entry.version,
+        }
+        for entry in record.engines
+    ]
+    if engines:
+        connection.execute(insert(ENGINES), engines)
 
 
 def _finite(value: float | None) -> float | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from enginegate.core.identity import runtime_digest
+from enginegate.core.specs import VARIANT_MARK
 
 Content = dict[str, Any]
 Step = Callable[[Content], Content]
@@ -39,7 +40,17 @@ def _version(content: Content) -> int:
 
 
 def _record_to_2(record: Content) -> Content:
-    """Identity: variants and runtime digests; ``letters``; numbers that are not finite became ``null``."""
+    """Identity: variants and runtime digests; ``letters``; numbers that are not finite became ``null``.
+
+    An engine over several devices is a variant now, so that it is not taken for one on a single device.
+    """
+    for entry in record.get("engines", []):
+        devices = entry.get("spec", {}).get("tensor_parallel", 1)
+        if devices > 1:
+            variant = f"tp{devices}"
+            record = _with_id(record, entry["id"], f"{entry['id']}{VARIANT_MARK}{variant}")
+            named = next(each for each in record["engines"] if each["id"] == f"{entry['id']}{VARIANT_MARK}{variant}")
+            named["variant"] = named["spec"]["variant"] = variant
     engines = [
         {
             **entry,
@@ -56,37 +67,44 @@ def _record_to_2(record: Content) -> Content:
     }
 
 
+def _with_id(content: Any, old: str, new: str) -> Any:
+    """The content with an engine's id replaced wherever it stands alone, as a value or as a key."""
+    if isinstance(content, dict):
+        return {new if key == old else key: _with_id(value, old, new) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_with_id(value, old, new) for value in content]
+    return new if content == old else content
+
+
 def _verdict_to_2(verdict: Content) -> Content:
     """Letters; and a speed policy no longer has a confidence, which is one for all that is shown, nor a seed."""
     inputs = _renamed(verdict.get("inputs") or {}, "metric", "source", "subject")
     if inputs.get("gate") == "speed":
-        inputs["policy"] = {key: value for key, value in inputs["policy"].items() if key not in ("confidence", "seed")}
+        policy = inputs.get("policy") or {}
+        inputs["policy"] = {key: value for key, value in policy.items() if key not in ("confidence", "seed")}
     return {**_renamed(verdict, "metric"), "inputs": inputs}
 
 
 def _quality_to_2(baseline: Content) -> Content:
     metrics = {
-        _RENAMED.get(name, name): _with_libraries(_renamed(metric, "version"))
+        _RENAMED.get(name, name): _accepted_to_2(_renamed(metric, "version"))
         for name, metric in baseline.get("metrics", {}).items()
     }
     return {**baseline, "variant": "", "metrics": metrics}
 
 
 def _perf_to_2(baseline: Content) -> Content:
-    """Identity of each session; the engine's key was not stored."""
     engines = {}
     for name, engine in baseline.get("engines", {}).items():
-        sessions = [
-            {**_with_libraries(session), "key": "", "runtime_digest": ""} for session in engine.get("sessions", [])
-        ]
+        sessions = [_accepted_to_2(session) for session in engine.get("sessions", [])]
         memory = engine.get("memory")
-        engines[name] = {**engine, "sessions": sessions, "memory": memory and _with_libraries(memory)}
+        engines[name] = {**engine, "sessions": sessions, "memory": memory and _accepted_to_2(memory)}
     return {**baseline, "engines": engines}
 
 
-def _with_libraries(entry: Content) -> Content:
-    provenance = entry.get("provenance")
-    return {**entry, "provenance": {**provenance, "libraries": {}}} if isinstance(provenance, dict) else entry
+def _accepted_to_2(entry: Content) -> Content:
+    """Which build it was, how it was loaded and with which libraries was not stored."""
+    return {**entry, "provenance": {**entry["provenance"], "libraries": {}}, "key": "", "runtime_digest": ""}
 
 
 def _renamed(entry: Content, *fields: str) -> Content:

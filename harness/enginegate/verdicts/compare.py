@@ -1,7 +1,6 @@
 """Base sessions against a new one: a verdict for each benchmark and metric that both have.
 
-What a record holds is judged by the one judge, from inputs that an older record gives; times that never ran side by
-side, which have no record of that kind, by ``gates.compare``.
+The judge is that of the sessions; what the older ones hold goes into the inputs of its gates.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 from enginegate.config.schema import MarginSection, QualityGatesSection
 from enginegate.core.errors import RecordError
 from enginegate.core.records import QualityEntry, RunRecord
-from enginegate.gates.compare import ABSOLUTE_SHIFT, compare_samples
+from enginegate.gates.compare import ABSOLUTE_SHIFT
 from enginegate.gates.items import QualityPolicy
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.quality.bleu import BLEU_COLUMNS
@@ -29,6 +28,7 @@ from enginegate.verdicts.inputs import (
     NllInputs,
     QualityInputs,
     SizeInputs,
+    UnpairedInputs,
 )
 from enginegate.verdicts.judge import judge
 from enginegate.verdicts.sources import StoredSession
@@ -129,9 +129,12 @@ def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> 
         sessions = [base.series[key].samples for base in bases if key in base.series]
         benchmark, metric = key
         if sessions and rule.wants(metric):
-            verdict = compare_samples(
-                sessions,
-                series.samples,
+            gate = UnpairedInputs(
+                metric=metric,
+                candidate=benchmark,
+                subject="",
+                sessions=[list(session) for session in sessions],
+                samples=list(series.samples),
                 margin=margin,
                 tolerated=tolerated,
                 alpha=rule.alpha,
@@ -139,9 +142,8 @@ def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> 
                 higher_is_better=series.higher_is_better,
                 # Absolute times, as in files of pytest-benchmark, shift more than the ratios in a record.
                 shift=session_shift(new.record, metric) if new.record else ABSOLUTE_SHIFT,
-                metric=metric,
             )
-            yield Compared(benchmark, metric, verdict)
+            yield Compared(benchmark, metric, judge(gate, new.record))
 
 
 def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator[Compared]:
@@ -258,6 +260,18 @@ def _warnings(bases: Sequence[StoredSession], new: StoredSession) -> Iterator[st
             yield f"{base.name} ran on {base.machine}, {new.name} on {new.machine}"
         if base.record and new.record and base.record.model.digest != new.record.model.digest:
             yield f"{base.name} tested another checkpoint than {new.name}"
+        yield from _other_engines(base, new)
     for session in (*bases, new):
         if session.record and session.record.status == "partial":
             yield f"{session.name} was interrupted and is partial"
+
+
+def _other_engines(base: StoredSession, new: StoredSession) -> Iterator[str]:
+    """Sentences on engines of one name that were not loaded alike: what differs may be that."""
+    if base.record is None or new.record is None:
+        return
+    before = {entry.id: entry.ref(base.record.model.name) for entry in base.record.engines}
+    for entry in new.record.engines:
+        now = entry.ref(new.record.model.name)
+        if entry.id in before and not now.same_engine(before[entry.id]):
+            yield f"{entry.id} had other runtime settings in {base.name} than in {new.name}"

@@ -13,13 +13,17 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from enginegate.core.errors import RecordError
 from enginegate.core.files import first_problem
-from enginegate.core.records import Stored
+from enginegate.core.records import Number, Stored
 from enginegate.gates.items import QualityPolicy
 from enginegate.gates.sequential import SpeedPolicy
-from enginegate.gates.sessions import Baseline, Floor
+from enginegate.gates.sessions import Baseline, Floor, ShiftPrior
 
+#: The figures of a memory pass that are gated.
+MemoryField = Literal["loaded", "peak", "kv_budget"]
+#: Bytes: a whole number stays one, so that writing, which rounds floats, leaves it exact.
+Bytes = Annotated[int | float, Field(ge=0)]
 #: Item hash to the numbers of one item, in the order of the gate's columns.
-Items = dict[str, list[float]]
+Items = dict[str, list[Number]]
 
 
 class StoredSessions(Stored):
@@ -89,19 +93,19 @@ class MemoryInputs(GateInputs):
 
     gate: Literal["memory"] = "memory"
     workload: str
-    field: str
-    baseline: float | None
-    limit: float | None
+    field: MemoryField
+    baseline: Bytes | None
+    limit: Bytes | None
     relative: float
-    quantum: float
+    quantum: Bytes
 
 
 class SizeInputs(GateInputs):
     """Bytes of an engine's files. ``limit``: at most, where there is no baseline."""
 
     gate: Literal["size"] = "size"
-    baseline: float | None
-    limit: float | None
+    baseline: Bytes | None
+    limit: Bytes | None
 
 
 class BuildTimeInputs(GateInputs):
@@ -165,6 +169,25 @@ class LengthsInputs(QualityInputs):
     limit: float
 
 
+class UnpairedInputs(GateInputs):
+    """Samples of sessions that never ran side by side: another session's are judged against them.
+
+    Attributes:
+        sessions, samples: positive samples of each base session, and of the new one.
+        margin, tolerated: as in ``gates.compare.compare_samples``; so are the rest.
+    """
+
+    gate: Literal["unpaired"] = "unpaired"
+    sessions: list[list[float]]
+    samples: list[float]
+    margin: float
+    tolerated: float | None
+    alpha: float
+    beta: float
+    higher_is_better: bool
+    shift: ShiftPrior
+
+
 AnyInputs = Annotated[
     SpeedInputs
     | MemoryInputs
@@ -174,7 +197,8 @@ AnyInputs = Annotated[
     | CorpusInputs
     | NllInputs
     | FlipsInputs
-    | LengthsInputs,
+    | LengthsInputs
+    | UnpairedInputs,
     Field(discriminator="gate"),
 ]
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyInputs)

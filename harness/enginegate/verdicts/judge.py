@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from enginegate.core.errors import RecordError
 from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import Verdict
 from enginegate.verdicts import inputs
@@ -19,9 +20,9 @@ from enginegate.verdicts.quality import (
     judge_nll_gate,
 )
 from enginegate.verdicts.resources import judge_build_time_gate, judge_memory_gate, judge_size_gate
-from enginegate.verdicts.speed import judge_speed_gate
+from enginegate.verdicts.speed import judge_speed_gate, judge_unpaired_gate
 
-_JUDGES: dict[type[inputs.GateInputs], Callable[[Any, RunRecord], Verdict]] = {
+_JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
     inputs.SpeedInputs: judge_speed_gate,
     inputs.MemoryInputs: judge_memory_gate,
     inputs.SizeInputs: judge_size_gate,
@@ -31,14 +32,19 @@ _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, RunRecord], Verdict]] = {
     inputs.NllInputs: judge_nll_gate,
     inputs.FlipsInputs: judge_flips_gate,
     inputs.LengthsInputs: judge_lengths_gate,
+    inputs.UnpairedInputs: judge_unpaired_gate,
 }
 
 
-def judge(gate: inputs.GateInputs, record: RunRecord) -> Verdict:
+def judge(gate: inputs.GateInputs, record: RunRecord | None) -> Verdict:
     """The verdict that a gate's inputs give on the samples of ``record``.
+
+    Only unpaired samples, which are all in the inputs, need no record.
 
     Raises:
         RecordError: the inputs name samples that are not there.
         MeasurementError: the samples are not what the gate can read.
     """
+    if record is None and not isinstance(gate, inputs.UnpairedInputs):
+        raise RecordError(f"the gate of {gate.metric} needs a run record", "name one")
     return _JUDGES[type(gate)](gate, record)

@@ -37,7 +37,7 @@ def judge_accuracy_gate(inputs: AccuracyInputs, record: RunRecord) -> Verdict:
         _single(inputs.baseline),
         inputs.policy,
         reference_items=_single(_reference(inputs, record)),
-        chance=entry.scores["chance"],
+        chance=entry.scores.get("chance"),
         limit=inputs.limit,
         metric=inputs.metric,
         subject=inputs.subject,

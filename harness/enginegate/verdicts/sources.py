@@ -11,7 +11,6 @@ from typing import Any
 
 from enginegate.core.errors import RecordError
 from enginegate.core.records import RunRecord
-from enginegate.measure.ratios import TIMED
 from enginegate.storage.runs import RECORD_NAME, load_record
 from enginegate.storage.summary import paired_log_ratios
 
@@ -106,8 +105,3 @@ def _from_pytest_benchmark(name: str, data: dict[str, Any]) -> StoredSession:
     machine = data.get("machine_info") or {}
     cpu = machine.get("cpu") or {}
     return StoredSession(name, " ".join(str(part) for part in (machine.get("machine"), cpu.get("brand_raw"))), series)
-
-
-def known_metrics() -> tuple[str, ...]:
-    """Metrics with samples that ``--metric`` can name."""
-    return (TIME, *TIMED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enginegate.core.errors import MeasurementError
 from enginegate.core.records import ArenaEntry, RunRecord
+from enginegate.gates.compare import compare_samples
 from enginegate.gates.sequential import SpeedPolicy
 from enginegate.gates.sessions import Baseline, Floor
 from enginegate.gates.speed import Against, judge_speed, replay_speed
@@ -11,7 +12,7 @@ from enginegate.gates.verdict import Verdict
 from enginegate.measure.ratios import disturbance, log_ratios, orders
 from enginegate.measure.roofline import refuse_impossible
 from enginegate.verdicts import lookup
-from enginegate.verdicts.inputs import SpeedInputs
+from enginegate.verdicts.inputs import SpeedInputs, UnpairedInputs
 
 #: Beyond this share of blocks with a round that others disturbed, and repeating did not help, nothing is decided.
 MAX_DISTURBED = 0.5
@@ -82,6 +83,23 @@ def judge_speed_gate(inputs: SpeedInputs, record: RunRecord) -> Verdict:
         warnings=warnings,
         invalid=invalid,
         order=orders(entry.blocks, inputs.reference, inputs.candidate),
+    )
+
+
+def judge_unpaired_gate(inputs: UnpairedInputs, record: RunRecord | None) -> Verdict:
+    """A new session's samples against those of sessions that never ran beside it."""
+    del record
+    return compare_samples(
+        inputs.sessions,
+        inputs.samples,
+        margin=inputs.margin,
+        tolerated=inputs.tolerated,
+        alpha=inputs.alpha,
+        beta=inputs.beta,
+        higher_is_better=inputs.higher_is_better,
+        shift=inputs.shift,
+        metric=inputs.metric,
+        subject=inputs.subject,
     )
 
 
