@@ -38,6 +38,11 @@ def test_variants_of_one_engine_race_in_one_arena_and_are_stored_side_by_side(su
     record = suite.record()
     (arena,) = record.arenas
     assert arena.contestants == ["toy-fake-fp32", PLAIN, SLOW, TWO]
+    for block in arena.blocks:
+        places = {turn.engine: place for place, turn in enumerate(block.rounds)}
+        assert abs(places[PLAIN] - places[SLOW]) == abs(places[TWO] - places["toy-fake-fp32"]) == 1, (
+            "next to each other"
+        )
     engines = {engine.id: engine for engine in record.engines}
     assert {engines[PLAIN].variant, engines[SLOW].variant} == {"", "slow"}
     assert engines[PLAIN].runtime_digest != engines[SLOW].runtime_digest

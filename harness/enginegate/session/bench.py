@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from enginegate.config.loading import Config, find_config, load_config
-from enginegate.config.schema import BASE_VARIANT
 from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import EngineError, EngineGateError
 from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry
@@ -203,11 +202,9 @@ class ModelBench:
         return PromptPool.from_texts(encoded, workload.input_len)
 
 
-def _twins(contestants: Mapping[str, Engine]) -> list[tuple[str, str]]:
-    """Engines and their baselines that run: each pair stands next to each other in every block."""
-    pairs = []
+def _twins(contestants: Mapping[str, Engine]) -> list[tuple[str, ...]]:
+    """Variants of one backend and precision: they stand next to each other in every block."""
+    groups: dict[tuple[str, str], list[str]] = {}
     for engine_id, engine in contestants.items():
-        base = replace(engine.spec, variant=BASE_VARIANT).id
-        if base != engine_id and base in contestants:
-            pairs.append((engine_id, base))
-    return pairs
+        groups.setdefault((engine.spec.backend, engine.spec.precision), []).append(engine_id)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
