@@ -29,7 +29,7 @@ ROOMS = {
     "config": "one YAML file a model, validated",
     "measure": "arena, order, latency, memory",
     "quality": "metrics, data, reference cache",
-    "storage": "records, baselines, accepting, history, migration",
+    "storage": "records, baselines, audits, accepting, history",
     "verdicts": "typed gate inputs, the judge, compare, audit, power",
     "report": "terminal, CSV, plot, Markdown: from records",
     "plan": "options, selection, the plan, each engine's gates",

@@ -2,6 +2,7 @@
 
 import pytest
 from enginegate.plugin.auditing import audit_report
+from enginegate.verdicts.audit import result
 
 pytestmark = [pytest.mark.eg_perf, pytest.mark.eg_audit]
 #: How often an audit may find too many false alarms where there are none.
@@ -15,8 +16,8 @@ def test_gate_audit(gate_session, candidate, batch_size):
     for gate in gates:
         gate_session.progress(audit_report(gate))
     for gate in gates:
-        resamples = gate.result.resamples
-        alarms = round(gate.result.false_alarms.value * resamples)
+        found = result(gate)
+        resamples, alarms = found.resamples, round(found.false_alarms.value * found.resamples)
         alpha, tolerated = gate.policy["alpha"], gate.policy["tolerated"]
         what = f"{gate.metric}: "
         chance = scipy.stats.binomtest(alarms, resamples, alpha, alternative="greater").pvalue

@@ -76,8 +76,8 @@ def test_gates_are_pure_statistics():
         ("engines", {"measure", "config", "quality"}),
         ("config", {"measure", "quality"}),
         ("report", {"session", "engines", "plan"}),
-        ("storage", {"verdicts", "engines", "config"}),
-        ("verdicts", {"engines.process"}),
+        ("storage", {"verdicts", "engines", "config", "gates.audit"}),
+        ("verdicts", {"engines.process", "measure.arena"}),
     ],
 )
 def test_what_a_room_must_not_know(room, others):

@@ -11,8 +11,9 @@ from enginegate.core.records import RunRecord, VerdictEntry
 from enginegate.gates.robust import Array
 from enginegate.gates.sequential import restore_policy
 from enginegate.measure.ratios import log_ratios
+from enginegate.storage.audits import load_audit
 from enginegate.storage.runs import load_record
-from enginegate.verdicts.audit import load_audit
+from enginegate.verdicts.audit import judged_by
 from enginegate.verdicts.compare import Rule, compare_sessions
 from enginegate.verdicts.inputs import restore_inputs
 from enginegate.verdicts.judge import judge
@@ -87,7 +88,7 @@ def test_what_the_audits_say_is_seen_of_2_and_3_percent(metric, sessions, failed
     assert audits is not None
     gate = audits.of(INT8, "b1-i64-o64", "smollm2-135m-hf-graph-fp16", metric)
     assert gate is not None
-    result = gate.judged_by(sessions, restore_policy(gate.policy))
+    result = judged_by(gate, sessions, restore_policy(gate.policy))
     seen = {power.slowdown: 100 * power.fails.value for power in result.powers}
     assert (seen[0.02], seen[0.03]) == pytest.approx(failed, abs=0.51)
     assert result.false_alarms.value <= 0.0005

@@ -8,8 +8,8 @@ import functools
 import enginegate.engines.timing
 import enginegate.measure.arena
 import enginegate.measure.slowed
+import enginegate.session.audit_race
 import enginegate.session.bench
-import enginegate.verdicts.audit
 import enginegate_fake
 import pytest
 
@@ -32,7 +32,7 @@ def virtual_time():
         patch.setattr(enginegate_fake, "CLOCK", clock)
         arena = functools.partial(enginegate.measure.arena.Arena, clock=clock.now)
         patch.setattr(enginegate.session.bench, "Arena", arena)
-        patch.setattr(enginegate.verdicts.audit, "Arena", arena)
+        patch.setattr(enginegate.session.audit_race, "Arena", arena)
         patch.setattr(enginegate.measure.slowed, "time", Ticking(clock))
         patch.setattr(enginegate.measure.arena, "foreign_load", lambda *_: 0.0)
         patch.setattr(enginegate.measure.arena, "throttled_seconds", lambda *_: 0.0)

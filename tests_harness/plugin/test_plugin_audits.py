@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
+import enginegate.plan.gates
 import numpy as np
 from enginegate.cli import main
 from enginegate.gates.audit import one_line, power_warning
 from enginegate.gates.sequential import SpeedPolicy, restore_policy
-from enginegate.verdicts.audit import (
-    AuditedGate,
-    AuditSession,
-    accept_audit,
-    audit_path,
-    file_of,
-    load_audit,
-    load_run_audit,
-    new_gate,
-)
+from enginegate.storage.audits import AuditSession, audit_path, file_of, load_audit, load_run_audit
+from enginegate.verdicts.audit import accept_audit, judged_by, new_gate, result
 
 pytest_plugins = ["pytester"]
 
@@ -74,8 +67,8 @@ def test_each_gate_is_told_what_its_own_metric_was_audited_with(suite, accepted,
     speedup, itl = gates
     elsewhere = new_gate("another-engine", *names[1:], "ttft", policies["itl"], sessions["itl"])
     accept_audit(file_of(accepted.record.fingerprint.key, [*gates, elsewhere]), root)
-    resampled, judged_by = [], AuditedGate.judged_by
-    monkeypatch.setattr(AuditedGate, "judged_by", lambda *told: resampled.append(told) or judged_by(*told))
+    resampled = []
+    monkeypatch.setattr(enginegate.plan.gates, "judged_by", lambda *told: resampled.append(told) or judged_by(*told))
     suite.run("tests_perf/test_speedup.py", "tests_perf/test_latency.py", "--precision=int8_wo", "--batch-size=1")
     assert len(resampled) == 2, "once for each audited verdict, and not for each look of the arena"
     told = {entry.metric: entry for entry in suite.record().verdicts if entry.workload == inputs["workload"]}
@@ -83,7 +76,7 @@ def test_each_gate_is_told_what_its_own_metric_was_audited_with(suite, accepted,
     policies = {metric: restore_policy(entry.inputs["policy"]) for metric, entry in told.items()}
     stored = {metric: len(entry.inputs["against"]["sessions"]) for metric, entry in told.items()}
     assert stored == {"speedup": 1, "itl": 1, "ttft": 1}
-    expected = [one_line(gate.judged_by(1, policies[gate.metric])) for gate in (speedup, itl)]
+    expected = [one_line(judged_by(gate, 1, policies[gate.metric])) for gate in (speedup, itl)]
     assert lines == {"speedup": expected[0], "itl": expected[1], "ttft": None}
     assert all(line.endswith("against 1 stored session") for line in expected)
     correlations = {metric: entry.inputs["policy"]["correlation"] for metric, entry in told.items()}
@@ -92,4 +85,4 @@ def test_each_gate_is_told_what_its_own_metric_was_audited_with(suite, accepted,
     assert correlations["ttft"] == 0.0, "another engine's audit says nothing of this one"
     for metric in ("speedup", "itl"):
         assert any("less than 90 % power" in note for note in told[metric].inputs["notes"])
-    assert power_warning(speedup.result, policies["speedup"]) is None, "a single stored session is what blinds it"
+    assert power_warning(result(speedup), policies["speedup"]) is None, "a single stored session is what blinds it"

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from enginegate.machine.lease import lease_folder
 from enginegate.plugin import devices
+from enginegate.storage.audits import load_run_audit
 from filelock import FileLock
 
 pytest_plugins = ["pytester"]
@@ -21,14 +22,14 @@ NVML = Path(__file__).resolve().parents[1] / "fakes_nvml"
 def on_gpu(suite, monkeypatch):
     """A machine with two cards; the fake engine says that it runs on one."""
 
-    def run(*arguments, **environment):
+    def run(*arguments, config=None, **environment):
         variables = {**suite.workspace.environment, "ENGINEGATE_FAKE_DEVICE": "cuda", **environment}
         variables["TMPDIR"] = str(suite.folder)
         variables["PYTHONPATH"] = os.pathsep.join([str(NVML), variables["PYTHONPATH"]])
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-        return suite.run_apart(*arguments)
+        return suite.run_apart(*arguments, config=config)
 
     return run
 
@@ -44,6 +45,18 @@ def test_each_worker_has_a_card_and_each_arena_one_worker(suite, on_gpu):
         {entry.device.celsius for block in arena.blocks for entry in block.rounds} for arena in record.arenas
     ]
     assert sorted(temperatures, key=min) == [{40}, {41}], "the cards differ by their temperature"
+
+
+@pytest.mark.heavy
+def test_what_all_workers_audit_lies_with_their_one_run(suite, on_gpu):
+    """The worker that wrote last used to take the place of the others' audits."""
+    audit = ("tests_perf/test_gate_audit.py", "--gate-audit", "--precision=int8_wo", "--batch-size=1,2")
+    short = suite.workspace.variant("short_audit", arena={"audit_blocks": 8})
+    result = on_gpu("-n2", "--dist=loadgroup", *audit, config=short)
+    result.assert_outcomes(passed=2)
+    (run,) = (suite.folder / "runs").glob("*/audit.json")
+    audits = load_run_audit(run.parent)
+    assert sorted(gate.workload for gate in audits.gates.values()) == ["b1-i16-o8"] * 3 + ["b2-i16-o8"] * 3
 
 
 def test_more_workers_than_cards_is_an_error_with_the_hint(on_gpu):

@@ -6,8 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from enginegate.storage.audits import load_audit
 from enginegate.storage.baselines import read_perf, read_quality
-from enginegate.verdicts.audit import load_audit
 
 BASELINES = Path(__file__).resolve().parents[2] / "baselines"
 PERF = sorted(path for path in BASELINES.glob("perf/*/*/*.json"))

@@ -16,6 +16,7 @@ from rich.console import Console
 from tests_harness.records.factory import gated_record, memory_entry, run_record
 
 INT8 = "tiny-8m-openvino-int8_wo"
+INT4 = "tiny-8m-openvino-int4_rtn"
 LINE = "this gate on this machine: 0.4 % false alarms, sees 5 % with 96 % power"
 
 
@@ -42,7 +43,32 @@ def test_each_metric_has_its_own_line() -> None:
     (speedup,) = record.verdicts
     itl = speedup.model_copy(update={"metric": "itl", "inputs": speedup.inputs | {"metric": "itl", "audit": None}})
     both = record.model_copy(update={"verdicts": [speedup, itl]})
-    assert speed_notes(both) == [f"b8-i64-o64 speedup: {LINE}", f"b8-i64-o64 itl: {NOT_AUDITED}"]
+    assert speed_notes(both) == [f"{INT8} b8-i64-o64 speedup: {LINE}", f"{INT8} b8-i64-o64 itl: {NOT_AUDITED}"]
+
+
+@pytest.mark.parametrize("lines", [(LINE, None), (None, LINE), (LINE, LINE.replace("96", "50"))])
+def test_no_engine_s_audit_hides_another_s(lines: tuple[str | None, str | None]) -> None:
+    """The first engine's line used to stand for every other engine of the same workload and metric."""
+    record = audited(gated_record(2.0), lines[0])
+    (first,) = record.verdicts
+    second = first.model_copy(update={"engine": INT4, "inputs": first.inputs | {"candidate": INT4, "audit": lines[1]}})
+    notes = speed_notes(record.model_copy(update={"verdicts": [first, second]}))
+    assert notes == [
+        f"{engine} b8-i64-o64 speedup: {line or NOT_AUDITED}" for engine, line in zip((INT8, INT4), lines, strict=True)
+    ]
+
+
+def test_what_is_said_of_all_engines_is_said_once() -> None:
+    record = gated_record(2.0)
+    (first,) = record.verdicts
+    second = first.model_copy(update={"engine": INT4, "inputs": first.inputs | {"candidate": INT4}})
+    assert speed_notes(record.model_copy(update={"verdicts": [first, second]})) == [NOT_AUDITED]
+
+
+def test_whoever_has_no_audit_is_told_the_whole_way_to_one() -> None:
+    """It named the short option alone, and not that an audit counts only when it is accepted."""
+    for part in ("--eg-gate-audit", "short --gate-audit", "counts after enginegate accept RUN"):
+        assert part in NOT_AUDITED
 
 
 def test_notes_stand_in_the_terminal_and_in_markdown() -> None:

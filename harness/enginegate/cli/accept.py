@@ -13,7 +13,7 @@ from enginegate.cli.common import Subparsers, add_json, add_runs, columns, comma
 if TYPE_CHECKING:
     from enginegate.core.records import RunRecord
     from enginegate.storage.accept import Change
-    from enginegate.verdicts.audit import AuditFile
+    from enginegate.storage.audits import AuditFile
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -51,8 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Print what moves, then write it."""
     from enginegate.config.project import find_project
     from enginegate.storage.accept import Level, apply_accept, plan_accept
+    from enginegate.storage.audits import load_run_audit
     from enginegate.storage.runs import find_record, load_record
-    from enginegate.verdicts.audit import load_run_audit
 
     path = find_record(arguments.run, runs_folder(arguments))
     record = load_record(path)
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _accept_audit(arguments: argparse.Namespace, record: RunRecord, audits: AuditFile, root: Path) -> int:
-    """A run of ``pytest --gate-audit`` measured nothing but the gates: its audits join those of its machine."""
+    """A run of ``pytest --eg-gate-audit`` measured nothing but the gates: its audits join those of its machine."""
     from enginegate.storage.accept import check_acceptable
     from enginegate.verdicts.audit import accept_audit
 

@@ -233,7 +233,7 @@ def _sessions(samples: Samples) -> list[Array]:
     if any(len(session) < FEWEST_BLOCKS or not np.all(np.isfinite(session)) for session in sessions):
         raise MeasurementError(
             f"an audit needs at least {FEWEST_BLOCKS} finite A/A blocks in every session",
-            "run pytest --gate-audit with more blocks",
+            "run pytest --eg-gate-audit (short: --gate-audit) with more blocks",
         )
     return sessions
 

@@ -18,8 +18,9 @@ from enginegate.gates.sequential import RATIO_SHIFT, SpeedPolicy
 from enginegate.plan.plan import Plan
 from enginegate.plan.selection import Candidate
 from enginegate.quality.bleu import BLEU_COLUMNS
+from enginegate.storage.audits import AuditedGate
 from enginegate.storage.baselines import PerfBaseline, PerfEngine, PerfSession, QualityBaseline
-from enginegate.verdicts.audit import AuditedGate
+from enginegate.verdicts.audit import judged_by
 from enginegate.verdicts.inputs import (
     AccuracyInputs,
     BuildTimeInputs,
@@ -94,7 +95,7 @@ class EngineGates:
         audited = self._audited(workload, inputs.metric)
         if audited is not None:
             stored = len(inputs.against.sessions) if isinstance(inputs.against, StoredSessions) else 0
-            audit = audited.judged_by(stored, inputs.policy)
+            audit = judged_by(audited, stored, inputs.policy)
             line, warning = one_line(audit), power_warning(audit, inputs.policy)
             notes += [warning] if warning else []
         baseline = self._perf(workload)

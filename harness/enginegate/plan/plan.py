@@ -19,8 +19,8 @@ from enginegate.core.records import Fingerprint
 from enginegate.core.specs import Workload
 from enginegate.gates.family import split_alpha
 from enginegate.plan.selection import Candidate, Selection
+from enginegate.storage.audits import AuditFile, load_audit
 from enginegate.storage.baselines import PerfBaseline, QualityBaseline, read_perf, read_quality
-from enginegate.verdicts.audit import AuditFile, load_audit
 
 Value = TypeVar("Value")
 

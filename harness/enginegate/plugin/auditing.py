@@ -8,8 +8,9 @@ from enginegate.gates.audit import one_line, power_line
 from enginegate.gates.sequential import restore_policy
 from enginegate.plugin.ours import gate_count
 from enginegate.session.gate_session import GateSession
+from enginegate.storage.audits import AuditedGate
 from enginegate.storage.baselines import MAX_SESSIONS
-from enginegate.verdicts.audit import AuditedGate
+from enginegate.verdicts.audit import judged_by, result
 
 #: Numbers of stored sessions for which an audit says what its gate would see.
 STORED = (1, 3, MAX_SESSIONS)
@@ -32,13 +33,13 @@ def separate_audit(config: pytest.Config, items: list[pytest.Item], session: Gat
 
 def audit_report(gate: AuditedGate) -> str:
     """What an audit found, in a few lines."""
-    result, latest = gate.result, gate.sessions[-1]
-    lines = [f"{gate.engine} {gate.workload} {gate.metric}: {one_line(result)}"]
-    lines += [f"  {power_line(gate.judged_by(sessions, restore_policy(gate.policy)))}" for sessions in STORED]
+    found, latest = result(gate), gate.sessions[-1]
+    lines = [f"{gate.engine} {gate.workload} {gate.metric}: {one_line(found)}"]
+    lines += [f"  {power_line(judged_by(gate, sessions, restore_policy(gate.policy)))}" for sessions in STORED]
     lines.append(
-        f"  {result.blocks} blocks in {result.sessions} sessions, noise {100 * result.noise:.1f} % a block,"
-        f" {result.mean_blocks:.1f} blocks used where nothing changed"
+        f"  {found.blocks} blocks in {found.sessions} sessions, noise {100 * found.noise:.1f} % a block,"
+        f" {found.mean_blocks:.1f} blocks used where nothing changed"
     )
     lines += [f"  really slowed by {100 * entry.slowdown:g} %: {entry.status}" for entry in latest.confirmations]
-    lines += [f"  {warning}" for warning in result.warnings]
+    lines += [f"  {warning}" for warning in found.warnings]
     return "\n".join(lines)

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from enginegate.core.records import RunRecord
 from enginegate.measure.roofline import rooflines
 
-NOT_AUDITED = "this gate on this machine: its error rates are not measured yet (pytest --gate-audit)"
+NOT_AUDITED = (
+    "this gate on this machine: no accepted audit of its error rates (pytest --eg-gate-audit, short --gate-audit,"
+    " measures one; it counts after enginegate accept RUN)"
+)
 
 
 def speed_notes(record: RunRecord) -> list[str]:
-    """Lines for the foot of the speed table: the audit of each workload's gates, then the rooflines."""
+    """Lines for the foot of the speed table: the audit of each engine's gates, then the rooflines."""
     return [*_audits(record), *map(str, rooflines(record))]
 
 
@@ -19,7 +22,7 @@ def _audits(record: RunRecord) -> Iterator[str]:
     found: dict[str, str] = {}
     for verdict in record.verdicts:
         if verdict.inputs.get("gate") == "speed":
-            gate = f"{verdict.workload} {verdict.metric}"
+            gate = f"{verdict.engine} {verdict.workload} {verdict.metric}"
             found.setdefault(gate, str(verdict.inputs.get("audit") or NOT_AUDITED))
     lines = set(found.values())
     if len(lines) == 1:

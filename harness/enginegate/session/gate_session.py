@@ -23,11 +23,13 @@ from enginegate.plan.gates import EngineGates, ModelFacts, speed_policy
 from enginegate.plan.options import Options
 from enginegate.plan.plan import Plan, PlannedTest, make_plan
 from enginegate.plan.selection import Candidate, Selection, select
+from enginegate.session.audit_race import measure_session
 from enginegate.session.bench import ModelBench
 from enginegate.session.engines import Wrap
 from enginegate.session.recording import Status, commit, merge_records, now, run_id, write_beside
+from enginegate.storage.audits import AuditedGate, file_of, save_run_audit
 from enginegate.storage.runs import save_record
-from enginegate.verdicts.audit import AuditedGate, file_of, measure_session, new_gate, save_run_audit
+from enginegate.verdicts.audit import continued, new_gate
 from enginegate.verdicts.inputs import GateInputs, SpeedInputs
 from enginegate.verdicts.speed import speed_undecided
 
@@ -80,7 +82,6 @@ class GateSession:
     _fingerprint: Fingerprint | None = None
     _plan: Plan | None = None
     _gates: dict[str, EngineGates] = field(default_factory=dict)
-    _audited: dict[str, list[AuditedGate]] = field(default_factory=dict)
     saved: list[tuple[RunRecord, Path]] = field(default_factory=list)
     _workers: dict[str, list[RunRecord]] = field(default_factory=dict)
     _written: int = 0
@@ -234,10 +235,8 @@ class GateSession:
             new_gate(candidate.id, reference_spec.id, workload.id, metric, policies[metric], session)
             for metric, session in sessions.items()
         ]
-        audited = self._audited.setdefault(config.name, [])
-        audited += measured
-        save_run_audit(file_of(self.fingerprint.key, audited), self.options.runs / self.record_id(config.name))
-        return [gate if accepted is None else accepted.continued(gate) for gate in measured]
+        save_run_audit(file_of(self.fingerprint.key, measured), self.options.runs / self.record_id(config.name))
+        return [gate if accepted is None else continued(accepted, gate) for gate in measured]
 
     def conclude(self, model: str, test: str, workload: str | None, verdict: Verdict, inputs: GateInputs) -> None:
         """Keep one verdict for the record."""

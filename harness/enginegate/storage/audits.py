@@ -1,0 +1,149 @@
+"""Audits of the gates as files: those that one run measured, and the accepted ones of a machine.
+
+runs/<run>/audit.json                          what one run measured; xdist workers share it
+baselines/perf/<fingerprint key>/audit.json    what was accepted; only ``enginegate accept`` writes here
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from enginegate.core.cache import exclusive, explained
+from enginegate.core.errors import BaselineError
+from enginegate.core.files import to_json, write_atomically
+from enginegate.core.records import Stored
+from enginegate.storage.reading import Format
+
+#: Raised when the meaning of a stored field changes; an audit file of another schema is refused.
+SCHEMA = 2
+
+
+class Confirmation(Stored):
+    """What the gate said of a really slowed engine."""
+
+    slowdown: float
+    status: str
+    change: float | None
+    explanation: str
+
+
+class AuditSession(Stored):
+    """One measured session of one metric: log ratios per block.
+
+    Attributes:
+        same: the engine against itself (A/A).
+        live: the reference over the engine, the numbers that the speed gate works on.
+        same_orders, live_orders: of each block, +1 where the first of the two ran first, else -1; empty where the
+            blocks alternate.
+        confirmations: verdicts on slowed copies of the engine.
+    """
+
+    run: str
+    started: str
+    same: list[float]
+    live: list[float]
+    confirmations: list[Confirmation]
+    same_orders: list[int] = Field(default_factory=list)
+    live_orders: list[int] = Field(default_factory=list)
+
+
+class AuditedGate(Stored):
+    """The audit of one engine's gate of one speed metric. ``same`` and ``live``: gates.audit.AuditResult as fields."""
+
+    engine: str
+    workload: str
+    reference: str
+    metric: str
+    policy: dict[str, Any]
+    sessions: list[AuditSession]
+    same: dict[str, Any]
+    live: dict[str, Any]
+
+
+class AuditFile(Stored):
+    """All audits of one machine, by ``<engine>/<workload>/<reference>/<metric>``."""
+
+    schema_version: int = SCHEMA
+    fingerprint: str
+    gates: dict[str, AuditedGate]
+
+    def of(self, engine: str, workload: str, reference: str, metric: str) -> AuditedGate | None:
+        """The audit of this very gate, or None: another engine's noise says nothing of this one's."""
+        return self.gates.get(_key(engine, workload, reference, metric))
+
+
+def file_of(fingerprint: str, gates: Sequence[AuditedGate]) -> AuditFile:
+    """A file that holds these audits; of two of the same gate, the later."""
+    named = {_key(gate.engine, gate.workload, gate.reference, gate.metric): gate for gate in gates}
+    return AuditFile(fingerprint=fingerprint, gates=named)
+
+
+def _key(engine: str, workload: str, reference: str, metric: str) -> str:
+    return f"{engine}/{workload}/{reference}/{metric}"
+
+
+#: The name of an audit's file, in a run's folder and beside a machine's baselines.
+AUDIT_NAME = "audit.json"
+_FORMAT = Format(
+    AuditFile,
+    "audit",
+    SCHEMA,
+    {},
+    BaselineError,
+    "restore it from version control, or move it away and run `pytest --eg-gate-audit` (short: `--gate-audit`); what"
+    " that measures counts after `enginegate accept RUN`",
+)
+
+
+def audit_path(root: Path, fingerprint: str) -> Path:
+    """Where the accepted audits of one machine lie."""
+    return root / "perf" / fingerprint / AUDIT_NAME
+
+
+def load_audit(root: Path, fingerprint: str) -> AuditFile | None:
+    """The accepted audits of one machine, or None. Raises BaselineError where the file cannot be used."""
+    return _FORMAT.read(audit_path(root, fingerprint))
+
+
+def load_run_audit(folder: Path) -> AuditFile | None:
+    """The audits that one run measured, or None. Raises BaselineError where the file cannot be used."""
+    return _FORMAT.read(folder / AUDIT_NAME)
+
+
+def save_run_audit(file: AuditFile, folder: Path) -> Path:
+    """Add audits that were just measured to those of their run; of the same gate, ``file``'s takes the other's place.
+
+    Raises BaselineError where what is there is of another machine or cannot be used, or writing fails.
+    """
+
+    def added(before: AuditFile | None) -> AuditFile:
+        if before is None:
+            return file
+        if before.fingerprint != file.fingerprint:
+            raise BaselineError(
+                f"the audits in {folder} are of machine {before.fingerprint}, these are of {file.fingerprint}",
+                "give each machine a folder of its own with --eg-runs",
+            )
+        return before.model_copy(update={"gates": {**before.gates, **file.gates}})
+
+    return update_audit(folder / AUDIT_NAME, added)
+
+
+def update_audit(path: Path, change: Callable[[AuditFile | None], AuditFile]) -> Path:
+    """Read the audits at ``path``, or None, and write what ``change`` makes of them. Whoever does so at once waits.
+
+    Raises BaselineError where the file cannot be used or not be written, and whatever ``change`` raises.
+    """
+    with explained(path.parent, BaselineError), exclusive(path, lambda _: None):
+        file = change(_FORMAT.read(path))
+        try:
+            write_atomically(path, to_json(file.model_dump(mode="json")))
+        except OSError as error:
+            raise BaselineError(
+                f"audit {path} cannot be written: {error.strerror or error}", "free some space, or name another folder"
+            ) from error
+    return path
