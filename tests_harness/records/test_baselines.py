@@ -12,7 +12,7 @@ from enginegate.core.records import EngineEntry, RunRecord
 from enginegate.gates.sequential import SpeedPolicy
 from enginegate.gates.sessions import Baseline
 from enginegate.gates.speed import replay_speed
-from enginegate.storage.accept import Level, apply_accept, plan_accept
+from enginegate.storage.accept import apply_accept, plan_accept
 from enginegate.storage.baselines import (
     MAX_SESSIONS,
     PerfBaseline,
@@ -22,6 +22,7 @@ from enginegate.storage.baselines import (
     read_perf,
     read_quality,
 )
+from enginegate.storage.levels import Level
 from enginegate.storage.summary import paired_log_ratios
 
 from tests_harness.records.factory import (

@@ -50,8 +50,9 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what moves, then write it."""
     from enginegate.config.project import find_project
-    from enginegate.storage.accept import Level, apply_accept, plan_accept
+    from enginegate.storage.accept import apply_accept, plan_accept
     from enginegate.storage.audits import load_run_audit
+    from enginegate.storage.levels import Level
     from enginegate.storage.runs import find_record, load_record
 
     path = find_record(arguments.run, runs_folder(arguments))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from enginegate.config.schema import Floors, GatesSection, MarginSection
 from enginegate.core.errors import BaselineError
@@ -162,40 +163,23 @@ class EngineGates:
     def accuracy(self, entry: QualityEntry, column: str) -> AccuracyInputs:
         """Right and wrong answers; the reference's count too, as a model that guesses can lose nothing."""
         section = self._section.quality
-        metric = f"{entry.metric}_accuracy"
-        return AccuracyInputs(
-            metric=metric,
-            candidate=self.candidate.id,
-            subject=self._about(metric),
-            source=entry.metric,
-            reference=self.facts.quality_reference.id,
-            columns=[column],
-            baseline=self._items(entry, [column]),
-            limit=self._unless_required(self.floors.accuracy_loss),
-            policy=QualityPolicy(alpha=self._alpha, beta=section.beta, visible=section.accuracy_visible),
-        )
+        policy = QualityPolicy(alpha=self._alpha, beta=section.beta, visible=section.accuracy_visible)
+        common = self._common(entry, f"{entry.metric}_accuracy", [column], policy)
+        limit = self._unless_required(self.floors.accuracy_loss)
+        return AccuracyInputs(**common, reference=self.facts.quality_reference.id, limit=limit)
 
     def flips(self, entry: QualityEntry, column: str) -> FlipsInputs:
         """How many answers changed at all."""
         section = self._section.quality
-        metric, items = f"{entry.metric}_flips", self._items(entry, [column])
-        return FlipsInputs(
-            metric=metric,
-            candidate=self.candidate.id,
-            subject=self._about(metric),
-            source=entry.metric,
-            reference=self._reference_for(items, section.flips),
-            columns=[column],
-            baseline=items,
-            limit=section.flips,
-            policy=QualityPolicy(alpha=self._alpha, beta=section.beta),
-        )
+        policy = QualityPolicy(alpha=self._alpha, beta=section.beta)
+        common = self._common(entry, f"{entry.metric}_flips", [column], policy)
+        return FlipsInputs(**common, reference=self._reference_for(common, section.flips), limit=section.flips)
 
     def bleu(self, entry: QualityEntry) -> CorpusInputs:
         """Corpus BLEU against the reference's own answers."""
         floor = self.floors.bleu
         limit = None if floor is None else 100.0 - floor
-        return self._corpus(entry, list(BLEU_COLUMNS), "bleu", self._section.quality.bleu, limit, "bleu", "points")
+        return self._corpus(entry, BLEU_COLUMNS, "bleu", self._section.quality.bleu, limit, "bleu", "points")
 
     def rouge(self, entry: QualityEntry, column: str) -> CorpusInputs:
         """A mean ROUGE F-measure, of answers or of summaries."""
@@ -207,36 +191,18 @@ class EngineGates:
 
     def perplexity(self, entry: QualityEntry) -> NllInputs:
         """Perplexity, document by document."""
-        columns = ["nll", "tokens"]
-        items = self._items(entry, columns)
-        return NllInputs(
-            metric="perplexity",
-            candidate=self.candidate.id,
-            subject=self._about("perplexity"),
-            source=entry.metric,
-            reference=self._reference_for(items, self.floors.perplexity_ratio),
-            columns=columns,
-            baseline=items,
-            limit=self._unless_required(self.floors.perplexity_ratio),
-            policy=self._corpus_policy(self._section.quality.perplexity),
-        )
+        limit = self.floors.perplexity_ratio
+        policy = self._corpus_policy(self._section.quality.perplexity)
+        common = self._common(entry, "perplexity", ["nll", "tokens"], policy)
+        return NllInputs(**common, reference=self._reference_for(common, limit), limit=self._unless_required(limit))
 
     def output_length(self, entry: QualityEntry) -> LengthsInputs:
         """The length of answers against the reference's: a speed-up cannot come from shorter output."""
         section = self._section.quality
-        columns = ["length", "reference_length"]
-        items = self._items(entry, columns)
-        return LengthsInputs(
-            metric="output_length",
-            candidate=self.candidate.id,
-            subject=self._about("output_length"),
-            source=entry.metric,
-            reference=self._reference_for(items, section.length_ratio),
-            columns=columns,
-            baseline=items,
-            limit=section.length_ratio,
-            policy=QualityPolicy(alpha=self._alpha, beta=section.beta),
-        )
+        policy = QualityPolicy(alpha=self._alpha, beta=section.beta)
+        common = self._common(entry, "output_length", ["length", "reference_length"], policy)
+        reference = self._reference_for(common, section.length_ratio)
+        return LengthsInputs(**common, reference=reference, limit=section.length_ratio)
 
     @property
     def floors(self) -> Floors:
@@ -246,27 +212,30 @@ class EngineGates:
     def _corpus(
         self,
         entry: QualityEntry,
-        columns: list[str],
+        columns: Sequence[str],
         metric: str,
         margins: MarginSection,
         limit: float | None,
         score: str,
         unit: str,
     ) -> CorpusInputs:
-        items = self._items(entry, columns)
-        return CorpusInputs(
-            metric=metric,
-            candidate=self.candidate.id,
-            subject=self._about(metric),
-            source=entry.metric,
-            reference=self._reference_for(items, limit),
-            columns=columns,
-            baseline=items,
-            limit=self._unless_required(limit),
-            policy=self._corpus_policy(margins),
-            score=score,
-            unit=unit,
-        )
+        common = self._common(entry, metric, columns, self._corpus_policy(margins))
+        reference = self._reference_for(common, limit)
+        return CorpusInputs(**common, reference=reference, limit=self._unless_required(limit), score=score, unit=unit)
+
+    def _common(
+        self, entry: QualityEntry, metric: str, columns: Sequence[str], policy: QualityPolicy
+    ) -> dict[str, Any]:
+        """What the inputs of every quality gate have."""
+        return {
+            "metric": metric,
+            "candidate": self.candidate.id,
+            "subject": f"{self._name} {metric.replace('_', ' ')}",
+            "source": entry.metric,
+            "columns": list(columns),
+            "baseline": self._items(entry, columns),
+            "policy": policy,
+        }
 
     def _corpus_policy(self, margins: MarginSection) -> QualityPolicy:
         beta = self._section.quality.beta
@@ -282,9 +251,9 @@ class EngineGates:
         places = [stored.columns.index(name) for name in columns]
         return {item: [row[place] for place in places] for item, row in stored.items.items()}
 
-    def _reference_for(self, items: Items | None, limit: float | None) -> str | None:
+    def _reference_for(self, common: Mapping[str, Any], limit: float | None) -> str | None:
         """The quality reference, where a limit to it has to stand in for accepted items."""
-        stands_in = items is None and limit is not None and not self.plan.require_baseline
+        stands_in = common["baseline"] is None and limit is not None and not self.plan.require_baseline
         return self.facts.quality_reference.id if stands_in else None
 
     def _unless_required(self, limit: float | None) -> float | None:
@@ -358,9 +327,6 @@ class EngineGates:
         """The precision, with the variant where there is one: the backend and the model are in the engine's id."""
         spec = self.candidate.spec
         return spec.label.removeprefix(f"{spec.backend}-")
-
-    def _about(self, metric: str) -> str:
-        return f"{self._name} {metric.replace('_', ' ')}"
 
 
 def speed_policy(plan: Plan, candidate: Candidate, metric: str) -> SpeedPolicy:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from statistics import median
 
@@ -13,8 +12,6 @@ from enginegate.core.errors import BaselineError
 from enginegate.core.files import round_floats, to_json, write_atomically
 from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RunRecord
 from enginegate.gates.robust import MIN_BLOCKS
-from enginegate.gates.sequential import SpeedPolicy
-from enginegate.gates.sessions import NO_SHIFT, Baseline, level_change
 from enginegate.measure.ratios import orders
 from enginegate.storage.baselines import (
     MAX_SESSIONS,
@@ -31,7 +28,8 @@ from enginegate.storage.baselines import (
     read_quality,
     same_method,
 )
-from enginegate.storage.summary import headline_scores, paired_log_ratios, session_shift
+from enginegate.storage.levels import Level, moved_levels
+from enginegate.storage.summary import headline_scores, paired_log_ratios
 
 #: Decimals kept of a stored log ratio: 0.001 %, a thousandth of the smallest margin anyone gates on.
 LOG_RATIO_DECIMALS = 5
@@ -65,18 +63,6 @@ class Change:
     def percent(self) -> float | None:
         """How far it moves, in percent of the old value; None where there is none."""
         return None if self.old is None or self.old == 0 else 100 * (self.new / self.old - 1)
-
-
-class Level(Enum):
-    """What becomes of the stored sessions of an engine whose ratio moved.
-
-    ``ASK`` refuses; ``REPLACE`` starts a new level with this session, for a deliberate change; ``APPEND`` keeps the old
-    ones beside it, where nothing changed but the machine.
-    """
-
-    ASK = "ask"
-    REPLACE = "replace"
-    APPEND = "append"
 
 
 @dataclass(frozen=True)
@@ -193,10 +179,11 @@ def _perf_update(
     except BaselineError as error:
         note, old = f"replaces: {error.problem}", None
     engines = dict(old.engines) if old else {}
-    moved = _moved_levels(engines, record, arena) if arena else {}
+    sessions = _sessions(record, arena) if arena else {}
+    moved = moved_levels(engines, sessions, workload, record)
     if level is Level.REPLACE:
         engines |= {name: engines[name].model_copy(update={"sessions": []}) for name in moved}
-    changes = [*_add_sessions(engines, record, arena, path, note, old)] if arena else []
+    changes = [*_add_sessions(engines, sessions, record.id, workload, path, note, old)]
     changes += _add_memory(engines, record, memory, path, note)
     baseline = PerfBaseline(
         model=model.name,
@@ -209,62 +196,26 @@ def _perf_update(
     return Update(path, baseline, tuple(changes), note, tuple(moved.values()))
 
 
-def _moved_levels(engines: Mapping[str, PerfEngine], record: RunRecord, arena: ArenaEntry) -> dict[str, str]:
-    """Engines whose new session lies at another level than their stored ones, and a sentence on each.
-
-    One that was loaded with other settings is another engine under the same name, at whatever level.
-    """
-    found = {}
-    for name in arena.contestants:
-        stored = engines.get(name)
-        if stored is None or not stored.sessions or any(entry.provenance.run == record.id for entry in stored.sessions):
-            continue
-        session, newest = _session(record, arena, name), stored.sessions[-1]
-        if newest.runtime_digest and newest.runtime_digest != session.runtime_digest:
-            found[name] = f"{name} at {arena.workload}: other runtime settings"
-            continue
-        other_build = bool(newest.key) and newest.key != session.key
-        changes = _level_changes(stored, session, record, other_build)
-        if changes:
-            build = "another build" if other_build else "the same build" if newest.key else "of an unknown build before"
-            found[name] = f"{name} at {arena.workload}: {', '.join(changes)} ({build})"
-    return found
-
-
-def _level_changes(stored: PerfEngine, session: PerfSession, record: RunRecord, other_build: bool) -> list[str]:
-    """Metrics whose level moved, and how far."""
-    margin = record.config.get("gates", {}).get("speed", {}).get("margin", SpeedPolicy.margin)
-    changes = []
-    for metric, ratios in session.log_ratios.items():
-        before = stored.log_ratios(metric)
-        if before:
-            baseline = Baseline(tuple(map(tuple, before)), tuple(map(tuple, stored.orders(metric))))
-            shift = NO_SHIFT if other_build else session_shift(record, metric)
-            change = level_change(baseline, ratios, shift, margin=margin, order=session.orders)
-            changes += [] if change is None else [f"{metric} {100 * math.expm1(change):+.1f} %"]
-    return changes
-
-
 def _add_sessions(
     engines: dict[str, PerfEngine],
-    record: RunRecord,
-    arena: ArenaEntry,
+    sessions: Mapping[str, PerfSession],
+    run: str,
+    workload: str,
     path: Path,
     note: str,
     old: PerfBaseline | None,
 ) -> Iterator[Change]:
-    for name in arena.contestants:
+    for name, session in sessions.items():
         before = engines.get(name, PerfEngine())
-        if name == arena.reference or any(entry.provenance.run == record.id for entry in before.sessions):
+        if any(entry.provenance.run == run for entry in before.sessions):
             continue
-        session = _session(record, arena, name)
-        sessions = [*before.sessions, session][-MAX_SESSIONS:]
-        engines[name] = before.model_copy(update={"sessions": sessions})
+        joined = [*before.sessions, session][-MAX_SESSIONS:]
+        engines[name] = before.model_copy(update={"sessions": joined})
         was = old.engines.get(name, PerfEngine()) if old else before
         gone = len(was.sessions) if not before.sessions else 0
-        said = note or f"session {len(sessions)} of at most {MAX_SESSIONS}"
+        said = note or f"session {len(joined)} of at most {MAX_SESSIONS}"
         said += f", in place of {gone} at another level" if gone else ""
-        yield from _session_changes(path, arena.workload, name, was, session, said)
+        yield from _session_changes(path, workload, name, was, session, said)
 
 
 def _add_memory(
@@ -283,6 +234,11 @@ def _add_memory(
             old = getattr(before.memory, metric) if before.memory else None
             new = getattr(figures, metric)
             yield Change(path, entry.engine, entry.workload, f"{metric}_memory", "bytes", old, new, note)
+
+
+def _sessions(record: RunRecord, arena: ArenaEntry) -> dict[str, PerfSession]:
+    """The run's session of every engine but the reference."""
+    return {name: _session(record, arena, name) for name in arena.contestants if name != arena.reference}
 
 
 def _session(record: RunRecord, arena: ArenaEntry, engine: str) -> PerfSession:
