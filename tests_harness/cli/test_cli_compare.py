@@ -11,7 +11,7 @@ from enginegate.cli import main
 from enginegate.config.schema import GatesSection
 from enginegate.storage.runs import save_record
 
-from tests_harness.records.factory import MODEL, engine_entry, memory_entry, quality_entry, run_record
+from tests_harness.storage.factory import MODEL, engine_entry, memory_entry, quality_entry, run_record
 
 INT8 = "tiny-8m-openvino-int8_wo"
 

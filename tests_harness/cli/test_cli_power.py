@@ -11,7 +11,7 @@ from enginegate.gates.sequential import SpeedPolicy
 from enginegate.storage.runs import save_record
 from enginegate.verdicts.power import run_policy
 
-from tests_harness.records.factory import REFERENCE, SPEEDUPS, arena_entry, run_record, verdict_entry
+from tests_harness.storage.factory import REFERENCE, SPEEDUPS, arena_entry, run_record, verdict_entry
 
 NOISY, *STEADY = SPEEDUPS
 

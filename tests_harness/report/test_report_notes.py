@@ -13,7 +13,7 @@ from enginegate.verdicts.inputs import restore_inputs
 from enginegate.verdicts.judge import judge
 from rich.console import Console
 
-from tests_harness.records.factory import gated_record, memory_entry, run_record
+from tests_harness.storage.factory import gated_record, memory_entry, run_record
 
 INT8 = "tiny-8m-openvino-int8_wo"
 INT4 = "tiny-8m-openvino-int4_rtn"

@@ -7,7 +7,7 @@ import pytest
 from enginegate.report.plot import PANELS, draw, save_plot
 from enginegate.report.rows import record_rows
 
-from tests_harness.records.factory import run_record
+from tests_harness.storage.factory import run_record
 
 
 def test_eight_panels_with_a_bar_or_n_a_for_every_engine() -> None:

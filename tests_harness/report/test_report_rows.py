@@ -13,7 +13,7 @@ from enginegate.report.rows import record_rows
 from enginegate.report.terminal import print_report
 from rich.console import Console
 
-from tests_harness.records.factory import REFERENCE, memory_entry, quality_entry, run_record, verdict_entry
+from tests_harness.storage.factory import REFERENCE, memory_entry, quality_entry, run_record, verdict_entry
 
 INT8 = "tiny-8m-openvino-int8_wo"
 INT4 = "tiny-8m-openvino-int4_awq"

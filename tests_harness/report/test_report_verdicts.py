@@ -7,7 +7,7 @@ import pytest
 from enginegate.report.verdicts import recompute_verdicts
 from enginegate.storage.runs import load_record, save_record
 
-from tests_harness.records.factory import gated_record, run_record, verdict_entry
+from tests_harness.storage.factory import gated_record, run_record, verdict_entry
 
 INT8 = "tiny-8m-openvino-int8_wo"
 

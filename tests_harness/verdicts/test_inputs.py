@@ -13,7 +13,7 @@ from enginegate.verdicts.inputs import MemoryInputs, SizeInputs, restore_inputs
 from enginegate.verdicts.judge import judge
 from enginegate.verdicts.sources import from_record
 
-from tests_harness.records.factory import engine_entry, gated_record, memory_entry, quality_entry, run_record
+from tests_harness.storage.factory import engine_entry, gated_record, memory_entry, quality_entry, run_record
 
 INT8, WORKLOAD = "tiny-8m-openvino-int8_wo", "b1-i64-o64"
 MANY = 1_234_567_123

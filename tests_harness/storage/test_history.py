@@ -11,7 +11,7 @@ from enginegate.core.urls import without_password
 from enginegate.storage.history import append, series
 from enginegate.storage.runs import save_record
 
-from tests_harness.records.factory import run_record, verdict_entry
+from tests_harness.storage.factory import run_record, verdict_entry
 
 INT8 = "tiny-8m-openvino-int8_wo"
 

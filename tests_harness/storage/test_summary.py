@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from tests_harness.records.factory import arena_entry, run_record, verdict_entry
+from tests_harness.storage.factory import arena_entry, run_record, verdict_entry
 
 INT8 = "tiny-8m-openvino-int8_wo"
 

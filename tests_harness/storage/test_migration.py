@@ -15,7 +15,7 @@ from enginegate.storage.baselines import perf_path, quality_path, read_perf, rea
 from enginegate.storage.migration import PERF, QUALITY, RECORD, migrate
 from enginegate.storage.runs import load_record, save_record
 
-from tests_harness.records.factory import MODEL, engine_entry, run_record
+from tests_harness.storage.factory import MODEL, engine_entry, run_record
 
 ENGINE = engine_entry("tiny-8m-openvino-int8_wo")
 

@@ -25,7 +25,7 @@ from enginegate.storage.baselines import (
 from enginegate.storage.levels import Level
 from enginegate.storage.summary import paired_log_ratios
 
-from tests_harness.records.factory import (
+from tests_harness.storage.factory import (
     MODEL,
     REFERENCE,
     arena_entry,

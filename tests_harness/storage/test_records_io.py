@@ -13,7 +13,7 @@ from enginegate.storage.runs import find_record, latest_record, load_record, sav
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests_harness.records.factory import quality_entry, run_record, verdict_entry
+from tests_harness.storage.factory import quality_entry, run_record, verdict_entry
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
