@@ -44,7 +44,7 @@ def test_an_audit_lies_with_its_run_until_it_is_accepted(suite, accepted, capsys
     assert main(accept) == 0
     assert load_audit(root, key) == audits
     assert main(accept) == 2
-    assert "was accepted before; a run counts once" in capsys.readouterr().err
+    assert "was accepted before, and a run is accepted once" in capsys.readouterr().err
 
 
 def test_an_audit_that_cannot_be_continued_is_refused_before_the_race(suite, accepted):

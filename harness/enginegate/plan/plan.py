@@ -27,7 +27,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class ReadOnce(Generic[Value]):
-    """What was read, or the error that reading it gave: whoever needs it gets that, the others go on."""
+    """A file's content, or the error that reading it raised: tests that need it get that error, the others run."""
 
     value: Value | None = None
     error: BaselineError | None = None

@@ -81,7 +81,7 @@ def continued(file: AuditFile, gate: AuditedGate) -> AuditedGate:
         return gate
     if {session.run for session in before.sessions} & {session.run for session in gate.sessions}:
         raise BaselineError(
-            f"the audit of run {gate.sessions[0].run} was accepted before; a run counts once",
+            f"the audit of run {gate.sessions[0].run} was accepted before, and a run is accepted once",
             "accept another run, or leave it as it is",
         )
     return audited(gate, [*before.sessions, *gate.sessions])

@@ -61,7 +61,7 @@ def pair_powers(
 ) -> list[PairPower]:
     """The gate's power for every ordered pair of an arena's engines that have values of the metric.
 
-    None where there are too few blocks.
+    The list is empty where there are too few blocks.
 
     Args:
         arena: the blocks.

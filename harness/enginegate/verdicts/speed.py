@@ -24,7 +24,7 @@ def speed_undecided(inputs: SpeedInputs, entry: ArenaEntry) -> bool:
     A speed-up that no stored session vouches for is the one that a baseline will be made of: it is measured until its
     interval reaches no further than the margin, also where a floor is passed long before.
 
-    A candidate that left the race, and a metric without a value, want no more: they get none. Their own test says so.
+    It does not where the candidate left the race, or the metric has no values: its own test says so.
     """
     policy, against = inputs.policy, _anchor(inputs)
     if inputs.candidate in entry.failures:
