@@ -146,7 +146,8 @@ def _updates(record: RunRecord, root: Path, level: Level) -> list[Update]:
         raise BaselineError(f"run {record.id} measured nothing to accept", "run tests_perf or tests_quality")
     if not any(update.changes for update in updates):
         raise BaselineError(
-            f"run {record.id} was accepted before, and a run is accepted once", "accept another run, or leave it as it is"
+            f"run {record.id} was accepted before, and a run is accepted once",
+            "accept another run, or leave it as it is",
         )
     return updates
 
