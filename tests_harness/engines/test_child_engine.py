@@ -151,7 +151,7 @@ def test_closed_child_is_gone_and_refuses(folder):
         engine.generate(PROMPTS, SamplingParams(2))
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_turns_in_children_give_the_ratio_that_one_process_gives(tmp_path):
     """Four engines race together: fp32 and bf16, each here and in a child; the two ratios must agree.
 

@@ -46,7 +46,12 @@ def test_fp32_scores_as_transformers_does(shared_engine, prefill):
 
 @pytest.mark.parametrize(
     "precision",
-    ["bf16", "int4_wo", pytest.param("fp16", marks=pytest.mark.slow), pytest.param("int4_awq", marks=pytest.mark.slow)],
+    [
+        "bf16",
+        pytest.param("int4_wo", marks=pytest.mark.heavy),
+        pytest.param("fp16", marks=pytest.mark.heavy),
+        pytest.param("int4_awq", marks=pytest.mark.slow),
+    ],
 )
 def test_every_precision_is_stored_as_named(workshop, precision):
     if precision == "bf16" and not cpu.cpu_computes_bf16():
@@ -61,7 +66,7 @@ def test_every_precision_is_stored_as_named(workshop, precision):
     assert found.kv_precision == ("fp16" if precision in floats else "int8")
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_gptq_is_stored_as_named(workshop):
     assert read_weights(workshop.folder("openvino", "int4_gptq") / "openvino_model.xml").precision == "int4_gptq"
 

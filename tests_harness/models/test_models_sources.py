@@ -334,7 +334,7 @@ def test_a_cache_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
 # the default model itself: downloads 93 MB
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_the_default_model(tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM

@@ -20,7 +20,7 @@ from enginegate.testing import save_tiny_llama
 from tests_harness.fakes.workspace import CHAT_TEMPLATE, CONFIG, REPOSITORY, make_workspace
 from tests_harness.trtllm import fake_site
 
-pytestmark = [pytest.mark.slow, pytest.mark.version(None)]
+pytestmark = [pytest.mark.heavy, pytest.mark.version(None)]
 
 GPU = """
 from dataclasses import replace
