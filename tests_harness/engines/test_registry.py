@@ -143,12 +143,25 @@ def test_scheduling_that_was_asked_for_is_compared(asked, told, said):
     """None of these was: an engine could drop them without a word."""
     runtime = RuntimeSpec(**asked)
     check_effective(ASKED, runtime, Effective(**RIGHT, **asked))
-    check_effective(ASKED, RuntimeSpec(), Effective(**RIGHT, **told))
+    check_effective(ASKED, RuntimeSpec(), Effective(**RIGHT, **told))  # a default leaves it to the backend
     with pytest.raises(EngineError, match=said):
         check_effective(ASKED, runtime, Effective(**RIGHT, **told))
     (name,) = asked
     with pytest.raises(EngineError, match=f"does not say its {name}, asked was"):
         check_effective(ASKED, runtime, Effective(**RIGHT))
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"speculation": "ngram"}, "speculation is ngram, asked was none"),
+        ({"chunked_prefill": True}, "chunked_prefill is True, asked was False"),
+    ],
+)
+def test_scheduling_that_nobody_asked_for_is_found_out(told, said):
+    """An engine that speculated unasked won its speed-up by it."""
+    with pytest.raises(EngineError, match=said):
+        check_effective(ASKED, RuntimeSpec(), Effective(**RIGHT, **told))
 
 
 @pytest.mark.parametrize(

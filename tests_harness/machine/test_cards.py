@@ -213,6 +213,10 @@ def test_a_context_is_what_opening_it_takes(used, intrude, monkeypatch):
     )
     monkeypatch.setitem(sys.modules, "torch", torch)
     assert _measure() == Card("Imaginary GPU", GIB // 2, 2 * (1 << 31) / 1e-3)
+    monkeypatch.setenv("ENGINEGATE_FAKE_LIST", "none")  # others' memory would be counted as ours, and nobody would know
+    with pytest.raises(MeasurementError, match="not even this session's own"):
+        _measure()
+    monkeypatch.delenv("ENGINEGATE_FAKE_LIST")
     intrude()
     with pytest.raises(MeasurementError, match="in use by process 999999999"):
         _measure()

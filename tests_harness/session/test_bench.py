@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from enginegate.config.loading import load_config
 from enginegate.config.project import own_folder
-from enginegate.core.errors import ConfigError, EngineGateError
+from enginegate.core.errors import ConfigError, EngineGateError, MeasurementError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
+from enginegate.engines.base import Engine
 from enginegate.machine import processes
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.session.bench import ModelBench
+from enginegate.session.engines import Wrap
 
 from tests_harness.fakes import faulty
 from tests_harness.fakes.workspace import CONFIG, make_workspace
@@ -60,6 +63,53 @@ def test_each_phase_has_the_limit_that_its_configuration_sets(tmp_path, monkeypa
             work(bench, bench.config.spec("faulty", "fp32"))
     finally:
         bench.close()
+
+
+def faulty_bench(folder: Path, monkeypatch: pytest.MonkeyPatch, model: str, wrap: Wrap) -> ModelBench:
+    faulty.install(folder)
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    file = make_workspace(folder).variant(
+        "faulty",
+        model={"name": model, "source": CONFIG["model"]["source"]},
+        engines={"faulty": {"precisions": ["fp32"]}},
+        default_engine="faulty",
+    )
+    return ModelBench.of(load_config(file), fingerprint(), folder / "cache", lambda _: None, wrap)
+
+
+def test_a_memory_pass_that_failed_is_not_run_again(tmp_path, monkeypatch):
+    """Each of a model's memory tests ran it again, to the same time limit."""
+    passes = []
+
+    def fail(*_: object) -> None:
+        passes.append(1)
+        raise MeasurementError("it gave no sign of life", "raise timeouts.memory")
+
+    monkeypatch.setattr("enginegate.session.bench.measure_memory", fail)
+    bench = faulty_bench(tmp_path, monkeypatch, "sound", wrap=lambda engine: engine)
+    spec = bench.config.spec("faulty", "fp32")
+    for _ in range(2):
+        with pytest.raises(MeasurementError, match="no sign of life"):
+            bench.memory_of(spec, RUNTIME, bench.config.workload(1))
+    assert len(passes) == 1
+    bench.close()
+
+
+@pytest.mark.parametrize("stopped_by", [KeyboardInterrupt, RuntimeError])
+def test_an_engine_whose_wrapping_fails_is_closed(tmp_path, monkeypatch, stopped_by):
+    """Its process went on, and nobody knew of it."""
+    seen = []
+
+    def wrap(engine: Engine) -> Engine:
+        monkeypatch.setattr(engine, "close", lambda close=engine.close: (seen.append("closed"), close()))
+        raise stopped_by
+
+    bench = faulty_bench(tmp_path, monkeypatch, "sound", wrap)
+    with pytest.raises((stopped_by, EngineGateError)):
+        bench.engines.get(bench.config.spec("faulty", "fp32"), RUNTIME, "candidate")
+    assert seen == ["closed"]
+    bench.close()
 
 
 @pytest.mark.parametrize("wrong", [{"round": 0}, {"round": ".inf"}, {"rounds": 5}])

@@ -12,9 +12,9 @@ def check_effective(asked: EngineSpec, runtime: RuntimeSpec, found: Effective) -
 
     Weight precision and length are always compared; KV precision, activation precision and threads where the runtime
     names them (``auto`` and 0 leave them to the backend, and the engine reports what it chose); the number of devices
-    where the engine tells it (``details["tensor_parallel"]``). Scheduler policy, chunked prefill, speculation, tokens a
-    block and the KV pool's size are compared where the runtime asks for another than the default, and an engine that
-    does not say what it has there is not what was asked for, either.
+    where the engine tells it (``details["tensor_parallel"]``). Chunked prefill and speculation are compared wherever
+    the engine tells them; scheduler policy, tokens a block and the KV pool's size where the runtime asks for another
+    than the default. What was asked for and is not told counts as not granted.
     """
     length = asked.max_input_len + asked.max_output_len
     mismatches = []
@@ -45,7 +45,8 @@ def _scheduling_mismatches(runtime: RuntimeSpec, found: Effective) -> list[str]:
     mismatches = []
     for name in ("scheduler_policy", "chunked_prefill", "speculation", "tokens_per_block"):
         asked, told = getattr(runtime, name), getattr(found, name)
-        if asked not in (getattr(default, name), told):
+        open_to_backend = told is None or name in ("scheduler_policy", "tokens_per_block")
+        if asked != told and not (asked == getattr(default, name) and open_to_backend):
             mismatches.append(
                 f"{name} is {told}, asked was {asked}"
                 if told is not None

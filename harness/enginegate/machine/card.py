@@ -58,7 +58,7 @@ def _measure() -> Card:
     torch.cuda.synchronize()
     torch.cuda.empty_cache()
     context = gpu.used_bytes() - without
-    gpu.refuse_busy()
+    gpu.refuse_busy(ours=True)
     return Card(str(gpu.identities()[0]["name"]), context, _copy_bandwidth())
 
 

@@ -188,25 +188,24 @@ class DeviceMonitor:
 
     def _look(self) -> list[Occupancy]:
         found = [_occupancy(self._library, handle) for handle in self._handles]
-        reasons = _unknown(found)
-        if not reasons and not any(each.ours or each.others for each in found):
-            # As in a container that NVML does not look into.
-            reasons = ["NVML lists no process on it, not even this session's own, which has engines there"]
-        for reason in reasons:
+        for reason in _unknown(found, ours=True):
             warning = f"it is not known whether others use the GPU meanwhile: {reason}"
             if warning not in self.warnings:
                 self.warnings.append(warning)
         return found
 
 
-def refuse_busy() -> None:
+def refuse_busy(*, ours: bool = False) -> None:
     """Raise MeasurementError where another process has a context on a visible GPU, naming its PID.
 
-    Also where that cannot be told: this is asked before memory is measured, which the device counts for all together.
+    Also where that cannot be told: this is asked when memory is measured, which the device counts for all together.
+
+    Args:
+        ours: whether this session has a context there, so that a list without any process is not the whole list.
     """
     found = occupancy()
     _refuse(found)
-    reasons = _unknown(found)
+    reasons = _unknown(found, ours)
     if reasons:
         raise MeasurementError(
             f"it is not known whether the GPU is free: {'; '.join(reasons)}",
@@ -230,11 +229,15 @@ def _refuse(found: list[Occupancy]) -> None:
             )
 
 
-def _unknown(found: list[Occupancy]) -> list[str]:
-    """Why it is not known who is on the cards; empty where it is."""
+def _unknown(found: list[Occupancy], ours: bool) -> list[str]:
+    """Why it is not known who is on the cards; empty where it is. ``ours``: see refuse_busy."""
     if not found:
         return ["NVML shows no visible card (is nvidia-ml-py installed, and a driver loaded?)"]
-    return [f"{each.card}: {each.unknown}" for each in found if each.unknown]
+    reasons = [f"{each.card}: {each.unknown}" for each in found if each.unknown]
+    if ours and not reasons and not any(each.ours or each.others for each in found):
+        # As in a container that NVML does not look into.
+        return ["NVML lists no process on it, not even this session's own, which has engines there"]
+    return reasons
 
 
 def _occupancy(library: Any, handle: Any) -> Occupancy:

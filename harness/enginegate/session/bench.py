@@ -50,6 +50,7 @@ class ModelBench:
     left: dict[str, dict[str, EngineGateError]] = field(default_factory=dict)
     memory: dict[str, MemoryEntry] = field(default_factory=dict)
     quality: dict[str, QualityEntry] = field(default_factory=dict)
+    _no_memory: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -127,8 +128,14 @@ class ModelBench:
     def memory_of(
         self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload, role: str = "candidate"
     ) -> MemoryEntry:
-        """Memory of one engine under one workload, in a process of its own, once it is found to be what was asked."""
+        """Memory of one engine under one workload, in a process of its own, once it is found to be what was asked.
+
+        Raises:
+            EngineGateError: it could not be measured; the same again whenever it is asked for.
+        """
         key = f"{spec.id}/{workload.id}"
+        if key in self._no_memory:
+            raise self._no_memory[key]
         if key not in self.memory:
             self.engines.get(spec, runtime, role)
             entry = self.files.build(spec)
@@ -137,9 +144,13 @@ class ModelBench:
             prompts = self._pool(workload).batch(
                 workload.batch_size, workload.input_len, seed=workload.seed, round_index=0
             )
-            self.memory[key] = measure_memory(
-                entry.path, entry.manifest.size_bytes, spec, runtime, prompts, workload, self.config.timeouts()
-            )
+            try:
+                self.memory[key] = measure_memory(
+                    entry.path, entry.manifest.size_bytes, spec, runtime, prompts, workload, self.config.timeouts()
+                )
+            except EngineGateError as error:
+                self._no_memory[key] = error
+                raise
         return self.memory[key]
 
     def reference_memory(self, workload: Workload) -> MemoryEntry:

@@ -96,11 +96,12 @@ class RunningEngines:
     def _admit(self, spec: EngineSpec, runtime: RuntimeSpec, role: str) -> None:
         entry = self.files.build(spec)
         self.files.progress(f"loading {spec.id}")
-        engine = self._wrap(self._load(entry, spec, runtime))
+        engine = self._load(entry, spec, runtime)
         try:
+            engine = self._wrap(engine)
             effective = engine.effective()
             check_effective(spec, runtime, effective)
-        except EngineGateError:
+        except BaseException:  # whatever stops it, an engine that nobody knows of holds its memory
             engine.close()
             raise
         self._loaded[spec.id] = engine
@@ -141,7 +142,7 @@ class RunningEngines:
         engine = self._loading.pop(spec.id)
         try:
             engine.ready()
-        except EngineGateError:
+        except BaseException:
             engine.close()
             raise
         return engine
