@@ -164,6 +164,9 @@ class ChildEngine(SelfTimed):
             raise self._silent(phase, limit) from error
         except OSError as error:
             raise self._gone(phase) from error
+        except Exception:  # it cannot be pickled: not a byte was sent, so no answer comes
+            self._pending = None
+            raise
         return pending
 
     def _receive(self) -> Reply:
