@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -162,6 +163,15 @@ def test_a_reply_that_nobody_waited_for_is_not_taken_for_the_next(start, monkeyp
             engine.generate([[7]], TOKENS)
     engine._pending = None
     assert engine.score([[1, 2]]) == [(-1.0,)]
+
+
+def test_a_request_that_cannot_be_sent_leaves_the_child_as_it_was(start):
+    """The next request waited the whole limit for an answer to it, and then ended a healthy child."""
+    engine = start("none", Timeouts(round=3))
+    engine.ready()
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        engine.generate([[lambda: 7]], TOKENS)
+    assert engine.generate([[7]], TOKENS)[0].token_ids == (7,) * 4
 
 
 def test_what_an_engine_raises_while_loading_is_told_whatever_it_is(start, folder):

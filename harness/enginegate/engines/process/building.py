@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from enginegate.core.specs import DEFAULT_TIMEOUTS, Timeouts
+from enginegate.core.specs import DEFAULT_TIMEOUTS, Limit, Timeouts
 from enginegate.machine.processes import run_module
 
 _timeouts: ContextVar[Timeouts] = ContextVar("timeouts", default=DEFAULT_TIMEOUTS)
@@ -29,6 +29,11 @@ def build_limits(timeouts: Timeouts) -> Iterator[None]:
         _timeouts.reset(token)
 
 
+def build_limit() -> Limit:
+    """The limit that ``build_limits`` has set; the default one outside of it."""
+    return _timeouts.get().limit("build")
+
+
 def run_build(module: str, job: bytes, *, subject: str, hint: str, python: str = sys.executable) -> None:
     """``run_module`` under the limit of ``build_limits``; what the child prints is progress. Raises EngineError."""
-    run_module(module, job, subject=subject, hint=hint, limit=_timeouts.get().limit("build"), python=python)
+    run_module(module, job, subject=subject, hint=hint, limit=build_limit(), python=python)

@@ -10,7 +10,6 @@ longer, ends, or answers what cannot be read, it is ended with everything it sta
 from __future__ import annotations
 
 import socket
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from enginegate.engines.base import Backend, Effective, Engine, Generation, Memo
 from enginegate.engines.process.messages import Channel, Reply, Request, UnreadableError
 from enginegate.engines.requests import check_open
 from enginegate.engines.timing import SelfTimed
-from enginegate.machine.processes import GRACE_SECONDS, ChildProcess, last_lines
+from enginegate.machine.processes import GRACE_SECONDS, ChildProcess, last_lines, module_command
 
 #: The process is to give a sign of life so many times within the limit, so that one that comes late is no end.
 _BEATS = 8
@@ -52,7 +51,7 @@ class ChildEngine(SelfTimed):
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = ChildProcess(
-                [sys.executable, "-m", "enginegate.engines.process.worker", str(theirs.fileno())],
+                module_command("enginegate.engines.process.worker", str(theirs.fileno())),
                 log=self._log,
                 pass_fds=[theirs.fileno()],
             )
@@ -164,6 +163,9 @@ class ChildEngine(SelfTimed):
             raise self._silent(phase, limit) from error
         except OSError as error:
             raise self._gone(phase) from error
+        except Exception:  # it cannot be pickled: not a byte was sent, so no answer comes
+            self._pending = None
+            raise
         return pending
 
     def _receive(self) -> Reply:

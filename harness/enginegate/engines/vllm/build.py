@@ -17,6 +17,7 @@ from enginegate.engines.process.building import run_build
 from enginegate.engines.vllm.precisions import COMPRESSED, HALVES
 from enginegate.engines.vllm.quantize import storage_type
 from enginegate.machine import cpu
+from enginegate.machine.processes import child_environment
 
 #: Names a Python that has llm-compressor, where this one has not.
 PYTHON_VARIABLE = "ENGINEGATE_LLMCOMPRESSOR_PYTHON"
@@ -47,7 +48,14 @@ def quantizer_version(python: str) -> str:
         return cpu.versions(("llmcompressor",))
     program = "from importlib.metadata import version; print('llmcompressor', version('llmcompressor'))"
     try:
-        asked = subprocess.run([python, "-c", program], capture_output=True, text=True, check=False, timeout=_ASKING)
+        asked = subprocess.run(
+            [python, "-c", program],
+            env=child_environment(python),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_ASKING,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return "llmcompressor absent"
     return asked.stdout.strip() or "llmcompressor absent"
