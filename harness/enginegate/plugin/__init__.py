@@ -26,7 +26,8 @@ from enginegate.session.gate_session import GateSession
 SESSION = pytest.StashKey[GateSession]()
 
 #: Declares the options, where no entry point has done it.
-pytest_plugins = ["enginegate.pytest_options"]
+OPTIONS_PLUGIN = "enginegate.pytest_options"
+pytest_plugins = [OPTIONS_PLUGIN]
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -38,6 +39,11 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Parse the options; what was asked for by name must exist and be possible, before anything runs."""
+    if not config.pluginmanager.hasplugin(OPTIONS_PLUGIN):
+        raise pytest.UsageError(
+            f"enginegate.plugin has no options, since {OPTIONS_PLUGIN} is switched off; "
+            f"hint: leave out -p no:{OPTIONS_PLUGIN}, or take enginegate.plugin out of conftest.py"
+        )
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     try:
