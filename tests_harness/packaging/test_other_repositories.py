@@ -140,7 +140,8 @@ def test_beside_their_tests_both_are_green(installed, beside, tmp_path):
     done = installed.run(beside, *command, "int4_wo", path=(FAKES,), **variables)
     names = [line for line in done.stdout.splitlines() if "::" in line]
     assert "tests_perf/test_speedup.py::test_speedup[checkpoint-fake-int4_wo-b2]" in names
-    assert all(name.startswith(("tests_perf/", "tests_quality/")) for name in names), "the ini's testpaths"
+    folders = {name.partition("/")[0] for name in names}
+    assert folders == {"tests", "tests_perf", "tests_quality"}, "pytest alone still runs theirs"
 
 
 def test_in_company_and_from_any_working_directory(installed, beside, tmp_path):
@@ -223,3 +224,15 @@ def test_the_plugin_without_its_options_says_so(installed, theirs):
     assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
     assert "hint: leave out -p no:enginegate.pytest_options" in done.stderr
     assert "INTERNALERROR" not in done.stdout + done.stderr
+
+
+def test_a_job_installs_what_its_engine_needs(installed, tmp_path):
+    """Engine hf needs torch, and the job installed none."""
+    pytest.importorskip("torch")
+    for engine in ("hf", "hf-graph"):
+        folder = tmp_path / engine
+        folder.mkdir()
+        done = installed.run(folder, "enginegate", "init", "--model", "random:tiny?seed=1", "--engine", engine)
+        assert done.returncode == 0, done.stderr
+        text = (folder / ".github/workflows/enginegate.yml").read_text(encoding="utf-8")
+        assert "pip install 'enginegate[hf]'" in text
