@@ -69,6 +69,7 @@ WRONG = [
     (["--precision=,"], "--precision ',' names nothing", "leave it out"),
     (["--time-budget=-3"], "--time-budget '-3'", "for example"),
     (["--time-budget=nan"], "--time-budget 'nan'", "for example"),
+    ([f"--runs={'x' * 300}"], "cannot be used: [Errno 36] File name too long", "name a folder"),
     (["--runs=conftest.py"], "is a file, not a folder", "name a folder"),
 ]
 
