@@ -11,7 +11,6 @@ those that no other plugin and no conftest.py has taken.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import importlib
 import itertools
@@ -22,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from enginegate.config.ini import INI, INI_MODEL
-from enginegate.config.project import DEFAULT_MODEL, nearest_project
+from enginegate.config.ini import INI, INI_MODEL, read_ini
+from enginegate.config.project import DEFAULT_MODEL
 from enginegate.core.errors import ConfigError
 
 #: The plugin that does something, and the one behind ``--eg-require-trtllm``.
@@ -140,20 +139,30 @@ def check_root(config: pytest.Config) -> None:
     """Raise UsageError where pytest took an option's path for a test's, and so missed the project's root folder.
 
     It looks for that before any plugin is asked: ``pytest --config /elsewhere/my.yaml`` has its root elsewhere.
+    A project below ours that has settings of its own is not ours, and neither are its options.
     """
     here = config.invocation_params.dir
     for first, second in itertools.pairwise(config.invocation_params.args):
         if not any(option.folder_or_file and first in (option.long, option.short) for option in OPTIONS):
             continue
         try:
-            project = nearest_project(here) if Path(here, second).exists() else None
-        except ConfigError:
-            return  # somebody else's broken file is pytest's to complain of
-        if project is not None and project.root != config.rootpath:
+            root = _own_root(here) if Path(here, second).exists() else None
+        except (ConfigError, OSError, ValueError):
+            return  # somebody else's broken file is pytest's to complain of, and what is no path is no test either
+        if root is not None and root != config.rootpath:
             raise pytest.UsageError(
-                f"the root folder is {project.root}, and pytest took {config.rootpath} for it; "
+                f"the root folder is {root}, and pytest took {config.rootpath} for it; "
                 f"hint: write {first}={second}, since pytest takes a path without = for a test's"
             )
+
+
+def _own_root(here: Path) -> Path | None:
+    """The root folder that pytest finds from ``here`` where nothing misleads it, if that uses enginegate."""
+    for folder in (here, *here.parents):
+        found = read_ini(folder)
+        if found is not None:
+            return folder if found.on else None
+    return None
 
 
 def _group(parser: pytest.Parser) -> pytest.OptionGroup:
@@ -161,12 +170,12 @@ def _group(parser: pytest.Parser) -> pytest.OptionGroup:
 
 
 def _taken(parser: pytest.Parser, name: str) -> bool:
-    """Whether somebody has declared an option of this name."""
-    probe = f"{name}=x"
-    try:
-        return probe not in parser.parse_known_and_unknown_args([probe], argparse.Namespace())[1]
-    except pytest.UsageError:  # a flag takes no value
-        return True
+    """Whether somebody has declared an option of this name.
+
+    It is looked up, and not parsed: that would run the ``type`` and ``action`` of whoever declared it.
+    """
+    groups = (parser._anonymous, *parser._groups)  # pytest names declared options nowhere else
+    return any(name in option.names() for group in groups for option in group.options)
 
 
 def _renamed(argument: str, names: dict[str, str]) -> str:

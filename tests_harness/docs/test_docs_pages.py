@@ -11,7 +11,8 @@ import pytest
 import yaml
 from docs_text import DOCS, PAGES, REPOSITORY, anchors, blocks, code, read, table_after, tables
 from enginegate.cli import build_parser
-from enginegate.config.loading import load_config
+from enginegate.config.loading import find_config, load_config
+from enginegate.config.project import DEFAULT_MODEL
 from enginegate.config.schema import ConfigFile
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.openvino.kv_cache import block_bytes
@@ -75,6 +76,24 @@ def test_named_options_exist(page):
         for option in re.findall(r"(?<!\S)--[a-z][a-z-]+", text)
     }
     assert {option for option in named - known if not option.startswith(BENCHMARK)} == set()
+
+
+def test_commands_name_engines_that_their_model_has(page):
+    """A job ran an engine for which the model's configuration has no precisions."""
+    for command in re.findall(r"pytest tests_(?:[^\n`|]|\\\n)*--engine [^\n`|]*", page.read_text(encoding="utf-8")):
+        given = dict(re.findall(r"--(model|engine|precision) (\S+)", command))
+        engines = load_config(find_config(given.get("model", DEFAULT_MODEL))).file.engines
+        if "precision" not in given:
+            assert set(given["engine"].split(",")) <= engines.keys(), command
+
+
+def test_gpu_jobs_install_their_engine_and_require_the_card():
+    """They installed no engine, and were green without a GPU."""
+    lines = [line.strip(" -") for line in read("ci.md").splitlines()]
+    jobs = [line for line in lines if line.startswith(("run: pytest", "pytest")) and "--engine vllm" in line]
+    assert len(jobs) == 2
+    assert all("--require-gpu" in line for line in jobs)
+    assert len([line for line in lines if "pip install -e '.[vllm]'" in line]) == 2
 
 
 def test_yaml_blocks_are_yaml(page):

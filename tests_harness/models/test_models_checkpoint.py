@@ -35,6 +35,8 @@ def test_pickled_weights_alone_are_refused_by_name(folder: Path, name: str) -> N
     with pytest.raises(ModelError, match=f"as pickles alone .{name}.") as caught:
         check_checkpoint(folder)
     assert "save_pretrained" in caught.value.hint
+    # Copies of files called *token* missed vocab.json and merges.txt.
+    assert "AutoTokenizer.from_pretrained(DIR).save_pretrained(NEW_DIR)" in str(caught.value)
     # A file that loaders do not look for would let them take the pickle.
     write_safetensors(folder / "extra.safetensors", {"a": [1]})
     with pytest.raises(ModelError, match="as pickles alone"):

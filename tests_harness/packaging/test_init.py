@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 import yaml
 from enginegate.cli import main
@@ -17,6 +19,7 @@ WRITTEN = {
     "pytest.ini",
     "configs/tiny-random.yaml",
     "baselines/README.md",
+    "runs/.gitignore",
     ".github/workflows/enginegate.yml",
     *(
         f"{folder}/{file.name}"
@@ -59,7 +62,139 @@ def test_the_workflow_installs_the_engine_and_runs_the_tests(empty):
     job = yaml.safe_load((empty / ".github/workflows/enginegate.yml").read_text(encoding="utf-8"))
     steps = [step.get("run", "") for step in job["jobs"]["gate"]["steps"]]
     assert "pip install 'enginegate[openvino]'" in steps
-    assert any(step.startswith("pytest tests_perf ") for step in steps)
+    assert any(step.startswith("pytest tests_perf --junit") for step in steps), "tests_quality refuses random weights"
+    assert "    pytest tests_perf\n" in (empty / "baselines" / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_model_with_weights_has_its_quality_tested_in_the_workflow(empty):
+    assert main(["init", "--model", "smollm2-135m", "--engine", "openvino"]) == 0
+    text = (empty / ".github/workflows/enginegate.yml").read_text(encoding="utf-8")
+    assert "run: pytest tests_perf tests_quality --junit" in text
+
+
+def test_run_records_are_not_committed(empty):
+    """``git add .`` after the first session committed them."""
+    main(TINY)
+    subprocess.run(["git", "init", "-q"], check=True)
+    (empty / "runs" / "1").mkdir()
+    (empty / "runs" / "1" / "run.json").write_text("{}", encoding="utf-8")
+    subprocess.run(["git", "add", "."], check=True)
+    done = subprocess.run(["git", "ls-files"], check=True, capture_output=True, text=True)
+    assert [name for name in done.stdout.splitlines() if name.startswith("runs/")] == ["runs/.gitignore"]
+
+
+def test_other_tests_are_still_found_by_pytest_alone(empty, capsys):
+    """The new pytest.ini named our folders alone, and theirs were silently tested no more."""
+    (empty / "tests").mkdir()
+    (empty / "tests" / "test_theirs.py").write_text("def test_it(): pass\n", encoding="utf-8")
+    assert main(TINY) == 0
+    assert read_ini(empty).on
+    assert "testpaths" not in read_ini(empty).values
+    assert "for example testpaths = tests tests_perf" in capsys.readouterr().out
+
+
+def test_tests_of_an_environment_are_nobodys(empty):
+    (empty / "env" / "lib").mkdir(parents=True)
+    (empty / "env" / "pyvenv.cfg").touch()
+    (empty / "env" / "lib" / "test_library.py").touch()
+    assert main(TINY) == 0
+    assert read_ini(empty).values["testpaths"] == "tests_perf"
+
+
+@pytest.mark.parametrize(("name", "text"), [("pytest.ini", ""), ("conftest.py", ""), (".git/HEAD", "ref: x\n")])
+def test_a_folder_inside_a_repository_is_refused(empty, capsys, name, text):
+    """pytest_plugins in a conftest.py that is not the root's stopped every test of the repository."""
+    (empty / name).parent.mkdir(exist_ok=True)
+    (empty / name).write_text(text, encoding="utf-8")
+    inner = empty / "a" / "b"
+    assert main([*TINY, "--folder", str(inner)]) == 2
+    said = capsys.readouterr().err
+    assert f"lies inside a repository, {empty}:" in said
+    assert f"--folder {empty}" in said
+    assert not inner.exists()
+    inner.mkdir(parents=True)
+    (inner / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    assert main([*TINY, "--folder", str(inner)]) == 0, "a project of its own"
+    assert f"to do: start pytest in {inner}, never in {empty}" in capsys.readouterr().out
+
+
+def test_a_repository_inside_another_is_its_own(empty, capsys):
+    (empty / "conftest.py").touch()
+    (empty / "inner" / ".git").mkdir(parents=True)
+    assert main([*TINY, "--folder", "inner"]) == 0
+    assert "never in" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["pytest.ini", "tox.ini", "setup.cfg", "pyproject.toml", "pytest.toml"])
+@pytest.mark.parametrize("table", [True, False])
+def test_line_endings_and_mode_of_the_ini_are_kept(empty, name, table):
+    """A file of Windows was rewritten with other line endings, from its first line to its last."""
+    text = INIS[name] if table else '[project]\nname = "theirs"\n' if name == "pyproject.toml" else ""
+    (empty / name).write_bytes(text.replace("\n", "\r\n").encode())
+    (empty / name).chmod(0o640)
+    assert main(TINY) == 0
+    after = (empty / name).read_bytes()
+    if text:
+        assert after.count(b"\r\n") == after.count(b"\n") == text.count("\n") + (2 if table else 4)
+    assert (empty / name).stat().st_mode & 0o777 == 0o640
+
+
+def test_an_ini_is_replaced_whole(empty, monkeypatch, capsys):
+    """It was written over, so that a full disk left half of it."""
+    (empty / "tox.ini").write_text(INIS["tox.ini"], encoding="utf-8")
+    main(TINY)
+    (empty / "tox.ini").write_text(INIS["tox.ini"], encoding="utf-8")
+    before = contents(empty)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    assert main(TINY) == 2
+    assert contents(empty) == before
+    assert "No space left on device" in capsys.readouterr().err
+
+
+NEEDED = 'to do: add to conftest.py (or add the name to its list): pytest_plugins = ["enginegate.plugin"]'
+
+
+@pytest.mark.parametrize(
+    ("text", "enough"),
+    [
+        ("# not yet: enginegate.plugin\n", False),
+        ('"""enginegate.plugin"""\n', False),
+        ('pytest_plugins = ["theirs"]  # enginegate.plugin\n', False),
+        ("pytest_plugins = [\n", False),
+        ('pytest_plugins = "theirs,enginegate.plugin"\n', True),
+        ('pytest_plugins = (\n    "theirs",\n    "enginegate.plugin",\n)\n', True),
+    ],
+)
+def test_the_plugin_is_looked_for_in_code(empty, capsys, text, enough):
+    """A comment that named it was enough."""
+    (empty / "conftest.py").write_text(text, encoding="utf-8")
+    assert main(TINY) == 0
+    assert (NEEDED in capsys.readouterr().out.splitlines()) != enough
+
+
+@pytest.mark.parametrize(
+    ("root", "inner", "enough"),
+    [
+        ("", "import sys  # from enginegate.fixtures.suite import *\n", False),
+        ("", "from enginegate.fixtures.suite import candidate, gate\n", True),
+        ('pytest_plugins = ["enginegate.fixtures.suite"]\n', "", True),
+    ],
+)
+def test_fixtures_that_a_folder_lacks_are_said(empty, capsys, root, inner, enough):
+    """A conftest.py that was there was kept, and every test ended with an unknown fixture."""
+    (empty / "conftest.py").write_text(root, encoding="utf-8")
+    for folder in ("tests_perf", "tests_quality"):
+        (empty / folder).mkdir()
+        (empty / folder / "conftest.py").write_text(inner, encoding="utf-8")
+    assert main(TINY) == 0
+    said = capsys.readouterr().out.splitlines()
+    for folder in ("tests_perf", "tests_quality"):
+        line = f"to do: add to {folder}/conftest.py: from enginegate.fixtures.suite import *"
+        assert (line in said) != enough
 
 
 INIS = {

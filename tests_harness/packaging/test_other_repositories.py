@@ -140,7 +140,8 @@ def test_beside_their_tests_both_are_green(installed, beside, tmp_path):
     done = installed.run(beside, *command, "int4_wo", path=(FAKES,), **variables)
     names = [line for line in done.stdout.splitlines() if "::" in line]
     assert "tests_perf/test_speedup.py::test_speedup[checkpoint-fake-int4_wo-b2]" in names
-    assert all(name.startswith(("tests_perf/", "tests_quality/")) for name in names), "the ini's testpaths"
+    folders = {name.partition("/")[0] for name in names}
+    assert folders == {"tests", "tests_perf", "tests_quality"}, "pytest alone still runs theirs"
 
 
 def test_in_company_and_from_any_working_directory(installed, beside, tmp_path):
@@ -164,3 +165,74 @@ def test_in_company_and_from_any_working_directory(installed, beside, tmp_path):
     tests = [entry.test for entry in record.verdicts]
     assert len(tests) == len(set(tests)) == 5
     assert not (elsewhere / "runs").exists()
+
+
+CHOOSY = """
+import argparse
+
+FLAVOURS = {"mint": 1}
+
+def pytest_addoption(parser):
+    parser.addoption("--model", type=lambda value: FLAVOURS[value], default="mint")
+    parser.getgroup("theirs").addoption("--runs", type=argparse.FileType("w"))
+"""
+
+
+def test_their_options_are_looked_up_and_not_tried_out(installed, theirs):
+    """To see whether a name was taken, it was parsed with the value x: a KeyError at every start, and a file x."""
+    (theirs / "conftest.py").write_text(CHOOSY, encoding="utf-8")
+    (theirs / "tests" / "test_elections.py").write_text("def test_it(): pass\n", encoding="utf-8")
+    (theirs / "pytest.ini").write_text("[pytest]\nenginegate = true\n", encoding="utf-8")
+    done = installed.run(theirs, "pytest", *QUIET, "--model=mint")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (theirs / "x").exists()
+
+
+OWN_CONFIG = """
+def pytest_addoption(parser):
+    parser.addoption("--config")
+"""
+
+
+def test_a_project_below_with_settings_of_its_own_is_left_alone(installed, theirs):
+    """Its --config was taken for ours, and its session refused, since the folder above uses enginegate."""
+    (theirs / "pytest.ini").write_text("[pytest]\nenginegate = true\n", encoding="utf-8")
+    (theirs / "conftest.py").unlink()
+    other = theirs / "other"
+    other.mkdir()
+    for name, text in (("pytest.ini", "[pytest]\n"), ("conftest.py", OWN_CONFIG), ("conf.yaml", "a: 1\n")):
+        (other / name).write_text(text, encoding="utf-8")
+    (other / "test_it.py").write_text("def test_it(pytestconfig): assert pytestconfig.getoption('config')\n")
+    done = installed.run(other, "pytest", *QUIET, "test_it.py", "--config", "conf.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = installed.run(theirs / "tests", "pytest", *QUIET, "--config", other / "conf.yaml")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, "this is ours"
+
+
+@pytest.mark.parametrize("name", ["--config", "--runs", "--baselines"])
+def test_a_value_of_theirs_that_is_no_path_is_left_alone(installed, theirs, name):
+    """Asking whether there is a file of so long a name ended in an INTERNALERROR."""
+    (theirs / "conftest.py").write_text(OWN_CONFIG.replace("--config", name), encoding="utf-8")
+    (theirs / "tests" / "test_elections.py").write_text("def test_it(): pass\n", encoding="utf-8")
+    done = installed.run(theirs, "pytest", *QUIET, "tests", name, "x" * 300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_plugin_without_its_options_says_so(installed, theirs):
+    (theirs / "conftest.py").write_text('pytest_plugins = ["enginegate.plugin"]\n', encoding="utf-8")
+    done = installed.run(theirs, "pytest", *QUIET, "-p", "no:enginegate.pytest_options")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
+    assert "hint: leave out -p no:enginegate.pytest_options" in done.stderr
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+
+
+def test_a_job_installs_what_its_engine_needs(installed, tmp_path):
+    """Engine hf needs torch, and the job installed none."""
+    pytest.importorskip("torch")
+    for engine in ("hf", "hf-graph"):
+        folder = tmp_path / engine
+        folder.mkdir()
+        done = installed.run(folder, "enginegate", "init", "--model", "random:tiny?seed=1", "--engine", engine)
+        assert done.returncode == 0, done.stderr
+        text = (folder / ".github/workflows/enginegate.yml").read_text(encoding="utf-8")
+        assert "pip install 'enginegate[hf]'" in text

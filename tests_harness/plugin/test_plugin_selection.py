@@ -69,6 +69,7 @@ WRONG = [
     (["--precision=,"], "--precision ',' names nothing", "leave it out"),
     (["--time-budget=-3"], "--time-budget '-3'", "for example"),
     (["--time-budget=nan"], "--time-budget 'nan'", "for example"),
+    ([f"--runs={'x' * 300}"], "cannot be used: [Errno 36] File name too long", "name a folder"),
     (["--runs=conftest.py"], "is a file, not a folder", "name a folder"),
 ]
 
@@ -114,6 +115,26 @@ def test_a_path_that_pytest_takes_for_a_test_is_told(suite, name):
         done = subprocess.run([*command, *given], cwd=suite.folder / "project", capture_output=True, text=True)
         assert done.returncode == code, done.stdout + done.stderr
         assert (f"hint: write {name}={suite.workspace.config}" in done.stderr) == (code == 4)
+
+
+@pytest.mark.parametrize("selected", ["tests_perf", "tests_quality"])
+def test_a_bad_default_fails_our_tests_and_no_others(suite, selected):
+    """A typo in the ini's enginegate_model stopped every test of the session, with exit code 4."""
+    (suite.folder / "pytest.ini").write_text("[pytest]\nenginegate = true\nenginegate_model = typo\n", encoding="utf-8")
+    (suite.folder / "tests").mkdir()
+    (suite.folder / "tests" / "test_theirs.py").write_text("def test_it(): pass\n", encoding="utf-8")
+    result = suite.pytester.runpytest_inprocess(selected, "tests", "-pno:cacheprovider", "-pno:randomly", "-v")
+    outcomes = result.parseoutcomes()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert outcomes["passed"] == 1, "theirs"
+    assert outcomes["errors"] > 1
+    result.stdout.fnmatch_lines(["*[[]nothing-selected[]] ERROR*"])
+    shown = result.stdout.str()
+    assert "unknown model 'typo'" in shown
+    assert "hint: use one of" in shown
+    assert "INTERNALERROR" not in shown
+    result = suite.pytester.runpytest_inprocess(selected, "tests", "--model=typo", "-pno:cacheprovider")
+    check_usage_error(result, "unknown model 'typo'", "use one of")
 
 
 def test_fixtures_may_be_named_as_a_plugin_instead(suite):

@@ -102,16 +102,18 @@ def with_keys(ini: Ini, missing: Mapping[str, bool | str]) -> str | None:
 
     Returns:
         None where the file is written in a way in which they cannot be added without reading it differently.
+        Its line endings are the file's own.
     """
     text = _text(ini.path) if ini.path.is_file() else ""
+    end = "\r\n" if "\r\n" in text else "\n"
     header = re.search(rf"^\[{re.escape(ini.table)}\][^\n]*(\n|\Z)", text, re.MULTILINE)
-    block = "".join(f"{ini.line(key, value)}\n" for key, value in missing.items())
+    block = "".join(f"{ini.line(key, value)}{end}" for key, value in missing.items())
     if header is None:
-        gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
-        changed = f"{text}{gap}[{ini.table}]\n{block}"
+        gap = "" if not text else end if text.endswith("\n") else end * 2
+        changed = f"{text}{gap}[{ini.table}]{end}{block}"
     else:
         head = text[: header.end()]
-        changed = f"{head}{'' if head.endswith(chr(10)) else chr(10)}{block}{text[header.end() :]}"
+        changed = f"{head}{'' if head.endswith(chr(10)) else end}{block}{text[header.end() :]}"
     try:
         found = parse_ini(ini.path.name, changed, str(ini.path)).get(ini.table, {})
     except ConfigError:
@@ -122,6 +124,7 @@ def with_keys(ini: Ini, missing: Mapping[str, bool | str]) -> str | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8", newline="") as file:  # newline: CRLF stays CRLF
+            return file.read()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}", "fix the file; pytest reads it, too") from error

@@ -51,9 +51,10 @@ def load_backend(name: str) -> Backend:
         try:
             backend = offered[name].load()()
         except (ImportError, AttributeError) as error:
+            package = offered[name].dist
             raise CapabilityError(
                 f"backend {name} cannot be imported: {error}",
-                f"install what it needs, e.g. pip install -e '.[{name}]'",
+                f"install what {package.name if package else 'the package that brings it'} needs, with pip",
             ) from error
     else:
         raise ConfigError(

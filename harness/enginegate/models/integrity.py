@@ -76,8 +76,9 @@ def _check_trust(folder: Path, config: Mapping[str, Any]) -> None:
         raise UntrustedError(
             f"{folder} has its weights as pickles alone ({', '.join(pickled[:_NAMED])}{more}), and a pickle runs code "
             "when it is read",
-            "convert weights that you trust: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR), copy "
-            "the tokenizer's files, and name path:NEW_DIR; or take a revision that has safetensors",
+            "convert weights that you trust: AutoModelForCausalLM.from_pretrained(DIR).save_pretrained(NEW_DIR) and "
+            "AutoTokenizer.from_pretrained(DIR).save_pretrained(NEW_DIR), and name path:NEW_DIR; or take a revision "
+            "that has safetensors",
         )
 
 

@@ -15,7 +15,16 @@ from enginegate.machine.own_processes import begin_session
 from enginegate.plugin.auditing import separate_audit
 from enginegate.plugin.devices import claim_device, missed_gpu
 from enginegate.plugin.options import parse_options
-from enginegate.plugin.ours import CANDIDATE, MARKERS, begins_again, needs, parametrize, planned_test, show_to_benchmark
+from enginegate.plugin.ours import (
+    CANDIDATE,
+    MARKERS,
+    begins_again,
+    needs,
+    parametrize,
+    planned_test,
+    show_to_benchmark,
+    why_unselected,
+)
 from enginegate.plugin.outcomes import error_reason, explain, forget, outcome_of, shorten, verdict_report
 from enginegate.plugin.progress import TerminalProgress
 from enginegate.plugin.replay import replay_clock
@@ -26,7 +35,8 @@ from enginegate.session.gate_session import GateSession
 SESSION = pytest.StashKey[GateSession]()
 
 #: Declares the options, where no entry point has done it.
-pytest_plugins = ["enginegate.pytest_options"]
+OPTIONS_PLUGIN = "enginegate.pytest_options"
+pytest_plugins = [OPTIONS_PLUGIN]
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -38,6 +48,11 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Parse the options; what was asked for by name must exist and be possible, before anything runs."""
+    if not config.pluginmanager.hasplugin(OPTIONS_PLUGIN):
+        raise pytest.UsageError(
+            f"enginegate.plugin has no options, since {OPTIONS_PLUGIN} is switched off; "
+            f"hint: leave out -p no:{OPTIONS_PLUGIN}, or take enginegate.plugin out of conftest.py"
+        )
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     try:
@@ -71,19 +86,22 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One test for each selected engine, and for each batch size where the test asks for one."""
+    """One test for each selected engine, and for each batch size where the test asks for one.
+
+    What no option named, such as the ini's model, is resolved here alone: where it cannot be, our tests fail, and those
+    of others in the same session go on.
+    """
     if CANDIDATE not in metafunc.fixturenames:
         return
     try:
-        selection = metafunc.config.stash[SESSION].selection
+        parametrize(metafunc, metafunc.config.stash[SESSION].selection)
     except EngineGateError as error:
-        pytest.exit(f"{error}", returncode=pytest.ExitCode.USAGE_ERROR)
-    parametrize(metafunc, selection)
+        parametrize(metafunc, error)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Now it is known which gates share the error budget, and which engines meet in which arena: plan the session."""
-    ours = [item for item in session.items if needs(item, CANDIDATE)]
+    ours = [item for item in session.items if needs(item, CANDIDATE) and why_unselected(item) is None]
     if ours and not session.config.option.collectonly:
         session.config.stash[SESSION].make_plan([test for item in ours for test in planned_test(item)])
 
@@ -98,6 +116,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """What is timed, or measures the device's memory, must have the device to itself. A repeated test begins anew."""
+    if (reason := why_unselected(item)) is not None:
+        raise reason.with_traceback(None)
     if begins_again(item):
         forget(item, item.config.stash[SESSION])
     claim_device(item, item.config.stash[SESSION])

@@ -10,7 +10,7 @@ from enginegate.core.errors import MeasurementError
 from enginegate.engines.registry import load_backend
 from enginegate.machine import gpu
 from enginegate.machine.lease import lease_devices, lease_folder
-from enginegate.plugin.ours import CANDIDATE, needs, parameter
+from enginegate.plugin.ours import CANDIDATE, needs, parameter, why_unselected
 from enginegate.plugin.workers import is_worker
 
 if TYPE_CHECKING:
@@ -65,7 +65,10 @@ def _measures_on_gpu(item: pytest.Item, session: GateSession) -> bool:
     """
     stash = item.config.stash
     if _ON_GPU not in stash:
-        timed = any(each.get_closest_marker("eg_perf") is not None for each in item.session.items)
+        timed = any(
+            each.get_closest_marker("eg_perf") is not None and why_unselected(each) is None
+            for each in item.session.items
+        )
         stash[_ON_GPU] = timed and any(
             load_backend(name).capabilities().device == "cuda" for name in _backends(session.selection)
         )

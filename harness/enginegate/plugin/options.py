@@ -67,7 +67,11 @@ class _Reader:
         """As it was given, from the working directory; else of that name in the root folder."""
         value, option = self.text(name), self._prefix + name
         path = Path(value) if value else _from_here(self._config.rootpath / name)
-        if path.exists() and not path.is_dir():
+        try:
+            file = path.exists() and not path.is_dir()
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{option} {str(path)!r} cannot be used: {error}", "name a folder") from error
+        if file:
             raise ConfigError(
                 f"{option} {str(path)!r} is a file, not a folder", "name a folder; it is made where it is missing"
             )

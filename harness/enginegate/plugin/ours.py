@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from enginegate.core.errors import EngineGateError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -51,10 +53,17 @@ def gate_count(item: pytest.Item) -> int:
     return int(marker.args[0]) if marker else 1
 
 
-def parametrize(metafunc: pytest.Metafunc, selection: Selection) -> None:
-    """One test for each selected engine, and for each batch size where the test asks for one."""
+def parametrize(metafunc: pytest.Metafunc, selection: Selection | EngineGateError) -> None:
+    """One test for each selected engine, and for each batch size where the test asks for one.
+
+    Where nothing can be selected, one that fails with the reason (see ``why_unselected``).
+    """
     timed = BATCH_SIZE in metafunc.fixturenames
     cases: list[Any] = []
+    if isinstance(selection, EngineGateError):
+        cases.append(pytest.param(*[selection] * (2 if timed else 1), id="nothing-selected"))
+        metafunc.parametrize((CANDIDATE, BATCH_SIZE) if timed else CANDIDATE, cases, indirect=True)
+        return
     for candidate in selection.candidates:
         if not timed:
             group = pytest.mark.xdist_group(candidate.id)
@@ -65,6 +74,12 @@ def parametrize(metafunc: pytest.Metafunc, selection: Selection) -> None:
             group = pytest.mark.xdist_group(f"{candidate.config.name}-b{size}")
             cases.append(pytest.param(candidate, size, id=f"{candidate.id}-b{size}", marks=group))
     metafunc.parametrize((CANDIDATE, BATCH_SIZE) if timed else CANDIDATE, cases, indirect=True)
+
+
+def why_unselected(item: pytest.Item) -> EngineGateError | None:
+    """Why a test of ours has no engine: nothing could be selected. None for any other test."""
+    value = parameter(item, CANDIDATE)
+    return value if isinstance(value, EngineGateError) else None
 
 
 def planned_test(item: pytest.Item) -> Iterator[PlannedTest]:

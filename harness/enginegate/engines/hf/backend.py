@@ -26,7 +26,7 @@ from enginegate.models.checkpoint import Checkpoint
 
 _TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _SUITE_NAMES = {f"torch.{torch_name}": name for name, torch_name in _TORCH_NAMES.items()}
-_INSTALL = "pip install -e '.[openvino]' (brings the CPU build's needs), or install torch and transformers"
+_INSTALL = "pip install 'enginegate[hf]'"
 
 #: Float32 logits held at once while scoring: 64 Mi values, 256 MiB.
 _LOGIT_BUDGET = 1 << 26

@@ -20,7 +20,7 @@ from enginegate.models.checkpoint import Checkpoint
 if TYPE_CHECKING:
     from enginegate.engines.openvino.engine import OpenVinoEngine
 
-_INSTALL = "pip install -e '.[openvino]'"
+_INSTALL = "pip install 'enginegate[openvino]'"
 
 
 class OpenVinoBackend:
