@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import ctypes
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +12,7 @@ from enginegate.core.specs import QuantizationSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.effective import check_effective
 from enginegate.engines.openvino import kv_cache
+from enginegate.engines.openvino.signal_stack import Stack
 from enginegate.engines.openvino.weights import read_weights
 from enginegate.engines.registry import load_backend
 from enginegate.machine import cpu
@@ -42,6 +45,27 @@ def test_fp32_scores_as_transformers_does(shared_engine, prefill):
     ours, theirs = (shared_engine(backend, "fp32").score(sequences, prefill=prefill) for backend in ("openvino", "hf"))
     for left, right in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(left, right, atol=1e-3)
+
+
+def signal_stack() -> tuple[object, ...]:
+    """The calling thread's alternate signal stack: address, flags, bytes."""
+    stack = Stack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    return stack.pointer, stack.flags, stack.size
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="OpenVINO sets one on Linux alone")
+def test_engines_leave_the_signal_stack_as_it_was(workshop):
+    """Ctrl-C after two engines were closed in the order of their loading ended pytest with SIGSEGV."""
+    before = signal_stack()
+    engines = [workshop.load("openvino", "fp32") for _ in range(2)]
+    for engine in engines:
+        engine.effective()
+        engine.score(prompts(1, 8, 0))
+    assert signal_stack() == before
+    for engine in engines:
+        engine.close()
+    assert signal_stack() == before
 
 
 @pytest.mark.parametrize(

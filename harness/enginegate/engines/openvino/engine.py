@@ -16,6 +16,7 @@ from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.openvino import kv_cache
 from enginegate.engines.openvino.precisions import ELEMENT_TYPES, activation_precision, kv_precision, suite_name
 from enginegate.engines.openvino.scorer import Scorer
+from enginegate.engines.openvino.signal_stack import keep_signal_stack
 from enginegate.engines.openvino.weights import read_weights
 from enginegate.engines.requests import check_open, check_sequences, eos_token_ids
 from enginegate.engines.stepping import SteppingEngine
@@ -58,9 +59,10 @@ class OpenVinoEngine(SteppingEngine):
         self._scorer: Scorer | None = None
         self._next_request = 0
         try:
-            self._pipeline: Any = openvino_genai.ContinuousBatchingPipeline(
-                str(engine_dir), self._scheduling, "CPU", self._properties
-            )
+            with keep_signal_stack():
+                self._pipeline: Any = openvino_genai.ContinuousBatchingPipeline(
+                    str(engine_dir), self._scheduling, "CPU", self._properties
+                )
         except RuntimeError as error:
             raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "rebuild the engine") from error
 
@@ -217,7 +219,8 @@ class OpenVinoEngine(SteppingEngine):
 
         parameter = opset13.parameter([1], np.float32)
         model = self._openvino.Model([opset13.relu(parameter)], [parameter], "probe")
-        return self._openvino.Core().compile_model(model, "CPU", self._properties)
+        with keep_signal_stack():
+            return self._openvino.Core().compile_model(model, "CPU", self._properties)
 
     def _max_length(self) -> int:
         return min(self._geometry.positions, self.spec.max_input_len + self.spec.max_output_len)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from enginegate.engines.openvino.signal_stack import keep_signal_stack
 from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.requests import score_rows
 
@@ -30,7 +31,8 @@ class Scorer:
     def __init__(self, model_xml: Path, properties: Mapping[str, object], threads: int, token_bytes: int) -> None:
         import openvino
 
-        self.compiled: Any = openvino.Core().compile_model(model_xml, "CPU", dict(properties))
+        with keep_signal_stack():
+            self.compiled: Any = openvino.Core().compile_model(model_xml, "CPU", dict(properties))
         self._inputs = {name for port in self.compiled.inputs for name in port.names}
         shape = self.compiled.output("logits").partial_shape
         self._vocabulary = shape[2].get_length()
