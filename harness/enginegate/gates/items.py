@@ -106,21 +106,8 @@ def ratio_of_sums(numerator: Array, denominator: Array) -> tuple[float, float]:
 
 def refuse(metric: str, reason: str, policy: QualityPolicy, *, unit: str, subject: str, samples: int = 0) -> Verdict:
     """The verdict on results that cannot be used at all: a FAIL, because every hole fails closed."""
-    name = f"{subject}: " if subject else ""
-    return Verdict(
-        status=Status.FAIL,
-        metric=metric,
-        estimate=float("nan"),
-        interval=(float("nan"), float("nan")),
-        unit=unit,
-        baseline=None,
-        change=None,
-        margin=policy.margin,
-        alpha=policy.alpha,
-        smallest_visible=None,
-        samples=samples,
-        explanation=f"{name}results unusable: {reason}",
-    )
+    text = f"results unusable: {reason}"
+    return _undecidable(Status.FAIL, float("nan"), metric, unit, policy, samples, subject, text)
 
 
 def bounded(
@@ -186,10 +173,18 @@ def bounded(
 
 def no_baseline(value: float, metric: str, unit: str, policy: QualityPolicy, count: int, subject: str) -> Verdict:
     """The verdict where nothing was accepted before."""
-    name = f"{subject}: " if subject else ""
     measured = f"{value:.3f}, " if np.isfinite(value) else ""
+    text = f"{measured}no baseline to compare with"
+    return _undecidable(Status.NO_BASELINE, value, metric, unit, policy, count, subject, text)
+
+
+def _undecidable(
+    status: Status, value: float, metric: str, unit: str, policy: QualityPolicy, samples: int, subject: str, text: str
+) -> Verdict:
+    """A verdict without an interval, as there was nothing to compare."""
+    name = f"{subject}: " if subject else ""
     return Verdict(
-        status=Status.NO_BASELINE,
+        status=status,
         metric=metric,
         estimate=value,
         interval=(float("nan"), float("nan")),
@@ -199,8 +194,8 @@ def no_baseline(value: float, metric: str, unit: str, policy: QualityPolicy, cou
         margin=policy.margin,
         alpha=policy.alpha,
         smallest_visible=None,
-        samples=count,
-        explanation=f"{name}{measured}no baseline to compare with",
+        samples=samples,
+        explanation=name + text,
     )
 
 

@@ -56,7 +56,7 @@ def visible_handles(library: Any) -> list[Any]:
     if named is None:
         return handles
     by_name = {str(index): handle for index, handle in enumerate(handles)}
-    by_name |= {_text(library.nvmlDeviceGetUUID(handle)): handle for handle in handles}
+    by_name |= {text(library.nvmlDeviceGetUUID(handle)): handle for handle in handles}
     found = []
     for name in filter(None, (part.strip() for part in named.split(","))):
         if name not in by_name:
@@ -70,11 +70,11 @@ def identities() -> list[dict[str, Any]]:
     with nvml() as library:
         if library is None:
             return []
-        driver = _text(library.nvmlSystemGetDriverVersion()).split(".")[0]
+        driver = text(library.nvmlSystemGetDriverVersion()).split(".")[0]
         cuda = _optional(library, lambda: int(library.nvmlSystemGetCudaDriverVersion()) // 1000)
         return [
             {
-                "name": _text(library.nvmlDeviceGetName(handle)),
+                "name": text(library.nvmlDeviceGetName(handle)),
                 "memory_gib": round(library.nvmlDeviceGetMemoryInfo(handle).total / 2**30),
                 "compute_capability": _optional(library, lambda h=handle: _capability(library, h)),
                 "driver_major": driver,
@@ -93,11 +93,11 @@ def descriptions() -> list[dict[str, Any]]:
     with nvml() as library:
         if library is None:
             return []
-        driver = _text(library.nvmlSystemGetDriverVersion())
+        driver = text(library.nvmlSystemGetDriverVersion())
         return [
             {
-                "uuid": _text(library.nvmlDeviceGetUUID(handle)),
-                "pci": _optional(library, lambda h=handle: _text(library.nvmlDeviceGetPciInfo(h).busId)),
+                "uuid": text(library.nvmlDeviceGetUUID(handle)),
+                "pci": _optional(library, lambda h=handle: text(library.nvmlDeviceGetPciInfo(h).busId)),
                 "driver": driver,
                 **_read(library, handle).model_dump(),
             }
@@ -108,7 +108,7 @@ def descriptions() -> list[dict[str, Any]]:
 def uuids() -> list[str]:
     """UUIDs of the visible GPUs; empty where there is none."""
     with nvml() as library:
-        return [] if library is None else [_text(library.nvmlDeviceGetUUID(h)) for h in visible_handles(library)]
+        return [] if library is None else [text(library.nvmlDeviceGetUUID(h)) for h in visible_handles(library)]
 
 
 def compute_capability() -> int | None:
@@ -241,7 +241,7 @@ def _unknown(found: list[Occupancy], ours: bool) -> list[str]:
 
 
 def _occupancy(library: Any, handle: Any) -> Occupancy:
-    card = _text(library.nvmlDeviceGetName(handle))
+    card = text(library.nvmlDeviceGetName(handle))
     running = _optional(library, lambda: library.nvmlDeviceGetComputeRunningProcesses(handle))
     if running is None:
         return Occupancy(card, 0, {}, "its driver does not list the processes on it")
@@ -280,7 +280,8 @@ def _optional(library: Any, ask: Any) -> Any:
         return None
 
 
-def _text(value: str | bytes) -> str:
+def text(value: str | bytes) -> str:
+    """What NVML says in words: bytes in older versions of its library."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 

@@ -37,6 +37,7 @@ from enginegate.verdicts.inputs import (
     StoredFloor,
     StoredSessions,
 )
+from enginegate.verdicts.lookup import pick
 
 
 @dataclass(frozen=True)
@@ -248,8 +249,7 @@ class EngineGates:
         if stored is None:
             return None
         self._check_settings(stored.runtime_digest, f"the baseline of {self.candidate.id} in {entry.metric}")
-        places = [stored.columns.index(name) for name in columns]
-        return {item: [row[place] for place in places] for item, row in stored.items.items()}
+        return pick(stored, columns)
 
     def _reference_for(self, common: Mapping[str, Any], limit: float | None) -> str | None:
         """The quality reference, where a limit to it has to stand in for accepted items."""

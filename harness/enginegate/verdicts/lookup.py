@@ -11,6 +11,7 @@ from enginegate.config.schema import GatesSection
 from enginegate.core.errors import RecordError
 from enginegate.core.files import first_problem
 from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RunRecord
+from enginegate.storage.baselines import QualityMetric
 
 Entry = TypeVar("Entry")
 
@@ -72,8 +73,13 @@ def columns(entry: QualityEntry, names: Sequence[str]) -> dict[str, list[float]]
     for name in names:
         if name not in entry.columns:
             raise RecordError(f"{entry.metric} of {entry.engine} has no column {name!r}", "record a new run")
-    places = [entry.columns.index(name) for name in names]
-    return {item: [row[place] for place in places] for item, row in entry.items.items()}
+    return pick(entry, names)
+
+
+def pick(scores: QualityEntry | QualityMetric, names: Sequence[str]) -> dict[str, list[float]]:
+    """Item hash to the named numbers, all of which are there."""
+    places = [scores.columns.index(name) for name in names]
+    return {item: [row[place] for place in places] for item, row in scores.items.items()}
 
 
 def _one(found: Sequence[Entry], name: str) -> Entry:

@@ -21,7 +21,7 @@ class Gpu:
 
 def devices() -> list[Gpu]:
     """The GPUs that CUDA shows to this process, in its order; none where there is no driver."""
-    from enginegate.machine.gpu import nvml, visible_handles
+    from enginegate.machine.gpu import nvml, text, visible_handles
 
     with nvml() as library:
         if library is None:
@@ -30,7 +30,7 @@ def devices() -> list[Gpu]:
         for handle in visible_handles(library):
             major, minor = library.nvmlDeviceGetCudaComputeCapability(handle)
             memory = int(library.nvmlDeviceGetMemoryInfo(handle).total)
-            found.append(Gpu(_text(library.nvmlDeviceGetName(handle)), (int(major), int(minor)), memory))
+            found.append(Gpu(text(library.nvmlDeviceGetName(handle)), (int(major), int(minor)), memory))
         return found
 
 
@@ -39,7 +39,3 @@ def driver_problem(gpus: list[Gpu]) -> str:
     if gpus:
         return ""
     return "no NVIDIA driver or GPU is visible: check nvidia-smi, and start containers with --gpus all"
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
