@@ -27,11 +27,10 @@ import numpy as np
 from enginegate.core.specs import SamplingParams
 from enginegate.engines.process.child_engine import ChildEngine
 from enginegate.engines.registry import load_backend
-from enginegate.engines.timing import timed_answer
+from enginegate.engines.timing import quiet_process, timed_answer
 from enginegate.gates.verdict import TAIL
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.gpu import DeviceMonitor
-from enginegate.machine.load import quiet_process
 from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.prompts import PromptPool
 from enginegate.session.bench import ModelBench

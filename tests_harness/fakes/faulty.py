@@ -6,6 +6,7 @@ It is found as any third party's would be: put a folder with this file and the d
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -25,11 +26,16 @@ from enginegate.models.checkpoint import Checkpoint
 STEP = 0.2
 
 
-class Stranger:
-    """A value that can be written, and not read again: as of a class that the session has not, or has otherwise."""
+def write_raw(content: bytes) -> None:
+    """Put bytes on the connection to the session, beside its messages."""
+    connection = next(each for each in gc.get_objects() if isinstance(each, messages.Channel))
+    os.write(connection.writing, content)
 
-    def __reduce__(self) -> tuple[type, tuple[str]]:
-        return int, ("no number",)
+
+def strange_reply() -> bytes:
+    """A message that is whole, and names a class that the session has not."""
+    text = b'[1,"value",{"$":"enginegate_nowhere:Generation","fields":{}}]'
+    return messages._HEAD.pack(messages._MARK, messages.PROTOCOL, len(text), 0) + text
 
 
 def install(site: Path) -> None:
@@ -119,13 +125,22 @@ class Engine:
         if "dies-in-round" in fault:
             os.kill(os.getpid(), signal.SIGKILL)
         if "half-a-reply" in fault:
-            os.write(int(sys.argv[1]), messages._HEAD.pack(messages._MARK, 1 << 20) + b"half of it")
+            write_raw(messages._HEAD.pack(messages._MARK, messages.PROTOCOL, 1 << 20, 0) + b"half of it")
             hang() if "hangs" in fault else os.kill(os.getpid(), signal.SIGKILL)
         if "no-reply" in fault:
-            os.write(int(sys.argv[1]), b"INFO: a library prints into whatever is open\n")
+            write_raw(b"INFO: a library prints into whatever is open\n")
             hang()
         if "strange-reply" in fault:
-            return Stranger()  # type: ignore[return-value]
+            write_raw(strange_reply())
+            hang()
+        if "other-protocol" in fault:
+            write_raw(messages._HEAD.pack(messages._MARK, messages.PROTOCOL + 1, 2, 0) + b"[]")
+            hang()
+        if "unsayable" in fault:
+            return object()  # type: ignore[return-value]
+        if "prints" in fault:
+            print("INFO: a library prints", flush=True)
+            os.write(1, b"and so does its C++ code\n")
         for _ in range(params.max_tokens):
             if "slow" in fault:
                 time.sleep(STEP)

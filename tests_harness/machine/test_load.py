@@ -12,6 +12,7 @@ import weakref
 
 import psutil
 import pytest
+from enginegate.engines.timing import quiet_process
 from enginegate.machine import load
 from enginegate.machine.cores import allowed_cores, quietest_core
 from enginegate.machine.load import (
@@ -20,7 +21,6 @@ from enginegate.machine.load import (
     foreign_load,
     machine_seconds,
     own_seconds,
-    quiet_process,
     read_cpu_clock,
     throttled_seconds,
 )

@@ -1,13 +1,12 @@
-"""How busy the machine is with work that is not ours, and keeping our own process quiet while a round is timed."""
+"""How busy the machine is with work that is not ours."""
 
 from __future__ import annotations
 
-import gc
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -175,19 +174,3 @@ def throttled_seconds(before: CpuClock | None, after: CpuClock | None) -> float:
     if before is None or after is None:
         return 0.0
     return max(0.0, after.throttled - before.throttled)
-
-
-@contextmanager
-def quiet_process() -> Iterator[None]:
-    """Keep the garbage collector out of a timed round, and begin it without the garbage of the last one.
-
-    Only what is new is looked at: with Transformers imported a full collection takes 0.3 s, longer than many a round.
-    """
-    was_enabled = gc.isenabled()
-    gc.collect(1)
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import site
+import socket
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,8 @@ _MARKS = "ENGINEGATE_CHILD"
 #: For ``python -c``; "" is the working directory. Only what is built in may be imported before that is gone.
 _RUN_MODULE = """
 import sys
+if sys.version_info < (3, 10):
+    sys.exit("enginegate needs Python 3.10 or later, this is " + sys.version.split()[0])
 if sys.path[0] == "":
     del sys.path[0]
 import runpy
@@ -61,9 +64,9 @@ class ChildProcess:
         log: open file that takes what it prints. A pipe would be read to its end, and a process that the child left
             behind holds that.
         stdin: open file that it reads, or ``subprocess.DEVNULL``.
+        stdout: where its standard output goes; None for ``log``.
         python: the Python in ``command``, see ``child_environment``.
         environment: variables besides.
-        pass_fds: file descriptors that it inherits.
     """
 
     def __init__(
@@ -71,20 +74,19 @@ class ChildProcess:
         command: Sequence[str],
         *,
         log: IO[bytes],
-        stdin: IO[bytes] | int = subprocess.DEVNULL,
+        stdin: IO[bytes] | socket.socket | int = subprocess.DEVNULL,
+        stdout: socket.socket | None = None,
         python: str = sys.executable,
         environment: Mapping[str, str] | None = None,
-        pass_fds: Sequence[int] = (),
     ) -> None:
         self._mark = uuid4().hex
         marks = f"{os.environ.get(_MARKS, '')} {self._mark}".strip()
         self._popen = subprocess.Popen(
             command,
-            stdin=stdin,
-            stdout=log,
+            stdin=stdin if isinstance(stdin, int) else stdin.fileno(),
+            stdout=(stdout or log).fileno(),
             stderr=log,
             env={**child_environment(python), **(environment or {}), _MARKS: marks},
-            pass_fds=pass_fds,
             start_new_session=True,
         )
         _guard.watch(self.pid)

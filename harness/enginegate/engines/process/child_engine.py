@@ -9,7 +9,6 @@ longer, ends, or answers what cannot be read, it is ended with everything it sta
 
 from __future__ import annotations
 
-import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,10 +18,11 @@ from enginegate.core import errors
 from enginegate.core.errors import EngineError, EngineGateError
 from enginegate.core.specs import DEFAULT_TIMEOUTS, EngineSpec, Limit, RuntimeSpec, SamplingParams, Timeouts
 from enginegate.engines.base import Backend, Effective, Engine, Generation, MemoryUse, TokenEvent
+from enginegate.engines.process.interpreter import HERE, Interpreter, start_worker
 from enginegate.engines.process.messages import Channel, Reply, Request, UnreadableError
 from enginegate.engines.requests import check_open
 from enginegate.engines.timing import SelfTimed
-from enginegate.machine.processes import GRACE_SECONDS, ChildProcess, last_lines, module_command
+from enginegate.machine.processes import GRACE_SECONDS, last_lines
 
 #: The process is to give a sign of life so many times within the limit, so that one that comes late is no end.
 _BEATS = 8
@@ -43,19 +43,24 @@ class ChildEngine(SelfTimed):
         spec: EngineSpec,
         runtime: RuntimeSpec,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        interpreter: Interpreter = HERE,
     ) -> None:
         self.spec = spec
         self.runtime = runtime
+        #: What the process says of its Python; empty until it has said it.
+        self.greeting: dict[str, Any] = {}
+        self._interpreter = interpreter
+        self._backend = backend_name
         self._timeouts = timeouts
         self._log = tempfile.NamedTemporaryFile(prefix="enginegate-", suffix=".log")  # noqa: SIM115 - lives as we do
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = ChildProcess(
-                module_command("enginegate.engines.process.worker", str(theirs.fileno())),
-                log=self._log,
-                pass_fds=[theirs.fileno()],
-            )
-        self._channel: Channel | None = Channel(ours)
+        self._channel: Channel | None
+        try:
+            self._process, self._channel = start_worker(interpreter, self._log, timeouts.load)
+        except OSError as error:
+            self._log.close()
+            raise EngineError(
+                f"{spec.id}: {interpreter} cannot be run: {error.strerror or error}", "name a Python that is there"
+            ) from error
         self._number = 0
         #: The request that is not answered to its end, and its phase.
         self._pending: tuple[int, str] | None = None
@@ -132,6 +137,11 @@ class ChildEngine(SelfTimed):
         found: Effective = self._ask("round", "effective")
         return found
 
+    def versions(self) -> str:
+        """The engine's libraries, as the backend states them in its process."""
+        found: str = self._ask("round", "versions", self._backend)
+        return found
+
     def take_quietest_core(self) -> None:
         """Move the thread that feeds the device to the core that is the fastest now, until the next call."""
         self._ask("round", "take_quietest_core")
@@ -163,7 +173,7 @@ class ChildEngine(SelfTimed):
             raise self._silent(phase, limit) from error
         except OSError as error:
             raise self._gone(phase) from error
-        except Exception:  # it cannot be pickled: not a byte was sent, so no answer comes
+        except (TypeError, ValueError):  # it cannot be said: not a byte was sent, so no answer comes
             self._pending = None
             raise
         return pending
@@ -184,7 +194,9 @@ class ChildEngine(SelfTimed):
             except UnreadableError as error:
                 problem = f"{self.spec.id}: a reply of its process ({phase}) cannot be read: {error}"
                 raise self._fail(problem, "report it, with the versions of the libraries") from error
-            if reply.number == number and reply.kind != "progress":
+            if reply.kind == "greeting":
+                self.greeting = reply.value
+            elif reply.number == number and reply.kind != "progress":
                 break
         if reply.kind in ("value", "error"):
             self._pending = None

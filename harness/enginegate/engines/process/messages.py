@@ -1,21 +1,32 @@
 """The messages between the session and the process of an engine.
 
-A frame is a mark, the length of what follows, and a pickled ``Request`` or ``Reply``. Every reply carries the number of
-the request that it belongs to, so that one that nobody reads any more is not taken for the answer to the next.
+A frame is a mark, the protocol's number, the lengths of what follows, JSON, and the arrays that it speaks of. Every
+reply carries the number of the request that it belongs to, so that one that nobody reads any more is not taken for the
+answer to the next.
+
+``execnet``, which pytest-xdist brings, would carry such values, too. It is not used: what is needed besides (a limit
+for each wait, the end of a process that hangs, arrays without copies, one loop in the main thread) is here anyway, and
+the other side would need it installed or sent along.
 """
 
 from __future__ import annotations
 
-import pickle
-import socket
+import os
 import struct
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
+from selectors import EVENT_WRITE, DefaultSelector
 from typing import Any, TypeVar
 
-_HEAD = struct.Struct("!4sQ")
-_MARK = b"eng1"
+from enginegate.engines.process.values import decode, encode
+
+#: Raised with every change of what is said; both sides must speak the same.
+PROTOCOL = 1
+#: A mark and the protocol, then the lengths of the JSON and of the arrays, in bytes. The first two stay as they are.
+_MARK = b"eng:"
+_HEAD = struct.Struct("!4sHQQ")
 _CHUNK = 1 << 20
 
 
@@ -25,7 +36,7 @@ class Request:
 
     Attributes:
         number: counts up with each request.
-        method: the engine's method, or ``load``.
+        method: the engine's method, or one of the worker's own.
         arguments: those of the method.
         beat: seconds after which the process is to say that the work goes on, and again after as many.
     """
@@ -41,8 +52,9 @@ class Reply:
     """What the process answers.
 
     Attributes:
-        number: the request's.
-        kind: "value" or "error", which end the answer; "event", one of several parts; "progress", a sign of life.
+        number: the request's; 0 for the greeting.
+        kind: "value" or "error", which end the answer; "event", one of several parts; "progress", a sign of life;
+            "greeting", the first of all.
         value: what the method gave, or the error's class, problem and hint.
     """
 
@@ -59,24 +71,34 @@ Message = TypeVar("Message", Request, Reply)
 
 
 class Channel:
-    """One end of a connection."""
+    """One end of a connection: a descriptor to read from and one to write to, which may be one and the same.
 
-    def __init__(self, end: socket.socket) -> None:
-        self._socket = end
+    Where limits are given for sending, the writing descriptor must not block.
+    """
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self.reading, self.writing = reading, writing
         self._bytes = bytearray()
+        self._open = True
 
     def send(self, message: Request | Reply, limit: float | None = None) -> None:
         """Send one message whole.
 
         Raises TimeoutError where the other side does not take it within ``limit`` seconds, another OSError where that
-        is gone, and whatever pickling raises, before a byte is sent.
+        is gone, and TypeError or ValueError for what cannot be sent, before a byte is.
         """
-        content = pickle.dumps(message)
-        self._socket.settimeout(limit)
-        try:
-            self._socket.sendall(_HEAD.pack(_MARK, len(content)) + content)
-        finally:
-            self._socket.settimeout(None)
+        text, arrays = encode(list(vars(message).values()))
+        self.write(_HEAD.pack(_MARK, PROTOCOL, len(text), len(arrays)) + text + arrays, limit)
+
+    def write(self, content: bytes, limit: float | None = None) -> None:
+        """Send bytes as they are, all of them. Raises as ``send`` does."""
+        left = memoryview(content)
+        deadline = None if limit is None else time.monotonic() + limit
+        while left:
+            try:
+                left = left[os.write(self.writing, left) :]
+            except BlockingIOError:
+                self._await_room(deadline)
 
     def receive(self, kind: type[Message], limit: float | None = None, process: int | None = None) -> Message:
         """The next message, in a blocking read that takes no time on any core.
@@ -95,39 +117,47 @@ class Channel:
         while (content := self._content()) is None:
             self._read(limit, process)
         try:
-            message = pickle.loads(content)
-        except Exception as error:  # unpickling raises whatever the classes that are named in there raise
+            return kind(*decode(*content))
+        except Exception as error:  # a class that a backend named may raise anything
             raise UnreadableError(f"{type(error).__name__}: {error}") from error
-        if not isinstance(message, kind):
-            raise UnreadableError(f"a {type(message).__name__} came for a {kind.__name__}")
-        return message
 
     def close(self) -> None:
         """Close this end; the other side's next read ends."""
-        self._socket.close()
+        if self._open:
+            self._open = False
+            for descriptor in {self.reading, self.writing}:
+                os.close(descriptor)
 
-    def _content(self) -> bytes | None:
-        """Take the first frame, if it is whole, from what was read."""
+    def _await_room(self, deadline: float | None) -> None:
+        with DefaultSelector() as selector:
+            selector.register(self.writing, EVENT_WRITE)
+            if not selector.select(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                raise TimeoutError
+
+    def _content(self) -> tuple[bytes, bytes] | None:
+        """Take the JSON and the arrays of the first frame, if it is whole, from what was read."""
+        if self._bytes and not _MARK.startswith(self._bytes[: len(_MARK)]):
+            raise UnreadableError(f"it begins with {bytes(self._bytes[:16])!r}")
         if len(self._bytes) < _HEAD.size:
             return None
-        mark, length = _HEAD.unpack_from(self._bytes)
-        if mark != _MARK:
-            raise UnreadableError(f"it begins with {bytes(self._bytes[:16])!r}")
-        end = _HEAD.size + length
+        _, protocol, text, arrays = _HEAD.unpack_from(self._bytes)
+        if protocol != PROTOCOL:
+            raise UnreadableError(f"the other side speaks protocol {protocol}, this one {PROTOCOL}")
+        middle, end = _HEAD.size + text, _HEAD.size + text + arrays
         if len(self._bytes) < end:
             return None
-        content = bytes(self._bytes[_HEAD.size : end])
+        content = bytes(self._bytes[_HEAD.size : middle]), bytes(self._bytes[middle:end])
         del self._bytes[:end]
         return content
 
     def _read(self, limit: float | None, process: int | None) -> None:
         if limit is not None or process is not None:
-            ready = connection.wait([self._socket, *([process] if process is not None else [])], limit)
+            ready = connection.wait([self.reading, *([process] if process is not None else [])], limit)
             if not ready:
                 raise TimeoutError
-            if self._socket not in ready and not connection.wait([self._socket], 0):  # it may have written, then ended
+            if self.reading not in ready and not connection.wait([self.reading], 0):  # it may have written, then ended
                 raise EOFError
-        chunk = self._socket.recv(_CHUNK)
+        chunk = os.read(self.reading, _CHUNK)
         if not chunk:
             raise EOFError
         self._bytes += chunk

@@ -1,15 +1,19 @@
-"""The process of one engine: ``python -m enginegate.engines.process.worker DESCRIPTOR``.
+"""The process of one engine: ``python -m enginegate.engines.process.worker``, on its standard input and output.
 
 Between requests it waits in a blocking read, so that it takes no time on any core and launches nothing on the device.
-Seconds and token times are taken here, so that the connection is in neither.
+Seconds and token times are taken here, so that the connection is in neither. Everything is done in the main thread,
+as CUDA minds another one. This module and all that it imports need nothing but the standard library and numpy, so that
+any Python in which the engine's library is installed can serve.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import socket
-import sys
+import platform
+import select
+import signal
+import threading
 import traceback
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +27,9 @@ from enginegate.engines.timing import timed_answer
 from enginegate.machine.cores import allowed_cores, take_quietest_core
 from enginegate.machine.processes import die_with_parent
 
+#: Seconds that a request may go on after the session is gone, and that closing the engine may take then.
+_LAST_SECONDS, _CLOSE_SECONDS = 5.0, 60.0
+
 
 def serve(channel: Channel) -> None:
     """Do what the session asks until it closes its end."""
@@ -33,7 +40,47 @@ def serve(channel: Channel) -> None:
     except (EOFError, OSError, _SessionGoneError):
         pass
     finally:
+        _closing.set()
         worker.close()
+
+
+def greeting() -> dict[str, object]:
+    """What the session is told first: which Python this is, and where its processes are."""
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        namespace = ""
+    return {"python": platform.python_version(), "system": platform.platform(), "processes": namespace}
+
+
+_closing = threading.Event()
+
+
+def take_streams() -> Channel:
+    """Standard input and output as the connection; what is printed from now on goes to standard error."""
+    channel = Channel(os.dup(0), os.dup(1))  # inherited by no program that the engine starts
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    os.dup2(2, 1)
+    return channel
+
+
+def end_with_session(channel: Channel) -> None:
+    """End this process soon after the session has gone, also while the engine is at work.
+
+    On this machine the session ends its children itself; into a container it does not reach.
+    """
+
+    def watch() -> None:
+        hung_up = select.poll()
+        hung_up.register(channel.reading, getattr(select, "POLLRDHUP", 0))  # a hang-up is told unasked
+        hung_up.poll()
+        if not _closing.wait(_LAST_SECONDS):
+            os._exit(1)
+        threading.Event().wait(_CLOSE_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="enginegate-watch", daemon=True).start()
 
 
 class _SessionGoneError(Exception):
@@ -86,6 +133,10 @@ class _Worker:
         if method == "take_quietest_core":
             take_quietest_core(self._cores)
             return None
+        if method == "versions":
+            from enginegate.engines.registry import load_backend
+
+            return load_backend(*arguments).version()
         engine = self._loaded()
         if method == "score":
             sequences, prefill = arguments
@@ -103,7 +154,17 @@ class _Worker:
         return self._engine
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve the session on the other end of the standard streams."""
     die_with_parent()
-    os.set_inheritable(int(sys.argv[1]), False)  # a program that the engine starts would keep the connection open
-    serve(Channel(socket.socket(fileno=int(sys.argv[1]))))
+    signal.signal(
+        signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM)
+    )  # the first process of a container has none
+    channel = take_streams()
+    end_with_session(channel)
+    channel.send(Reply(0, "greeting", greeting()))
+    serve(channel)
+
+
+if __name__ == "__main__":
+    main()
