@@ -38,7 +38,7 @@ class Location:
 
     estimate: Array
     error: Array
-    df: int
+    df: Array | int
     autocorrelation: Array
     order_effect: Array
 

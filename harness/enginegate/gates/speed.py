@@ -127,7 +127,7 @@ def replay_speed(
 
 @dataclass(frozen=True)
 class SpeedGate:
-    """What stays the same over one gate's looks."""
+    """What stays the same over one gate's looks. ``unit``: what is counted."""
 
     against: Against | None
     policy: SpeedPolicy
@@ -135,6 +135,7 @@ class SpeedGate:
     subject: str
     reference: str
     warnings: tuple[str, ...]
+    unit: str = "blocks"
 
     def look(self, location: Location, count: int, last: bool, invalid: str | None) -> Verdict | None:
         """The verdict after ``count`` blocks, or None where more are to come."""
@@ -166,9 +167,9 @@ class SpeedGate:
             reason = f"the blocks are too correlated (lag-1 autocorrelation {float(location.autocorrelation):.2f})"
         elif floor:
             ends = (float(np.exp(float(anchor.estimate) - bound)) for bound in (most, least))
-            reason = f"after {count} blocks the ratio lies between " + " and ".join(f"{end:.2f}x" for end in ends)
+            reason = f"after {count} {self.unit} the ratio lies between " + " and ".join(f"{end:.2f}x" for end in ends)
         else:
-            reason = f"after {count} blocks the slowdown lies between {_percent(least)} and {_percent(most)}"
+            reason = f"after {count} {self.unit} the slowdown lies between {_percent(least)} and {_percent(most)}"
         return gate.verdict(Status.INCONCLUSIVE, count, ratio, interval, slower, visible, reason)
 
     def verdict(
@@ -240,8 +241,11 @@ class SpeedGate:
         if isinstance(self.against, Floor):
             place = {Status.FAIL: "below", Status.PASS: "above"}.get(status, "not shown to be above or below")
             return f", {place} the floor of {self.against.ratio:.2f}x"
-        name = "expected" if isinstance(self.against, Known) else "baseline"
-        text = f", {name} {float(np.exp(self.anchor.estimate)):.2f}x: "
+        text = ": "
+        if not isinstance(self.against, Known):
+            text = f", baseline {float(np.exp(self.anchor.estimate)):.2f}x: "
+        elif self.against.ratio != 1.0:
+            text = f", expected {self.against.ratio:.2f}x: "
         text += f"slower by {_percent(slower)}" if slower >= 0 else f"faster by {_percent(-slower)}"
         if status is Status.FAIL:
             return text + f", more than the {100 * self.policy.margin:.3g} % margin{self.anchor.allowance()}"

@@ -1,0 +1,140 @@
+"""The gate of a live base: base and head are launched in pairs, again and again, and the launch is what is counted.
+
+Two launches of one engine differ: by where its memory lies, by what the system did while it loaded. On one quiet CPU
+they spread by 0.7 to 1.8 %, and rounds of one launch do not average that away. So a *launch* here is one start of the
+base beside one start of the head, which then answer the same prompts in turn. It gives one number, the location of its
+rounds' log ratios, and the numbers of launches are independent: their own spread holds whatever a launch and its rounds
+add.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from enginegate.gates.robust import Array, Location, locate
+from enginegate.gates.sequential import SpeedPolicy, next_look
+from enginegate.gates.sessions import Known, ShiftPrior
+from enginegate.gates.speed import SpeedGate
+from enginegate.gates.verdict import Status, Verdict
+
+#: Belief about the spread (standard deviation) of a launch's number before launches show it: launches of either side
+#: spread by 0.7 to 1.8 % on a quiet 2-core CPU, so the difference of two by 1.0 to 2.5 %, and by 0.2 to 1.3 % on an
+#: H200 (docs/gates.md).
+LAUNCH_SPREAD = ShiftPrior(scale=0.015, df=4.0)
+#: Launches at which it looks. Unchanged engines are mostly decided at the first; the last ones are for small changes.
+LAUNCH_LOOKS = (4, 6, 8, 10, 12, 16)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What one launch of both sides gave.
+
+    Attributes:
+        log_ratios: log(time of the base / time of the head) of each pair of rounds, in the order they ran.
+        order: of each pair, +1 where the base ran first, else -1.
+    """
+
+    log_ratios: tuple[float, ...]
+    order: tuple[int, ...]
+
+    @property
+    def number(self) -> float:
+        """The location of its pairs, the effect of the order taken out."""
+        return float(locate(self.log_ratios, order=self.order).estimate)
+
+
+def locate_launches(numbers: Array, prior: ShiftPrior = LAUNCH_SPREAD) -> Location:
+    """The mean over launches, and its standard error.
+
+    Args:
+        numbers: of each launch, last axis launches, at least two.
+        prior: belief about their spread.
+
+    The variance is moderated by the prior (Smyth 2004), as a few launches tell little of it: with L launches of
+    variance s^2, it is (d s0^2 + (L-1) s^2) / (d + L-1) on d + L-1 degrees of freedom. Where the launches spread by
+    more than the prior says, it counts for less: d = df min(1, s0^2 / s^2). With spreads of twice the prior's, a false
+    FAIL is then 1.6 times as likely as stated, with three times, 3.5 times; with spreads up to the prior's it is less
+    likely than stated (simulated, tests_harness/gates/test_launches.py).
+    """
+    values = np.asarray(numbers, dtype=np.float64)
+    count = values.shape[-1]
+    own = values.var(axis=-1, ddof=1)
+    believed = prior.scale**2
+    weight = prior.df * np.minimum(1.0, np.divide(believed, own, out=np.ones_like(own), where=own > 0))
+    df = weight + count - 1
+    variance = (weight * believed + (count - 1) * own) / df
+    nothing = np.zeros(values.shape[:-1])
+    return Location(np.asarray(values.mean(axis=-1)), np.asarray(np.sqrt(variance / count)), df, nothing, nothing)
+
+
+def judge_launches(
+    launches: Sequence[Launch],
+    policy: SpeedPolicy,
+    *,
+    metric: str,
+    subject: str,
+    base: str,
+    final: bool,
+    warnings: Sequence[str] = (),
+    invalid: str | None = None,
+) -> Verdict | None:
+    """Judge a metric of the head against its live base at one look.
+
+    Args:
+        launches: those so far.
+        policy: margins and error probabilities; its looks are counts of launches, its shift the belief about their
+            spread.
+        metric, subject, warnings, invalid: as in ``judge_speed``.
+        base: the base's name for people.
+        final: no more launches will come, so the answer must be a Verdict.
+
+    Returns:
+        A verdict, or None: nothing is decided and more launches may come. The hypotheses are those of ``judge_speed``,
+        with an expected ratio of exactly 1.
+    """
+    gate = SpeedGate(Known(1.0), policy, metric, subject, base, tuple(warnings), unit="launches")
+    count = len(launches)
+    if not final and count not in policy.looks:
+        return None
+    if not count:
+        return gate.unusable(0, "there was no launch")
+    if not np.all(np.isfinite([ratio for launch in launches for ratio in launch.log_ratios])):
+        return gate.unusable(count, "a time is not a positive finite number")
+    numbers = np.array([launch.number for launch in launches])
+    if count < policy.looks[0]:
+        ratio = float(np.exp(numbers.mean()))
+        reason = f"only {count} launches, fewer than the {policy.looks[0]} of the first look"
+        return gate.verdict(Status.INCONCLUSIVE, count, ratio, (np.nan, np.nan), reason=reason)
+    last = final or next_look(count, policy) is None
+    return gate.look(locate_launches(numbers, policy.shift), count, last, invalid)
+
+
+def replay_launches(
+    launches: Sequence[Launch],
+    policy: SpeedPolicy,
+    *,
+    metric: str,
+    subject: str,
+    base: str,
+    warnings: Sequence[str] = (),
+    invalid: str | None = None,
+) -> Verdict:
+    """The verdict that a race of these launches gave: at the first look that decides, or the last."""
+    count = len(launches)
+    for look in (*(look for look in policy.looks if look < count), count):
+        verdict = judge_launches(
+            launches[:look],
+            policy,
+            metric=metric,
+            subject=subject,
+            base=base,
+            final=look == count,
+            warnings=warnings,
+            invalid=invalid,
+        )
+        if verdict is not None:
+            return verdict
+    raise AssertionError("a final look always gives a verdict")

@@ -1,0 +1,126 @@
+"""The gate of a live base: launches are what is counted, and its error rates hold where they do not spread alike."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from enginegate.gates.launches import (
+    LAUNCH_LOOKS,
+    LAUNCH_SPREAD,
+    Launch,
+    judge_launches,
+    locate_launches,
+    replay_launches,
+)
+from enginegate.gates.sequential import FAILED, PASSED, UNDECIDED, SpeedPolicy, sequential_test
+from enginegate.gates.sessions import Anchor, ShiftPrior
+from enginegate.gates.verdict import Status
+
+#: A session of 42 gates that may raise a false alarm once in a hundred.
+ALPHA = 0.01 / 42
+POLICY = SpeedPolicy(margin=0.02, tolerated=0.05, alpha=ALPHA, looks=LAUNCH_LOOKS, shift=LAUNCH_SPREAD)
+
+
+def launch(slower: float, pairs: int = 8, noise: float = 0.0, order_effect: float = 0.0, seed: int = 0) -> Launch:
+    """A launch in which the head takes ``slower`` more time."""
+    rng = np.random.default_rng(seed)
+    order = tuple(1 if index % 2 == 0 else -1 for index in range(pairs))
+    ratios = tuple(-math.log1p(slower) + noise * rng.standard_normal() + order_effect * sign for sign in order)
+    return Launch(ratios, order)
+
+
+def simulate(
+    slower: float, spread: float, series: int, policy: SpeedPolicy = POLICY, seed: int = 1
+) -> dict[int, float]:
+    """Share of simulated races that end in each status; ``spread``: of a launch's number."""
+    rng = np.random.default_rng(seed)
+    numbers = -np.log1p(slower) + spread * rng.standard_normal((series, policy.looks[-1]))
+    status = np.full(series, UNDECIDED)
+    for look in policy.looks:
+        still = np.flatnonzero(status == UNDECIDED)
+        if len(still):
+            location = locate_launches(numbers[still, :look], policy.shift)
+            final = look == policy.looks[-1]
+            status[still] = sequential_test(location, Anchor(0.0), policy, look, final=final).status
+    return {outcome: float(np.mean(status == outcome)) for outcome in (PASSED, FAILED, UNDECIDED)}
+
+
+def judged(launches: list[Launch], **options: object) -> object:
+    return replay_launches(launches, POLICY, metric="speedup", subject="int8 b1", base="base", **options)  # type: ignore[arg-type]
+
+
+def test_the_variance_is_moderated_and_the_prior_counts_less_where_the_launches_deny_it():
+    numbers = np.array([0.0, 0.01, -0.01, 0.02])
+    own, prior = numbers.var(ddof=1), ShiftPrior(0.015, 4.0)
+    calm = locate_launches(numbers, prior)
+    assert float(calm.error) ** 2 * 4 == pytest.approx((4 * 0.015**2 + 3 * own) / 7)
+    assert float(calm.df) == 7
+    wild = locate_launches(10 * numbers, prior)
+    weight = 4 * 0.015**2 / (100 * own)
+    assert float(wild.df) == pytest.approx(weight + 3)
+    assert float(wild.error) ** 2 * 4 == pytest.approx((weight * 0.015**2 + 300 * own) / (weight + 3))
+    assert np.isfinite(float(locate_launches(np.zeros(4), prior).error))
+
+
+@pytest.mark.parametrize("spread", [0.007, 0.014])
+def test_a_false_alarm_is_rarer_than_stated_up_to_the_spread_that_is_believed(spread):
+    """At the margin itself, where it is likeliest."""
+    policy = SpeedPolicy(margin=0.02, tolerated=0.05, alpha=0.01, looks=LAUNCH_LOOKS, shift=LAUNCH_SPREAD)
+    assert simulate(0.02, spread, 40_000, policy)[FAILED] < 0.01
+    assert simulate(0.05, spread, 40_000, policy)[PASSED] < 0.05
+
+
+def test_a_spread_of_twice_what_is_believed_costs_less_than_twice_the_alpha():
+    policy = SpeedPolicy(margin=0.02, tolerated=0.05, alpha=0.01, looks=LAUNCH_LOOKS, shift=LAUNCH_SPREAD)
+    outcome = simulate(0.02, 2 * LAUNCH_SPREAD.scale, 40_000, policy)
+    assert 0.005 < outcome[FAILED] < 0.02
+    assert simulate(0.05, 2 * LAUNCH_SPREAD.scale, 40_000, policy)[PASSED] < 0.10
+
+
+def test_unchanged_engines_pass_and_five_percent_fails_with_launches_that_spread_by_a_percent():
+    both = 0.01 * math.sqrt(2)
+    assert simulate(0.0, both, 4_000)[PASSED] > 0.99
+    assert simulate(0.05, both, 4_000)[FAILED] > 0.9
+    assert simulate(0.10, both, 4_000)[FAILED] > 0.999
+
+
+def test_launches_count_and_not_their_rounds():
+    """A thousand rounds of two launches that differ are two numbers, and decide nothing."""
+    few = [launch(0.06, 500, 0.01, seed=1), launch(0.03, 500, 0.01, seed=2)]
+    verdict = judged(few)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "only 2 launches, fewer than the 4" in verdict.explanation
+
+
+def test_the_order_of_a_pair_is_taken_out():
+    verdict = judged([launch(0.0, order_effect=0.05) for _ in range(4)])
+    assert verdict.status is Status.PASS
+    assert verdict.estimate == pytest.approx(1.0, abs=1e-9)
+
+
+def test_ten_percent_fails_and_says_over_what():
+    verdict = judged([launch(0.10, noise=0.01, seed=seed) for seed in range(4)])
+    assert verdict.status is Status.FAIL
+    assert "over base: slower by" in verdict.explanation
+    assert "more than the 2 % margin" in verdict.explanation
+    assert verdict.samples == 4
+
+
+def test_what_lies_between_the_margins_is_left_open_and_says_what_it_could_have_seen():
+    verdict = judged([launch(0.045, noise=0.06, seed=seed) for seed in range(6)])
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "after 6 launches the slowdown lies between" in verdict.explanation
+    assert verdict.smallest_visible is not None
+
+
+def test_between_looks_nothing_is_said():
+    launches = [launch(0.2) for _ in range(5)]
+    assert judge_launches(launches, POLICY, metric="itl", subject="", base="base", final=False) is None
+
+
+def test_what_cannot_be_measured_does_not_pass():
+    assert judged([]).status is Status.FAIL
+    assert judged([*[launch(0.0)] * 3, Launch((math.nan,) * 4, (1, -1) * 2)]).status is Status.FAIL
+    assert judged([launch(0.0)] * 4, invalid="the card throttled").status is Status.INCONCLUSIVE
