@@ -151,6 +151,57 @@ class ArenaEntry(Stored):
     failures: dict[str, str] = Field(default_factory=dict)
 
 
+class LaunchEntry(Stored):
+    """One start of a live base beside one of the head.
+
+    Attributes:
+        blocks: by workload, the pairs of rounds that the two took in turn.
+        loading: seconds that starting and loading both took, beside each other.
+        idle: by engine, the share of one core that it took while it was not its turn, from 0.2 s after it.
+    """
+
+    blocks: dict[str, list[Block]]
+    loading: float
+    idle: dict[str, Number] = Field(default_factory=dict)
+
+
+class SideEntry(Stored):
+    """One side of a race of launches.
+
+    Attributes:
+        engine: its id.
+        python: the version of its Python.
+        versions: its libraries, as the backend states them there.
+        effective: what the running engine says it is.
+    """
+
+    engine: str
+    python: str
+    versions: str
+    effective: dict[str, Any]
+
+
+class RaceEntry(Stored):
+    """An engine against its live base, launched in pairs.
+
+    Attributes:
+        against: what was asked for, ``python:/opt/base/bin/python``.
+        head, base: the two sides.
+        launches: in the order they were made.
+        stopped: why there was no further one.
+        failure: why the race broke off; empty where it did not.
+        warnings: what weakens it.
+    """
+
+    against: str
+    head: SideEntry
+    base: SideEntry
+    launches: list[LaunchEntry]
+    stopped: str
+    failure: str = ""
+    warnings: list[str] = Field(default_factory=list)
+
+
 class MemoryEntry(Stored):
     """Memory of one engine, measured in a process of its own. All in bytes; None where it could not be measured.
 
@@ -232,6 +283,7 @@ class RunRecord(Stored):
     config: dict[str, Any]
     engines: list[EngineEntry]
     arenas: list[ArenaEntry] = Field(default_factory=list)
+    races: list[RaceEntry] = Field(default_factory=list)
     memory: list[MemoryEntry] = Field(default_factory=list)
     quality: list[QualityEntry] = Field(default_factory=list)
     verdicts: list[VerdictEntry] = Field(default_factory=list)

@@ -60,6 +60,7 @@ class Arena:
         monitor: looks at the GPU after each round, or None on a CPU.
         twins: contestants that stand next to each other in every block and alternate, a tuple of ids for each unit;
             who is in none of them stands alone.
+        first: number of the first block, which decides its prompts.
         stopped: why no further block was run.
         failures: who left the race, and why. Its rounds stay in the blocks, and are no sample of it. Where the
             reference fails everyone has left.
@@ -73,6 +74,7 @@ class Arena:
     clock: Callable[[], float] = time.perf_counter
     monitor: DeviceMonitor | None = None
     twins: Sequence[Sequence[str]] = ()
+    first: int = 0
     blocks: list[Block] = field(default_factory=list)
     stopped: str = "not started"
     failures: dict[str, EngineGateError] = field(default_factory=dict)
@@ -140,7 +142,7 @@ class Arena:
         return self.prompts.batch(work.batch_size, work.input_len, seed=work.seed, round_index=round_index)
 
     def _block(self, index: int) -> Block:
-        prompts = self._prompts(index)
+        prompts = self._prompts(self.first + index)
         rounds, retries = [], 0
         for name in self._order(index):
             sample = self._turn(name, prompts)
