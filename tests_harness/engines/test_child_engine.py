@@ -64,13 +64,13 @@ def test_child_answers_as_the_engine_here_does(child, inside):
 
 
 def test_seconds_are_the_childs_own(child, monkeypatch):
-    send = child._send
+    send = child.worker.send
 
     def slowly(*message):
         time.sleep(0.3)
         send(*message)
 
-    monkeypatch.setattr(child, "_send", slowly)
+    monkeypatch.setattr(child.worker, "send", slowly)
     start = time.perf_counter()
     answers, seconds = child.timed(PROMPTS, SamplingParams(12))
     outside = time.perf_counter() - start
@@ -146,7 +146,7 @@ def test_closed_child_is_gone_and_refuses(folder):
     engine.ready()
     engine.close()
     engine.close()
-    assert engine._process.status == 0
+    assert engine.worker.process.status == 0
     with pytest.raises(EngineError, match="closed"):
         engine.generate(PROMPTS, SamplingParams(2))
 

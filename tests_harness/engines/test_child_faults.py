@@ -14,7 +14,7 @@ import psutil
 import pytest
 from enginegate.core.errors import EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams, Timeouts
-from enginegate.engines.process import child_engine
+from enginegate.engines.process import client
 from enginegate.engines.process.child_engine import ChildEngine
 from enginegate.machine import processes
 
@@ -123,7 +123,7 @@ def test_an_answer_that_cannot_be_sent_is_an_error_of_the_engine(start):
 def test_what_a_library_prints_is_not_taken_for_an_answer(start):
     engine = start("prints")
     assert engine.generate([[7]], TOKENS)[0].token_ids == (7,) * 4
-    assert "its C++ code" in Path(engine._log.name).read_text()
+    assert "its C++ code" in Path(engine.worker.log.name).read_text()
 
 
 def test_progress_renews_the_limit(start):
@@ -147,7 +147,7 @@ def test_streams_that_are_dropped_leave_the_replies_in_step(start):
     half = engine.stream([1], TOKENS)
     assert next(half).token_id == 1
     half.close()
-    assert engine._pending is None, "nothing may be measured while the child is at work"
+    assert engine.worker.pending is None, "nothing may be measured while the child is at work"
     assert [event.token_id for event in engine.stream([3], TOKENS)] == [3] * 4
 
 
@@ -171,10 +171,10 @@ def test_a_reply_that_nobody_waited_for_is_not_taken_for_the_next(start, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(engine._channel), "receive", interrupted)
+        patch.setattr(type(engine.worker.channel), "receive", interrupted)
         with pytest.raises(KeyboardInterrupt):
             engine.generate([[7]], TOKENS)
-    engine._pending = None
+    engine.worker.pending = None
     assert engine.score([[1, 2]]) == [(-1.0,)]
 
 
@@ -202,7 +202,7 @@ def test_closing_ends_whatever_the_engine_started(start, folder):
     assert len(left(folder, engine.pid)) == 4
     engine.close()
     assert left(folder, engine.pid) == []
-    assert engine._process.status == 0
+    assert engine.worker.process.status == 0
 
 
 def test_closing_waits_neither_for_an_engine_that_loads_nor_for_one_that_does_not_close(start, folder):
@@ -211,7 +211,7 @@ def test_closing_waits_neither_for_an_engine_that_loads_nor_for_one_that_does_no
     begun = time.monotonic()
     loading.close()
     stuck.close()
-    assert time.monotonic() - begun < child_engine._CLOSE_SECONDS / 2
+    assert time.monotonic() - begun < client._CLOSE_SECONDS / 2
     assert left(folder, loading.pid, stuck.pid) == []
 
 

@@ -1,33 +1,22 @@
 """An engine in a process of its own, which sleeps while it is not its turn.
 
-Two uses: backends that stand only one engine a process (``own_process``), and contestants whose libraries or memory do
-not go together in one. The process's own side is ``enginegate.engines.process.worker``.
-
-No wait is without a limit: ``Timeouts`` says how long the process may be silent in each phase. Where it is silent for
-longer, ends, or answers what cannot be read, it is ended with everything it started, and the engine is closed.
+Three uses: backends that stand only one engine a process (``own_process``), contestants whose libraries or memory do
+not go together in one, and live bases, which run in a Python of their own. The process's own side is
+``enginegate.engines.process.worker``.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from enginegate.core import errors
-from enginegate.core.errors import EngineError, EngineGateError
-from enginegate.core.specs import DEFAULT_TIMEOUTS, EngineSpec, Limit, RuntimeSpec, SamplingParams, Timeouts
+from enginegate.core.errors import EngineGateError
+from enginegate.core.specs import DEFAULT_TIMEOUTS, EngineSpec, RuntimeSpec, SamplingParams, Timeouts
 from enginegate.engines.base import Backend, Effective, Engine, Generation, MemoryUse, TokenEvent
-from enginegate.engines.process.interpreter import HERE, Interpreter, start_worker
-from enginegate.engines.process.messages import Channel, Reply, Request, UnreadableError
-from enginegate.engines.requests import check_open
+from enginegate.engines.process.client import Worker
+from enginegate.engines.process.interpreter import HERE, Interpreter
 from enginegate.engines.timing import SelfTimed
-from enginegate.machine.processes import GRACE_SECONDS, last_lines
-
-#: The process is to give a sign of life so many times within the limit, so that one that comes late is no end.
-_BEATS = 8
-#: Seconds that closing an engine which has nothing to do may take, before its process is ended from outside.
-_CLOSE_SECONDS = 60.0
 
 
 class ChildEngine(SelfTimed):
@@ -47,43 +36,27 @@ class ChildEngine(SelfTimed):
     ) -> None:
         self.spec = spec
         self.runtime = runtime
-        #: What the process says of its Python; empty until it has said it.
-        self.greeting: dict[str, Any] = {}
-        self._interpreter = interpreter
         self._backend = backend_name
-        self._timeouts = timeouts
-        self._log = tempfile.NamedTemporaryFile(prefix="enginegate-", suffix=".log")  # noqa: SIM115 - lives as we do
-        self._channel: Channel | None
-        try:
-            self._process, self._channel = start_worker(interpreter, self._log, timeouts.load)
-        except OSError as error:
-            self._log.close()
-            raise EngineError(
-                f"{spec.id}: {interpreter} cannot be run: {error.strerror or error}", "name a Python that is there"
-            ) from error
-        self._number = 0
-        #: The request that is not answered to its end, and its phase.
-        self._pending: tuple[int, str] | None = None
         self._loaded = False
-        self._failed: EngineGateError | None = None
-        self._send("load", "load", backend_name, str(engine_dir), spec, runtime)
+        self.worker = Worker(spec.id, interpreter, timeouts)
+        self.worker.send("load", "load", backend_name, str(engine_dir), spec, runtime)
 
     @property
     def pid(self) -> int:
         """The child's process id."""
-        return self._process.pid
+        return self.worker.pid
 
     def ready(self) -> None:
         """Wait until the engine is loaded. Several children may load at once. Raises what loading raised, each time."""
-        self._open()
+        self.worker.check_open()
         if self._loaded:
             return
         try:
-            self._receive()
+            self.worker.receive()
         except EngineGateError as error:
-            if self._failed is None:
-                self._failed = error
-                self._end()
+            if self.worker.failed is None:
+                self.worker.close()
+                self.worker.failed = error
             raise
         self._loaded = True
 
@@ -94,32 +67,9 @@ class ChildEngine(SelfTimed):
         return answer
 
     def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[TokenEvent]:
-        """Answer one prompt token by token, from the first time that the iterator is asked.
-
-        An iterator that is dropped half-way lets the child finish its answer, and so does another request meanwhile;
-        the iterator raises EngineError then.
-        """
+        """Answer one prompt token by token, from the first time that the iterator is asked; see ``Worker.parts``."""
         self.ready()
-        return self._events(list(prompt), params)
-
-    def _events(self, prompt: list[int], params: SamplingParams) -> Iterator[TokenEvent]:
-        self.ready()
-        mine = self._send("round", "stream", prompt, params)
-        try:
-            while True:
-                if self._pending != mine:
-                    self._open()
-                    raise EngineError(
-                        f"{self.spec.id}: the stream was given up for another request", "read it to its end first"
-                    )
-                reply = self._receive()
-                if reply.kind == "value":
-                    return
-                yield reply.value
-        except GeneratorExit:
-            if self._pending == mine:
-                self._finish()
-            raise
+        return self.worker.parts("round", "stream", list(prompt), params)
 
     def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
         """Log-probability of each token given those before it."""
@@ -147,110 +97,12 @@ class ChildEngine(SelfTimed):
         self._ask("round", "take_quietest_core")
 
     def close(self) -> None:
-        """End the child and all that it started, and wait until their memory is given back.
-
-        A child that has nothing to do closes its engine itself; one that is at work is ended.
-        """
-        self._failed = None
-        self._end()
+        """See ``Worker.close``."""
+        self.worker.close()
 
     def _ask(self, phase: str, method: str, *arguments: object) -> Any:
         self.ready()
-        self._send(phase, method, *arguments)
-        return self._receive().value
-
-    def _send(self, phase: str, method: str, *arguments: object) -> tuple[int, str]:
-        """Send a request, after the end of the one before; gives what is ``_pending`` now."""
-        if self._pending is not None:
-            self._finish()
-        channel = self._open()
-        self._number += 1
-        self._pending = pending = self._number, phase
-        limit = self._timeouts.limit(phase)
-        try:
-            channel.send(Request(self._number, method, arguments, limit.seconds / _BEATS), limit.seconds)
-        except TimeoutError as error:
-            raise self._silent(phase, limit) from error
-        except OSError as error:
-            raise self._gone(phase) from error
-        except (TypeError, ValueError):  # it cannot be said: not a byte was sent, so no answer comes
-            self._pending = None
-            raise
-        return pending
-
-    def _receive(self) -> Reply:
-        """The next part of the answer to the pending request. Raises what the engine raised."""
-        channel = self._open()
-        assert self._pending is not None
-        number, phase = self._pending
-        limit = self._timeouts.limit(phase)
-        while True:
-            try:
-                reply = channel.receive(Reply, limit.seconds, self._process.ended)
-            except TimeoutError as error:
-                raise self._silent(phase, limit) from error
-            except (EOFError, OSError) as error:
-                raise self._gone(phase) from error
-            except UnreadableError as error:
-                problem = f"{self.spec.id}: a reply of its process ({phase}) cannot be read: {error}"
-                raise self._fail(problem, "report it, with the versions of the libraries") from error
-            if reply.kind == "greeting":
-                self.greeting = reply.value
-            elif reply.number == number and reply.kind != "progress":
-                break
-        if reply.kind in ("value", "error"):
-            self._pending = None
-        if reply.kind == "error":
-            name, problem, hint = reply.value
-            raise getattr(errors, name, EngineError)(problem, hint)
-        return reply
-
-    def _finish(self) -> None:
-        """Wait for the end of the answer that nobody reads: nothing may be measured while the child is at work."""
-        while self._pending is not None:
-            try:
-                self._receive()
-            except EngineGateError:
-                if self._failed is not None:
-                    raise
-
-    def _silent(self, phase: str, limit: Limit) -> EngineError:
-        return self._fail(
-            f"{self.spec.id}: its process gave no sign of life for {limit.seconds:g} s ({phase}) and was ended",
-            limit.hint,
-        )
-
-    def _gone(self, phase: str) -> EngineError:
-        code = self._process.wait(GRACE_SECONDS)
-        ended = f"ended with code {code}" if code is not None else "closed the connection, but did not end,"
-        return self._fail(
-            f"{self.spec.id}: its process {ended} ({phase})", "a code of -9 is the kernel's out-of-memory killer"
-        )
-
-    def _fail(self, problem: str, hint: str) -> EngineError:
-        """End the child; gives the error to raise. Whatever is asked from now on raises that the engine is closed."""
-        printed = Path(self._log.name).read_text(encoding="utf-8", errors="replace")
-        self._failed = EngineError(f"{self.spec.id}: the engine is closed: {problem}", "load it again")
-        try:
-            self._end()
-        except EngineGateError as error:
-            problem += f"; {error.problem}"
-        return EngineError(f"{problem}:\n{last_lines(printed)}", f"see the last lines above; {hint}")
-
-    def _end(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is None:
-            return
-        channel.close()
-        self._log.close()
-        busy, self._pending = self._pending is not None, None
-        self._process.end(0.0 if busy else min(_CLOSE_SECONDS, self._timeouts.round))
-
-    def _open(self) -> Channel:
-        """The connection. Raises why there is none."""
-        if self._failed is not None:
-            raise self._failed
-        return check_open(self.spec, self._channel)
+        return self.worker.ask(phase, method, *arguments)
 
 
 def load_engine(
