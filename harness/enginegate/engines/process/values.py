@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,8 @@ def _plain(value: Any, arrays: bytearray) -> Any:
             name = f"{type(value).__module__}:{type(value).__qualname__}"
         given = {each.name: _plain(getattr(value, each.name), arrays) for each in fields(value)}  # type: ignore[arg-type]
         return {_TAG: name, "fields": given}
+    if isinstance(value, Path):
+        return {_TAG: "path", "path": str(value)}
     if hasattr(value, "tolist"):  # numpy's own kinds of number
         return _plain(value.tolist(), arrays)
     raise TypeError(f"a {type(value).__name__} cannot be sent: {value!r:.80}")
@@ -107,6 +110,8 @@ def _rich(value: Any, arrays: bytes) -> Any:
         element, start, count = value["array"]
         numbers = np.frombuffer(arrays, dtype=element, count=count, offset=start).tolist()
         return tuple(numbers) if name == "tuple" else numbers
+    if name == "path":
+        return Path(value["path"])
     if name == "tuple":
         return tuple(_rich(item, arrays) for item in value["items"])
     given = {key: _rich(item, arrays) for key, item in value["fields"].items()}

@@ -15,17 +15,20 @@ import select
 import signal
 import threading
 import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from enginegate.core.errors import EngineGateError
+from enginegate.core.specs import EngineSpec, Timeouts
 from enginegate.engines.base import Effective, Engine
 from enginegate.engines.process.heartbeat import beating
 from enginegate.engines.process.messages import Channel, Reply, Request
 from enginegate.engines.timing import timed_answer
 from enginegate.machine.cores import allowed_cores, take_quietest_core
 from enginegate.machine.processes import die_with_parent
+from enginegate.models.checkpoint import Checkpoint
 
 #: Seconds that a request may go on after the session is gone, and that closing the engine may take then.
 _LAST_SECONDS, _CLOSE_SECONDS = 5.0, 60.0
@@ -133,10 +136,8 @@ class _Worker:
         if method == "take_quietest_core":
             take_quietest_core(self._cores)
             return None
-        if method == "versions":
-            from enginegate.engines.registry import load_backend
-
-            return load_backend(*arguments).version()
+        if method in _BACKEND_METHODS:
+            return _BACKEND_METHODS[method](*arguments)
         engine = self._loaded()
         if method == "score":
             sequences, prefill = arguments
@@ -152,6 +153,39 @@ class _Worker:
     def _loaded(self) -> Engine:
         assert self._engine is not None
         return self._engine
+
+
+def _versions(name: str) -> str:
+    from enginegate.engines.registry import load_backend
+
+    return load_backend(name).version()
+
+
+def _why_not_built(name: str, precision: str, kv_precision: str) -> str:
+    """Why this Python cannot build an engine of that precision; empty where it can."""
+    from enginegate.engines.registry import check_precision, load_backend
+
+    try:
+        check_precision(load_backend(name), precision, kv_precision)
+    except EngineGateError as error:
+        return error.problem
+    return ""
+
+
+def _build(name: str, spec: EngineSpec, checkpoint: Checkpoint, out_dir: str, timeouts: Timeouts) -> None:
+    from enginegate.engines.process.building import build_limits
+    from enginegate.engines.registry import load_backend
+
+    with build_limits(timeouts):
+        load_backend(name).build(spec, checkpoint, Path(out_dir), print)
+
+
+#: What is asked of a backend in this Python, without an engine.
+_BACKEND_METHODS: Mapping[str, Callable[..., object]] = {
+    "versions": _versions,
+    "why_not_built": _why_not_built,
+    "build": _build,
+}
 
 
 def main() -> None:
