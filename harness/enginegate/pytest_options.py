@@ -71,6 +71,10 @@ OPTIONS = (
     Option("precision", "precisions, comma separated, e.g. full_prec,int8_wo,int4_awq"),
     Option("batch-size", "batch sizes of the timed work, comma separated, e.g. 1,8"),
     Option("baselines", "folder of accepted baselines (default: baselines in the root folder)", folder_or_file=True),
+    Option(
+        "against",
+        "race each engine against a live base: git:REF, lock:FILE, python:PATH, exec:COMMAND, config:FILE or accepted",
+    ),
     Option("require-baseline", "fail where a baseline is missing (the default where CI is set)", None, True),
     Option("no-require-baseline", "undo --eg-require-baseline", None, False, "require-baseline"),
     Option("strict-gates", "an INCONCLUSIVE verdict fails its test", False, True),

@@ -20,6 +20,12 @@ FULL_PRECISION = "full_prec"
 #: The variant of the engine that a run is compared with.
 BASE_VARIANT = "base"
 
+
+def base_variant(variant: str) -> str:
+    """The variant's name of the live base of an engine: ``base``, or ``kv8.base`` where that is a variant itself."""
+    return f"{variant}.{BASE_VARIANT}" if variant else BASE_VARIANT
+
+
 VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 
 
@@ -178,6 +184,30 @@ class SpeedSection(Section):
     shift: ShiftSection = ShiftSection()
 
 
+class SpreadSection(Section):
+    """How far two launches of one engine typically differ in each ratio, before the launches of a race show it."""
+
+    speedup: Fraction = 0.015
+    ttft: Fraction = 0.015
+    itl: Fraction = 0.015
+
+
+class LiveSection(Section):
+    """The gates against a live base (``--against``); ``looks``: counts of launches."""
+
+    margin: Fraction = 0.02
+    tolerated: Fraction = 0.05
+    looks: list[Positive] = Field(default=[4, 6, 8, 10, 12, 16], min_length=1)
+    spread: SpreadSection = SpreadSection()
+    pairs: Annotated[int, Field(ge=4, multiple_of=2)] = 6
+
+
+class BaseSection(Section):
+    """The live base of a commit. ``lock``: the file, from the repository's root, that pins its environment."""
+
+    lock: str = ""
+
+
 class ArenaSection(Section):
     """How rounds are taken; ``audit_blocks`` and ``audit_time_budget``: those of one session of ``--gate-audit``."""
 
@@ -225,6 +255,7 @@ class GatesSection(Section):
 
     alpha: Fraction = 0.01
     speed: SpeedSection = SpeedSection()
+    live: LiveSection = LiveSection()
     memory: MemorySection = MemorySection()
     quality: QualityGatesSection = QualityGatesSection()
 
@@ -281,6 +312,7 @@ class ConfigFile(Section):
     workload: WorkloadSection = WorkloadSection()
     quality: QualitySection = QualitySection()
     arena: ArenaSection = ArenaSection()
+    base: BaseSection = BaseSection()
     gates: GatesSection = GatesSection()
     floors: dict[str, dict[str, Floors]] = Field(default_factory=dict)
     timeouts: TimeoutsSection = TimeoutsSection()

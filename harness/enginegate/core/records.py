@@ -6,6 +6,7 @@ A report, a baseline, a comparison and the recomputation of a verdict each need 
 from __future__ import annotations
 
 import math
+from statistics import median
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -173,12 +174,20 @@ class SideEntry(Stored):
         python: the version of its Python.
         versions: its libraries, as the backend states them there.
         effective: what the running engine says it is.
+        key: content key of the built engine.
+        spec, runtime: what was asked.
+        size_bytes, build_seconds: of its files, and of making them.
     """
 
     engine: str
     python: str
     versions: str
     effective: dict[str, Any]
+    key: str
+    spec: dict[str, Any] = Field(default_factory=dict)
+    runtime: dict[str, Any] = Field(default_factory=dict)
+    size_bytes: int = 0
+    build_seconds: float = 0.0
 
 
 class RaceEntry(Stored):
@@ -200,6 +209,11 @@ class RaceEntry(Stored):
     stopped: str
     failure: str = ""
     warnings: list[str] = Field(default_factory=list)
+
+    def idle(self) -> dict[str, float]:
+        """By engine, the share of a core that it took while it was not its turn, the median over launches."""
+        names = {name for launch in self.launches for name in launch.idle}
+        return {name: median(launch.idle[name] for launch in self.launches if name in launch.idle) for name in names}
 
 
 class MemoryEntry(Stored):

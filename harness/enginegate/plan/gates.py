@@ -15,6 +15,7 @@ from enginegate.core.specs import EngineSpec, Workload
 from enginegate.engines.registry import load_backend
 from enginegate.gates.audit import one_line, power_warning
 from enginegate.gates.items import QualityPolicy
+from enginegate.gates.launches import LAUNCH_SPREAD
 from enginegate.gates.sequential import RATIO_SHIFT, SpeedPolicy
 from enginegate.plan.plan import Plan
 from enginegate.plan.selection import Candidate
@@ -29,6 +30,7 @@ from enginegate.verdicts.inputs import (
     FlipsInputs,
     Items,
     LengthsInputs,
+    LiveBase,
     MemoryField,
     MemoryInputs,
     NllInputs,
@@ -41,6 +43,21 @@ from enginegate.verdicts.lookup import pick
 
 
 @dataclass(frozen=True)
+class LiveTwin:
+    """The live base of one engine.
+
+    Attributes:
+        id: its engine id.
+        label: what it is, for people.
+        notes: what its verdicts must say.
+    """
+
+    id: str
+    label: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What is known of a model once its files are there.
 
@@ -49,12 +66,14 @@ class ModelFacts:
         speed_reference: gives the engine that ratios are taken over; it may load and time engines to find the fastest.
         quality_reference: the engine that quality is compared with.
         record: id of the run's record, which must not be its own baseline.
+        base: id of the engine's live base, what it is for people, and what its verdicts must say; None without one.
     """
 
     digest: str
     speed_reference: Callable[[], EngineSpec]
     quality_reference: EngineSpec
     record: str
+    base: LiveTwin | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,8 @@ class EngineGates:
     def speed(self, workload: Workload, metric: str) -> SpeedInputs:
         """``speedup``, ``ttft`` or ``itl`` over the reference: against stored sessions, else a floor, else nothing."""
         spec, reference = self.candidate.spec, self.facts.speed_reference()
+        if self.facts.base is not None:
+            return self._live(workload, metric, reference.id, self.facts.base)
         policy = speed_policy(self.plan, self.candidate, metric)
         audited = self._audited(workload, metric)
         if audited is not None:
@@ -88,12 +109,28 @@ class EngineGates:
             policy=policy,
         )
 
+    def _live(self, workload: Workload, metric: str, reference: str, twin: LiveTwin) -> SpeedInputs:
+        label = "" if metric == "speedup" else f" {metric.upper()}"
+        return SpeedInputs(
+            metric=metric,
+            workload=workload.id,
+            candidate=self.candidate.id,
+            reference=reference,
+            reference_label=twin.label,
+            subject=f"{self._name} b{workload.batch_size}{label}",
+            against=LiveBase(base=twin.id, label=twin.label),
+            policy=live_policy(self.plan, self.candidate, metric),
+            notes=list(twin.notes),
+        )
+
     def with_remarks(self, inputs: SpeedInputs, workload: Workload) -> SpeedInputs:
         """The same with what is said beside the verdict: changed libraries, and what the audit says this gate sees.
 
         The audit is resampled for that very gate, which takes a while: once for each verdict, not for each look.
         """
         notes, line = list(inputs.notes), inputs.audit
+        if isinstance(inputs.against, LiveBase):
+            return inputs
         audited = self._audited(workload, inputs.metric)
         if audited is not None:
             stored = len(inputs.against.sessions) if isinstance(inputs.against, StoredSessions) else 0
@@ -339,4 +376,17 @@ def speed_policy(plan: Plan, candidate: Candidate, metric: str) -> SpeedPolicy:
         beta=section.beta,
         looks=tuple(section.looks),
         shift=replace(RATIO_SHIFT, scale=getattr(section.shift, metric)),
+    )
+
+
+def live_policy(plan: Plan, candidate: Candidate, metric: str) -> SpeedPolicy:
+    """The margins against a live base, whose looks count launches, and the gate's share of the error budget."""
+    section = candidate.config.file.gates.live
+    return SpeedPolicy(
+        margin=section.margin,
+        tolerated=section.tolerated,
+        alpha=plan.alpha(candidate.config),
+        beta=candidate.config.file.gates.speed.beta,
+        looks=tuple(section.looks),
+        shift=replace(LAUNCH_SPREAD, scale=getattr(section.spread, metric)),
     )

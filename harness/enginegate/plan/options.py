@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from enginegate.plan.against import Against
+
 
 @dataclass(frozen=True)
 class Options:
@@ -26,6 +28,7 @@ class Options:
         history: SQLAlchemy URL of the history, or empty for ``<runs>/history.sqlite``.
         audit: measure the gates' own error rates on this machine.
         require_gpu: fail where no test ran on a GPU.
+        against: the live base, or None.
     """
 
     root: Path
@@ -43,3 +46,4 @@ class Options:
     history: str
     audit: bool
     require_gpu: bool
+    against: Against | None = None

@@ -18,6 +18,7 @@ from enginegate.core.errors import BaselineError
 from enginegate.core.records import Fingerprint
 from enginegate.core.specs import Workload
 from enginegate.gates.family import split_alpha
+from enginegate.plan.against import Against
 from enginegate.plan.selection import Candidate, Selection
 from enginegate.storage.audits import AuditFile, load_audit
 from enginegate.storage.baselines import PerfBaseline, QualityBaseline, read_perf, read_quality
@@ -85,6 +86,7 @@ class Plan:
         gates: error-rated gates that share the budget: those of ``tests``, or of the tests that an audit stands for.
         require_baseline: a missing baseline fails, and floors do not stand in for it.
         machine: this machine.
+        against: the live base that all are compared with, or None.
         perf: accepted speed and memory by model and workload.
         quality: accepted scores by engine id.
         audits: accepted audits of this machine.
@@ -95,6 +97,7 @@ class Plan:
     gates: int
     require_baseline: bool
     machine: Fingerprint
+    against: Against | None = None
     perf: Mapping[tuple[str, str], ReadOnce[PerfBaseline]] = field(default_factory=dict)
     quality: Mapping[str, ReadOnce[QualityBaseline]] = field(default_factory=dict)
     audits: ReadOnce[AuditFile] = field(default_factory=ReadOnce)
@@ -132,6 +135,7 @@ def make_plan(
     machine: Fingerprint,
     require_baseline: bool,
     gates: int | None = None,
+    against: Against | None = None,
 ) -> Plan:
     """Plan a session, and read what was accepted for it.
 
@@ -142,6 +146,7 @@ def make_plan(
         machine: this machine.
         require_baseline: see Plan.
         gates: how many gates share the budget; None for those of ``tests``.
+        against: see Plan.
     """
     planned = tuple(tests)
     key = machine.key
@@ -156,6 +161,7 @@ def make_plan(
         gates=sum(test.gates for test in planned) if gates is None else gates,
         require_baseline=require_baseline,
         machine=machine,
+        against=against,
         perf={
             (model, work): ReadOnce.of(lambda model=model, work=work: read_perf(baselines, key, model, work))  # type: ignore[misc]
             for model, work in workloads

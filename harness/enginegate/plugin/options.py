@@ -10,6 +10,7 @@ import pytest
 
 from enginegate.config.ini import INI, INI_MODEL
 from enginegate.core.errors import ConfigError
+from enginegate.plan.against import Against, read_against
 from enginegate.plan.options import Options
 from enginegate.plan.selection import names
 
@@ -33,6 +34,7 @@ def parse_options(config: pytest.Config) -> Options:
         history=read.text("history"),
         audit=read.flag("gate-audit"),
         require_gpu=read.flag("require-gpu"),
+        against=read.against(),
     )
 
 
@@ -55,6 +57,9 @@ class _Reader:
     def require_baseline(self) -> bool:
         given: bool | None = self._value("require-baseline")
         return os.environ.get("CI", "").lower() not in ("", "0", "false") if given is None else given
+
+    def against(self) -> Against | None:
+        return read_against(self.text("against"), f"{self._prefix}against")
 
     def names(self, name: str) -> tuple[str, ...]:
         value, option = self.text(name), self._prefix + name

@@ -123,7 +123,7 @@ class ModelBench:
     ) -> tuple[Contestant, Contestant, PromptPool]:
         """The engine, the reference and the prompts of an audit."""
         live = self._live_reference()
-        return self.engines.get(spec, runtime, "candidate"), live, self._pool(workload)
+        return self.engines.get(spec, runtime, "candidate"), live, self.pool(workload)
 
     def memory_of(
         self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload, role: str = "candidate"
@@ -141,7 +141,7 @@ class ModelBench:
             entry = self.files.build(spec)
             self.engines.settle()
             self.files.progress(f"memory of {spec.id} at {workload.id}")
-            prompts = self._pool(workload).batch(
+            prompts = self.pool(workload).batch(
                 workload.batch_size, workload.input_len, seed=workload.seed, round_index=0
             )
             try:
@@ -205,10 +205,11 @@ class ModelBench:
         policy = ArenaPolicy(section.warmup_rounds, section.foreign_load_limit, section.retries, budget, max_blocks)
         monitor = self.monitor([engine.spec for engine in contestants.values()])
         return Arena(
-            contestants, reference, workload, self._pool(workload), policy, monitor=monitor, twins=_twins(contestants)
+            contestants, reference, workload, self.pool(workload), policy, monitor=monitor, twins=_twins(contestants)
         )
 
-    def _pool(self, workload: Workload) -> PromptPool:
+    def pool(self, workload: Workload) -> PromptPool:
+        """The prompts of timed rounds."""
         encoded = [self.files.tokenizer.encode(prompt.text) for prompt in self.files.prompts()]
         return PromptPool.from_texts(encoded, workload.input_len)
 

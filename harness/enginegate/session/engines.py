@@ -65,7 +65,7 @@ class RunningEngines:
 
     def look_again(self, engine_id: str) -> None:
         """Note what a running engine says of itself now: it knows more after its first answers."""
-        told = {"effective": _plain(self._loaded[engine_id].effective())}
+        told = {"effective": plain(self._loaded[engine_id].effective())}
         self.entries[engine_id] = self.entries[engine_id].model_copy(update=told)
 
     def settle(self) -> None:
@@ -115,7 +115,7 @@ class RunningEngines:
                 "role": role,
                 "spec": asdict(spec),
                 "runtime": asdict(runtime),
-                "effective": _plain(effective),
+                "effective": plain(effective),
                 "version": load_backend(spec.backend).version(),
                 "key": entry.manifest.key,
                 "size_bytes": entry.manifest.size_bytes,
@@ -148,6 +148,7 @@ class RunningEngines:
         return engine
 
 
-def _plain(effective: Effective) -> dict[str, object]:
-    plain: dict[str, object] = json.loads(json.dumps(asdict(effective), default=str))
-    return plain
+def plain(effective: Effective) -> dict[str, object]:
+    """What an engine says it is, as JSON holds it."""
+    found: dict[str, object] = json.loads(json.dumps(asdict(effective), default=str))
+    return found

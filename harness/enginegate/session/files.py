@@ -8,6 +8,7 @@ from pathlib import Path
 from enginegate.config.loading import Config
 from enginegate.core.cache import Progress
 from enginegate.core.specs import EngineSpec
+from enginegate.engines.base import Backend
 from enginegate.engines.process.building import build_limits
 from enginegate.engines.registry import load_backend
 from enginegate.engines.store import EngineStore, StoreEntry
@@ -57,10 +58,13 @@ class ModelFiles:
         """The texts that are answered and timed. Raises ConfigError where the file is missing, empty or damaged."""
         return load_prompts(self.config.resolve(self.config.file.quality.prompts))
 
-    def build(self, spec: EngineSpec) -> StoreEntry:
-        """The engine's files, built where they are not in the store; checked byte by byte once a session."""
+    def build(self, spec: EngineSpec, backend: Backend | None = None) -> StoreEntry:
+        """The engine's files, built where they are not in the store; checked byte by byte once a session.
+
+        ``backend``: what builds it, where that is another than this Python's.
+        """
         if spec.id not in self._built:
-            backend = load_backend(spec.backend)
+            backend = backend or load_backend(spec.backend)
             with build_limits(self.config.timeouts()):
                 self._built[spec.id] = self._store.get(spec, self.checkpoint, backend, progress=self.progress)
         return self._built[spec.id]

@@ -24,14 +24,16 @@ from enginegate.plan.options import Options
 from enginegate.plan.plan import Plan, PlannedTest, make_plan
 from enginegate.plan.selection import Candidate, Selection, select
 from enginegate.session.audit_race import measure_session
+from enginegate.session.base import Base, NewEngineError, prepare_base
 from enginegate.session.bench import ModelBench
+from enginegate.session.duel import Duel
 from enginegate.session.engines import Wrap
 from enginegate.session.recording import Status, commit, merge_records, now, run_id, write_beside
 from enginegate.storage.audits import AuditedGate, file_of, save_run_audit
 from enginegate.storage.runs import save_record
 from enginegate.verdicts.audit import continued, new_gate
-from enginegate.verdicts.inputs import GateInputs, SpeedInputs
-from enginegate.verdicts.speed import speed_undecided
+from enginegate.verdicts.inputs import GateInputs, SpeedInputs, StoredFloor, StoredSessions
+from enginegate.verdicts.speed import live_undecided, speed_undecided
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class GateSession:
     _fingerprint: Fingerprint | None = None
     _plan: Plan | None = None
     _gates: dict[str, EngineGates] = field(default_factory=dict)
+    _bases: dict[str, Base] = field(default_factory=dict)
+    _duels: dict[str, Duel | None] = field(default_factory=dict)
     saved: list[tuple[RunRecord, Path]] = field(default_factory=list)
     _workers: dict[str, list[RunRecord]] = field(default_factory=dict)
     _written: int = 0
@@ -131,6 +135,7 @@ class GateSession:
             machine=self.fingerprint,
             require_baseline=self.options.require_baseline,
             gates=self.budget,
+            against=self.options.against,
         )
 
     @property
@@ -144,11 +149,13 @@ class GateSession:
         if candidate.id in self._gates:
             return self._gates[candidate.id]
         bench = self.bench(candidate.config)
+        base = self.duel(candidate)
         facts = ModelFacts(
             digest=bench.files.checkpoint.digest,
             speed_reference=bench.speed_reference.spec,
             quality_reference=bench.quality_reference.spec,
             record=self.record_id(candidate.config.name),
+            base=None if base is None else base.live,
         )
         self._gates[candidate.id] = EngineGates(self.plan, candidate, facts)
         return self._gates[candidate.id]
@@ -162,12 +169,56 @@ class GateSession:
         workload = config.workload(batch_size)
         bench = self.bench(config)
         bench.engines.get(candidate.spec, candidate.runtime, "candidate")
+        duel = self.duel(candidate)
+        if duel is not None and not duel.raced:
+            self._run_duel(duel, candidate)
         if workload.id not in bench.arenas:
             self._race(bench, candidate, workload)
             self.save_if_changed()
         if candidate.id in bench.left[workload.id]:
             raise bench.left[workload.id][candidate.id]
         return TimedEngine(candidate, workload, bench.arenas[workload.id])
+
+    def duel(self, candidate: Candidate) -> Duel | None:
+        """The engine beside its live base; None where the session has none, or the base has no such engine.
+
+        Raises EngineGateError where the base cannot be had.
+        """
+        against, config = self.plan.against, candidate.config
+        if against is None:
+            return None
+        if candidate.id not in self._duels:
+            if config.name not in self._bases:
+                root, folder = self.options.root, cache_folder()
+                self._bases[config.name] = prepare_base(
+                    against, config, root, folder, self.options.baselines, self.progress
+                )
+            try:
+                self._duels[candidate.id] = Duel.of(self.bench(config), self._bases[config.name], candidate)
+            except NewEngineError as new:
+                self.warn(str(new))
+                self._duels[candidate.id] = None
+        return self._duels[candidate.id]
+
+    def _run_duel(self, duel: Duel, candidate: Candidate) -> None:
+        """Race an engine against its live base at all workloads that tests will read, once."""
+        arenas = [arena for arena in self.plan.arenas.values() if candidate in dict(arena.readers)]
+        works = [arena.workload for arena in arenas]
+        gates = self.gates_of(candidate)
+        inputs = [
+            gates.speed(arena.workload, metric)
+            for arena in arenas
+            for reader, metric in arena.readers
+            if reader.id == candidate.id
+        ]
+        engines = {reader.id for arena in self.plan.arenas.values() for reader, _ in arena.readers}
+        budget = self.options.time_budget or len(self.plan.arenas) * candidate.config.file.arena.time_budget
+        duel.run(
+            works,
+            lambda launches: not any(live_undecided(each, launches) for each in inputs),
+            budget / max(1, len(engines)),
+        )
+        self.save_if_changed()
 
     def _race(self, bench: ModelBench, candidate: Candidate, workload: Workload) -> None:
         config = candidate.config
@@ -176,13 +227,19 @@ class GateSession:
         readers = [each for each in self.plan.arena(config, workload).readers if each[0].id != reference]
         contestants = {reader.id: (reader.spec, reader.runtime) for reader, _ in readers}
         contestants.setdefault(candidate.id, (candidate.spec, candidate.runtime))
+        looks = config.file.gates.speed.looks
+        #: Where all have a live base, the ratio over the reference is shown, and judges nothing.
+        shown_only = all(self.duel(reader) is not None for reader, _ in readers)
         gates = [gate for reader, metric in readers if (gate := self._readable(reader, workload, metric))]
 
         def decided(entry: ArenaEntry) -> bool:
-            return not any(speed_undecided(gate, entry) for gate in gates if gate.candidate in entry.contestants)
+            return not shown_only and not any(
+                speed_undecided(gate, entry) for gate in gates if gate.candidate in entry.contestants
+            )
 
         budget = (self.options.time_budget or config.file.arena.time_budget) / max(1, len(self.plan.arenas))
-        bench.race(list(contestants.values()), workload, decided, budget, max(config.file.gates.speed.looks))
+        most = min(looks) if shown_only else max(looks)
+        bench.race(list(contestants.values()), workload, decided, budget, most)
 
     def _refuse_unusable(self, candidate: Candidate, workload: Workload) -> None:
         """Raise BaselineError before the race where this engine's own baseline cannot be used."""
@@ -199,7 +256,7 @@ class GateSession:
 
     def _inputs(self, reader: Candidate, workload: Workload, metric: str) -> SpeedInputs:
         gate = self.gates_of(reader).speed(workload, metric)
-        if gate.against is not None:
+        if isinstance(gate.against, StoredSessions | StoredFloor):
             gate.against.anchor()
         return gate
 
@@ -299,6 +356,7 @@ class GateSession:
             config=bench.config.file.model_dump(by_alias=True),
             engines=list(bench.engines.entries.values()),
             arenas=list(bench.arenas.values()),
+            races=[duel.entry() for duel in self._duels.values() if duel and duel.raced and duel.model == model],
             memory=list(bench.memory.values()),
             quality=list(bench.quality.values()),
             verdicts=self.verdicts.get(model, []),

@@ -49,6 +49,17 @@ class StoredFloor(Stored):
         return Floor(self.ratio)
 
 
+class LiveBase(Stored):
+    """An engine that was launched beside the candidate; the launches lie in the record.
+
+    ``base``: its id. ``label``: what it is, for people.
+    """
+
+    kind: Literal["live"] = "live"
+    base: str
+    label: str
+
+
 class GateInputs(Stored):
     """What all gates have: the metric's name, the engine's id, and what is judged in a few words."""
 
@@ -75,7 +86,7 @@ class SpeedInputs(GateInputs):
     workload: str
     reference: str
     reference_label: str
-    against: Annotated[StoredSessions | StoredFloor, Field(discriminator="kind")] | None
+    against: Annotated[StoredSessions | StoredFloor | LiveBase, Field(discriminator="kind")] | None
     policy: SpeedPolicy
     notes: list[str] = Field(default_factory=list)
     audit: str | None = None

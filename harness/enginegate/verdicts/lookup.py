@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from enginegate.config.schema import GatesSection
 from enginegate.core.errors import RecordError
 from enginegate.core.files import first_problem
-from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RunRecord
+from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RaceEntry, RunRecord
 from enginegate.storage.baselines import QualityMetric
 
 Entry = TypeVar("Entry")
@@ -19,6 +19,11 @@ Entry = TypeVar("Entry")
 def arena(record: RunRecord, workload: str) -> ArenaEntry:
     """The arena of one workload."""
     return _one([entry for entry in record.arenas if entry.workload == workload], f"arena {workload}")
+
+
+def race(record: RunRecord, head: str) -> RaceEntry:
+    """The race of one engine against its live base."""
+    return _one([entry for entry in record.races if entry.head.engine == head], f"the race of {head}")
 
 
 def engine(record: RunRecord, engine_id: str) -> EngineEntry:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from enginegate.core.errors import MeasurementError
-from enginegate.core.records import ArenaEntry, RunRecord
+from enginegate.core.records import ArenaEntry, LaunchEntry, RunRecord
 from enginegate.gates.compare import compare_samples
+from enginegate.gates.launches import Launch, judge_launches, replay_launches
 from enginegate.gates.sequential import SpeedPolicy
 from enginegate.gates.sessions import Baseline, Floor
 from enginegate.gates.speed import Against, judge_speed, replay_speed
 from enginegate.gates.verdict import Verdict
+from enginegate.measure.launches import MAX_IDLE_SHARE
 from enginegate.measure.ratios import disturbance, log_ratios, orders
 from enginegate.measure.roofline import refuse_impossible
 from enginegate.verdicts import lookup
-from enginegate.verdicts.inputs import SpeedInputs, UnpairedInputs
+from enginegate.verdicts.inputs import LiveBase, SpeedInputs, UnpairedInputs
 
 #: Beyond this share of blocks with a round that others disturbed, and repeating did not help, nothing is decided.
 MAX_DISTURBED = 0.5
@@ -52,12 +56,58 @@ def _sharp(verdict: Verdict | None, policy: SpeedPolicy) -> bool:
     return low > 0 and high / low <= (1 + policy.margin) ** 2
 
 
+def launches_of(entry: Sequence[LaunchEntry], base: str, head: str, workload: str, metric: str) -> list[Launch]:
+    """What each launch gave in one metric at one workload. Raises MeasurementError as ``log_ratios`` does."""
+    blocks = [launch.blocks.get(workload, []) for launch in entry]
+    return [Launch(tuple(log_ratios(each, base, head, metric)), tuple(orders(each, base, head))) for each in blocks]
+
+
+def live_undecided(inputs: SpeedInputs, entry: Sequence[LaunchEntry]) -> bool:
+    """Whether a gate against a live base still wants launches."""
+    assert isinstance(inputs.against, LiveBase)
+    launches = launches_of(entry, inputs.against.base, inputs.candidate, inputs.workload, inputs.metric)
+    looks = [look for look in inputs.policy.looks if look <= len(launches)]
+    return all(
+        judge_launches(launches[:look], inputs.policy, metric=inputs.metric, subject="", base="", final=False) is None
+        for look in looks
+    )
+
+
+def judge_live_gate(inputs: SpeedInputs, against: LiveBase, record: RunRecord) -> Verdict:
+    """A speed metric against the live base, over launches. Raises MeasurementError where the race broke off."""
+    race = lookup.race(record, inputs.candidate)
+    if race.failure:
+        raise MeasurementError(race.failure)
+    warnings = [*inputs.notes, *race.warnings]
+    blocks = [block for launch in race.launches for block in launch.blocks.get(inputs.workload, [])]
+    disturbed, load = disturbance(blocks)
+    if disturbed:
+        warnings.append(f"{disturbed:.0%} of pairs ran beside other work (median load {load:.0%} of the machine)")
+    invalid = None
+    if disturbed > MAX_DISTURBED:
+        invalid = f"other work disturbed {disturbed:.0%} of the pairs, also when repeated"
+    busy = [name for name, share in race.idle().items() if share > MAX_IDLE_SHARE]
+    if busy:
+        invalid = f"{', '.join(busy)} was busy while it was not its turn: the two are not on equal terms"
+    return replay_launches(
+        launches_of(race.launches, against.base, inputs.candidate, inputs.workload, inputs.metric),
+        inputs.policy,
+        metric=inputs.metric,
+        subject=inputs.subject,
+        base=against.label,
+        warnings=warnings,
+        invalid=invalid,
+    )
+
+
 def judge_speed_gate(inputs: SpeedInputs, record: RunRecord) -> Verdict:
-    """Speed-up, TTFT or ITL of one engine over the reference, as its session decided at its own look.
+    """Speed-up, TTFT or ITL of one engine over the reference, or its live base, as its session decided at its own look.
 
     Raises MeasurementError where the engine left the race, where there are no blocks or no values, or the engine would
     be faster than its memory can be read.
     """
+    if isinstance(inputs.against, LiveBase):
+        return judge_live_gate(inputs, inputs.against, record)
     entry = lookup.arena(record, inputs.workload)
     if inputs.candidate in entry.failures:
         raise MeasurementError(entry.failures[inputs.candidate])
@@ -104,4 +154,4 @@ def judge_unpaired_gate(inputs: UnpairedInputs, record: RunRecord | None) -> Ver
 
 
 def _anchor(inputs: SpeedInputs) -> Baseline | Floor | None:
-    return None if inputs.against is None else inputs.against.anchor()
+    return None if inputs.against is None or isinstance(inputs.against, LiveBase) else inputs.against.anchor()

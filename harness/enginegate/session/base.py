@@ -1,0 +1,185 @@
+"""The live base of a session: where its engines run, and what each of them is."""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import shutil
+import subprocess
+import tarfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from enginegate.config.loading import Config, load_config
+from enginegate.config.schema import base_variant
+from enginegate.core.cache import Progress, exclusive, staged
+from enginegate.core.errors import ConfigError
+from enginegate.core.specs import VARIANT_MARK, EngineSpec, RuntimeSpec
+from enginegate.engines.base import Backend
+from enginegate.engines.process.environments import environment
+from enginegate.engines.process.foreign import ForeignBackend
+from enginegate.engines.process.interpreter import HERE, Interpreter
+from enginegate.engines.registry import load_backend
+from enginegate.plan.against import Against
+from enginegate.plan.selection import Candidate
+
+
+class NewEngineError(ConfigError):
+    """The base has no such engine: there is nothing to compare with, and nothing wrong."""
+
+
+@dataclass
+class Base:
+    """Where the base's engines run, and by which configuration.
+
+    Attributes:
+        against: what was asked for.
+        config: the base's configuration; the head's own where the base has no other.
+        interpreter: the Python of its engines.
+        notes: what its verdicts must say.
+    """
+
+    against: Against
+    config: Config
+    interpreter: Interpreter = HERE
+    notes: tuple[str, ...] = ()
+    _backends: dict[str, ForeignBackend] = field(default_factory=dict)
+
+    def twin(self, candidate: Candidate) -> tuple[EngineSpec, RuntimeSpec]:
+        """The base's engine of a candidate, under the name of a variant of it.
+
+        Raises NewEngineError where the base's configuration has no such engine.
+        """
+        spec = candidate.spec
+        section = self.config.file.engines.get(spec.backend)
+        wanted = f"{spec.precision}{VARIANT_MARK}{spec.variant}" if spec.variant else spec.precision
+        if section is None or (self.config is not candidate.config and wanted not in section.precisions):
+            raise NewEngineError(
+                f"{self.against} has no engine {spec.backend} {wanted}: it is new", "judge it by a floor, or accept it"
+            )
+        found = self.config.spec(spec.backend, spec.precision, spec.variant)
+        return replace(found, variant=base_variant(spec.variant)), self.config.runtime(spec.backend, spec.variant)
+
+    def backend(self, name: str) -> Backend:
+        """The backend that builds and starts the base's engines."""
+        if self.interpreter.here:
+            return load_backend(name)
+        if name not in self._backends:
+            self._backends[name] = ForeignBackend(load_backend(name), self.interpreter, self.config.timeouts())
+        return self._backends[name]
+
+
+def prepare_base(
+    against: Against, config: Config, root: Path, cache: Path, baselines: Path, progress: Progress
+) -> Base:
+    """The base of one model's engines, fetched or made where it is not there yet.
+
+    Args:
+        against: what was asked for.
+        config: the head's configuration of the model.
+        root: the project's root folder.
+        cache: the cache folder.
+        baselines: folder of accepted baselines, beside which the accepted lock lies.
+        progress: told one line as a long step starts.
+
+    Raises:
+        EngineGateError: it is not there, or cannot be made.
+    """
+    if against.kind == "config":
+        other = load_config(Path(against.value).expanduser())
+        _check_same_model(config, other, against)
+        return Base(against, other)
+    if against.kind == "python":
+        return Base(against, config, Interpreter((str(find_python(Path(against.value))),)))
+    if against.kind == "exec":
+        return Base(against, config, Interpreter(tuple(shlex.split(against.value)), elsewhere=True))
+    if against.kind == "git":
+        return _of_commit(against, config, root, cache, progress)
+    lock = Path(against.value).expanduser() if against.kind == "lock" else accepted_lock(baselines)
+    if not lock.is_file():
+        hint = "name a requirements file" if against.kind == "lock" else "run the suite, then `enginegate accept RUN`"
+        raise ConfigError(f"{against}: there is no lock {lock}", hint)
+    made = environment(lock, cache, progress=progress, limit=config.timeouts().limit("build"))
+    return Base(against, config, Interpreter((str(made.python),)))
+
+
+def accepted_lock(baselines: Path) -> Path:
+    """The lock of the environment whose figures were accepted."""
+    return baselines / "accepted.lock.txt"
+
+
+def find_python(path: Path) -> Path:
+    """A Python by its path, or by that of its environment. Raises ConfigError where there is none."""
+    path = path.expanduser().absolute()
+    for place in (path, path / "bin" / "python", path / "bin" / "python3"):
+        if place.is_file() and os.access(place, os.X_OK):
+            return place
+    raise ConfigError(f"python:{path}: there is no Python", "name an interpreter, or the folder of an environment")
+
+
+def _of_commit(against: Against, config: Config, root: Path, cache: Path, progress: Progress) -> Base:
+    top = Path(_git(root, "rev-parse", "--show-toplevel", against=against))
+    commit = _git(root, "rev-parse", "--verify", "--quiet", f"{against.value}^{{commit}}", against=against)
+    folder = _exported(top, commit, cache, progress)
+    notes = [f"adapters are this checkout's own on both sides, configuration and lock those of {commit[:10]}"]
+    try:
+        inside = config.path.relative_to(top.resolve())
+    except ValueError:
+        other, inside = config, None
+        notes.append(f"{config.path.name} is not of this repository, and the same on both sides")
+    if inside is not None:
+        if not (folder / inside).is_file():
+            raise ConfigError(f"{against} has no {inside}: the model is new", "judge it by floors, or accept it")
+        other = load_config(folder / inside)
+        _check_same_model(config, other, against)
+    lock = config.file.base.lock
+    interpreter = HERE
+    if lock:
+        ours, theirs = (top / lock), (folder / lock)
+        if not theirs.is_file():
+            raise ConfigError(f"{against} has no {lock}", "name the lock of that commit under base.lock")
+        if not ours.is_file() or ours.read_bytes() != theirs.read_bytes():
+            made = environment(theirs, cache, progress=progress, limit=config.timeouts().limit("build"))
+            interpreter = Interpreter((str(made.python),))
+    else:
+        notes.append("base.lock names no lock: both sides run in this Python")
+    return Base(against, other, interpreter, tuple(notes))
+
+
+def _exported(top: Path, commit: str, cache: Path, progress: Progress) -> Path:
+    """The tree of a commit, in the cache."""
+    target = cache.absolute() / "commits" / commit
+    if not target.is_dir():
+        with exclusive(target, progress):
+            if not target.is_dir():
+                archive = subprocess.run(["git", "-C", str(top), "archive", commit], stdout=subprocess.PIPE, check=True)
+                with staged(target) as folder, tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+                    files.extractall(folder, filter="data")
+    return target
+
+
+def _git(root: Path, *arguments: str, against: Against) -> str:
+    if shutil.which("git") is None:
+        raise ConfigError(f"{against}: git is not installed", "install it, or name another base")
+    done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True)
+    if done.returncode == 0:
+        return done.stdout.strip()
+    if "--verify" in arguments:
+        shallow = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "--is-shallow-repository"], capture_output=True, text=True
+        )
+        hint = "correct the name; `git fetch origin` brings new ones"
+        if shallow.stdout.strip() == "true":
+            hint = f"this clone is shallow: `git fetch --depth 1 origin {against.value}` brings it"
+        raise ConfigError(f"{against}: this repository has no commit {against.value!r}", hint)
+    raise ConfigError(f"{against}: {root} is in no git repository: {done.stderr.strip()}", "name another base")
+
+
+def _check_same_model(head: Config, base: Config, against: Against) -> None:
+    ours, theirs = head.file.model, base.file.model
+    if (ours.source, ours.sha256) != (theirs.source, theirs.sha256):
+        raise ConfigError(
+            f"{against} is of another model: {theirs.source}, this one is {ours.source}",
+            "a live base has the same checkpoint, in another build",
+        )

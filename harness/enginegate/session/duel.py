@@ -1,0 +1,149 @@
+"""One engine of the session beside its live base: both built, found to be what was asked, and raced in launches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+from enginegate.core.errors import MeasurementError
+from enginegate.core.records import LaunchEntry, RaceEntry, SideEntry
+from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
+from enginegate.engines.base import Backend
+from enginegate.engines.effective import check_effective
+from enginegate.engines.process.child_engine import ChildEngine
+from enginegate.engines.process.foreign import ForeignBackend
+from enginegate.engines.registry import load_backend
+from enginegate.engines.store import StoreEntry
+from enginegate.measure.launches import LaunchPolicy, LaunchRace, Side
+from enginegate.plan.gates import LiveTwin
+from enginegate.plan.selection import Candidate
+from enginegate.session.base import Base
+from enginegate.session.bench import ModelBench
+from enginegate.session.engines import plain
+
+
+@dataclass(frozen=True)
+class _Half:
+    """One side: what it is, what starts it, and its files."""
+
+    spec: EngineSpec
+    runtime: RuntimeSpec
+    backend: Backend
+    stored: StoreEntry
+
+
+class Duel:
+    """An engine and its live base.
+
+    Attributes:
+        live: the base as the gates take it.
+        model: name of the model.
+    """
+
+    def __init__(self, bench: ModelBench, against: str, head: _Half, base: _Half, live: LiveTwin) -> None:
+        self._bench = bench
+        self._against = against
+        self._head, self._base = head, base
+        self._race: LaunchRace | None = None
+        self._said: dict[str, SideEntry] = {}
+        self.live = live
+        self.model = bench.config.name
+
+    @classmethod
+    def of(cls, bench: ModelBench, base: Base, candidate: Candidate) -> Duel:
+        """Build both sides, each with its own libraries where it can.
+
+        Raises EngineGateError where the base has no such engine, or one of them cannot be built.
+        """
+        spec, runtime = base.twin(candidate)
+        backend = base.backend(spec.backend)
+        here = load_backend(candidate.spec.backend)
+        head = _Half(candidate.spec, candidate.runtime, here, bench.files.build(candidate.spec))
+        builder, notes = backend, list(base.notes)
+        if isinstance(backend, ForeignBackend):
+            why = backend.why_not_built(spec, runtime)
+            if why:
+                builder = here
+                notes.append(f"the base has the runtime alone, and runs an engine that was built here ({why})")
+        stored = bench.files.build(spec, builder)
+        if stored.key == head.stored.key and not isinstance(backend, ForeignBackend) and runtime == candidate.runtime:
+            notes.append("base and head are the same engine in the same Python")
+        label = f"{spec.label} ({backend.version()})" if isinstance(backend, ForeignBackend) else spec.label
+        live = LiveTwin(spec.id, label, tuple(notes))
+        return cls(bench, str(base.against), head, _Half(spec, runtime, backend, stored), live)
+
+    @property
+    def raced(self) -> bool:
+        """Whether there was a race, to whatever end."""
+        return self._race is not None
+
+    def run(
+        self, workloads: Sequence[Workload], decided: Callable[[Sequence[LaunchEntry]], bool], time_budget: float
+    ) -> None:
+        """Race them at these workloads until ``decided`` says so. Whatever ends the race early is in its entry."""
+        config = self._bench.config.file
+        policy = LaunchPolicy(
+            most=max(config.gates.live.looks),
+            pairs=config.gates.live.pairs,
+            warmup_rounds=config.arena.warmup_rounds,
+            foreign_load_limit=config.arena.foreign_load_limit,
+            retries=config.arena.retries,
+            time_budget=time_budget,
+        )
+        self._race = LaunchRace(
+            self._side(self._head),
+            self._side(self._base),
+            [(workload, self._bench.pool(workload)) for workload in workloads],
+            policy,
+            lambda: self._bench.monitor([self._head.spec, self._base.spec]),
+        )
+        self._bench.engines.settle()
+        self._race.run(decided, self._look, self._bench.files.progress)
+        if self._race.failure is not None:
+            self._bench.files.progress(f"{self._head.spec.id}: {self._race.stopped}")
+
+    def entry(self) -> RaceEntry:
+        """What happened, for the run record."""
+        race = self._race
+        if race is None:
+            raise MeasurementError(f"{self._head.spec.id} was not raced against its base")
+        return RaceEntry(
+            against=self._against,
+            head=self._said_by(self._head),
+            base=self._said_by(self._base),
+            launches=list(race.launches),
+            stopped=race.stopped,
+            failure=race.failure.problem if race.failure else "",
+            warnings=list(race.warnings),
+        )
+
+    def _said_by(self, half: _Half) -> SideEntry:
+        nothing = SideEntry(engine=half.spec.id, python="", versions="", effective={}, key=half.stored.key)
+        return self._said.get(half.spec.id, nothing)
+
+    def _side(self, half: _Half) -> Side:
+        timeouts = self._bench.config.timeouts()
+
+        def start() -> ChildEngine:
+            if isinstance(half.backend, ForeignBackend):
+                return half.backend.load(half.stored.path, half.spec, half.runtime)
+            return ChildEngine(half.backend.name, half.stored.path, half.spec, half.runtime, timeouts)
+
+        return Side(half.spec.id, start)
+
+    def _look(self, name: str, engine: ChildEngine) -> None:
+        """See that a side is what was asked, and note what it says of itself."""
+        half = self._head if name == self._head.spec.id else self._base
+        effective = engine.effective()
+        check_effective(half.spec, half.runtime, effective)
+        self._said[name] = SideEntry(
+            engine=name,
+            python=str(engine.worker.greeting.get("python", "")),
+            versions=engine.versions(),
+            effective=plain(effective),
+            key=half.stored.key,
+            spec=asdict(half.spec),
+            runtime=asdict(half.runtime),
+            size_bytes=half.stored.manifest.size_bytes,
+            build_seconds=half.stored.manifest.build_seconds,
+        )
