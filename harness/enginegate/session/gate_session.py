@@ -202,19 +202,18 @@ class GateSession:
 
     def _run_duel(self, duel: Duel, candidate: Candidate) -> None:
         """Race an engine against its live base at all workloads that tests will read, once."""
-        arenas = [arena for arena in self.plan.arenas.values() if candidate in dict(arena.readers)]
-        works = [arena.workload for arena in arenas]
         gates = self.gates_of(candidate)
-        inputs = [
-            gates.speed(arena.workload, metric)
-            for arena in arenas
+        read = [
+            (arena.workload, metric)
+            for arena in self.plan.arenas.values()
             for reader, metric in arena.readers
             if reader.id == candidate.id
         ]
+        inputs = [gates.speed(workload, metric) for workload, metric in read]
         engines = {reader.id for arena in self.plan.arenas.values() for reader, _ in arena.readers}
         budget = self.options.time_budget or len(self.plan.arenas) * candidate.config.file.arena.time_budget
         duel.run(
-            works,
+            list(dict.fromkeys(workload for workload, _ in read)),
             lambda launches: not any(live_undecided(each, launches) for each in inputs),
             budget / max(1, len(engines)),
         )

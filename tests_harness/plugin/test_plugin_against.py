@@ -1,0 +1,128 @@
+"""``--against``: each engine is raced against a live base, launched anew beside it; what cannot be had is named."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from enginegate.cli import main
+from workspace import CONFIG
+
+pytest_plugins = ["pytester"]
+SPEED = ("tests_perf/test_speedup.py", "tests_perf/test_latency.py", "--batch-size=1", "--precision=int8_wo")
+HEAD, BASE = "toy-fake-int8_wo", "toy-fake-int8_wo@base"
+
+
+def configured(suite, name: str, slower: float = 1.0, **sections: object) -> Path:
+    """A configuration whose int8 engine takes ``slower`` times as long; one look at four launches."""
+    config = copy.deepcopy(CONFIG)
+    config["engines"]["fake"]["runtime"] = {"slower": slower}
+    config["gates"]["live"] = {"looks": [4], "margin": 0.05, "tolerated": 0.25, "pairs": 4}
+    config |= sections
+    path = suite.workspace.folder / f"{suite.folder.name}-{name}.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(autouse=True)
+def no_foreign_load(monkeypatch):
+    """Rounds of 20 ms beside the rest of the tests would be repeated for ever."""
+    monkeypatch.setattr("enginegate.measure.arena.foreign_load", lambda *_: 0.0)
+
+
+def test_a_slower_head_fails_against_the_other_configuration(suite):
+    suite.prepare(virtual=False)
+    base, head = configured(suite, "base"), configured(suite, "head", slower=1.6)
+    result = suite.run(*SPEED, f"--against=config:{base}", "--require-baseline", config=head)
+    assert result.ret == 1
+    record = suite.record()
+    (race,) = record.races
+    assert (race.head.engine, race.base.engine) == (HEAD, BASE)
+    assert len(race.launches) == 4
+    assert {len(launch.blocks["b1-i16-o8"]) for launch in race.launches} == {4}
+    first = [launch.blocks["b1-i16-o8"][0].rounds[0].engine for launch in race.launches]
+    assert len(set(first)) == 2, "each side runs first in half of the launches"
+    verdicts = {entry.metric: entry for entry in record.verdicts}
+    assert {entry.status for entry in verdicts.values()} == {"FAIL"}
+    assert verdicts["speedup"].change == pytest.approx(0.6, abs=0.2)
+    assert verdicts["speedup"].inputs["against"]["base"] == BASE
+    result.stdout.fnmatch_lines(["*int8_wo b1: 0.6*over fake-int8_wo@base: slower by 6*"])
+
+
+def test_an_unchanged_head_passes_without_any_stored_baseline(suite):
+    suite.prepare(virtual=False)
+    same = configured(suite, "same")
+    result = suite.run(*SPEED, f"--against=python:{sys.executable}", "--require-baseline", config=same)
+    assert result.ret == 0
+    record = suite.record()
+    assert {entry.status for entry in record.verdicts} <= {"PASS", "INCONCLUSIVE"}, (
+        "no FAIL, and a base to compare with"
+    )
+    assert {entry.inputs["against"]["kind"] for entry in record.verdicts} == {"live"}
+    (race,) = record.races
+    assert race.head.key == race.base.key, "one checkpoint, one build"
+    assert race.base.python.count(".") == 2
+    assert set(race.launches[0].idle) == {HEAD, BASE}
+
+
+def test_a_verdict_against_a_live_base_is_recomputed_from_the_record(suite, capsys):
+    suite.prepare(virtual=False)
+    base, head = configured(suite, "base"), configured(suite, "head", slower=1.6)
+    suite.run(*SPEED, f"--against=config:{base}", config=head)
+    run = suite.folder / "runs" / suite.record().id
+    assert main(["report", str(run), "--verdicts"]) in (0, 1)
+    assert "3 of 3 verdicts recomputed" in capsys.readouterr().out
+
+
+def test_an_engine_that_the_base_has_not_is_new_and_judged_as_without_a_base(suite):
+    suite.prepare(virtual=False)
+    engines = {"fake": {"precisions": ["int4_wo"]}}
+    base = configured(suite, "base", engines=engines)
+    head = configured(suite, "head")
+    suite.run(
+        "tests_perf/test_speedup.py", "--batch-size=1", "--precision=int8_wo", f"--against=config:{base}", config=head
+    )
+    record = suite.record()
+    assert not record.races
+    assert any("int8_wo: it is new" in line for line in record.warnings)
+    assert {entry.inputs["against"]["kind"] for entry in record.verdicts} == {"floor"}
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("nonsense", "names no base*git:REF*lock:FILE*accepted"),
+        ("git:", "names no base"),
+        ("accepted:x", "names no base"),
+        ("exec:'", "cannot be read as a command"),
+    ],
+)
+def test_a_base_that_cannot_be_meant_is_a_usage_error(suite, what, says):
+    result = suite.run(*SPEED, f"--against={what}")
+    assert result.ret == 4
+    assert all(part in result.stderr.str() for part in says.split("*"))
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("python:/no/such/place", "there is no Python"),
+        ("lock:/no/such/lock.txt", "there is no lock"),
+        ("accepted", "enginegate accept RUN"),
+        ("config:/no/such.yaml", "cannot be read"),
+        ("git:no-such-ref", "no commit 'no-such-ref'"),
+        ("exec:/no/such/command", "cannot be run"),
+        ("exec:false", "ended with code 1"),
+        ("exec:echo hello", "its process ended with code 0"),
+    ],
+)
+def test_a_base_that_is_not_there_fails_the_tests_and_is_named(suite, what, says):
+    subprocess.run(["git", "init", "-q", str(suite.folder)], check=True)
+    result = suite.run("tests_perf/test_speedup.py", "--batch-size=1", "--precision=int8_wo", f"--against={what}")
+    assert result.ret == 1
+    assert says in result.stdout.str()
+    assert not suite.record().verdicts
