@@ -8,8 +8,9 @@ import psutil
 import pytest
 from enginegate.core.errors import MeasurementError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Timeouts, Workload
+from enginegate.engines.process.memory_pass import mapped_bytes
 from enginegate.machine import processes
-from enginegate.measure.memory import mapped_bytes, measure_memory
+from enginegate.measure.memory import measure_memory
 
 from tests_harness.fakes import faulty
 

@@ -180,11 +180,18 @@ def _build(name: str, spec: EngineSpec, checkpoint: Checkpoint, out_dir: str, ti
         load_backend(name).build(spec, checkpoint, Path(out_dir), print)
 
 
-#: What is asked of a backend in this Python, without an engine.
+def _memory_pass(*arguments: Any) -> dict[str, Any]:
+    from enginegate.engines.process.memory_pass import memory_pass
+
+    return memory_pass(*arguments)
+
+
+#: What is asked of a backend in this Python, without an engine that is loaded already.
 _BACKEND_METHODS: Mapping[str, Callable[..., object]] = {
     "versions": _versions,
     "why_not_built": _why_not_built,
     "build": _build,
+    "memory_pass": _memory_pass,
 }
 
 
