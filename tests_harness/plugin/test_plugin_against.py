@@ -126,3 +126,20 @@ def test_a_base_that_is_not_there_fails_the_tests_and_is_named(suite, what, says
     assert result.ret == 1
     assert says in result.stdout.str()
     assert not suite.record().verdicts
+
+
+def test_memory_size_and_quality_are_compared_with_the_live_base(suite):
+    suite.prepare(virtual=False)
+    tests = ("tests_perf/test_memory.py", "tests_perf/test_build.py", "tests_quality/test_perplexity.py")
+    tests += ("tests_quality/test_similarity.py", "--batch-size=1", "--precision=int8_wo")
+    base, head = configured(suite, "base"), configured(suite, "head")
+    larger = {"fake": {**CONFIG["engines"]["fake"], "runtime": {"kv_cache_bytes": 3 << 20}}}
+    suite.run(*tests, f"--against=config:{base}", "--require-baseline", config=head)
+    record = suite.record()
+    assert {entry.status for entry in record.verdicts if entry.metric != "build_seconds"} == {"PASS"}
+    assert {entry.engine for entry in record.memory} == {entry.engine for entry in record.quality} == {HEAD, BASE}
+    assert not (suite.folder / "baselines").exists()
+    grown = configured(suite, "grown", engines=larger)
+    suite.run("tests_perf/test_memory.py", *tests[-2:], f"--against=config:{base}", config=grown)
+    statuses = {entry.metric: entry.status for entry in suite.record().verdicts}
+    assert statuses["kv_budget"] == "FAIL"

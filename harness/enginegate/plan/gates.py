@@ -50,11 +50,18 @@ class LiveTwin:
         id: its engine id.
         label: what it is, for people.
         notes: what its verdicts must say.
+        size_bytes, build_seconds: of its files, and of making them.
+        memory: measures its memory under a workload.
+        quality: measures one of its quality metrics.
     """
 
     id: str
     label: str
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...]
+    size_bytes: int
+    build_seconds: float
+    memory: Callable[[Workload], MemoryEntry]
+    quality: Callable[[str], QualityEntry]
 
 
 @dataclass(frozen=True)
@@ -152,11 +159,14 @@ class EngineGates:
     ) -> MemoryInputs:
         """One figure of a memory pass. ``reference_peak``: measures the reference's peak, where a floor asks for it."""
         section = self._section.memory
-        stored = self._stored(workload)
-        figures = stored.memory if stored else None
-        if figures is not None:
-            self._check_settings(figures.runtime_digest, f"the memory baseline of {self.candidate.id}")
-        baseline = getattr(figures, field) if figures is not None else None
+        if self.facts.base is not None:
+            baseline = getattr(self.facts.base.memory(workload), field)
+        else:
+            stored = self._stored(workload)
+            figures = stored.memory if stored else None
+            if figures is not None:
+                self._check_settings(figures.runtime_digest, f"the memory baseline of {self.candidate.id}")
+            baseline = getattr(figures, field) if figures is not None else None
         exact, ratio = field == "kv_budget", self.floors.peak_memory_ratio
         limit: float | None = None
         if baseline is None and not self.plan.require_baseline:
@@ -178,7 +188,7 @@ class EngineGates:
 
     def engine_size(self, weights: int | None) -> SizeInputs:
         """Bytes of the engine's files. ``weights``: how many the checkpoint has, for the floor; None without one."""
-        stored, floor = self._newest_session(), self.floors.bits_per_weight
+        stored, floor = self.facts.base or self._newest_session(), self.floors.bits_per_weight
         limited = stored is None and floor is not None and weights is not None and not self.plan.require_baseline
         return SizeInputs(
             metric="engine_size",
@@ -190,7 +200,7 @@ class EngineGates:
 
     def build_time(self) -> BuildTimeInputs:
         """Seconds that the build took."""
-        stored = self._newest_session()
+        stored = self.facts.base or self._newest_session()
         return BuildTimeInputs(
             metric="build_seconds",
             candidate=self.candidate.id,
@@ -280,7 +290,9 @@ class EngineGates:
         return QualityPolicy(alpha=self._alpha, beta=beta, margin=margins.margin, tolerated=margins.tolerated)
 
     def _items(self, entry: QualityEntry, columns: Sequence[str]) -> Items | None:
-        """The accepted numbers of each item, or None where none were accepted."""
+        """The numbers of each item, of the live base or as they were accepted; None where there are none."""
+        if self.facts.base is not None:
+            return pick(self.facts.base.quality(entry.metric), columns)
         baseline = self._quality
         stored = baseline.metric(entry.metric, entry.version) if baseline else None
         if stored is None:

@@ -13,7 +13,9 @@ from enginegate.core.errors import EngineError, EngineGateError
 from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.base import Engine
+from enginegate.engines.process.interpreter import HERE, Interpreter
 from enginegate.engines.registry import load_backend
+from enginegate.engines.store import StoreEntry
 from enginegate.engines.timing import Contestant
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.gpu import DeviceMonitor
@@ -126,9 +128,18 @@ class ModelBench:
         return self.engines.get(spec, runtime, "candidate"), live, self.pool(workload)
 
     def memory_of(
-        self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload, role: str = "candidate"
+        self,
+        spec: EngineSpec,
+        runtime: RuntimeSpec,
+        workload: Workload,
+        role: str = "candidate",
+        *,
+        stored: StoreEntry | None = None,
+        interpreter: Interpreter = HERE,
     ) -> MemoryEntry:
         """Memory of one engine under one workload, in a process of its own, once it is found to be what was asked.
+
+        ``stored``, ``interpreter``: of a live base, which was found so elsewhere: its files, and the Python it runs in.
 
         Raises:
             EngineGateError: it could not be measured; the same again whenever it is asked for.
@@ -137,16 +148,18 @@ class ModelBench:
         if key in self._no_memory:
             raise self._no_memory[key]
         if key not in self.memory:
-            self.engines.get(spec, runtime, role)
-            entry = self.files.build(spec)
+            if stored is None:
+                self.engines.get(spec, runtime, role)
+            entry = stored or self.files.build(spec)
             self.engines.settle()
             self.files.progress(f"memory of {spec.id} at {workload.id}")
             prompts = self.pool(workload).batch(
                 workload.batch_size, workload.input_len, seed=workload.seed, round_index=0
             )
             try:
+                disk, timeouts = entry.manifest.size_bytes, self.config.timeouts()
                 self.memory[key] = measure_memory(
-                    entry.path, entry.manifest.size_bytes, spec, runtime, prompts, workload, self.config.timeouts()
+                    entry.path, disk, spec, runtime, prompts, workload, timeouts, interpreter
                 )
             except EngineGateError as error:
                 self._no_memory[key] = error
@@ -161,11 +174,17 @@ class ModelBench:
     def quality_of(self, spec: EngineSpec, runtime: RuntimeSpec, metric: str) -> QualityEntry:
         """One quality metric of one engine. Raises CapabilityError where the weights are random."""
         refuse_random_weights(self.files.checkpoint)
-        key = f"{spec.id}/{metric}"
+        if f"{spec.id}/{metric}" not in self.quality:
+            return self.quality_by(self.engines.get(spec, runtime, "candidate"), metric)
+        return self.quality[f"{spec.id}/{metric}"]
+
+    def quality_by(self, engine: Engine, metric: str) -> QualityEntry:
+        """One quality metric of a running engine. Raises CapabilityError where the weights are random."""
+        refuse_random_weights(self.files.checkpoint)
+        key = f"{engine.spec.id}/{metric}"
         if key not in self.quality:
             answers = self.quality_reference.answers() if metric in COMPARED else {}
-            engine = self.engines.get(spec, runtime, "candidate")
-            self.files.progress(f"{metric} of {spec.id}")
+            self.files.progress(f"{metric} of {engine.spec.id}")
             self.quality[key] = measure_quality(metric, engine, self.files.tokenizer, self.config, answers)
         return self.quality[key]
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from enginegate.core.errors import MeasurementError
-from enginegate.core.records import LaunchEntry, RaceEntry, SideEntry
+from enginegate.core.records import LaunchEntry, MemoryEntry, QualityEntry, RaceEntry, SideEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.base import Backend
 from enginegate.engines.effective import check_effective
 from enginegate.engines.process.child_engine import ChildEngine
 from enginegate.engines.process.foreign import ForeignBackend
+from enginegate.engines.process.interpreter import HERE, Interpreter
 from enginegate.engines.registry import load_backend
 from enginegate.engines.store import StoreEntry
 from enginegate.measure.launches import LaunchPolicy, LaunchRace, Side
@@ -40,13 +41,19 @@ class Duel:
         model: name of the model.
     """
 
-    def __init__(self, bench: ModelBench, against: str, head: _Half, base: _Half, live: LiveTwin) -> None:
+    def __init__(
+        self, bench: ModelBench, against: str, head: _Half, base: _Half, label: str, notes: tuple[str, ...]
+    ) -> None:
         self._bench = bench
         self._against = against
         self._head, self._base = head, base
         self._race: LaunchRace | None = None
         self._said: dict[str, SideEntry] = {}
-        self.live = live
+        self._engine: ChildEngine | None = None
+        manifest = base.stored.manifest
+        self.live = LiveTwin(
+            base.spec.id, label, notes, manifest.size_bytes, manifest.build_seconds, self.memory, self.quality
+        )
         self.model = bench.config.name
 
     @classmethod
@@ -69,8 +76,7 @@ class Duel:
         if stored.key == head.stored.key and not isinstance(backend, ForeignBackend) and runtime == candidate.runtime:
             notes.append("base and head are the same engine in the same Python")
         label = f"{spec.label} ({backend.version()})" if isinstance(backend, ForeignBackend) else spec.label
-        live = LiveTwin(spec.id, label, tuple(notes))
-        return cls(bench, str(base.against), head, _Half(spec, runtime, backend, stored), live)
+        return cls(bench, str(base.against), head, _Half(spec, runtime, backend, stored), label, tuple(notes))
 
     @property
     def raced(self) -> bool:
@@ -102,6 +108,25 @@ class Duel:
         if self._race.failure is not None:
             self._bench.files.progress(f"{self._head.spec.id}: {self._race.stopped}")
 
+    def memory(self, workload: Workload) -> MemoryEntry:
+        """Memory of the base under one workload, measured once, in a fresh process of its own Python."""
+        base = self._base
+        return self._bench.memory_of(
+            base.spec, base.runtime, workload, stored=base.stored, interpreter=_interpreter(base.backend)
+        )
+
+    def quality(self, metric: str) -> QualityEntry:
+        """One quality metric of the base, measured once, on the same items as the head's."""
+        if self._engine is None:
+            self._engine = self._side(self._base).start()
+            self._look(self._base.spec.id, self._engine)
+        return self._bench.quality_by(self._engine, metric)
+
+    def close(self) -> None:
+        """Close the base's engine, where it was loaded for its quality."""
+        if self._engine is not None:
+            self._engine.close()
+
     def entry(self) -> RaceEntry:
         """What happened, for the run record."""
         race = self._race
@@ -122,14 +147,9 @@ class Duel:
         return self._said.get(half.spec.id, nothing)
 
     def _side(self, half: _Half) -> Side:
-        timeouts = self._bench.config.timeouts()
-
-        def start() -> ChildEngine:
-            if isinstance(half.backend, ForeignBackend):
-                return half.backend.load(half.stored.path, half.spec, half.runtime)
-            return ChildEngine(half.backend.name, half.stored.path, half.spec, half.runtime, timeouts)
-
-        return Side(half.spec.id, start)
+        timeouts, interpreter = self._bench.config.timeouts(), _interpreter(half.backend)
+        name, path = half.backend.name, half.stored.path
+        return Side(half.spec.id, lambda: ChildEngine(name, path, half.spec, half.runtime, timeouts, interpreter))
 
     def _look(self, name: str, engine: ChildEngine) -> None:
         """See that a side is what was asked, and note what it says of itself."""
@@ -147,3 +167,7 @@ class Duel:
             size_bytes=half.stored.manifest.size_bytes,
             build_seconds=half.stored.manifest.build_seconds,
         )
+
+
+def _interpreter(backend: Backend) -> Interpreter:
+    return backend.interpreter if isinstance(backend, ForeignBackend) else HERE

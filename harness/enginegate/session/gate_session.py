@@ -446,6 +446,11 @@ class GateSession:
 
     def close(self) -> None:
         """Close all engines; a failure to close is told as a warning, not raised."""
+        for duel in filter(None, self._duels.values()):
+            try:
+                duel.close()
+            except Exception as error:
+                self.warn(f"closing the live base of {duel.model}: {error}")
         for bench in self._benches.values():
             try:
                 bench.close()
