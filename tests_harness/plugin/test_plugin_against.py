@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -143,3 +144,19 @@ def test_memory_size_and_quality_are_compared_with_the_live_base(suite):
     suite.run("tests_perf/test_memory.py", *tests[-2:], f"--against=config:{base}", config=grown)
     statuses = {entry.metric: entry.status for entry in suite.record().verdicts}
     assert statuses["kv_budget"] == "FAIL"
+
+
+def test_duet_gives_the_same_verdicts_without_pytest(suite, capsys):
+    base, head = configured(suite, "base"), configured(suite, "head", slower=1.6)
+    common = ["duet", f"--config={head}", "--precision=int8_wo", "--batch-size=1", f"--runs={suite.folder / 'runs'}"]
+    assert main([*common, f"--base=config:{base}", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert {entry["status"] for entry in told["verdicts"]} == {"FAIL"}
+    assert {entry.metric: entry.status for entry in suite.record().verdicts} == {
+        entry["metric"]: entry["status"] for entry in told["verdicts"]
+    }
+    assert main([*common, f"--base=python:{sys.executable}"]) in (0, 1)
+    assert "over fake-int8_wo@base" in capsys.readouterr().out
+    assert main([*common, "--base=python:/no/such/python"]) == 2
+    assert main([*common, "--base=nonsense"]) == 2
+    assert main([*common, f"--base=config:{base}", "--time-budget=-1"]) == 2

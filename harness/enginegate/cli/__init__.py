@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 
 from enginegate import __version__
-from enginegate.cli import accept, compare, doctor, engines, init, power, report, trtllm
+from enginegate.cli import accept, compare, doctor, duet, engines, init, power, report, trtllm
 from enginegate.core.errors import EngineGateError
 
-COMMANDS = (init, doctor, engines, accept, report, compare, power, trtllm)
+COMMANDS = (init, doctor, engines, duet, accept, report, compare, power, trtllm)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -282,7 +282,7 @@ class VerdictEntry(Stored):
 
 
 class RunRecord(Stored):
-    """One session."""
+    """One session. ``installed``: a lock of its Python, line by line; empty where an older version kept none."""
 
     schema_version: int = SCHEMA
     id: str
@@ -302,3 +302,4 @@ class RunRecord(Stored):
     quality: list[QualityEntry] = Field(default_factory=list)
     verdicts: list[VerdictEntry] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
+    installed: list[str] = Field(default_factory=list)

@@ -94,7 +94,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if CANDIDATE not in metafunc.fixturenames:
         return
     try:
-        parametrize(metafunc, metafunc.config.stash[SESSION].selection)
+        session = metafunc.config.stash[SESSION]
+        parametrize(metafunc, session.selection, live=session.options.against is not None)
     except EngineGateError as error:
         parametrize(metafunc, error)
 

@@ -53,8 +53,10 @@ def gate_count(item: pytest.Item) -> int:
     return int(marker.args[0]) if marker else 1
 
 
-def parametrize(metafunc: pytest.Metafunc, selection: Selection | EngineGateError) -> None:
+def parametrize(metafunc: pytest.Metafunc, selection: Selection | EngineGateError, live: bool = False) -> None:
     """One test for each selected engine, and for each batch size where the test asks for one.
+
+    ``live``: each engine is raced against a live base, in launches that serve all batch sizes.
 
     Where nothing can be selected, one that fails with the reason (see ``why_unselected``).
     """
@@ -71,7 +73,7 @@ def parametrize(metafunc: pytest.Metafunc, selection: Selection | EngineGateErro
             continue
         for size in selection.batch_sizes[candidate.config.name]:
             # What races in one arena belongs to one worker, which has one device.
-            group = pytest.mark.xdist_group(f"{candidate.config.name}-b{size}")
+            group = pytest.mark.xdist_group(candidate.config.name + ("" if live else f"-b{size}"))
             cases.append(pytest.param(candidate, size, id=f"{candidate.id}-b{size}", marks=group))
     metafunc.parametrize((CANDIDATE, BATCH_SIZE) if timed else CANDIDATE, cases, indirect=True)
 

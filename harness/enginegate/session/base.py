@@ -70,9 +70,7 @@ class Base:
         return self._backends[name]
 
 
-def prepare_base(
-    against: Against, config: Config, root: Path, cache: Path, baselines: Path, progress: Progress
-) -> Base:
+def prepare_base(against: Against, config: Config, root: Path, cache: Path, accepted: Path, progress: Progress) -> Base:
     """The base of one model's engines, fetched or made where it is not there yet.
 
     Args:
@@ -80,7 +78,7 @@ def prepare_base(
         config: the head's configuration of the model.
         root: the project's root folder.
         cache: the cache folder.
-        baselines: folder of accepted baselines, beside which the accepted lock lies.
+        accepted: the lock of the environment whose figures were accepted.
         progress: told one line as a long step starts.
 
     Raises:
@@ -96,17 +94,12 @@ def prepare_base(
         return Base(against, config, Interpreter(tuple(shlex.split(against.value)), elsewhere=True))
     if against.kind == "git":
         return _of_commit(against, config, root, cache, progress)
-    lock = Path(against.value).expanduser() if against.kind == "lock" else accepted_lock(baselines)
+    lock = Path(against.value).expanduser() if against.kind == "lock" else accepted
     if not lock.is_file():
         hint = "name a requirements file" if against.kind == "lock" else "run the suite, then `enginegate accept RUN`"
         raise ConfigError(f"{against}: there is no lock {lock}", hint)
     made = environment(lock, cache, progress=progress, limit=config.timeouts().limit("build"))
     return Base(against, config, Interpreter((str(made.python),)))
-
-
-def accepted_lock(baselines: Path) -> Path:
-    """The lock of the environment whose figures were accepted."""
-    return baselines / "accepted.lock.txt"
 
 
 def find_python(path: Path) -> Path:

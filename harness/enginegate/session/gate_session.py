@@ -15,6 +15,7 @@ from enginegate.core.files import write_atomically
 from enginegate.core.records import ArenaEntry, Fingerprint, ModelEntry, RunRecord, VerdictEntry
 from enginegate.core.specs import Workload
 from enginegate.core.urls import without_password
+from enginegate.engines.process.environments import installed
 from enginegate.gates.verdict import Verdict
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.lease import Lease
@@ -30,6 +31,7 @@ from enginegate.session.duel import Duel
 from enginegate.session.engines import Wrap
 from enginegate.session.recording import Status, commit, merge_records, now, run_id, write_beside
 from enginegate.storage.audits import AuditedGate, file_of, save_run_audit
+from enginegate.storage.baselines import lock_path
 from enginegate.storage.runs import save_record
 from enginegate.verdicts.audit import continued, new_gate
 from enginegate.verdicts.inputs import GateInputs, SpeedInputs, StoredFloor, StoredSessions
@@ -169,9 +171,7 @@ class GateSession:
         workload = config.workload(batch_size)
         bench = self.bench(config)
         bench.engines.get(candidate.spec, candidate.runtime, "candidate")
-        duel = self.duel(candidate)
-        if duel is not None and not duel.raced:
-            self._run_duel(duel, candidate)
+        self.race_against_base(candidate)
         if workload.id not in bench.arenas:
             self._race(bench, candidate, workload)
             self.save_if_changed()
@@ -189,9 +189,9 @@ class GateSession:
             return None
         if candidate.id not in self._duels:
             if config.name not in self._bases:
-                root, folder = self.options.root, cache_folder()
+                accepted = lock_path(self.options.baselines, self.fingerprint.key)
                 self._bases[config.name] = prepare_base(
-                    against, config, root, folder, self.options.baselines, self.progress
+                    against, config, self.options.root, cache_folder(), accepted, self.progress
                 )
             try:
                 self._duels[candidate.id] = Duel.of(self.bench(config), self._bases[config.name], candidate)
@@ -200,8 +200,11 @@ class GateSession:
                 self._duels[candidate.id] = None
         return self._duels[candidate.id]
 
-    def _run_duel(self, duel: Duel, candidate: Candidate) -> None:
-        """Race an engine against its live base at all workloads that tests will read, once."""
+    def race_against_base(self, candidate: Candidate) -> Duel | None:
+        """Race an engine against its live base at all workloads that tests will read, once; None where it has none."""
+        duel = self.duel(candidate)
+        if duel is None or duel.raced:
+            return duel
         gates = self.gates_of(candidate)
         read = [
             (arena.workload, metric)
@@ -218,6 +221,7 @@ class GateSession:
             budget / max(1, len(engines)),
         )
         self.save_if_changed()
+        return duel
 
     def _race(self, bench: ModelBench, candidate: Candidate, workload: Workload) -> None:
         config = candidate.config
@@ -360,6 +364,7 @@ class GateSession:
             quality=list(bench.quality.values()),
             verdicts=self.verdicts.get(model, []),
             warnings=[*self.warnings, *self.errors],
+            installed=installed(),
         )
 
     def save(self, status: Status) -> list[tuple[RunRecord, Path]]:

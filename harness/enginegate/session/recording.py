@@ -27,6 +27,7 @@ def merge_records(parts: Sequence[RunRecord], record_id: str, status: Status, wa
             "status": "complete" if complete else "partial",
             "engines": _union((part.engines for part in parts), lambda entry: entry.id),
             "arenas": _union((part.arenas for part in parts), lambda entry: entry.workload),
+            "races": _union((part.races for part in parts), lambda entry: entry.head.engine),
             "memory": _union((part.memory for part in parts), lambda entry: (entry.engine, entry.workload)),
             "quality": _union((part.quality for part in parts), lambda entry: (entry.engine, entry.metric)),
             "verdicts": [verdict for part in parts for verdict in part.verdicts],

@@ -22,6 +22,7 @@ from enginegate.storage.baselines import (
     Provenance,
     QualityBaseline,
     QualityMetric,
+    lock_path,
     perf_path,
     quality_path,
     read_perf,
@@ -122,7 +123,24 @@ def apply_accept(
                 f"baseline {update.path} cannot be written: {error.strerror or error}",
                 "fix that and accept the run again: files already written are left as they are",
             ) from error
-    return [update.path for update in updates]
+    return [*(update.path for update in updates), *_write_lock(record, root)]
+
+
+def _write_lock(record: RunRecord, root: Path) -> list[Path]:
+    """Pin the environment whose figures were accepted: ``--against accepted`` makes it again."""
+    if not record.installed:
+        return []
+    path = lock_path(root, record.fingerprint.key)
+    text = f"# What was installed when run {record.id} was measured.\n" + "".join(
+        f"{line}\n" for line in record.installed
+    )
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise BaselineError(
+            f"the lock {path} cannot be written: {error.strerror or error}", "see its folder"
+        ) from error
+    return [path]
 
 
 def check_acceptable(record: RunRecord, force: bool) -> None:

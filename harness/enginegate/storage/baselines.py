@@ -2,6 +2,7 @@
 
 baselines/quality/<model>/<backend>-<precision>[@<variant>].json   per-item scores, independent of hardware
 baselines/perf/<fingerprint key>/<model>/<workload>.json           log ratios of several sessions, memory, sizes
+baselines/locks/<fingerprint key>.txt                              what was installed when they were measured
 """
 
 from __future__ import annotations
@@ -253,6 +254,11 @@ def quality_path(root: Path, model: str, engine: EngineName) -> Path:
 def perf_path(root: Path, fingerprint: str, model: str, workload: str) -> Path:
     """Where the perf baseline of one workload on one kind of machine lies."""
     return root / "perf" / _part(fingerprint) / _part(model) / f"{_part(workload)}.json"
+
+
+def lock_path(root: Path, fingerprint: str) -> Path:
+    """Where the lock of the environment lies whose figures were accepted on one kind of machine."""
+    return root / "locks" / f"{_part(fingerprint)}.txt"
 
 
 def read_quality(root: Path, model: str, engine: EngineName) -> QualityBaseline | None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
@@ -73,14 +74,15 @@ def requirements(text: str) -> str:
     return "\n".join([*sorted(indexes - present), *kept]) + "\n"
 
 
-def lock_of_this() -> str:
-    """A lock of everything that is installed in this Python, the suite itself apart."""
+@lru_cache(maxsize=1)
+def installed() -> list[str]:
+    """A lock of everything that is installed in this Python, the suite itself apart, line by line."""
     lines = {
         f"{name}=={distribution.version}"
         for distribution in metadata.distributions()
         if (name := distribution.metadata["Name"]) and name.lower() != "enginegate" and not _editable(distribution)
     }
-    return "\n".join(sorted(lines, key=str.lower)) + "\n"
+    return sorted(lines, key=str.lower)
 
 
 def _editable(distribution: metadata.Distribution) -> bool:

@@ -1,0 +1,146 @@
+"""``enginegate duet``: engines raced against a live base, without pytest; the verdicts are the same."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from enginegate.cli.common import Subparsers, add_json, add_runs, command, print_json
+
+if TYPE_CHECKING:
+    from enginegate.core.records import VerdictEntry
+    from enginegate.session.gate_session import GateSession
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Declare the subcommand."""
+    parser = command(
+        subparsers,
+        "duet",
+        "race engines against a live base, launched anew again and again",
+        "enginegate duet --base python:/opt/old/bin/python --precision int8_wo",
+    )
+    parser.add_argument(
+        "--base",
+        required=True,
+        metavar="WHAT",
+        help="git:REF, lock:FILE, python:PATH, exec:COMMAND, config:FILE or accepted",
+    )
+    parser.add_argument("--model", default="", help="models by configuration name, comma separated")
+    parser.add_argument("--config", default="", help="configuration files of your own, comma separated")
+    parser.add_argument("--engine", default="", help="backends, comma separated")
+    parser.add_argument("--precision", default="", help="precisions, comma separated")
+    parser.add_argument("--batch-size", default="", help="batch sizes of the timed work, comma separated")
+    parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="for all rounds together")
+    parser.add_argument("--strict", action="store_true", help="exit 3 where a verdict is inconclusive")
+    add_json(parser)
+    add_runs(parser)
+    parser.epilog = (
+        f"{parser.epilog}\n\nexit codes: 0 nothing regressed, 1 a regression, 2 bad input or a race that broke off,"
+        "\n            3 with --strict: something inconclusive"
+    )
+    parser.set_defaults(handler=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Race, judge, write the record, print."""
+    from enginegate.core.errors import EngineGateError
+
+    session = _session(arguments)
+    broken: list[str] = []
+    try:
+        for candidate in session.selection.candidates:
+            try:
+                _judge(session, candidate)
+            except EngineGateError as error:
+                broken.append(f"{candidate.id}: {error.problem}")
+                session.record_error(candidate.id, error.problem)
+    finally:
+        session.close()
+        session.finish(complete=not broken)
+    verdicts = [entry for record, _ in session.saved for entry in record.verdicts]
+    if arguments.json:
+        print_json({"verdicts": [_as_json(entry) for entry in verdicts], "errors": broken})
+    else:
+        for entry in verdicts:
+            print(f"{entry.status:12}  {entry.explanation}")
+        for line in dict.fromkeys([*session.warnings, *broken]):
+            print(f"warning: {line}")
+        for record, path in session.saved:
+            print(f"run {record.id}: {path.parent}")
+    statuses = {entry.status for entry in verdicts}
+    if "FAIL" in statuses:
+        return 1
+    if broken or not verdicts:
+        return 2
+    return 3 if arguments.strict and statuses != {"PASS"} else 0
+
+
+def _session(arguments: argparse.Namespace) -> GateSession:
+    """A session as pytest would have it, with a test for every engine, workload and speed metric."""
+    from enginegate.config.project import find_project
+    from enginegate.core.errors import ConfigError
+    from enginegate.measure.ratios import timed_metrics
+    from enginegate.plan.against import read_against
+    from enginegate.plan.options import Options
+    from enginegate.plan.plan import PlannedTest
+    from enginegate.plan.selection import names
+    from enginegate.session.gate_session import GateSession
+
+    sizes = names(arguments.batch_size)
+    if any(not size.isdecimal() or int(size) == 0 for size in sizes):
+        raise ConfigError(f"--batch-size {arguments.batch_size!r} is not a list of whole numbers", "for example 1,8")
+    if arguments.time_budget is not None and not 0 < arguments.time_budget < float("inf"):
+        raise ConfigError(f"--time-budget {arguments.time_budget} is no number of seconds", "for example 300")
+    project = find_project()
+    options = Options(
+        root=project.root,
+        models=names(arguments.model),
+        default_model=project.model,
+        configs=tuple(Path(name) for name in names(arguments.config)),
+        engines=names(arguments.engine),
+        precisions=names(arguments.precision),
+        batch_sizes=tuple(map(int, sizes)),
+        baselines=project.baselines,
+        require_baseline=True,
+        strict=arguments.strict,
+        time_budget=arguments.time_budget,
+        runs=arguments.runs or project.runs,
+        history="",
+        audit=False,
+        require_gpu=False,
+        against=read_against(arguments.base, "--base"),
+    )
+    session = GateSession(options, tuple(sys.argv[1:]), lambda line: print(f"  .. {line}", file=sys.stderr))
+    session.make_plan(
+        [
+            PlannedTest(f"duet[{candidate.id}-b{size}-{metric}]", candidate, workload, metric, 1)
+            for candidate in session.selection.candidates
+            for size in session.selection.batch_sizes[candidate.config.name]
+            for workload in [candidate.config.workload(size)]
+            for metric in timed_metrics(workload.output_len)
+        ]
+    )
+    return session
+
+
+def _judge(session: GateSession, candidate: Any) -> None:
+    """Race one engine and conclude each of its gates. Raises EngineGateError where the race broke off."""
+    from enginegate.core.errors import ConfigError
+    from enginegate.verdicts.judge import judge
+
+    model = candidate.config.name
+    if session.race_against_base(candidate) is None:
+        raise ConfigError(f"{session.options.against} has no such engine", "there is nothing to race against")
+    gates = session.gates_of(candidate)
+    for test in session.plan.tests:
+        if test.candidate.id == candidate.id and test.workload is not None and test.metric is not None:
+            inputs = gates.speed(test.workload, test.metric)
+            verdict = judge(inputs, session.record(model, "partial"))
+            session.conclude(model, test.test, test.workload.id, verdict, inputs)
+
+
+def _as_json(entry: VerdictEntry) -> dict[str, Any]:
+    return entry.model_dump(exclude={"inputs"})
