@@ -14,6 +14,7 @@ import psutil
 
 from enginegate.machine import cgroup
 from enginegate.machine.cpu import allowed_cpus
+from enginegate.machine.own_processes import adopted
 
 STAT = Path("/proc/stat")
 #: A process by its id and the time that it was started at, as ids are used again.
@@ -102,10 +103,12 @@ def machine_seconds(stat: str, cpus: Set[int]) -> tuple[float, int]:
 def _descendants(named: frozenset[int]) -> dict[ProcessKey, ProcessTime]:
     """All processes below this one, and below the named ones wherever they are, with their times."""
     below = psutil.Process().children(recursive=True)
+    elsewhere = [each for each in adopted() if each not in below]
+    named = named.union(each.pid for each in elsewhere)
     for pid in named.difference(process.pid for process in below):
         with suppress(psutil.Error):
-            elsewhere = psutil.Process(pid)
-            below += [elsewhere, *elsewhere.children(recursive=True)]
+            other = psutil.Process(pid)
+            below += [each for each in (other, *other.children(recursive=True)) if each not in below]
     ours = set(named)
     found: dict[ProcessKey, ProcessTime] = {}
     for process in below:  # a parent comes before its children

@@ -12,8 +12,12 @@ import os
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
+
+#: PID namespaces in which everything is ours: of containers that workers of this session run in.
+_namespaces: set[str] = set()
 
 #: The environment variable: the process id of the one that began the session, and something that no other has.
 SESSION = "ENGINEGATE_SESSION"
@@ -23,6 +27,26 @@ def begin_session() -> None:
     """Name this process as the one that began the session, unless it is part of one already."""
     if _first() is None:
         os.environ[SESSION] = f"{os.getpid()}-{uuid.uuid4().hex[:12]}"
+
+
+def adopt_namespace(name: str) -> None:
+    """Take everything in a PID namespace for ours, as ``/proc/PID/ns/pid`` names it, unless it is our own."""
+    if name and name != _namespace_of(os.getpid()):
+        _namespaces.add(name)
+
+
+def adopted() -> list[psutil.Process]:
+    """The processes in adopted namespaces, which this machine sees under ids of its own."""
+    if not _namespaces:
+        return []
+    return [each for each in psutil.process_iter() if _namespace_of(each.pid) in _namespaces]
+
+
+def _namespace_of(pid: int) -> str:
+    try:
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
+    except OSError:  # gone, another user's, or another system
+        return ""
 
 
 def foreign(pids: Iterable[int]) -> list[int]:
@@ -39,6 +63,7 @@ def foreign(pids: Iterable[int]) -> list[int]:
     family = {process.pid for process in (first or own).children(recursive=True)} | {(first or own).pid}
     if first is None:
         family |= {process.pid for process in own.parents()}
+    family |= {process.pid for process in adopted()}
     return [pid for pid in asked if pid not in family and not (first and _inherits(pid))]
 
 

@@ -16,6 +16,7 @@ from enginegate.core.errors import EngineError, EngineGateError
 from enginegate.core.specs import DEFAULT_TIMEOUTS, Limit, Timeouts
 from enginegate.engines.process.interpreter import HERE, Interpreter, start_worker
 from enginegate.engines.process.messages import Channel, Reply, Request, UnreadableError
+from enginegate.machine.own_processes import adopt_namespace
 from enginegate.machine.processes import GRACE_SECONDS, last_lines
 
 #: The process is to give a sign of life so many times within the limit, so that one that comes late is no end.
@@ -126,6 +127,7 @@ class Worker:
                 raise self._fail(problem, "report it, with the versions of the libraries") from error
             if reply.kind == "greeting":
                 self.greeting = reply.value
+                adopt_namespace(str(self.greeting.get("processes", "")))
             elif reply.number == number and reply.kind != "progress":
                 break
         if reply.kind in ("value", "error"):
