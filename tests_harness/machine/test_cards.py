@@ -12,10 +12,10 @@ import pytest
 from enginegate.core.errors import MeasurementError
 from enginegate.core.specs import RuntimeSpec
 from enginegate.engines.base import MemoryUse
+from enginegate.engines.process.memory_pass import memory_pass
 from enginegate.machine.card import Card, _measure, measure_card
 from enginegate.machine.gpu import DeviceMonitor, occupancy, refuse_busy
 from enginegate.machine.lease import VISIBLE, lease_devices
-from enginegate.measure.memory import _run
 
 GIB = 1 << 30
 
@@ -167,9 +167,9 @@ def memory_over(
         )
 
     backend = SimpleNamespace(libraries=(), load=load)
-    monkeypatch.setattr("enginegate.measure.memory.load_backend", lambda _: backend)
+    monkeypatch.setattr("enginegate.engines.process.memory_pass.load_backend", lambda _: backend)
     spec = SimpleNamespace(id="pretended", backend="pretended", tensor_parallel=2)
-    return _run(Path("engine"), spec, RuntimeSpec(), [[1]], 1, Card("Imaginary GPU", GIB // 2, 1e12))
+    return memory_pass("fake", "engine", spec, RuntimeSpec(), [[1]], 1, GIB // 2)
 
 
 def test_memory_over_two_cards_counts_no_context(used, monkeypatch):
