@@ -10,12 +10,14 @@ from enginegate.gates.launches import (
     LAUNCH_LOOKS,
     LAUNCH_SPREAD,
     Launch,
+    decide_launches,
     judge_launches,
     locate_launches,
     replay_launches,
+    resample_launches,
 )
-from enginegate.gates.sequential import FAILED, PASSED, UNDECIDED, SpeedPolicy, sequential_test
-from enginegate.gates.sessions import Anchor, ShiftPrior
+from enginegate.gates.sequential import FAILED, PASSED, UNDECIDED, SpeedPolicy
+from enginegate.gates.sessions import ShiftPrior
 from enginegate.gates.verdict import Status
 
 #: A session of 42 gates that may raise a false alarm once in a hundred.
@@ -37,13 +39,7 @@ def simulate(
     """Share of simulated races that end in each status; ``spread``: of a launch's number."""
     rng = np.random.default_rng(seed)
     numbers = -np.log1p(slower) + spread * rng.standard_normal((series, policy.looks[-1]))
-    status = np.full(series, UNDECIDED)
-    for look in policy.looks:
-        still = np.flatnonzero(status == UNDECIDED)
-        if len(still):
-            location = locate_launches(numbers[still, :look], policy.shift)
-            final = look == policy.looks[-1]
-            status[still] = sequential_test(location, Anchor(0.0), policy, look, final=final).status
+    status = decide_launches(numbers, policy).status
     return {outcome: float(np.mean(status == outcome)) for outcome in (PASSED, FAILED, UNDECIDED)}
 
 
@@ -84,6 +80,18 @@ def test_unchanged_engines_pass_and_five_percent_fails_with_launches_that_spread
     assert simulate(0.0, both, 4_000)[PASSED] > 0.99
     assert simulate(0.05, both, 4_000)[FAILED] > 0.9
     assert simulate(0.10, both, 4_000)[FAILED] > 0.999
+
+
+def test_resampled_launches_have_the_power_of_those_that_they_were_drawn_from():
+    spread = 0.014
+    numbers = spread * np.random.default_rng(5).standard_normal(200)
+    drawn = {each.slowdown: each for each in resample_launches(numbers, POLICY, (0.0, 0.02, 0.05, 0.1))}
+    assert drawn[0.0].fails == 0
+    assert drawn[0.0].passes > 0.99
+    assert drawn[0.02].fails <= 0.002
+    assert drawn[0.05].fails == pytest.approx(simulate(0.05, spread, 4_000)[FAILED], abs=0.05)
+    assert drawn[0.1].fails > 0.999
+    assert drawn[0.0].mean_launches < drawn[0.05].mean_launches
 
 
 def test_launches_count_and_not_their_rounds():

@@ -177,7 +177,6 @@ def test_memory_over_two_cards_counts_no_context(used, monkeypatch):
     assert found["loaded"] == 4 * GIB
     assert found["peak"] == 5 * GIB
     assert found["contexts"] == GIB
-    assert (found["device"], found["copy_bytes_per_second"]) == ("Imaginary GPU", 1e12)
 
 
 def test_an_engine_smaller_than_its_weights_is_no_measurement(used, monkeypatch):

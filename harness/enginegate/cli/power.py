@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from enginegate.cli.common import (
@@ -21,7 +22,7 @@ from enginegate.cli.common import (
 if TYPE_CHECKING:
     from enginegate.core.records import ArenaEntry
     from enginegate.gates.sequential import SpeedPolicy
-    from enginegate.verdicts.power import PairPower
+    from enginegate.verdicts.power import PairPower, RacePower
 
 _METRICS = ("speedup", "ttft", "itl")
 
@@ -61,7 +62,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Resample the run's blocks through the gate, and print one table for each workload."""
     from enginegate.storage.runs import find_record, load_record
-    from enginegate.verdicts.power import pair_powers, run_policy
+    from enginegate.verdicts.power import pair_powers, race_powers, run_policy
 
     record = load_record(find_record(arguments.run, runs_folder(arguments)))
     policy = run_policy(
@@ -73,6 +74,18 @@ def run(arguments: argparse.Namespace) -> int:
         rows += [_row(arena.workload, pair) for pair in pairs]
         if not arguments.json:
             print("\n".join(_lines(arena, pairs, arguments.metric, policy, record.model.name)))
+    for workload in dict.fromkeys(name for race in record.races for each in race.launches for name in each.blocks):
+        races = race_powers(
+            record,
+            workload,
+            arguments.metric,
+            margin=arguments.margin,
+            tolerated=arguments.tolerated,
+            alpha=arguments.alpha,
+        )
+        rows += [{"workload": workload, **asdict(race)} for race in races]
+        if races and not arguments.json:
+            print("\n".join(_race_lines(workload, arguments.metric, races)))
     if arguments.json:
         print_json(rows)
     elif not record.arenas:
@@ -101,6 +114,16 @@ def _lines(arena: ArenaEntry, pairs: list[PairPower], metric: str, policy: Speed
         rows.append([label, *(cells.get((name, over), "") for over in arena.contestants)])
     yield from (f"  {line.rstrip()}" for line in columns(rows))
     yield from (f"  {warning}" for warning in dict.fromkeys(_warnings(pairs)))
+
+
+def _race_lines(workload: str, metric: str, races: list[RacePower]) -> Iterator[str]:
+    yield f"{workload} {metric} against the live base, launches resampled: share of races that FAIL, by true slowdown"
+    slowdowns = [power.slowdown for power in races[0].powers]
+    rows = [["engine", "launches", "spread", *(f"{slowdown:.0%}" for slowdown in slowdowns)]]
+    for race in races:
+        shares = [f"{power.fails:.0%}" for power in race.powers]
+        rows.append([race.engine, str(race.launches), f"{race.spread:.1%}", *shares])
+    yield from (f"  {line.rstrip()}" for line in columns(rows))
 
 
 def _cell(pair: PairPower) -> str:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
+
+import numpy as np
 
 from enginegate.core.errors import ConfigError
 from enginegate.core.records import ArenaEntry, RunRecord
 from enginegate.gates.audit import FEWEST_BLOCKS, AuditResult, audit, smallest_seen
+from enginegate.gates.launches import LAUNCH_SPREAD, LaunchPower, resample_launches
 from enginegate.gates.sequential import SpeedPolicy
 from enginegate.measure.ratios import has_value, log_ratios, orders
 from enginegate.storage.summary import session_shift
 from enginegate.verdicts.audit import centred
+from enginegate.verdicts.lookup import gates
+from enginegate.verdicts.speed import launches_of
 
 #: Slowdowns that are tried.
 SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
@@ -54,6 +59,61 @@ def run_policy(record: RunRecord, metric: str, **others: float | None) -> SpeedP
         return SpeedPolicy(shift=session_shift(record, metric), **chosen)
     except ValueError as error:
         raise ConfigError(str(error), "give --margin, --tolerated or --alpha another value") from error
+
+
+@dataclass(frozen=True)
+class RacePower:
+    """The gate against a live base, by the launches of one race.
+
+    Attributes:
+        engine, base: the two.
+        launches: how many there were.
+        spread: standard deviation of a launch's log ratio.
+        powers: one for each of SLOWDOWNS, and for 0.
+    """
+
+    engine: str
+    base: str
+    launches: int
+    spread: float
+    powers: tuple[LaunchPower, ...]
+
+
+def race_powers(
+    record: RunRecord, workload: str, metric: str, *, margin: float | None, tolerated: float | None, alpha: float | None
+) -> list[RacePower]:
+    """The live gate's power for every race of a run that has enough launches at a workload.
+
+    Args:
+        record: the run.
+        workload, metric: whose launches.
+        margin, tolerated, alpha: as ``gates.live`` and the error budget were, where None.
+    """
+    live = gates(record).live
+    spread = replace(LAUNCH_SPREAD, scale=getattr(live.spread, metric))
+    given = [entry.alpha for entry in record.verdicts if (entry.inputs.get("against") or {}).get("kind") == "live"]
+    try:
+        policy = SpeedPolicy(
+            margin=live.margin if margin is None else margin,
+            tolerated=live.tolerated if tolerated is None else tolerated,
+            alpha=alpha or (given[0] if given else SpeedPolicy.alpha),
+            looks=tuple(live.looks),
+            shift=spread,
+        )
+    except ValueError as error:
+        raise ConfigError(str(error), "give --margin, --tolerated or --alpha another value") from error
+    found = []
+    for race in record.races:
+        if len(race.launches) < policy.looks[0] or workload not in race.launches[0].blocks:
+            continue
+        numbers = [
+            launch.number for launch in launches_of(race.launches, race.base.engine, race.head.engine, workload, metric)
+        ]
+        powers = resample_launches(numbers, policy, (0.0, *SLOWDOWNS))
+        found.append(
+            RacePower(race.head.engine, race.base.engine, len(numbers), float(np.std(numbers, ddof=1)), tuple(powers))
+        )
+    return found
 
 
 def pair_powers(
