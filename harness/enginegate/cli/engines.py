@@ -26,7 +26,12 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def _add_ls(actions: Subparsers) -> None:
-    parser = command(actions, "ls", "list built engines, the one used last first", "enginegate engines ls --json")
+    parser = command(
+        actions,
+        "ls",
+        "list built engines, and environments of live bases, the one used last first",
+        "enginegate engines ls --json",
+    )
     add_json(parser)
     parser.set_defaults(handler=list_engines)
 
@@ -35,7 +40,7 @@ def _add_prune(actions: Subparsers) -> None:
     parser = command(
         actions,
         "prune",
-        "remove the engines used longest ago, until the rest fits",
+        "remove the engines and the environments of live bases used longest ago, until the rest fits",
         "enginegate engines prune --keep 20GB",
     )
     parser.add_argument(
@@ -83,23 +88,29 @@ def _store() -> EngineStore:
 
 def list_engines(arguments: argparse.Namespace) -> int:
     """Print the entries of the store."""
+    from enginegate.core.cache import cache_folder
+    from enginegate.engines.process.environments import environments
+
     store = _store()
-    entries = store.ls()
+    entries, pythons = store.ls(), environments(cache_folder())
     if arguments.json:
         print_json(
             [
-                {
-                    "path": str(entry.path),
-                    "last_used": entry.last_used,
-                    "manifest": entry.manifest.model_dump(mode="json"),
-                }
-                for entry in entries
+                *(
+                    {
+                        "path": str(entry.path),
+                        "last_used": entry.last_used,
+                        "manifest": entry.manifest.model_dump(mode="json"),
+                    }
+                    for entry in entries
+                ),
+                *({**asdict(each), "path": str(each.path)} for each in pythons),
             ]
         )
         return 0
     if damaged := store.unlisted(entries):
         print(f"{damaged} damaged: see enginegate engines verify")
-    if not entries:
+    if not entries and not pythons:
         print("no engines built yet")
         return 0
     rows = [["ENGINE", "SIZE", "BUILT IN", "LAST USED", "KEY"]]
@@ -109,9 +120,14 @@ def list_engines(arguments: argparse.Namespace) -> int:
         rows.append(
             [manifest.label, show_bytes(manifest.size_bytes), f"{manifest.build_seconds:.1f} s", used, entry.key[:16]]
         )
+    for each in pythons:
+        used = datetime.fromtimestamp(each.last_used).strftime("%Y-%m-%d %H:%M")
+        rows.append([f"environment of {each.lock}", show_bytes(each.size_bytes), "", used, each.key[:16]])
     print("\n".join(columns(rows)))
     total = sum(entry.manifest.size_bytes for entry in entries)
     print(f"{len(entries)} engine(s), {show_bytes(total)}")
+    if pythons:
+        print(f"{len(pythons)} environment(s), {show_bytes(sum(each.size_bytes for each in pythons))}")
     return 0
 
 
@@ -151,12 +167,20 @@ def build(arguments: argparse.Namespace) -> int:
 
 def prune(arguments: argparse.Namespace) -> int:
     """Remove what does not fit."""
-    removed = _store().prune(arguments.keep)
+    from enginegate.core.cache import cache_folder
+    from enginegate.engines.process.environments import prune_environments
+
+    store = _store()
+    removed = store.prune(arguments.keep)
+    left = arguments.keep - sum(entry.manifest.size_bytes for entry in store.ls())
+    pythons = prune_environments(cache_folder(), max(0, left))
     if arguments.json:
-        print_json([asdict(entry) for entry in removed])
+        print_json([*map(asdict, removed), *({**asdict(each), "path": str(each.path)} for each in pythons)])
         return 0
     for entry in removed:
         print(f"removed {entry.label or entry.key}  {show_bytes(entry.size_bytes)}")
+    for each in pythons:
+        print(f"removed the environment of {each.lock}  {show_bytes(each.size_bytes)}")
     print(f"{len(removed)} engine(s) removed, {show_bytes(sum(entry.size_bytes for entry in removed))} freed")
     return 0
 

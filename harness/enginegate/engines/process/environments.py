@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -114,9 +115,8 @@ def environment(
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the lock {lock} cannot be read: {error}", "name a requirements file") from error
     wanted = requirements(text)
-    key = hashlib.sha256(
-        json.dumps([wanted, platform.python_version(), platform.platform(), platform.machine()]).encode()
-    ).hexdigest()[:24]
+    decides = json.dumps([wanted, platform.python_version(), sysconfig.get_platform()])
+    key = hashlib.sha256(decides.encode()).hexdigest()[:24]
     target = cache.absolute() / "environments" / key
     if not (target / _COMPLETE).is_file():
         with explained(target.parent, StoreError), exclusive(target, progress, limit):
@@ -179,15 +179,18 @@ def environments(cache: Path) -> list[Environment]:
     return sorted(found, key=lambda each: -each.last_used)
 
 
-def remove(each: Environment) -> bool:
-    """Remove an environment; False where somebody is making it now."""
-    try:
-        with exclusive(each.path):
-            (each.path / _COMPLETE).unlink(missing_ok=True)
-            shutil.rmtree(each.path)
-    except Timeout:
-        return False
-    return True
+def prune_environments(cache: Path, keep_bytes: int) -> list[Environment]:
+    """Remove the environments used longest ago until the rest fits; gives those that went. One being made now stays."""
+    found = environments(cache)
+    total, removed = sum(each.size_bytes for each in found), []
+    for each in reversed(found):
+        if total > keep_bytes:
+            with suppress(Timeout), exclusive(each.path):
+                (each.path / _COMPLETE).unlink(missing_ok=True)
+                shutil.rmtree(each.path)
+                total -= each.size_bytes
+                removed.append(each)
+    return removed
 
 
 def _described(path: Path) -> Environment:
