@@ -83,7 +83,9 @@ def judge_speed(
         ratio = float(np.exp(np.mean(log_ratios)))
         reason = f"only {count} blocks, fewer than the {MIN_BLOCKS} that an error can be had from"
         nothing = (np.nan, np.nan)
-        return compared_first(gate.verdict(Status.INCONCLUSIVE, count, ratio, nothing, reason=reason), against is not None)
+        return compared_first(
+            gate.verdict(Status.INCONCLUSIVE, count, ratio, nothing, reason=reason), against is not None
+        )
     if order is not None and len(set(order)) == 1:
         gate = replace(gate, warnings=(*gate.warnings, _ONE_ORDER))
     return gate.look(locate(log_ratios, correlation=policy.correlation, order=order), count, last, invalid)

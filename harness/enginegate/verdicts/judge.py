@@ -39,8 +39,8 @@ _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
 def judge(gate: inputs.GateInputs, record: RunRecord | None) -> Verdict:
     """The verdict that a gate's inputs give on the samples of ``record``.
 
-    Only unpaired samples, which are all in the inputs, need no record. Whatever a gate makes of too few samples, without
-    anything to compare them with it is NO_BASELINE.
+    Only unpaired samples, which are all in the inputs, need no record. Whatever a gate makes of the samples, without
+    anything to compare them with it says NO_BASELINE, or FAIL where they cannot be used.
 
     Raises:
         RecordError: the inputs name samples that are not there.
