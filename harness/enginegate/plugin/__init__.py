@@ -22,6 +22,7 @@ from enginegate.plugin.ours import (
     needs,
     parametrize,
     planned_test,
+    run_again_alone,
     show_to_benchmark,
     why_unselected,
 )
@@ -114,7 +115,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Now it is known which gates share the error budget, and which engines meet in which arena: plan the session."""
     ours = [item for item in session.items if needs(item, CANDIDATE) and why_unselected(item) is None]
     if ours and not session.config.option.collectonly:
-        session.config.stash[SESSION].make_plan([test for item in ours for test in planned_test(item)])
+        gates = session.config.stash[SESSION]
+        gates.make_plan([test for item in ours for test in planned_test(item)])
+        if (line := run_again_alone(session.config, ours)) is not None:
+            gates.warn(line)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
