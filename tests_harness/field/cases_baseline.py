@@ -17,7 +17,6 @@ from enginegate.gates.speed import judge_speed, replay_speed
 from enginegate.gates.verdict import Verdict
 from enginegate.verdicts.inputs import UnpairedInputs
 from enginegate.verdicts.judge import judge
-
 from field_case import Got, case
 
 KIND = "fail-open: baseline"
@@ -80,7 +79,9 @@ _enter("size", "engine size, no baseline", "NO_BASELINE", lambda: judge_size(1e9
 _enter("build", "build time, no baseline", "NO_BASELINE", lambda: judge_build_time(9.0, None))
 _enter("accuracy", "accuracy of 3 items, no baseline", "NO_BASELINE", lambda: judge_accuracy(ITEMS, None, POLICY))
 _enter("flips", "flips of 3 items, no baseline", "NO_BASELINE", lambda: judge_flips(ITEMS, None, POLICY, limit=0.1))
-_enter("corpus", "BLEU or ROUGE of 3 items, no baseline", "NO_BASELINE", lambda: judge_corpus(ROWS, None, _mean, POLICY))
+_enter(
+    "corpus", "BLEU or ROUGE of 3 items, no baseline", "NO_BASELINE", lambda: judge_corpus(ROWS, None, _mean, POLICY)
+)
 _enter("perplexity", "perplexity of 3 documents, no baseline", "NO_BASELINE", lambda: judge_nll(PAIRS, None, POLICY))
 _enter("lengths", "lengths of 3 answers, no reference", "NO_BASELINE", lambda: judge_lengths(ITEMS, None, POLICY))
 _enter(
