@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from enginegate.core.errors import ModelError
-from enginegate.models.vocabulary import check_tokenizer_files, check_vocabulary, end_ids
+from enginegate.models.vocabulary import check_files, check_vocabulary, end_ids
 
 #: A text of one letter, by which it is seen what a tokenizer puts before a text of its own accord.
 _LETTER = "a"
@@ -43,9 +43,9 @@ class Tokenizer:
             ModelError: it has none, one that cannot be read, or one that does not fit the model; see
                 ``check_vocabulary``.
         """
+        check_files(folder)
         from transformers import AutoTokenizer
 
-        check_tokenizer_files(folder)
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except Exception as error:  # the libraries raise many kinds, bare Exception among them

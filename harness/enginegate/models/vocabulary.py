@@ -86,13 +86,27 @@ def _usual_size(folder: Path) -> object:
     return getattr(config.get_text_config(), "vocab_size", None)
 
 
-def check_tokenizer_files(folder: Path) -> None:
-    """Raise ModelError where there is nothing that a tokenizer could be read from."""
+def check_files(folder: Path) -> None:
+    """Look at what the files alone say, before a library reads them.
+
+    Raises:
+        ModelError: there is nothing that a tokenizer could be read from, the embedding's size is unknown, or a special
+            token's id is no number or outside the embedding.
+    """
     if not any(file.is_file() for pattern in _FILES for file in folder.glob(pattern)):
         raise ModelError(
             f"{folder} has no tokenizer that can be read: none of {', '.join(_FILES)} is there",
             "copy the model's tokenizer files into the folder: tokenizer.json and tokenizer_config.json",
         )
+    size = vocabulary_size(folder)
+    for role in _ROLES:
+        for name, ids in _declared(folder, role).items():
+            outside = [index for index in ids if not 0 <= index < size]
+            if outside:
+                raise ModelError(
+                    f"{folder / name}: {role}_token_id {outside[0]} is no token: the vocab_size is {size}",
+                    "correct it, or leave it out where the model has no such token",
+                )
 
 
 def end_ids(folder: Path, own: int | None) -> tuple[int, ...]:
@@ -126,29 +140,19 @@ def check_vocabulary(folder: Path, tokenizer: CheckedTokenizer) -> None:
             f"{token!r} with id {index}; config.json says vocab_size {size}",
             f"{_ANOTHER}; or resize the embedding, or take tokens that were added later out of the tokenizer's files",
         )
-    for role in _ROLES:
-        _check_role(folder, role, tokenizer.special_ids.get(role), size)
+    for role in ("bos", "eos"):  # padding may differ: it is masked, and chosen by whoever fine-tuned the model
+        _check_role(folder, role, tokenizer.special_ids.get(role))
     _check_end(folder, tokenizer)
     _check_sample(folder, tokenizer)
     if tokenizer.chats:
         _check_chat(folder, tokenizer)
 
 
-def _check_role(folder: Path, role: str, own: int | None, size: int) -> None:
-    """Every file's id of a special token exists; the tokenizer's own is among those that the model's files name.
-
-    Ids of padding may differ: what is padded is masked, and often chosen by whoever fine-tuned the model.
-    """
+def _check_role(folder: Path, role: str, own: int | None) -> None:
+    """The tokenizer's own id of a special token is among those that the model's files name, where they name any."""
     declared = _declared(folder, role)
-    for name, ids in declared.items():
-        for index in ids:
-            if not 0 <= index < size:
-                raise ModelError(
-                    f"{folder / name}: {role}_token_id {index} is no token of the model, whose vocab_size is {size}",
-                    f"correct it: the tokenizer's own is {own}",
-                )
     known = {index for ids in declared.values() for index in ids}
-    if role != "pad" and own is not None and known and own not in known:
+    if own is not None and known and own not in known:
         said = ", ".join(f"{name} {sorted(ids)}" for name, ids in declared.items() if ids)
         raise ModelError(
             f"{folder}: the tokenizer's {role} token has id {own}, but the model's files say {role}_token_id: {said}",
