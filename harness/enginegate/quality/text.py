@@ -166,10 +166,8 @@ def bytes_spelled(tokenizer: Tokenizer, text: str, tokens: Sequence[int], count:
     spelled = tokenizer.decode(list(tokens[:count]))
     if not spelled.endswith(_UNREADABLE):
         return len(spelled.encode())
-    same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(spelled, text, strict=False)))
-    whole = text[:same]
-    if whole == spelled:  # the text has that very character there
-        return len(whole.encode())
+    pairs = zip(spelled[:-1], text, strict=False)  # without the last, which may be whole, and what the text has there
+    whole = text[: sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))]
     cut, after = text[len(whole)], text[len(whole) + 1 :]
     rest = tokenizer.decode(list(tokens[count:]))
     stray = _leading(rest) - _leading(after)
