@@ -168,7 +168,7 @@ def bytes_spelled(tokenizer: Tokenizer, text: str, tokens: Sequence[int], count:
         return len(spelled.encode())
     pairs = zip(spelled[:-1], text, strict=False)  # without the last, which may be whole, and what the text has there
     whole = text[: sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))]
-    cut, after = text[len(whole)], text[len(whole) + 1 :]
+    cut, after = text[len(whole) :][:1], text[len(whole) + 1 :]
     rest = tokenizer.decode(list(tokens[count:]))
     stray = _leading(rest) - _leading(after)
     return len(whole.encode()) + len(cut.encode()) - stray
