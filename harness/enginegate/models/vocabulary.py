@@ -136,7 +136,7 @@ def check_vocabulary(folder: Path, tokenizer: CheckedTokenizer) -> None:
     if beyond:
         index, token = beyond[0]
         raise ModelError(
-            f"{folder}: {len(beyond)} tokens of the tokenizer have no row in the model's embedding, the first is "
+            f"{folder}: the tokenizer has tokens without a row in the model's embedding: {len(beyond)}, the first is "
             f"{token!r} with id {index}; config.json says vocab_size {size}",
             f"{_ANOTHER}; or resize the embedding, or take tokens that were added later out of the tokenizer's files",
         )
