@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -9,6 +10,8 @@ import scipy
 
 from enginegate.gates.accuracy import judge_accuracy
 from enginegate.gates.items import (
+    Ceiling,
+    Hidden,
     QualityPolicy,
     bounded,
     no_baseline,
@@ -35,6 +38,7 @@ def judge_corpus(
     metric: str = "bleu",
     unit: str = "points",
     subject: str = "",
+    ceiling: Ceiling | None = None,
 ) -> Verdict:
     """Judge a corpus score by paired bootstrap over items (Koehn 2004).
 
@@ -46,6 +50,11 @@ def judge_corpus(
         limit: loss against ``reference_stats`` tolerated where there is no baseline; takes the place of both bounds.
         reference_stats: likewise, of the reference engine on the same items.
         metric, unit, subject: names for the verdict.
+        ceiling: what each item of the reference scores against itself; None where that was not measured.
+
+    A score that sees no item decides nothing. Of items that it does not see among others that it does, all is taken
+    for lost before PASS, and nothing before FAIL: no verdict that they could overturn for the worse. Nor is there a
+    PASS where what is compared with has no ``tolerated`` to lose, as the score ends at 0.
 
     The bounds are the observed loss plus or minus a t quantile times the bootstrap standard error: percentiles of
     2,000 resamples could not resolve the small alpha of a gate in a family.
@@ -93,7 +102,19 @@ def judge_corpus(
         subject=subject,
         reason=reason,
         against=against,
+        hidden=_hidden(ceiling, pairing.common, before, tolerated, against),
     )
+
+
+def _hidden(ceiling: Ceiling | None, items: Sequence[str], before: float, tolerated: float, against: str) -> Hidden:
+    """The loss of a corpus score that would not show."""
+    if ceiling is None:
+        return Hidden()
+    hidden = ceiling.hidden(items)
+    if hidden.everything or before > tolerated:
+        return hidden
+    reason = f"the {against} itself scores {before:.3f}, so a loss of {tolerated:.3f} could not show"
+    return Hidden(math.inf, f"{reason}; {hidden.reason}" if hidden.reason else reason)
 
 
 def judge_nll(
