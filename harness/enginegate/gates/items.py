@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -77,49 +77,17 @@ class Pairing:
 
 
 @dataclass(frozen=True)
-class Ceiling:
-    """What a score gives the reference's own text against itself: where that is not all, no loss can be seen.
-
-    Attributes:
-        items: item hash to the item's own ceiling, and to its weight in the score of all.
-        full: the ceiling of an item that is seen: 1 for ROUGE, 100 for BLEU.
-        remedy: what would make it so.
-    """
-
-    items: Mapping[str, tuple[float, float]]
-    full: float
-    remedy: str
-
-    def hidden(self, items: Sequence[str]) -> Hidden:
-        """What the score does not see of these items. One without a ceiling counts as not seen."""
-        found = np.array([self.items.get(item, (0.0, 1.0)) for item in items], dtype=np.float64).reshape(-1, 2)
-        unseen = ~(found[:, 0] >= self.full * (1 - 1e-6))
-        weights, count = found[:, 1], int(unseen.sum())
-        if not count:
-            return Hidden()
-        total = float(weights.sum())
-        usable = count < len(items) and bool(np.all(weights >= 0)) and total > 0
-        share = float(weights[unseen].sum()) / total if usable else 1.0
-        return Hidden(
-            self.full * share,
-            f"{count} of {len(items)} items cannot be seen: the reference's own text does not reach {self.full:g} "
-            f"against itself; {self.remedy}",
-            everything=share >= 1.0,
-        )
-
-
-@dataclass(frozen=True)
 class Hidden:
     """A loss that a score would not show.
 
     Attributes:
-        loss: how large it may be, in the score's unit.
-        reason: why it is hidden.
-        everything: nothing is seen, so that the score is no evidence of a loss either.
+        reason: why not; empty where nothing is hidden.
+        extent: what of it there may be, given the largest loss that was shown; in the score's unit, both.
+        everything: nothing would be shown, so that the score is no evidence of a loss either.
     """
 
-    loss: float = 0.0
     reason: str = ""
+    extent: Callable[[float], float] = lambda _: 0.0
     everything: bool = False
 
 
@@ -179,7 +147,7 @@ def bounded(
 ) -> Verdict:
     """FAIL where the loss is shown to exceed ``low``, PASS where shown to stay under ``high``; bounds by t.
 
-    What is ``hidden`` counts as lost for PASS, and as kept for FAIL.
+    What may be ``hidden`` counts as lost for PASS, and as kept for FAIL.
     """
     count = len(pairing.common)
     df = max(count - 1, 1)
@@ -191,18 +159,16 @@ def bounded(
     show = _relative if relative else _plain
     text = f"{estimate:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], {against} {baseline:.3f}: "
     text += f"loss {show(loss)}, between {show(least)} and {show(most)}"
-    warnings = pairing.warnings
-    if reason is None and hidden.everything:
-        reason = hidden.reason
-    elif hidden.reason:
-        warnings += (hidden.reason,)
+    reason = reason or (hidden.reason if hidden.everything else None)
+    unseen = hidden.extent(most)
+    warnings = (*pairing.warnings, *([hidden.reason] if unseen > 0 and reason is None else []))
     if reason is not None:
         status = Status.INCONCLUSIVE
         text += f"; undecided: {reason}"
     elif least > low:
         status = Status.FAIL
         text += f", more than the margin of {show(low)}"
-    elif most + hidden.loss < high:
+    elif most + unseen < high:
         status = Status.PASS
         text += f", less than the {show(high)} tolerated"
     elif most < high:

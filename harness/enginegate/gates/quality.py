@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import scipy
 
 from enginegate.gates.accuracy import judge_accuracy
+from enginegate.gates.ceiling import Ceiling, hidden_loss
 from enginegate.gates.items import (
-    Ceiling,
-    Hidden,
     QualityPolicy,
     bounded,
     no_baseline,
@@ -52,9 +50,9 @@ def judge_corpus(
         metric, unit, subject: names for the verdict.
         ceiling: what each item of the reference scores against itself; None where that was not measured.
 
-    A score that sees no item decides nothing. Of items that it does not see among others that it does, all is taken
-    for lost before PASS, and nothing before FAIL: no verdict that they could overturn for the worse. Nor is there a
-    PASS where what is compared with has no ``tolerated`` to lose, as the score ends at 0.
+    A score that sees nothing decides nothing. Where it does not see some of the items, what may be hidden there counts
+    as lost for PASS, and as kept for FAIL. Nor is there a PASS where what is compared with has no ``tolerated`` to
+    lose, as the score ends at 0.
 
     The bounds are the observed loss plus or minus a t quantile times the bootstrap standard error: percentiles of
     2,000 resamples could not resolve the small alpha of a gate in a family.
@@ -102,19 +100,8 @@ def judge_corpus(
         subject=subject,
         reason=reason,
         against=against,
-        hidden=_hidden(ceiling, pairing.common, before, tolerated, against),
+        hidden=hidden_loss(ceiling, pairing.common, score, before, tolerated, against),
     )
-
-
-def _hidden(ceiling: Ceiling | None, items: Sequence[str], before: float, tolerated: float, against: str) -> Hidden:
-    """The loss of a corpus score that would not show."""
-    if ceiling is None:
-        return Hidden()
-    hidden = ceiling.hidden(items)
-    if hidden.everything or before > tolerated:
-        return hidden
-    reason = f"the {against} itself scores {before:.3f}, so a loss of {tolerated:.3f} could not show"
-    return Hidden(math.inf, f"{reason}; {hidden.reason}" if hidden.reason else reason)
 
 
 def judge_nll(

@@ -75,6 +75,17 @@ def bleu_ceiling(reference: str, tokenizer: str = TOKENIZER, smoothing: str = SM
     return corpus_bleu([counts], smoothing)
 
 
+def own_statistics(words: float) -> tuple[float, ...]:
+    """The counts of a segment of so many words against itself."""
+    grams = [max(words - order, 0.0) for order in range(ORDERS)]
+    return (*grams, *grams, words, words)
+
+
+def lost_statistics(words: float) -> tuple[float, ...]:
+    """The counts of a segment of which no word is right, of the reference's length in words."""
+    return (*[0.0] * ORDERS, *own_statistics(words)[ORDERS:])
+
+
 def bleu_signature(tokenizer: str = TOKENIZER, smoothing: str = SMOOTHING) -> str:
     """How the score is made, as sacrebleu writes it: ``nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0``."""
     metric = _bleu(tokenizer, smoothing)

@@ -142,7 +142,7 @@ class AccuracyInputs(QualityInputs):
 
 
 class CeilingInputs(Stored):
-    """Where the record keeps what the reference scores against itself, item by item; see ``gates.items.Ceiling``.
+    """Where the record keeps what the reference scores against itself, item by item; see ``gates.ceiling.Ceiling``.
 
     Attributes:
         score: whose ceilings they are, as the entry names them.

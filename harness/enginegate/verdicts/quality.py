@@ -12,10 +12,10 @@ from enginegate.config.tokenizers import BleuSmoothing
 from enginegate.core.errors import RecordError
 from enginegate.core.records import QualityEntry, RunRecord
 from enginegate.gates.accuracy import judge_accuracy
-from enginegate.gates.items import Ceiling
+from enginegate.gates.ceiling import Ceiling, OwnText
 from enginegate.gates.quality import judge_corpus, judge_flips, judge_lengths, judge_nll
 from enginegate.gates.verdict import Verdict
-from enginegate.quality.bleu import SMOOTHING, corpus_bleu
+from enginegate.quality.bleu import SMOOTHING, corpus_bleu, lost_statistics, own_statistics
 from enginegate.verdicts import lookup
 from enginegate.verdicts.inputs import (
     AccuracyInputs,
@@ -104,7 +104,7 @@ def judge_lengths_gate(inputs: LengthsInputs, record: RunRecord) -> Verdict:
 def _score(name: str) -> Callable[[Any], float]:
     """A corpus score by its name: per-item statistics of shape (items, columns) to one number."""
     kind, _, smoothing = name.partition(":")
-    if kind == "bleu" and smoothing in ("", *get_args(BleuSmoothing)):
+    if name == "bleu" or (kind == "bleu" and smoothing in get_args(BleuSmoothing)):
         return partial(corpus_bleu, smoothing=smoothing or SMOOTHING)
     if name == "mean":
         return lambda statistics: float(np.mean(statistics))
@@ -117,7 +117,17 @@ def _ceiling(inputs: CeilingInputs | None, entry: QualityEntry) -> Ceiling | Non
     if inputs.score not in entry.ceilings:
         raise RecordError(f"{entry.metric} of {entry.engine} keeps no ceilings of {inputs.score}", "record a new run")
     weights = _single(lookup.columns(entry, [inputs.weight])) if inputs.weight else {}
-    items = {item: (value, weights.get(item, 1.0)) for item, value in entry.ceilings[inputs.score].items()}
+    words = _single(lookup.columns(entry, ["ref_len"])) if inputs.score == "bleu" else {}
+    items = {
+        item: OwnText(
+            ceiling,
+            weights.get(item, 1.0),
+            own_statistics(words[item]) if item in words else (ceiling,),
+            lost_statistics(words[item]) if item in words else (0.0,),
+        )
+        for item, ceiling in entry.ceilings[inputs.score].items()
+        if item in entry.items
+    }
     return Ceiling(items, inputs.full, inputs.remedy)
 
 
