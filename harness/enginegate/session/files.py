@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from enginegate.config.loading import Config
+from enginegate.config.positions import check_positions
 from enginegate.core.cache import Progress
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.process.building import build_limits
@@ -37,13 +38,14 @@ class ModelFiles:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The model's local checkpoint."""
+        """The model's local checkpoint. Raises ConfigError where it has too few positions for what is asked of it."""
         if self._checkpoint is None:
             model = self.config.file.model
             source = model.source
             if source.startswith("path:"):
                 source = f"path:{self.config.resolve(source.removeprefix('path:'))}"
             self._checkpoint = resolve(source, cache=self.cache, sha256=model.sha256, progress=self.progress)
+            check_positions(self.config.file, self._checkpoint.path)
         return self._checkpoint
 
     @property
