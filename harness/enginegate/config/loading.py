@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from enginegate.config.names import unknown_backend, unknown_names
+from enginegate.config.names import Backends, unknown_names
 from enginegate.config.positions import positions_of, positions_of_random, too_long
 from enginegate.config.problems import explained
 from enginegate.config.project import own_folder
@@ -20,7 +20,7 @@ from enginegate.core.errors import CapabilityError, ConfigError, ModelError
 from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, RuntimeSpec, Timeouts, Workload
 from enginegate.core.spelling import did_you_mean
 from enginegate.engines.options import build_spec, options_model, runtime_spec
-from enginegate.engines.registry import known_backends, load_backend, translate
+from enginegate.engines.registry import load_backend, translate
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,13 @@ def load_config(path: Path) -> Config:
     """
     raw, problems = read_yaml(path)
     try:
-        content, wrong = _read_runtimes(translate(raw, path))
+        backends = Backends()
+        content, wrong = _read_runtimes(translate(raw, path), backends)
     except ConfigError as error:
         if problems:
             raise _unusable(path, [*problems, f"  {error.problem}: {error.hint}"]) from error
         raise
-    problems += [*wrong, *unknown_names(content)]
+    problems += [*wrong, *unknown_names(content, backends)]
     try:
         config = Config(path.resolve(), ConfigFile.model_validate(content))
     except ValidationError as error:
@@ -167,18 +168,17 @@ def find_config(name: str, folder: Path | None = None) -> Path:
     )
 
 
-def _read_runtimes(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _read_runtimes(content: dict[str, Any], backends: Backends) -> tuple[dict[str, Any], list[str]]:
     """The content with each ``runtime`` section read by its backend's own model, and what is wrong with them."""
     engines = content.get("engines")
     if not isinstance(engines, dict):
         return content, []
     read: dict[Any, Any] = {}
     problems: list[str] = []
-    known = known_backends()
     for name, section in engines.items():
         read[name] = section
-        if name not in known:
-            problems.append(unknown_backend(f"engines.{name}", str(name)))
+        if name not in backends.names:
+            problems.append(backends.unknown(f"engines.{name}", str(name)))
         elif isinstance(section, dict):
             read[name] = {key: value for key, value in section.items() if key != "runtime"}
             try:
@@ -192,9 +192,15 @@ def _read_runtimes(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return {**content, "engines": read}, problems
 
 
+#: Problems that one error lists.
+_LISTED = 40
+
+
 def _unusable(path: Path, problems: list[str]) -> ConfigError:
-    lines = "\n".join(dict.fromkeys(problems))
-    return ConfigError(f"configuration {path} is not usable:\n{lines}", "fix the named keys")
+    lines = list(dict.fromkeys(problems))
+    rest = [f"  and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+    listed = "\n".join([*lines[:_LISTED], *rest])
+    return ConfigError(f"configuration {path} is not usable:\n{listed}", "fix the named keys")
 
 
 def _contradictions(file: ConfigFile) -> Iterator[str]:

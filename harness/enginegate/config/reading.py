@@ -20,7 +20,7 @@ from enginegate.core.errors import ConfigError
 #: A configuration has a few kilobytes. More is another file.
 MAX_BYTES = 256 * 1024
 #: Values of a file, those of an alias counted wherever it stands; and how deep they may be nested.
-MAX_VALUES, MAX_DEPTH = 20_000, 30
+MAX_VALUES, MAX_DEPTH = 5_000, 30
 
 _TAG = "tag:yaml.org,2002:"
 _OURS = {f"{_TAG}{name}" for name in ("bool", "null", "merge")}

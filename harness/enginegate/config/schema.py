@@ -95,7 +95,7 @@ class EnginesSection(Section):
     ``runtime`` is of the backend's own model (``enginegate.engines.options``), by which ``load_config`` reads it.
     """
 
-    precisions: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
+    precisions: Annotated[list[str], Field(min_length=1, max_length=100), AfterValidator(distinct)]
     quantization: QuantizationSection = QuantizationSection()
     runtime: RuntimeOptions = RuntimeOptions()
     variants: dict[Name, VariantSection] = Field(default_factory=dict)
@@ -146,10 +146,16 @@ class ReferenceSection(Section):
     precision: str = "auto"
 
 
+#: A session times each; the lengths of lists are bounded, since each entry is compared with all.
+BatchSizes = Annotated[list[Positive], Field(min_length=1, max_length=100), AfterValidator(distinct)]
+
+
 class WorkloadSection(Section):
     """The timed work."""
 
-    batch_sizes: Annotated[list[Positive], Field(min_length=1), AfterValidator(distinct)] = Field(default=[1, 8])
+    batch_sizes: Annotated[list[Positive], Field(min_length=1, max_length=100), AfterValidator(distinct)] = Field(
+        default=[1, 8]
+    )
     input_len: Positive = 64
     output_len: Positive = 64
     seed: int = 0
