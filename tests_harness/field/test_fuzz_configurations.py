@@ -44,10 +44,10 @@ ODD: list[Any] = [
     "١", [], [[]], {}, {"a": {}}, [1, 1], ["fp16", "fp16"], {"b1": True}, {"b01": 1.0}, {"<<": 1}, {1: 2}, {None: None},
 ]  # fmt: skip
 SNIPPETS = [
-    "<<: *half\n", "&a [*a]", "*nothing", "!!python/object:os.system x", "!!int ''", "!!float x", "? [a]\n: b\n", "~: 1\n",
-    "---\n", "...\n", "\t", "\r\n", "\ufeff", "%YAML 9.9\n", '"\\ud800"', '"\\UFFFFFFFF"', "{" * 60, "[" * 60, "- ", ": ",
-    "'", '"', "#", "|\n", "schema: 1\n", "gates: {alpha: 0.01}\n", "1e999", "0x", "09", "=", "no: 1\n", "1: 1\n",
-    "9" * 5000,
+    "<<: *half\n", "&a [*a]", "*nothing", "!!python/object:os.system x", "!!int ''", "!!float x", "? [a]\n: b\n",
+    "---\n", "...\n", "\t", "\r\n", "\ufeff", "%YAML 9.9\n", '"\\ud800"', '"\\UFFFFFFFF"', "{" * 60, "[" * 60,
+    "- ", ": ", "~: 1\n", "'", '"', "#", "|\n", "schema: 1\n", "gates: {alpha: 0.01}\n", "1e999", "0x", "09", "=",
+    "no: 1\n", "1: 1\n", "9" * 5000,
 ]  # fmt: skip
 
 

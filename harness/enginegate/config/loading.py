@@ -199,7 +199,7 @@ _LISTED = 40
 def _unusable(path: Path, problems: list[str]) -> ConfigError:
     lines = list(dict.fromkeys(problems))
     rest = [f"  and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-    listed = "\n".join([*lines[:_LISTED], *rest])
+    listed = "\n".join([*lines[:_LISTED], *rest]).encode("utf-8", "backslashreplace").decode()  # keys may be anything
     return ConfigError(f"configuration {path} is not usable:\n{listed}", "fix the named keys")
 
 

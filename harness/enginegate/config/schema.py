@@ -25,8 +25,24 @@ BASE_VARIANT = "base"
 #: The format of configuration files.
 SCHEMA = 1
 
+
+def _short_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", name):
+        raise ValueError(
+            f"{name[:100]!r} cannot be a name: take up to 100 lower-case letters, digits, '.', '_' and '-', the first of"
+            " them a letter or a digit"
+        )
+    return name
+
+
+def _sha256(digest: str) -> str:
+    if not re.fullmatch(r"([0-9a-fA-F]{64})?", digest):
+        raise ValueError(f"{digest[:100]!r} is no SHA-256, which has 64 hexadecimal digits")
+    return digest
+
+
 #: What may stand in ids and names of files.
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)]
+Name = Annotated[str, AfterValidator(_short_name)]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -61,7 +77,7 @@ class ModelSection(Section):
 
     name: Name
     source: Text
-    sha256: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{64})?$")] = ""
+    sha256: Annotated[str, AfterValidator(_sha256)] = ""
 
 
 class QuantizationSection(Section):
