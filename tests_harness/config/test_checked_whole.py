@@ -10,7 +10,7 @@ import pytest
 import yaml
 from enginegate.cli import main
 from enginegate.config.loading import load_config
-from enginegate.config.positions import check_positions, positions_of
+from enginegate.config.model_fit import check_positions, config_of, positions_of
 from enginegate.config.schema import GatesSection
 from enginegate.core.errors import ConfigError
 from enginegate.core.spelling import did_you_mean
@@ -121,7 +121,7 @@ def test_defaults_of_the_quality_tests_do_not_limit_who_tests_speed_alone(tmp_pa
 
 def test_calibration_of_a_variant_is_looked_for_too(tmp_path: Path) -> None:
     variants = {"mine": {"quantization": {"calibration": "mine.jsonl"}}}
-    engines = {"openvino": {"precisions": ["int4_awq"], "variants": variants}}
+    engines = {"openvino": {"precisions": ["int8_wo"], "variants": variants}}
     key = "engines.openvino.variants.mine.quantization.calibration"
     assert [line.partition(":")[0] for line in problems(tmp_path, engines=engines)] == [key]
     (tmp_path / "mine.jsonl").write_text("", encoding="utf-8")
@@ -165,14 +165,28 @@ def test_a_checkpoint_that_was_fetched_is_checked_before_an_engine_is_built(tmp_
 @pytest.mark.parametrize("text", ["", "[]", "3", "{}", '{"n_positions": true}', '{"n_positions": "9"}', "[" * 100_000])
 def test_a_config_that_says_nothing_of_positions_is_left_to_who_resolves_it(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
-    assert positions_of(tmp_path) is None
-    assert positions_of(tmp_path / "nowhere") is None
+    assert positions_of(config_of(tmp_path)) is None
+    assert config_of(tmp_path / "nowhere") == {}
 
 
 def test_positions_of_a_model_within_a_model(tmp_path: Path) -> None:
     config = {"text_config": {"max_position_embeddings": 4096}, "max_position_embeddings": 7}
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    assert positions_of(tmp_path) == 4096
+    assert positions_of(config_of(tmp_path)) == 4096
+
+
+@pytest.mark.parametrize("backend", ["openvino", "vllm"])
+def test_groups_that_do_not_divide_the_models_layers_are_refused(tmp_path: Path, backend: str) -> None:
+    """It was said when the engine was built, after the reference had been."""
+    quantization, variants = {"group_size": 128}, {"fine": {"quantization": {"group_size": 16}}}
+    section = {"precisions": ["int8_wo", "int4_awq", "int4_awq@fine"], "quantization": quantization}
+    engines = {backend: {**section, "variants": variants}}
+    found = problems(tmp_path, engines=engines, default_engine=backend)
+    assert len(found) == 1
+    assert found[0].startswith(f"engines.{backend}.precisions.1: m-{backend}-int4_awq: groups of 128 weights do not")
+    assert "hidden_size 64, intermediate_size 176" in found[0]
+    fetched = {"model": {"name": "m", "source": "hub:org/name@main"}, "default_engine": backend}
+    assert problems(tmp_path, engines=engines, **fetched) == []
 
 
 def test_init_writes_limits_that_the_model_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ refused("floor of rougeL 2", "less than or equal to 1", more=floor(values="rouge
 refused("floor of a negative ratio", "speedup", more=floor(values="speedup: {b1: -1}"))
 refused("floor that is true", "true", more=floor(values="speedup: {b1: true}"))
 refused("floor that is infinite", "finite", more=floor(values="perplexity_ratio: .inf"))
-accepted("floor of a precision that an option may choose", more=floor(precision="int4_awq", values="speedup: {b1: 2}"))
+accepted("floor of a precision that an option may choose", more=floor(precision="bf16", values="speedup: {b1: 2}"))
 
 refused("section given twice", "gates: is given twice", more="gates: {alpha: 0.001}\ngates: {}\n")
 refused("key given twice in one line", "gates.alpha: is given twice", more="gates: {alpha: 0.001, alpha: 0.4}\n")
@@ -150,6 +150,12 @@ refused(
     "group_size",
     engines="engines: {openvino: {precisions: [int8_wo], quantization: {group_size: 0}}}\n",
 )
+refused("group size that does not divide", "groups of 128", engines="""\
+engines: {openvino: {precisions: [int4_awq], quantization: {group_size: 128}}}
+""")  # fmt: skip
+refused("thread that is true in a variant", "threads", engines="""\
+engines: {openvino: {precisions: [int8_wo], variants: {a: {runtime: {threads: true}}}}}
+""")  # fmt: skip
 refused("default engine that is not there", "not under engines", engines="engines: {hf: {precisions: [fp32]}}\n")
 refused("reference precision that the backend lacks", "has no precision", more="reference: {precision: int8_wo}\n")
 refused("misspelt reference precision", "did you mean 'auto'", more="reference: {precision: aut}\n")

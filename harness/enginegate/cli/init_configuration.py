@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 from enginegate.config.loading import find_config, load_config
-from enginegate.config.positions import positions_of, positions_of_random
+from enginegate.config.model_fit import config_of, config_of_random, positions_of
 from enginegate.config.schema import LimitsSection, WorkloadSection
 from enginegate.core.errors import ConfigError, ModelError
 from enginegate.engines.base import Backend
@@ -58,13 +58,13 @@ def _from_source(source: str, backend: Backend, folder: Path) -> Configuration:
     if kind == "path" and rest:
         checkpoint = Path(rest).expanduser().absolute()
         check_checkpoint(checkpoint)
-        plain, positions = not _chats(checkpoint), positions_of(checkpoint)
+        plain, positions = not _chats(checkpoint), positions_of(config_of(checkpoint))
         name = checkpoint.name
         inside = folder in checkpoint.parents
         source = f"path:../{checkpoint.relative_to(folder)}" if inside else f"path:{checkpoint}"
     elif kind == "random" and rest:
         name = f"{rest.partition('?')[0]}-random"
-        positions = positions_of_random(source)
+        positions = positions_of(config_of_random(source))
     elif (kind == "hub" and re.fullmatch(r"[\w.-]+/[\w.-]+@[\w./-]+", rest)) or (
         kind == "pypi" and re.fullmatch(r"[\w.-]+==[\w.+!-]+", rest)
     ):

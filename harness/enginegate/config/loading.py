@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from enginegate.config.model_fit import config_of, config_of_random, too_long
 from enginegate.config.names import Backends, unknown_names
-from enginegate.config.positions import positions_of, positions_of_random, too_long
 from enginegate.config.problems import explained
 from enginegate.config.project import own_folder
 from enginegate.config.reading import read_yaml
-from enginegate.config.schema import ConfigFile, EnginesSection, Floors
-from enginegate.core.errors import CapabilityError, ConfigError, ModelError
+from enginegate.config.schema import ConfigFile, EnginesSection, Floors, split_precision
+from enginegate.core.errors import CapabilityError, ConfigError, EngineGateError, ModelError
 from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, RuntimeSpec, Timeouts, Workload
 from enginegate.core.spelling import did_you_mean
 from enginegate.engines.options import build_spec, options_model, runtime_spec
@@ -143,7 +143,7 @@ def load_config(path: Path) -> Config:
         config = Config(path.resolve(), ConfigFile.model_validate(content))
     except ValidationError as error:
         raise _unusable(path, [*problems, *explained(error, ConfigFile)]) from error
-    problems += [*_contradictions(config.file), *_missing_files(config), *_too_long(config)]
+    problems += [*_contradictions(config.file), *_missing_files(config), *_misfits(config)]
     if problems:
         raise _unusable(path, problems)
     return config
@@ -242,18 +242,34 @@ def _missing_files(config: Config) -> Iterator[str]:
                 yield f"  {key}: there is no file {path}: correct the path (from the configuration's folder)"
 
 
-def _too_long(config: Config) -> list[str]:
-    """Lengths over the model's own, where these are known before it is fetched."""
-    source = config.file.model.source
+def _misfits(config: Config) -> Iterator[str]:
+    """What the model cannot have, where it is known before it is fetched."""
+    kind, _, rest = config.file.model.source.partition(":")
+    model: Mapping[str, Any] = {}
     try:
-        if source.startswith("random:"):
-            return too_long(config.file, positions_of_random(source))
-        positions = positions_of(config.resolve(source.removeprefix("path:"))) if source.startswith("path:") else None
+        if kind == "random":
+            model = config_of_random(config.file.model.source)
+        elif kind == "path":
+            model = config_of(config.resolve(rest))
     except ModelError as error:
-        return [f"  model.source: {error.problem}; {error.hint}"]
+        yield f"  model.source: {error.problem}; {error.hint}"
     except (OSError, ValueError, RuntimeError) as error:
-        return [f"  model.source: {source!r} cannot be a folder: {error}"]
-    return [] if positions is None else too_long(config.file, positions)
+        yield f"  model.source: {config.file.model.source!r} cannot be a folder: {error}"
+    yield from too_long(config.file, model)
+    for backend, section in config.file.engines.items() if model else ():
+        try:
+            check = getattr(load_backend(backend), "check_model", None)
+        except EngineGateError:  # an unknown one is in the list already; who selects one that is broken is told
+            continue
+        if check is None:
+            continue
+        for number, name in enumerate(section.precisions):
+            precision, variant = split_precision(name)
+            quantization = QuantizationSpec(group_size=section.section(variant).quantization.group_size)
+            try:
+                check(EngineSpec(config.name, backend, precision, quantization, variant=variant), model)
+            except EngineGateError as error:
+                yield f"  engines.{backend}.precisions.{number}: {error.problem}: {error.hint}"
 
 
 def _digest(path: Path) -> str:

@@ -29,8 +29,8 @@ SCHEMA = 1
 def _short_name(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", name):
         raise ValueError(
-            f"{name[:100]!r} cannot be a name: take up to 100 lower-case letters, digits, '.', '_' and '-', the first of"
-            " them a letter or a digit"
+            f"{name[:100]!r} cannot be a name: take up to 100 lower-case letters, digits, '.', '_' and '-', and begin "
+            "with a letter or a digit"
         )
     return name
 

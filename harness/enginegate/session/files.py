@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 from enginegate.config.loading import Config
-from enginegate.config.positions import check_positions
+from enginegate.config.model_fit import check_positions
 from enginegate.core.cache import Progress
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.process.building import build_limits
