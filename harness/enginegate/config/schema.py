@@ -180,7 +180,8 @@ class WorkloadSection(Section):
 class QualitySection(Section):
     """Data and sizes of the quality tests. Paths are relative to the configuration file.
 
-    ``add_bos``: put the tokenizer's BOS before every scored text, for models trained with it (Llama and its kin).
+    ``add_bos``: put the tokenizer's BOS before every scored text and every plain prompt, for models trained with it
+    (Llama and its kin).
     ``plain_prompts``: a prompt is a text to be continued, for models without a chat template (GPT-2).
     """
 

@@ -64,6 +64,12 @@ def entry_version(
     return ";".join([*parts, f"items={digest(sorted(hashes))}"])
 
 
+def with_setting(version: str, name: str, value: object) -> str:
+    """A version with one more setting, before its item set."""
+    method, _, items = version.rpartition(";items=")
+    return f"{method};{name}={value};items={items}"
+
+
 def method_version(version: str) -> str:
     """The version without its item set: results that share it measure the same thing on the items they share."""
     return version.rpartition(";items=")[0]

@@ -11,6 +11,7 @@ from enginegate.engines.base import Engine
 from enginegate.quality.choice import evaluate_cloze, evaluate_letters
 from enginegate.quality.data import load_articles, load_passages, load_prompts, load_questions, take
 from enginegate.quality.determinism import evaluate_determinism
+from enginegate.quality.entry import digest, with_setting
 from enginegate.quality.perplexity import evaluate_perplexity
 from enginegate.quality.similarity import evaluate_similarity
 from enginegate.quality.summaries import evaluate_summaries
@@ -18,6 +19,8 @@ from enginegate.quality.text import Answer, Tokenizer
 
 #: Metrics that need the reference's own greedy answers.
 COMPARED = frozenset({"similarity"})
+#: Metrics that ask for answers, and so put user messages as ``Tokenizer.chat`` does.
+ASKING = frozenset({"similarity", "summaries", "determinism"})
 
 
 def measure_quality(
@@ -32,7 +35,11 @@ def measure_quality(
         config: where the data lie and how much of it is used.
         answers: the quality reference's greedy answers, for the metrics in COMPARED.
     """
-    return METRICS[metric](engine, tokenizer, config, answers)
+    entry = METRICS[metric](engine, tokenizer, config, answers)
+    if metric not in ASKING or not tokenizer.opening:
+        return entry
+    # Only where there is one: results of chat templates, and of models without BOS, are those of before.
+    return entry.model_copy(update={"version": with_setting(entry.version, "opening", digest(tokenizer.opening))})
 
 
 def _similarity(engine: Engine, tokenizer: Tokenizer, config: Config, answers: Mapping[str, Answer]) -> QualityEntry:
