@@ -13,6 +13,7 @@ from enginegate.quality.data import load_articles, load_passages, load_prompts, 
 from enginegate.quality.determinism import evaluate_determinism
 from enginegate.quality.entry import digest, with_setting
 from enginegate.quality.perplexity import evaluate_perplexity
+from enginegate.quality.scoring import TextScoring
 from enginegate.quality.similarity import evaluate_similarity
 from enginegate.quality.summaries import evaluate_summaries
 from enginegate.quality.text import Answer, Tokenizer
@@ -45,14 +46,13 @@ def measure_quality(
 def _similarity(engine: Engine, tokenizer: Tokenizer, config: Config, answers: Mapping[str, Answer]) -> QualityEntry:
     quality = config.file.quality
     prompts = load_prompts(config.resolve(quality.prompts))
-    return evaluate_similarity(engine, tokenizer, prompts, answers, quality.similarity_tokens)
+    return evaluate_similarity(engine, tokenizer, prompts, answers, quality.similarity_tokens, _scoring(config))
 
 
 def _summaries(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
     quality = config.file.quality
-    return evaluate_summaries(
-        engine, tokenizer, load_articles(config.resolve(quality.articles)), quality.summary_tokens
-    )
+    articles = load_articles(config.resolve(quality.articles))
+    return evaluate_summaries(engine, tokenizer, articles, quality.summary_tokens, _scoring(config))
 
 
 def _letters(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
@@ -76,6 +76,11 @@ def _determinism(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mappin
     quality = config.file.quality
     prompts = take(load_prompts(config.resolve(quality.prompts)), quality.determinism_prompts)
     return evaluate_determinism(engine, tokenizer, prompts, quality.similarity_tokens)
+
+
+def _scoring(config: Config) -> TextScoring:
+    quality = config.file.quality
+    return TextScoring(quality.bleu_tokenizer, quality.bleu_smoothing, quality.rouge_tokenizer)
 
 
 def _prefix(tokenizer: Tokenizer, config: Config) -> list[int]:
