@@ -248,6 +248,11 @@ class QualityEntry(Stored):
         columns: names of the numbers kept for each item.
         items: item hash to those numbers.
         scores: the headline scores, by name.
+        signatures: how scores of texts are made (tokenizer, smoothing, library), by their names.
+        ceilings: what the reference's texts score against themselves, by the score's name and by item hash. Where it is
+            not all (BLEU 100, ROUGE 1) the score sees nothing of that item.
+
+    Older records have neither of the last two.
     """
 
     engine: str
@@ -256,6 +261,8 @@ class QualityEntry(Stored):
     columns: list[str]
     items: dict[str, list[Number]]
     scores: dict[str, Number]
+    signatures: dict[str, str] = Field(default_factory=dict)
+    ceilings: dict[str, dict[str, Number]] = Field(default_factory=dict)
 
 
 class VerdictEntry(Stored):
@@ -281,8 +288,25 @@ class VerdictEntry(Stored):
     inputs: dict[str, Any] = Field(default_factory=dict)
 
 
+class AttemptEntry(Stored):
+    """An attempt at a test that ran again in the same session, and so does not count; in the order they ran.
+
+    Attributes:
+        test: its id.
+        verdicts: what it concluded.
+        errors: how it ended, where its verdicts do not say that.
+    """
+
+    test: str
+    verdicts: list[VerdictEntry] = Field(default_factory=list)
+    errors: list[str] = Field(default_factory=list)
+
+
 class RunRecord(Stored):
-    """One session. ``installed``: a lock of its Python, line by line; empty where an older version kept none."""
+    """One session. ``verdicts``: of each test's last attempt; ``attempts``: those before it.
+
+    ``installed``: a lock of its Python, line by line; empty where an older version kept none.
+    """
 
     schema_version: int = SCHEMA
     id: str
@@ -301,5 +325,6 @@ class RunRecord(Stored):
     memory: list[MemoryEntry] = Field(default_factory=list)
     quality: list[QualityEntry] = Field(default_factory=list)
     verdicts: list[VerdictEntry] = Field(default_factory=list)
+    attempts: list[AttemptEntry] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     installed: list[str] = Field(default_factory=list)
