@@ -14,6 +14,7 @@ from enginegate.core.errors import EngineError
 from enginegate.core.files import read_json
 from enginegate.core.specs import QuantizationSpec
 from enginegate.models.integrity import runs_code
+from enginegate.models.loading import loading_problem
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,16 @@ class Geometry:
 def read_config(folder: Path) -> dict[str, Any]:
     """``config.json`` of a checkpoint or a built engine. Raises EngineError where it cannot be read."""
     return read_json(folder / "config.json", EngineError, "name a Hugging Face checkpoint, or rebuild the engine")
+
+
+def check_loaded(folder: Path, report: Mapping[str, Any]) -> None:
+    """Raise EngineError for what Transformers' ``output_loading_info`` calls missing, unexpected or mismatched."""
+    problem = loading_problem(report)
+    if problem:
+        raise EngineError(
+            f"the weights of {folder} are not those of the model in its config.json: {problem}",
+            "fetch the checkpoint again, or take config.json and weights of one revision",
+        )
 
 
 def link_file(file: Path, out_dir: Path) -> None:

@@ -43,7 +43,12 @@ class ModelFiles:
             source = model.source
             if source.startswith("path:"):
                 source = f"path:{self.config.resolve(source.removeprefix('path:'))}"
-            self._checkpoint = resolve(source, cache=self.cache, sha256=model.sha256, progress=self.progress)
+            # Some backends run what others have quantized; the rest, the reference among them, refuse it themselves.
+            engines = map(load_backend, self.config.file.engines)
+            plain = not any(getattr(backend, "takes_quantized", False) for backend in engines)
+            self._checkpoint = resolve(
+                source, cache=self.cache, sha256=model.sha256, plain=plain, progress=self.progress
+            )
         return self._checkpoint
 
     @property

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
-from enginegate.engines.checkpoint import Geometry, link_checkpoint
+from enginegate.engines.checkpoint import Geometry, check_loaded, link_checkpoint
 from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.reference import fastest_precision
 from enginegate.engines.requests import check_open, check_prompts, check_sequences, eos_token_ids, score_rows
 from enginegate.machine import cpu
 from enginegate.models.checkpoint import Checkpoint
+from enginegate.models.quantized import check_plain
 
 _TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _SUITE_NAMES = {f"torch.{torch_name}": name for name, torch_name in _TORCH_NAMES.items()}
@@ -62,6 +63,7 @@ class HuggingFaceBackend:
             raise CapabilityError(
                 f"backend {self.name} has no precision {spec.precision!r}", f"take {', '.join(_TORCH_NAMES)}"
             )
+        check_plain(checkpoint.path)
         progress(f"linking {checkpoint.path.name} for {spec.id}")
         link_checkpoint(checkpoint.path, out_dir)
 
@@ -127,15 +129,18 @@ class HuggingFaceEngine:
         self._use_threads()
         try:
             with _quiet_loading():
-                model = AutoModelForCausalLM.from_pretrained(
+                model, report = AutoModelForCausalLM.from_pretrained(
                     engine_dir,
                     attn_implementation="sdpa",
                     trust_remote_code=False,
                     use_safetensors=True,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # listed below with all others
                     **{_dtype_keyword(): getattr(torch, _TORCH_NAMES[spec.precision])},
                 )
         except (OSError, ValueError, KeyError) as error:
             raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "rebuild the engine") from error
+        check_loaded(engine_dir, report)
         self._model: Any = model.to(self._device).eval()
         self._last_only = (
             {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
