@@ -74,17 +74,19 @@ def _indexed(folder: Path) -> dict[str, StoredTensor]:
     """Every tensor of the files that the index names."""
     placed = _placed(folder / WEIGHTS_INDEX)
     found: dict[str, StoredTensor] = {}
-    for name in sorted(set(placed.values())):
+    names = sorted(set(placed.values()))
+    for name in names:
         if not (folder / name).is_file():
             raise ModelError(f"{folder / name} is missing, though {WEIGHTS_INDEX} names it", _AGAIN)
+    for name in names:
         stored = read_tensors(folder / name)
         promised = {tensor for tensor, file in placed.items() if file == name}
-        for problem, names in (
+        for problem, unmatched in (
             (f"lacks tensors that {WEIGHTS_INDEX} places in it", promised - stored.keys()),
             (f"holds tensors that {WEIGHTS_INDEX} does not place in it", stored.keys() - promised),
         ):
-            if names:
-                raise ModelError(f"{folder / name} {problem}: {len(names)} ({shown(sorted(names))})", _AGAIN)
+            if unmatched:
+                raise ModelError(f"{folder / name} {problem}: {len(unmatched)} ({shown(sorted(unmatched))})", _AGAIN)
         found |= stored
     return found
 

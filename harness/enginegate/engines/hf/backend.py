@@ -63,9 +63,9 @@ class HuggingFaceBackend:
             raise CapabilityError(
                 f"backend {self.name} has no precision {spec.precision!r}", f"take {', '.join(_TORCH_NAMES)}"
             )
-        check_plain(checkpoint.path)
         progress(f"linking {checkpoint.path.name} for {spec.id}")
         link_checkpoint(checkpoint.path, out_dir)
+        check_plain(checkpoint.path)
 
     def fastest_precision(self, checkpoint: Checkpoint) -> tuple[str, dict[str, tuple[float, ...]]]:
         """The fastest of fp16 and fp32 on CUDA, of bf16 and fp32 on a CPU, and the seconds it was chosen by."""
