@@ -175,6 +175,18 @@ def test_what_save_pretrained_writes_passes_and_a_gap_in_it_does_not(kind: str, 
         check_tensors(tmp_path)
 
 
+def test_experts_that_one_tensor_holds_together_may_be_more_than_the_tensors(tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    sizes = {"num_experts": 40, "num_key_value_heads": 2, "moe_intermediate_size": 4, "num_hidden_layers": 1}
+    config = AutoConfig.for_model("qwen2_moe", **{**SMALL, **sizes})
+    model = AutoModelForCausalLM.from_config(config)
+    model.config.save_pretrained(tmp_path)
+    weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    save_file(weights, tmp_path / "model.safetensors")
+    check_tensors(tmp_path)
+
+
 def test_it_is_asked_once_for_each_content(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr(whole, "check_tensors", asked.append)

@@ -23,11 +23,11 @@ from enginegate.models.tensors import StoredTensor, stored_tensors
 
 #: Raised when the checks change, so that what passed older ones is looked at again.
 _RECIPE = 1
-#: Settings that say how many layers or experts there are. Each has a tensor of its own, at least.
-_COUNTS = (
-    *("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers"),
-    *("num_experts", "num_local_experts", "n_routed_experts"),
-)
+#: Settings that say how many layers there are. Each has a tensor of its own, at least.
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers")
+#: Settings that say how many experts a layer has, which one tensor may hold together, and more than any model has.
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+_TOO_MANY_EXPERTS = 100_000
 _READ_BYTES = 1 << 22
 
 
@@ -107,11 +107,12 @@ def _ask(folder: Path, stored: Mapping[str, StoredTensor]) -> tuple[Any, Mapping
 
 
 def _check_counts(config: Any, tensors: int) -> None:
-    """Raise ValueError where there are fewer tensors than layers: making millions of layers would not end."""
+    """Raise ValueError where there are fewer tensors than layers: making millions of modules would not end."""
     text = config.get_text_config()
-    for name in _COUNTS:
+    most = {**dict.fromkeys(_LAYERS, tensors), **dict.fromkeys(_EXPERTS, max(tensors, _TOO_MANY_EXPERTS))}
+    for name, limit in most.items():
         count = getattr(text, name, None)
-        if isinstance(count, int) and count > tensors:
+        if isinstance(count, int) and count > limit:
             raise ValueError(f"{name} is {count}, but the files hold {tensors} tensors in all")
 
 
