@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from enginegate.config.loading import Config
+from enginegate.config.model_fit import check_positions
 from enginegate.core.cache import Progress
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.process.building import build_limits
@@ -37,7 +38,10 @@ class ModelFiles:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The model's local checkpoint, whole and with a tokenizer that belongs to it."""
+        """The model's local checkpoint, whole and with a tokenizer that belongs to it.
+
+        Raises ConfigError where it has too few positions for what is asked of it.
+        """
         if self._checkpoint is None:
             model, quality = self.config.file.model, self.config.file.quality
             source = model.source
@@ -47,6 +51,7 @@ class ModelFiles:
             engines = map(load_backend, self.config.file.engines)
             plain = not any(getattr(backend, "takes_quantized", False) for backend in engines)
             found = resolve(source, cache=self.cache, sha256=model.sha256, plain=plain, progress=self.progress)
+            check_positions(self.config.file, found.path)
             self._tokenizer = Tokenizer.load(found.path, quality.plain_prompts, quality.add_bos)
             self._checkpoint = found
         return self._checkpoint
