@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from enginegate.config.project import own_folder
 from enginegate.config.schema import ConfigFile, EnginesSection, Floors
 from enginegate.core.errors import CapabilityError, ConfigError
+from enginegate.core.files import expanded
 from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, RuntimeSpec, Timeouts, Workload
 from enginegate.engines.options import build_spec, options_model, runtime_spec
 from enginegate.engines.registry import known_backends, load_backend, translate
@@ -31,8 +32,11 @@ class Config:
         return self.file.model.name
 
     def resolve(self, relative: str) -> Path:
-        """A path of the file, made absolute. The suite's own data, which are the defaults, are found from anywhere."""
-        path = (self.path.parent / relative).resolve()
+        """A path of the file, made absolute; ``~`` is the home folder.
+
+        The suite's own data, which are the defaults, are found from anywhere.
+        """
+        path = (self.path.parent / expanded(relative)).resolve()
         if path.exists() or not relative.startswith(_OWN_DATA):
             return path
         own = own_folder("enginegate.fixtures.data") / relative.removeprefix(_OWN_DATA)
@@ -125,9 +129,10 @@ def load_config(path: Path) -> Config:
     Every backend that the file names must be known; its libraries need not be there. The ``runtime`` section of one
     that is installed but cannot be imported here is not looked at: whoever selects that backend is told why.
     """
+    path = expanded(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no UTF-8, or a path with a null character
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(
             f"configuration {path} cannot be read: {reason}", "give an existing UTF-8 file to --config"

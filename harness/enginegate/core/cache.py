@@ -18,7 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from enginegate.core.errors import ConfigError, EngineGateError
+from enginegate.core.errors import ConfigError, EngineGateError, edge
+from enginegate.core.files import expanded
 from enginegate.core.specs import DEFAULT_TIMEOUTS, Limit
 
 #: Called with one short line when a long step starts; the caller decides where it goes.
@@ -47,22 +48,31 @@ def file_sha256(path: Path) -> str:
 def cache_folder() -> Path:
     """Where models, engines and reference scores are kept: $ENGINEGATE_CACHE, else the platform's cache folder.
 
-    Raises ConfigError where that is something else than a folder.
+    Raises ConfigError where that is something else than a folder, or there is no home to keep it in.
     """
     named = os.environ.get("ENGINEGATE_CACHE")
     if named:
-        folder = Path(named).expanduser().absolute()
+        folder = expanded(named).absolute()
         if os.path.lexists(folder) and not folder.is_dir():
             raise ConfigError(f"the cache {folder} is no folder", "point $ENGINEGATE_CACHE at one")
         return folder
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("enginegate"))
+    folder = Path(platformdirs.user_cache_dir("enginegate"))
+    if not folder.is_absolute():  # "~" that nobody could expand: taken as it is, it would be a folder of that name here
+        raise ConfigError(
+            f"there is no folder for the cache: {folder} is no whole path, so this user has no home folder",
+            "point $ENGINEGATE_CACHE at a folder, or set $HOME",
+        )
+    return folder
 
 
 @contextmanager
 def exclusive(target: Path, progress: Progress | None = None, limit: Limit = _WAIT) -> Iterator[None]:
     """Hold the lock on ``target``'s name, waiting for whoever holds it now. The system frees a dead process's lock.
+
+    For those who write. What is only read needs none: a folder appears whole (see ``staged``), and a cache may be
+    read-only or somebody else's.
 
     Args:
         target: what is about to be made, replaced or removed; it need not exist.
@@ -71,10 +81,11 @@ def exclusive(target: Path, progress: Progress | None = None, limit: Limit = _WA
 
     Raises:
         EngineGateError: the lock was held for longer than that.
+        OSError: the folder cannot be written, or its file system knows no locks; see ``writing``.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(target.with_name(f"{target.name}.lock"))
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         if progress is None:
@@ -132,6 +143,14 @@ def leftover_targets(folder: Path) -> list[Path]:
     """The names in ``folder`` for which somebody died, or is at work now: what ``sweep`` may be called on."""
     names = {path.name.split(_TEMPORARY)[0] for path in folder.glob(f"*{_TEMPORARY}*") if path.is_dir()}
     return [folder / name for name in sorted(names)]
+
+
+@contextmanager
+def writing(folder: Path, kind: type[EngineGateError], what: str) -> Iterator[None]:
+    """Around all that writes into the cache: ``explained``, and whatever else a lock or a disk raises is ``kind``."""
+    hint = f"look at {folder}, or point $ENGINEGATE_CACHE at another folder"
+    with edge(kind, f"{what} cannot be written to {folder}", hint), explained(folder, kind):
+        yield
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from enginegate.core.errors import EngineError
+from enginegate.core.errors import EngineError, edge
 from enginegate.core.specs import EngineSpec, SamplingParams
 from enginegate.engines.process.heartbeat import beat
 
@@ -61,13 +62,18 @@ def check_sequences(spec: EngineSpec, sequences: Sequence[Sequence[int]], prefil
 
 
 def eos_token_ids(checkpoint: Path) -> frozenset[int]:
-    """End-of-sequence ids of the checkpoint's generation_config.json, else of its config.json; may be empty."""
+    """End-of-sequence ids of the checkpoint's generation_config.json, else of its config.json; may be empty.
+
+    Raises EngineError where a file cannot be read, or names something else than ids.
+    """
     for name in ("generation_config.json", "config.json"):
         file = checkpoint / name
-        if file.is_file():
+        if not file.is_file():
+            continue
+        with edge(EngineError, f"the eos_token_id of {file} cannot be read", "fetch the checkpoint again"):
             ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
             if ids is not None:
-                return frozenset(ids if isinstance(ids, list) else [ids])
+                return frozenset(operator.index(each) for each in (ids if isinstance(ids, list) else [ids]))
     return frozenset()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from enginegate.core.errors import ModelError
+from enginegate.core.errors import ModelError, edge
 from enginegate.models.integrity import read_checkpoint_json
 
 
@@ -31,18 +31,16 @@ class Tokenizer:
         """
         from transformers import AutoTokenizer
 
-        try:
+        hint = "copy tokenizer.json and tokenizer_config.json of the model into the folder"
+        with edge(ModelError, f"{folder} has no tokenizer that can be read", hint):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # the libraries raise many kinds, bare Exception among them
-            raise ModelError(
-                f"{folder} has no tokenizer that can be read: {error}",
-                "copy tokenizer.json and tokenizer_config.json of the model into the folder",
-            ) from error
-        return cls(folder, tokenizer, _eos_ids(folder, tokenizer), plain_prompts)
+        with edge(ModelError, f"{folder}: the tokens that end an answer cannot be read", "correct eos_token_id"):
+            return cls(folder, tokenizer, _eos_ids(folder, tokenizer), plain_prompts)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, with nothing added before or after. A marker such as ``<|im_end|>`` is one token."""
-        return [int(i) for i in self._tokenizer(text, add_special_tokens=False)["input_ids"]]
+        with edge(ModelError, f"{self._folder}: the tokenizer cannot read {text[:60]!r}", "correct that text"):
+            return [int(i) for i in self._tokenizer(text, add_special_tokens=False)["input_ids"]]
 
     def decode(self, ids: list[int] | tuple[int, ...], skip_special: bool = True) -> str:
         """The text of token ids, as it is: no space is tidied away."""
@@ -53,7 +51,7 @@ class Tokenizer:
         """Token ids of one user message in the model's chat template, ready for the assistant's answer.
 
         Raises:
-            ModelError: the tokenizer has no chat template.
+            ModelError: the tokenizer has no chat template, or it cannot be rendered.
         """
         if self._plain_prompts:
             return self.encode(user_text)
@@ -62,10 +60,12 @@ class Tokenizer:
                 f"{self._folder / 'tokenizer_config.json'} has no chat_template",
                 "add the model's chat_template, or set quality.plain_prompts for a model never trained to chat",
             )
-        encoded = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": user_text}], add_generation_prompt=True, tokenize=True, return_dict=True
-        )
-        return [int(i) for i in encoded["input_ids"]]
+        hint = "correct chat_template in the checkpoint, or set quality.plain_prompts for a model never trained to chat"
+        with edge(ModelError, f"{self._folder}: the chat template cannot be rendered for a user's message", hint):
+            encoded = self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": user_text}], add_generation_prompt=True, tokenize=True, return_dict=True
+            )
+            return [int(i) for i in encoded["input_ids"]]
 
     @property
     def has_chat_template(self) -> bool:

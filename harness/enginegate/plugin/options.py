@@ -10,6 +10,7 @@ import pytest
 
 from enginegate.config.ini import INI, INI_MODEL
 from enginegate.core.errors import ConfigError
+from enginegate.core.files import expanded
 from enginegate.plan.options import Options
 from enginegate.plan.selection import names
 
@@ -66,7 +67,7 @@ class _Reader:
     def folder(self, name: str) -> Path:
         """As it was given, from the working directory; else of that name in the root folder."""
         value, option = self.text(name), self._prefix + name
-        path = Path(value) if value else _from_here(self._config.rootpath / name)
+        path = expanded(value) if value else _from_here(self._config.rootpath / name)
         try:
             file = path.exists() and not path.is_dir()
         except (OSError, ValueError) as error:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from enginegate.config.loading import Config, find_config, load_config
 from enginegate.core.cache import Progress, cache_folder
-from enginegate.core.errors import EngineError, EngineGateError
+from enginegate.core.errors import EngineError, EngineGateError, edge
 from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
+from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
-from enginegate.engines.registry import load_backend
+from enginegate.engines.checkpoint import vocabulary_size
+from enginegate.engines.registry import capabilities, load_backend
 from enginegate.engines.timing import Contestant
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.gpu import DeviceMonitor
@@ -106,13 +108,12 @@ class ModelBench:
             self.files.progress(f"timing {workload.id}: {' '.join(contestants)}")
             arena.run(enough, self.files.progress)
             for engine_id in arena.racing:
+                problem = f"{engine_id} does not say what it is after its race"
                 try:
-                    self.engines.look_again(engine_id)
+                    with edge(EngineError, problem, "look into the library's log"):
+                        self.engines.look_again(engine_id)
                 except EngineGateError as reason:
                     arena.leave(engine_id, reason)
-                except Exception as error:  # a library's own, which must cost this engine's tests alone
-                    problem = f"{engine_id} does not say what it is after its race: {type(error).__name__}: {error}"
-                    arena.leave(engine_id, EngineError(problem, "look into the library's log"))
             for engine_id, failure in arena.failures.items():
                 self.files.progress(f"{engine_id} left the race at {workload.id}: {failure.problem}")
             self.arenas[workload.id], self.left[workload.id] = arena.entry(), arena.failures
@@ -164,7 +165,7 @@ class ModelBench:
         key = f"{spec.id}/{metric}"
         if key not in self.quality:
             answers = self.quality_reference.answers() if metric in COMPARED else {}
-            engine = self.engines.get(spec, runtime, "candidate")
+            engine = CheckedEngine(self.engines.get(spec, runtime, "candidate"), self._vocabulary())
             self.files.progress(f"{metric} of {spec.id}")
             self.quality[key] = measure_quality(metric, engine, self.files.tokenizer, self.config, answers)
         return self.quality[key]
@@ -181,7 +182,7 @@ class ModelBench:
 
         Raises MeasurementError where a process that is not ours uses it already. The engines must be loaded.
         """
-        if all(load_backend(spec.backend).capabilities().device != "cuda" for spec in specs):
+        if all(capabilities(load_backend(spec.backend)).device != "cuda" for spec in specs):
             return None
         monitor = DeviceMonitor()
         monitor.refuse_busy()
@@ -205,8 +206,18 @@ class ModelBench:
         policy = ArenaPolicy(section.warmup_rounds, section.foreign_load_limit, section.retries, budget, max_blocks)
         monitor = self.monitor([engine.spec for engine in contestants.values()])
         return Arena(
-            contestants, reference, workload, self._pool(workload), policy, monitor=monitor, twins=_twins(contestants)
+            contestants,
+            reference,
+            workload,
+            self._pool(workload),
+            policy,
+            monitor=monitor,
+            twins=_twins(contestants),
+            vocabulary=self._vocabulary(),
         )
+
+    def _vocabulary(self) -> int | None:
+        return vocabulary_size(self.files.checkpoint.path)
 
     def _pool(self, workload: Workload) -> PromptPool:
         encoded = [self.files.tokenizer.encode(prompt.text) for prompt in self.files.prompts()]

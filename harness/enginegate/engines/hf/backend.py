@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from enginegate.core.errors import CapabilityError, EngineError
+from enginegate.core.errors import CapabilityError, EngineError, edge
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
 from enginegate.engines.checkpoint import Geometry, link_checkpoint
@@ -125,7 +125,7 @@ class HuggingFaceEngine:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._threads = runtime.threads or cpu.usable_cores()
         self._use_threads()
-        try:
+        with edge(EngineError, f"{spec.id}: {engine_dir} cannot be loaded", "rebuild the engine"):
             with _quiet_loading():
                 model = AutoModelForCausalLM.from_pretrained(
                     engine_dir,
@@ -134,9 +134,7 @@ class HuggingFaceEngine:
                     use_safetensors=True,
                     **{_dtype_keyword(): getattr(torch, _TORCH_NAMES[spec.precision])},
                 )
-        except (OSError, ValueError, KeyError) as error:
-            raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "rebuild the engine") from error
-        self._model: Any = model.to(self._device).eval()
+            self._model: Any = model.to(self._device).eval()
         self._last_only = (
             {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         )
