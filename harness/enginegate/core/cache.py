@@ -58,11 +58,13 @@ def cache_folder() -> Path:
         return folder
     import platformdirs
 
-    folder = Path(platformdirs.user_cache_dir("enginegate"))
+    hint = "point $ENGINEGATE_CACHE at a folder, or set $HOME"
+    with edge(ConfigError, "there is no folder for the cache", hint):
+        folder = Path(platformdirs.user_cache_dir("enginegate"))
     if not folder.is_absolute():  # "~" that nobody could expand: taken as it is, it would be a folder of that name here
         raise ConfigError(
             f"there is no folder for the cache: {folder} is no whole path, so this user has no home folder",
-            "point $ENGINEGATE_CACHE at a folder, or set $HOME",
+            hint,
         )
     return folder
 

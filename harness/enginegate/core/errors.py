@@ -83,11 +83,12 @@ def edge(kind: type[EngineGateError], problem: str, hint: str = "") -> Iterator[
 
 def explained_by(error: BaseException, kind: type[EngineGateError], problem: str, hint: str = "") -> EngineGateError:
     """The error that says ``problem`` and what a library said about it; see ``edge``."""
+    said = describe(error)
     for numbers, words, meaning, better in _USUAL:
         if any(_number(each) in numbers or _has(describe(each), words) for each in _chain(error)):
-            reason = f"{meaning}: " if meaning else ""
-            return kind(f"{problem}: {reason}{describe(error)}", better)
-    return kind(f"{problem}: {describe(error)}", hint)
+            said = f"{meaning}: {said}" if meaning not in said.lower() else said
+            return kind(f"{problem}: {said}", better)
+    return kind(f"{problem}: {said}", hint)
 
 
 def describe(error: BaseException) -> str:
@@ -106,7 +107,7 @@ _USUAL: tuple[tuple[frozenset[int], tuple[str, ...], str, str], ...] = (
     (
         frozenset((errno.ENOMEM,)),
         ("out of memory", "outofmemoryerror", "memoryerror", "can't allocate memory", "cannot allocate", "bad_alloc"),
-        "there is not enough memory",
+        "out of memory",
         "take smaller limits, batch sizes or another precision, or free the memory that other processes hold",
     ),
     (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -89,8 +90,7 @@ def translate(content: dict[str, Any], path: Path) -> dict[str, Any]:
 
 def capabilities(backend: Backend) -> Capabilities:
     """What a backend can do here. Raises CapabilityError where it does not say."""
-    hint = f"report it against the package that brings the backend {backend.name}"
-    with edge(CapabilityError, f"backend {backend.name} does not say what it can do here", hint):
+    with _asked(backend, "does not say what it can do here"):
         found = backend.capabilities()
         if not isinstance(found, Capabilities):
             raise TypeError(f"it gave a {type(found).__name__}, not Capabilities")
@@ -99,12 +99,16 @@ def capabilities(backend: Backend) -> Capabilities:
 
 def version(backend: Backend) -> str:
     """The versions of a backend's libraries. Raises CapabilityError where it does not say them."""
-    hint = f"report it against the package that brings the backend {backend.name}"
-    with edge(CapabilityError, f"backend {backend.name} does not say its libraries' versions", hint):
+    with _asked(backend, "does not say its libraries' versions"):
         found = backend.version()
         if not isinstance(found, str):
             raise TypeError(f"it gave a {type(found).__name__}, not a text")
     return found
+
+
+def _asked(backend: Backend, problem: str) -> AbstractContextManager[None]:
+    name = getattr(backend, "name", type(backend).__name__)
+    return edge(CapabilityError, f"backend {name} {problem}", "report it against the package that brings the backend")
 
 
 def _import(place: str) -> Any:

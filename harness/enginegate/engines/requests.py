@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import operator
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -73,7 +72,10 @@ def eos_token_ids(checkpoint: Path) -> frozenset[int]:
         with edge(EngineError, f"the eos_token_id of {file} cannot be read", "fetch the checkpoint again"):
             ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
             if ids is not None:
-                return frozenset(operator.index(each) for each in (ids if isinstance(ids, list) else [ids]))
+                found = ids if isinstance(ids, list) else [ids]
+                if not all(isinstance(each, int) for each in found):
+                    raise TypeError(f"{ids!r} is no token id")
+                return frozenset(found)
     return frozenset()
 
 

@@ -103,7 +103,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Now it is known which gates share the error budget, and which engines meet in which arena: plan the session."""
     ours = [item for item in session.items if needs(item, CANDIDATE) and why_unselected(item) is None]
     if ours and not session.config.option.collectonly:
-        session.config.stash[SESSION].make_plan([test for item in ours for test in planned_test(item)])
+        try:
+            session.config.stash[SESSION].make_plan([test for item in ours for test in planned_test(item)])
+        except EngineGateError as error:
+            raise pytest.UsageError(str(error)) from error
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
