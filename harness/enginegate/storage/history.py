@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -297,16 +297,14 @@ def check(url: str) -> None:
 
 
 def _check_file(file: Path, shown: str) -> None:
-    """Raise RecordError unless an SQLite file is a history of ours, or is not there yet, and can be written."""
+    """Raise RecordError or OSError unless an SQLite file is a history of ours, or none yet, and can be written."""
     if file.is_dir():
         raise RecordError(f"history {shown} cannot be used: {file} is a folder", f"name a file: {file}/history.sqlite")
-    for place in (file, file.parent):
-        if place.exists() and not os.access(place, os.W_OK):
-            raise RecordError(
-                f"history {shown} cannot be used: {place} cannot be written", "give this user the rights to it"
-            )
+    with tempfile.TemporaryFile(dir=file.parent):  # SQLite's journal lies there, too
+        pass
     if not file.exists():
         return
+    file.open("r+b").close()
     with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         try:
             found = {
