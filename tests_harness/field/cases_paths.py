@@ -24,7 +24,7 @@ from enginegate.session.files import ModelFiles
 from enginegate.storage.history import check
 from enginegate.storage.runs import find_record
 from field_case import Got, attempt, case
-from unprivileged import folder_of_all, set_modes, unprivileged
+from unprivileged import belonging_to_somebody, unprivileged
 
 SPEC = EngineSpec(model="toy", backend="small", precision="int8_wo")
 HUB = "hub:org/name@" + "0" * 40
@@ -143,9 +143,8 @@ def history_in_proc(_: Path) -> Got:
 
 
 @case("history in a folder that is not ours", kind="boundary", expected="ConfigError", says=("denied",))
-def history_not_ours(_: Path) -> Got:
-    with folder_of_all() as folder, unprivileged():
-        set_modes_if_ours(folder, 0o555)
+def history_not_ours(folder: Path) -> Got:
+    with belonging_to_somebody(folder), unprivileged():
         return attempt(check, f"sqlite:///{folder}/history.sqlite")
 
 
@@ -190,19 +189,13 @@ class Score(Stored):
     value: float
 
 
-def set_modes_if_ours(folder: Path, mode: int) -> None:
-    """Where the tests run as a common user, the folder itself must refuse; root's are not this user's anyway."""
-    if folder.stat().st_uid == os.geteuid():
-        set_modes(folder, mode)
-
-
-def read_only(fill: Callable[[Path], Any], use: Callable[[Path], Any], mode: int = 0o555) -> Got:
-    """What becomes of using a cache that somebody has filled, and that this user may not write."""
-    with folder_of_all() as folder:
-        fill(folder)
-        set_modes(folder, mode)
-        with unprivileged():
-            return attempt(use, folder)
+def elsewhere(folder: Path, fill: Callable[[Path], Any], use: Callable[[Path], Any], mode: int = 0o755) -> Got:
+    """What becomes of using a cache that somebody else has filled, and that this user may not write."""
+    cache = folder / "cache"
+    cache.mkdir()
+    fill(cache)
+    with belonging_to_somebody(cache, mode), unprivileged():
+        return attempt(use, cache)
 
 
 def engine(cache: Path) -> str:
@@ -231,36 +224,36 @@ def fetched(cache: Path) -> Path:
 
 
 @case("engine in a read-only cache", kind="boundary", expected="accepted", says=("small",))
-def engine_in_a_read_only_cache(_: Path) -> Got:
-    return read_only(engine, engine)
+def engine_in_a_read_only_cache(folder: Path) -> Got:
+    return elsewhere(folder, engine, engine)
 
 
 @case("no engine in a read-only cache", kind="boundary", expected="StoreError", says=("cannot write to",))
-def no_engine_in_a_read_only_cache(_: Path) -> Got:
-    return read_only(lambda _: None, engine)
+def no_engine_in_a_read_only_cache(folder: Path) -> Got:
+    return elsewhere(folder, lambda _: None, engine)
 
 
 @case("cache of somebody else that nobody may look into", kind="boundary", expected="StoreError", says=("denied",))
-def cache_of_somebody_else(_: Path) -> Got:
-    return read_only(lambda _: None, lambda cache: engine(cache / "theirs"), 0o000)
+def cache_of_somebody_else(folder: Path) -> Got:
+    return elsewhere(folder, lambda _: None, lambda cache: engine(cache / "theirs"), 0o000)
 
 
 @case("reference score in a read-only cache", kind="boundary", expected="accepted", says=("value=1.0",))
-def score_in_a_read_only_cache(_: Path) -> Got:
+def score_in_a_read_only_cache(folder: Path) -> Got:
     def fill(cache: Path) -> None:
         load_or_measure(cache / "quality" / "score.json", Score, lambda: Score(value=1.0))
 
-    return read_only(fill, score)
+    return elsewhere(folder, fill, score)
 
 
 @case("no reference score in a read-only cache", kind="boundary", expected="accepted", says=("value=2.0",))
-def no_score_in_a_read_only_cache(_: Path) -> Got:
-    return read_only(lambda cache: (cache / "quality").mkdir(), score)
+def no_score_in_a_read_only_cache(folder: Path) -> Got:
+    return elsewhere(folder, lambda cache: (cache / "quality").mkdir(), score)
 
 
 @case("model of the Hub in a read-only cache", kind="boundary", expected="accepted", says=("snapshot",))
-def model_in_a_read_only_cache(_: Path) -> Got:
-    return read_only(fetched, fetched)
+def model_in_a_read_only_cache(folder: Path) -> Got:
+    return elsewhere(folder, fetched, fetched)
 
 
 @case("model of the Hub in a cache that was moved", kind="boundary", expected="accepted", says=("moved/hub/snapshot",))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from enginegate.core.errors import ConfigError, EngineGateError, edge
+from enginegate.core.errors import ConfigError, EngineGateError, describe, edge
 from enginegate.core.files import expanded
 from enginegate.core.specs import DEFAULT_TIMEOUTS, Limit
 
@@ -181,7 +181,7 @@ def _diagnose(error: BaseException, folder: Path) -> tuple[str, str] | None:
     cause: BaseException | None = error
     while cause is not None:
         number = cause.errno if isinstance(cause, OSError) else None
-        full = number in _DISK_FULL or os.strerror(errno.ENOSPC) in str(cause)
+        full = number in _DISK_FULL or os.strerror(errno.ENOSPC) in describe(cause)
         if full or (number is None and free is not None and free < _NEARLY_FULL_BYTES):
             space = "unknown" if free is None else f"{free / 1e6:,.0f} MB"
             return (

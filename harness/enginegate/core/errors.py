@@ -76,7 +76,7 @@ def edge(kind: type[EngineGateError], problem: str, hint: str = "") -> Iterator[
     try:
         yield
     except BaseException as error:  # a panic of a library written in Rust is no Exception
-        if _passes(error):
+        if is_no_failure(error):
             raise
         raise explained_by(error, kind, problem, hint) from error
 
@@ -155,7 +155,7 @@ _USUAL: tuple[tuple[frozenset[int], tuple[str, ...], str, str], ...] = (
 )
 
 
-def _passes(error: BaseException) -> bool:
+def is_no_failure(error: BaseException) -> bool:
     """Whether an exception is no library's failure. pytest and the debugger are known by name: neither is loaded."""
     if isinstance(error, EngineGateError | KeyboardInterrupt | SystemExit | GeneratorExit):
         return True

@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError
 
-from enginegate.core.errors import ConfigError, EngineGateError, RecordError, describe
+from enginegate.core.errors import ConfigError, RecordError, describe, is_no_failure
 from enginegate.core.files import expanded
 from enginegate.core.records import RunRecord
 from enginegate.core.urls import without_password
@@ -231,14 +231,14 @@ def _database(url: str) -> Iterator[Engine]:
             yield database
         finally:
             database.dispose()
-    except EngineGateError:
-        raise
     except (ImportError, NoSuchModuleError) as error:
         raise RecordError(
             f"history {shown} needs a database driver that is not installed: {error}",
             "install it, e.g. pip install 'psycopg[binary]' for postgresql+psycopg://",
         ) from error
-    except Exception as error:  # a driver may raise anything, and its words may hold the password
+    except BaseException as error:  # as in ``edge``: a driver may raise anything; its words may hold the password
+        if is_no_failure(error):
+            raise
         reason = describe(getattr(error, "orig", None) or error).splitlines()[0].replace(url, shown)
         raise RecordError(f"history {shown} cannot be used: {reason}", "check the URL and its permissions") from error
 
