@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from enginegate.config.project import own_folder
 from enginegate.config.schema import ConfigFile, EnginesSection, Floors
-from enginegate.core.errors import CapabilityError, ConfigError
+from enginegate.core.errors import CapabilityError, ConfigError, edge
 from enginegate.core.files import expanded
 from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, RuntimeSpec, Timeouts, Workload
 from enginegate.engines.options import build_spec, options_model, runtime_spec
@@ -36,9 +36,10 @@ class Config:
 
         The suite's own data, which are the defaults, are found from anywhere.
         """
-        path = (self.path.parent / expanded(relative)).resolve()
-        if path.exists() or not relative.startswith(_OWN_DATA):
-            return path
+        with edge(ConfigError, f"{self.path}: the path {relative!r} cannot be used", "name an existing file"):
+            path = (self.path.parent / expanded(relative)).resolve()
+            if path.exists() or not relative.startswith(_OWN_DATA):
+                return path
         own = own_folder("enginegate.fixtures.data") / relative.removeprefix(_OWN_DATA)
         return own if own.exists() else path
 

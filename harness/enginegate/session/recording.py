@@ -37,10 +37,10 @@ def merge_records(parts: Sequence[RunRecord], record_id: str, status: Status, wa
 
 def write_reports(record: RunRecord, path: Path) -> None:
     """Write the reports beside the record's file. Raises RecordError."""
-    from enginegate.report import write_report
-
     problem = f"the reports of {record.id} cannot be written to {path.parent}"
     with edge(RecordError, problem, f"the record is whole: `enginegate report {path.parent}` writes them again"):
+        from enginegate.report import write_report
+
         write_report([record], path.parent)
 
 
