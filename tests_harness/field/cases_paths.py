@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 import yaml
-from enginegate.config.loading import load_config
+from enginegate.config.loading import find_config, load_config
 from enginegate.core.records import Stored
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.base import Capabilities
@@ -96,6 +96,27 @@ def home_of_a_run(folder: Path) -> Got:
 @case("configuration with a null character in its path", kind="boundary", expected="ConfigError", says=("null",))
 def null_character_of_a_configuration(_: Path) -> Got:
     return attempt(load_config, Path("toy\0.yaml"))
+
+
+@case("model with a name that no file can have", kind="boundary", expected="ConfigError", says=("--config FILE",))
+def endless_model_name(folder: Path) -> Got:
+    return attempt(find_config, "m" * 300, folder)
+
+
+@case("path with a null character in a configuration", kind="boundary", expected="ConfigError", says=("null",))
+def null_character_in_a_configuration(folder: Path) -> Got:
+    return attempt(load_config(configured(folder)).resolve, "prompts\0.jsonl")
+
+
+@case("calibration file that nobody may read", kind="boundary", expected="ConfigError", says=("calibration", "denied"))
+def calibration_of_somebody(folder: Path) -> Got:
+    theirs = folder / "theirs"
+    theirs.mkdir()
+    (theirs / "c.jsonl").write_text("{}")
+    engines = {"hf": {"precisions": ["fp32"], "quantization": {"calibration": "../theirs/c.jsonl"}}}
+    config = load_config(configured(folder, engines=engines))
+    with belonging_to_somebody(theirs, 0o000), unprivileged():
+        return attempt(config.spec, "hf", "fp32")
 
 
 @case("history sqlite:///~/h.sqlite", kind="boundary", expected="accepted")

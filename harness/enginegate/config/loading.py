@@ -172,9 +172,10 @@ def find_config(name: str, folder: Path | None = None) -> Path:
     Raises ConfigError listing the known names.
     """
     folders = [*([folder] if folder else []), own_folder(_CONFIGS)]
-    for place in folders:
-        if (place / f"{name}.yaml").is_file():
-            return place / f"{name}.yaml"
+    with edge(ConfigError, f"the model {name[:60]!r} cannot be looked for", "--config FILE takes a file of your own"):
+        for place in folders:
+            if (place / f"{name}.yaml").is_file():
+                return place / f"{name}.yaml"
     known = ", ".join(sorted({file.stem for place in folders for file in place.glob("*.yaml")})) or "none"
     raise ConfigError(
         f"unknown model {name!r}: no {name}.yaml in {' or '.join(map(str, folders))}",
@@ -242,4 +243,5 @@ def _plain(error: ValidationError, prefix: str = "", known: str = "") -> list[st
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    with edge(ConfigError, f"the calibration file {path} cannot be read", "name another file there"):
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 import enginegate
 from enginegate.config.loading import Config
 from enginegate.core.cache import Progress, exclusive, writing
-from enginegate.core.errors import StoreError
+from enginegate.core.errors import ConfigError, StoreError, edge
 from enginegate.core.files import write_atomically
 from enginegate.core.records import Stored
 from enginegate.quality.text import Answer
@@ -35,9 +35,10 @@ def dependency_digest(config: Config, *parts: object) -> str:
     files = [config.resolve(name) for name in (quality.prompts, quality.articles, quality.passages, quality.questions)]
     code = sorted(file for room in ("quality", "engines") for file in (PACKAGE / room).rglob("*.py"))
     digest = hashlib.sha256(json.dumps([quality.model_dump(), *parts], sort_keys=True, default=str).encode())
-    for path in (*files, *code):
-        for file in sorted(path.rglob("*.csv")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes() if file.is_file() else b"missing")
+    with edge(ConfigError, f"{config.path}: the data of the quality tests cannot be read", "name others there"):
+        for path in (*files, *code):
+            for file in sorted(path.rglob("*.csv")) if path.is_dir() else [path]:
+                digest.update(file.read_bytes() if file.is_file() else b"missing")
     return digest.hexdigest()[:16]
 
 
