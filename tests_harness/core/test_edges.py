@@ -53,6 +53,7 @@ from enginegate.measure.prompts import PromptPool
 from enginegate.models import sources
 from enginegate.models.checkpoint import Checkpoint
 from enginegate.models.tokenizer import Tokenizer
+from enginegate.quality import measure
 from enginegate.session import engines, recording
 from enginegate.session.engines import RunningEngines
 from enginegate.storage import audits, history, runs
@@ -193,6 +194,17 @@ def render(error: BaseException, folder: Path, patch: pytest.MonkeyPatch) -> Non
 @at(ModelError)
 def encode(error: BaseException, folder: Path, patch: pytest.MonkeyPatch) -> None:
     Tokenizer(folder, raising(error), ()).encode("Hello")
+
+
+@at(ModelError)
+def decode(error: BaseException, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    Tokenizer(folder, types.SimpleNamespace(decode=raising(error)), ()).decode([1])
+
+
+@at(MeasurementError)
+def score_library(error: BaseException, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(measure.METRICS, "theirs", raising(error))
+    measure.measure_quality("theirs", Theirs(error), None, None, {})  # type: ignore[arg-type]
 
 
 @at(ModelError)

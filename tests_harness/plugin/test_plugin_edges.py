@@ -54,6 +54,20 @@ def test_history_that_fails_later_is_a_warning_and_changes_no_exit_code(suite, m
     assert summary.stat().st_size > 0
 
 
+def test_options_know_the_home_folder(suite, monkeypatch):
+    home = suite.folder / "home"
+    (home / "configs").mkdir(parents=True)
+    (home / "configs" / "toy.yaml").symlink_to(suite.workspace.config)
+    monkeypatch.setenv("HOME", str(home))
+    only = ("tests_perf/test_build.py", "--precision=int8_wo", "-k", "size")
+    options = ("--runs=~/r", "--history=sqlite:///~/h.sqlite", "--baselines=~/b")
+    result = suite.run(*only, *options, config="~/configs/toy.yaml")
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str() + result.stderr.str()
+    assert len(list((home / "r").glob("*/run.json"))) == 1
+    assert (home / "h.sqlite").stat().st_size > 0
+    assert not (suite.folder / "~").exists()
+
+
 def test_token_ids_beyond_the_vocabulary_are_no_sample(suite):
     suite.prepare("Beyond")
     result = suite.run("tests_perf/test_speedup.py", "tests_perf/test_latency.py", "--batch-size=1")

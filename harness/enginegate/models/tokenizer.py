@@ -44,8 +44,9 @@ class Tokenizer:
 
     def decode(self, ids: list[int] | tuple[int, ...], skip_special: bool = True) -> str:
         """The text of token ids, as it is: no space is tidied away."""
-        text = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special, clean_up_tokenization_spaces=False)
-        return str(text)
+        with edge(ModelError, f"{self._folder}: the tokenizer cannot spell token ids", "fetch the checkpoint again"):
+            kept = {"skip_special_tokens": skip_special, "clean_up_tokenization_spaces": False}
+            return str(self._tokenizer.decode(list(ids), **kept))
 
     def chat(self, user_text: str) -> list[int]:
         """Token ids of one user message in the model's chat template, ready for the assistant's answer.
