@@ -173,6 +173,12 @@ def no_locks(folder: Path) -> Got:
         return builds(folder, RuntimeError("not asked"))
 
 
+@case("cache on a share that refuses locks", kind="boundary", expected="StoreError", says=("knows no locks",))
+def refused_locks(folder: Path) -> Got:
+    with mock.patch("fcntl.flock", raising(OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP)))):
+        return builds(folder, RuntimeError("not asked"))
+
+
 @case("chat template that refuses the message", kind="boundary", expected="ModelError", says=("chat template", "roles"))
 def template_raises(_: Path) -> Got:
     import jinja2

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from enginegate.measure.arena import Arena
 from enginegate.storage import history
 from enginegate.storage.runs import latest_record, load_record
 from workspace import make_workspace
@@ -76,6 +77,18 @@ def test_token_ids_beyond_the_vocabulary_are_no_sample(suite):
     assert output.count("timing b1-i16-o8") == 1
     assert "toy-fake-int8_wo, b1-i16-o8 gave the token id 259; the model's are 0 to 258" in output
     assert {verdict.engine for verdict in suite.record().verdicts} == {"toy-fake-int4_wo"}
+
+
+def test_race_that_the_machine_breaks_off_is_not_begun_again_for_each_test(suite, monkeypatch):
+    def lost(*_):
+        raise OSError("NVML: GPU is lost")
+
+    monkeypatch.setattr(Arena, "run", lost)
+    result = suite.run("tests_perf/test_speedup.py", "tests_perf/test_latency.py", "--batch-size=1")
+    result.assert_outcomes(errors=6)
+    output = result.stdout.str()
+    assert output.count("timing b1-i16-o8") == 1
+    assert output.count("the race at b1-i16-o8 broke off: OSError: NVML: GPU is lost") >= 6
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ Progress = Callable[[str], None]
 _WAIT = Limit(DEFAULT_TIMEOUTS.build)
 _TEMPORARY = ".tmp-"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+#: How a file system says that it has no locks; older versions of filelock raise NotImplementedError.
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 #: A library written in C++ may report a full disk as any exception; with less than this left, the disk is the reason.
 _NEARLY_FULL_BYTES = 4 << 20
@@ -86,8 +88,8 @@ def exclusive(target: Path, progress: Progress | None = None, limit: Limit = _WA
         OSError: the folder cannot be written, or its file system knows no locks; see ``writing``.
     """
     lock = FileLock(target.with_name(f"{target.name}.lock"))
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         if progress is None:
@@ -102,6 +104,10 @@ def exclusive(target: Path, progress: Progress | None = None, limit: Limit = _WA
                 + (f"{limit.hint}; " if limit.key else "")
                 + "removing the file does not help",
             ) from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), lock.lock_file) from error
     try:
         yield
     finally:

@@ -111,7 +111,7 @@ _USUAL: tuple[tuple[frozenset[int], tuple[str, ...], str, str], ...] = (
         "take smaller limits, batch sizes or another precision, or free the memory that other processes hold",
     ),
     (
-        frozenset((errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)),
+        frozenset((errno.ENOLCK,)),
         ("flock not supported",),
         "the file system knows no locks",
         "point $ENGINEGATE_CACHE (for a lease of a GPU: $TMPDIR) at a folder of a local disk",

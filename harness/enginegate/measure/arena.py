@@ -169,10 +169,11 @@ class Arena:
         if name in self.failures:
             return None
         try:
-            return self.round(name, prompts)
+            answered = self._answered(name, prompts)
         except EngineGateError as reason:
             self.leave(name, reason)
             return None
+        return self._measured(name, answered)
 
     def round(self, name: str, prompts: Sequence[Sequence[int]]) -> Round:
         """Time one contestant once, outside of any block. Raises EngineGateError where it did not do the work."""
@@ -204,9 +205,8 @@ class Arena:
         generations, seconds, before, after = answered
         latency = summarise(generations)
         load, held_up = foreign_load(before, after), throttled_seconds(before, after)
-        with edge(MeasurementError, f"{name}: the GPU cannot be looked at after the round", "see what nvidia-smi says"):
-            device = self.monitor.read() if self.monitor else None
-            intruded = bool(self.monitor and self.monitor.foreign())
+        device = self.monitor.read() if self.monitor else None
+        intruded = bool(self.monitor and self.monitor.foreign())
         return Round(
             engine=name,
             seconds=seconds,

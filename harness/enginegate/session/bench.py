@@ -9,7 +9,7 @@ from pathlib import Path
 
 from enginegate.config.loading import Config, find_config, load_config
 from enginegate.core.cache import Progress, cache_folder
-from enginegate.core.errors import EngineError, EngineGateError, edge
+from enginegate.core.errors import EngineError, EngineGateError, MeasurementError, edge
 from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.answers import CheckedEngine
@@ -53,6 +53,7 @@ class ModelBench:
     memory: dict[str, MemoryEntry] = field(default_factory=dict)
     quality: dict[str, QualityEntry] = field(default_factory=dict)
     _no_memory: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
+    _no_race: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -91,8 +92,11 @@ class ModelBench:
         """Time the engines against the reference, interleaved, until ``decided`` says so.
 
         An engine that cannot be had is left out, and one that fails leaves; ``left`` keeps why, by workload. Each
-        workload is raced once. Raises EngineGateError where the reference cannot be had.
+        workload is raced once. Raises EngineGateError where the reference cannot be had, or where the machine could not
+        be looked at: the same again whenever it is asked for.
         """
+        if workload.id in self._no_race:
+            raise self._no_race[workload.id]
         if workload.id not in self.arenas:
             reference = self.speed_reference.spec()
             contestants: dict[str, Engine] = {reference.id: self._live_reference()}
@@ -106,7 +110,12 @@ class ModelBench:
                 return decided(arena.entry())
 
             self.files.progress(f"timing {workload.id}: {' '.join(contestants)}")
-            arena.run(enough, self.files.progress)
+            try:
+                with edge(MeasurementError, f"the race at {workload.id} broke off", "see what nvidia-smi says"):
+                    arena.run(enough, self.files.progress)
+            except EngineGateError as error:
+                self._no_race[workload.id] = error
+                raise
             for engine_id in arena.racing:
                 problem = f"{engine_id} does not say what it is after its race"
                 try:
