@@ -117,7 +117,7 @@ def loader_out_of_memory(_: Path) -> Got:
     return loads(OutOfMemoryError("Tried to allocate 20.00 GiB"))
 
 
-@case("no memory left, without a word", kind="boundary", expected="EngineError", says=("out of memory", "limits"))
+@case("no memory left, without a word", kind="boundary", expected="EngineError", says=("out of memory", "lower max"))
 def loader_memory_error(_: Path) -> Got:
     return loads(MemoryError())
 

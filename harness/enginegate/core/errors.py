@@ -108,7 +108,8 @@ _USUAL: tuple[tuple[frozenset[int], tuple[str, ...], str, str], ...] = (
         frozenset((errno.ENOMEM,)),
         ("out of memory", "outofmemoryerror", "memoryerror", "can't allocate memory", "cannot allocate", "bad_alloc"),
         "out of memory",
-        "take smaller limits, batch sizes or another precision, or free the memory that other processes hold",
+        "lower max_batch_size, max_input_len or kv_cache_bytes, take another precision, or free the memory that other "
+        "processes hold",
     ),
     (
         frozenset((errno.ENOLCK,)),
