@@ -209,6 +209,7 @@ def score_library(error: BaseException, folder: Path, patch: pytest.MonkeyPatch)
 
 @at(ModelError)
 def read_tokenizer(error: BaseException, folder: Path, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr("enginegate.models.tokenizer.check_files", lambda _: None)
     patch.setattr("transformers.AutoTokenizer.from_pretrained", raising(error))
     Tokenizer.load(folder)
 

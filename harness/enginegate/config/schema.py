@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from enginegate.config.tokenizers import BleuSmoothing, BleuTokenizer, RougeTokenizer, why_unavailable
 from enginegate.core.files import first_problem
 from enginegate.core.sections import Bytes, Fraction, Positive, PositiveOrNone, PositiveSeconds, Section
 from enginegate.core.specs import PRECISIONS, VARIANT_MARK, Timeouts
@@ -142,8 +143,11 @@ class WorkloadSection(Section):
 class QualitySection(Section):
     """Data and sizes of the quality tests. Paths are relative to the configuration file.
 
-    ``add_bos``: put the tokenizer's BOS before every scored text, for models trained with it (Llama and its kin).
+    ``add_bos``: put the tokenizer's BOS before every scored text and every plain prompt, for models trained with it
+    (Llama and its kin).
     ``plain_prompts``: a prompt is a text to be continued, for models without a chat template (GPT-2).
+    ``bleu_tokenizer``, ``bleu_smoothing``, ``rouge_tokenizer``: how scores of texts are made; the defaults are for
+    words in Latin letters.
     """
 
     reference: ReferenceSection = ReferenceSection(precision="fp32")
@@ -158,6 +162,16 @@ class QualitySection(Section):
     similarity_tokens: Positive = 48
     summary_tokens: Positive = 64
     determinism_prompts: Positive = 16
+    bleu_tokenizer: BleuTokenizer = "13a"
+    bleu_smoothing: BleuSmoothing = "exp"
+    rouge_tokenizer: RougeTokenizer = "default"
+
+    @field_validator("bleu_tokenizer")
+    @classmethod
+    def _there(cls, tokenizer: BleuTokenizer) -> BleuTokenizer:
+        if reason := why_unavailable(tokenizer):
+            raise ValueError(reason)
+        return tokenizer
 
 
 class ShiftSection(Section):

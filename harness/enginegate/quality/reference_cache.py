@@ -30,10 +30,10 @@ class Answers(Stored):
 
 
 def dependency_digest(config: Config, *parts: object) -> str:
-    """A digest of ``parts`` and of all that decides quality scores: data, sizes, the code of scoring and of engines."""
+    """A digest of ``parts`` and of all that decides quality scores: data, sizes, and the code of three rooms."""
     quality = config.file.quality
     files = [config.resolve(name) for name in (quality.prompts, quality.articles, quality.passages, quality.questions)]
-    code = sorted(file for room in ("quality", "engines") for file in (PACKAGE / room).rglob("*.py"))
+    code = sorted(file for room in ("quality", "engines", "models") for file in (PACKAGE / room).rglob("*.py"))
     digest = hashlib.sha256(json.dumps([quality.model_dump(), *parts], sort_keys=True, default=str).encode())
     with edge(ConfigError, f"{config.path}: the data of the quality tests cannot be read", "name others there"):
         for path in (*files, *code):
