@@ -180,7 +180,7 @@ def refused_locks(folder: Path) -> Got:
 
 
 @case("chat template that refuses the message", kind="boundary", expected="ModelError", says=("chat template", "roles"))
-def template_raises(_: Path) -> Got:
+def template_refuses(_: Path) -> Got:
     import jinja2
 
     return chats(raising(jinja2.TemplateError("Conversation roles must alternate")))
