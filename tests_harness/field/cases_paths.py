@@ -103,11 +103,6 @@ def endless_model_name(folder: Path) -> Got:
     return attempt(find_config, "m" * 300, folder)
 
 
-@case("path with a null character in a configuration", kind="boundary", expected="ConfigError", says=("null",))
-def null_character_in_a_configuration(folder: Path) -> Got:
-    return attempt(load_config(configured(folder)).resolve, "prompts\0.jsonl")
-
-
 @case("calibration file that nobody may read", kind="boundary", expected="ConfigError", says=("calibration", "denied"))
 def calibration_of_somebody(folder: Path) -> Got:
     theirs = folder / "theirs"

@@ -41,6 +41,7 @@ class Letters:
 
     eos_ids = frozenset({END})
     bos_id = None
+    opening = ()
 
     def encode(self, text: str) -> list[int]:
         return [ord(letter) for letter in text]

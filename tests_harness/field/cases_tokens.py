@@ -51,6 +51,16 @@ def change(file: Path, keys: Keys) -> None:
     file.write_text(json.dumps(kept), encoding="utf-8")
 
 
+def add_marker(folder: Path, text: str) -> None:
+    """Add a special token behind the vocabulary, and leave the model as it is."""
+    from tokenizers import AddedToken
+    from tokenizers import Tokenizer as Words
+
+    words = Words.from_file(str(folder / "tokenizer.json"))
+    words.add_special_tokens([AddedToken(text, special=True)])
+    words.save(str(folder / "tokenizer.json"))
+
+
 def load(folder: Path, **options: bool) -> Got:
     """What comes of loading the folder's tokenizer."""
     return attempt(Tokenizer.load, folder, **options)
@@ -95,6 +105,26 @@ def embedding_too_small(folder: Path) -> Got:
 @case("a token added behind the embedding", kind=KIND, expected="ModelError", says=("'<new>'", "id 259"))
 def token_added_behind_the_embedding(folder: Path) -> Got:
     return load(write_model(folder, words={"pad_token": "<new>"}))
+
+
+@case("a marker for images behind the embedding of a model of text", kind=KIND, expected="accepted")
+def marker_that_nothing_uses(folder: Path) -> Got:
+    write_model(folder)
+    add_marker(folder, "<image>")
+    return load(folder)
+
+
+@case(
+    "a chat template that writes a marker behind the embedding",
+    kind=KIND,
+    expected="ModelError",
+    says=("the chat template writes the token 259",),
+)
+def template_beyond_the_embedding(folder: Path) -> Got:
+    write_model(folder)
+    add_marker(folder, "<image>")
+    change(folder / "tokenizer_config.json", {"chat_template": "<image>{{ messages[0]['content'] }}"})
+    return load(folder)
 
 
 @case("embedding padded to 320 rows", kind=KIND, expected="accepted")

@@ -131,6 +131,12 @@ class Tokenizer:
         return own if own is not None else next(iter(self.eos_ids), 0)
 
     @property
+    def markers(self) -> frozenset[int]:
+        """Ids of special tokens that were added to the vocabulary."""
+        added = self._tokenizer.added_tokens_decoder
+        return frozenset(int(index) for index, token in added.items() if token.special)
+
+    @property
     def special_ids(self) -> Mapping[str, int | None]:
         """The tokenizer's own ids of ``bos``, ``eos`` and ``pad``."""
         return {role: _optional_int(getattr(self._tokenizer, f"{role}_token_id")) for role in ("bos", "eos", "pad")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +34,11 @@ class CheckedTokenizer(Protocol):
     @property
     def vocabulary(self) -> Mapping[str, int]:
         """Every token, added ones included, and its id."""
+        ...
+
+    @property
+    def markers(self) -> Set[int]:
+        """Ids of special tokens that were added to the vocabulary."""
         ...
 
     @property
@@ -123,8 +128,10 @@ def end_ids(folder: Path, own: int | None) -> tuple[int, ...]:
 def check_vocabulary(folder: Path, tokenizer: CheckedTokenizer) -> None:
     """Look at a loaded tokenizer and the checkpoint's files, before anything is built or measured with them.
 
-    An embedding larger than the vocabulary is sound: it is padded. Chat is looked at where the model is asked in it
-    and there is a template; that there is none is found where chat is first needed.
+    An embedding larger than the vocabulary is sound: it is padded. So is a marker that was added behind the embedding
+    and that neither a role nor the chat template uses, as one for images in a model of text; an engine refuses it.
+    Chat is looked at where the model is asked in it and there is a template; that there is none is found where chat is
+    first needed.
 
     Raises:
         ModelError: a token without a row in the embedding; special tokens of one file that another contradicts, or
@@ -132,7 +139,8 @@ def check_vocabulary(folder: Path, tokenizer: CheckedTokenizer) -> None:
             raises, or leaves out what the user says.
     """
     size = vocabulary_size(folder)
-    beyond = sorted((index, token) for token, index in tokenizer.vocabulary.items() if not 0 <= index < size)
+    used = tokenizer.vocabulary.items()
+    beyond = sorted((index, token) for token, index in used if not 0 <= index < size and index not in tokenizer.markers)
     if beyond:
         index, token = beyond[0]
         raise ModelError(
@@ -140,6 +148,13 @@ def check_vocabulary(folder: Path, tokenizer: CheckedTokenizer) -> None:
             f"{token!r} with id {index}; config.json says vocab_size {size}",
             f"{_ANOTHER}; or resize the embedding, or take tokens that were added later out of the tokenizer's files",
         )
+    for role, own in tokenizer.special_ids.items():
+        if own is not None and own >= size:
+            raise ModelError(
+                f"{folder}: the tokenizer's {role} token {tokenizer.decode([own], skip_special=False)!r} has id {own}, "
+                f"which has no row in the model's embedding; config.json says vocab_size {size}",
+                f"{_ANOTHER}; or resize the embedding",
+            )
     for role in ("bos", "eos"):  # padding may differ: it is masked, and chosen by whoever fine-tuned the model
         _check_role(folder, role, tokenizer.special_ids.get(role))
     _check_end(folder, tokenizer)
@@ -215,6 +230,12 @@ def _check_sample(folder: Path, tokenizer: CheckedTokenizer) -> None:
 
 def _check_chat(folder: Path, tokenizer: CheckedTokenizer) -> None:
     ids = tokenizer.chat(_SAMPLE)  # raises ModelError where the template does
+    beyond = [index for index in ids if index >= vocabulary_size(folder)]
+    if beyond:
+        raise ModelError(
+            f"{folder}: the chat template writes the token {beyond[0]}, which has no row in the model's embedding",
+            f"{_ANOTHER}; or resize the embedding",
+        )
     text = tokenizer.decode(ids, skip_special=False)
     if _letters(_SAMPLE) not in _letters(text):
         raise ModelError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from enginegate.config.loading import Config
+from enginegate.config.model_fit import check_positions
 from enginegate.core.cache import Progress
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.process.building import build_limits
@@ -37,13 +38,17 @@ class ModelFiles:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The model's local checkpoint, whole and with a tokenizer that belongs to it."""
+        """The model's local checkpoint, whole and with a tokenizer that belongs to it.
+
+        Raises ConfigError where it has too few positions for what is asked of it.
+        """
         if self._checkpoint is None:
             model, quality = self.config.file.model, self.config.file.quality
             source = model.source
             if source.startswith("path:"):
                 source = f"path:{self.config.resolve(source.removeprefix('path:'))}"
             found = resolve(source, cache=self.cache, sha256=model.sha256, progress=self.progress)
+            check_positions(self.config.file, found.path)
             self._tokenizer = Tokenizer.load(found.path, quality.plain_prompts, quality.add_bos)
             self._checkpoint = found
         return self._checkpoint
