@@ -22,6 +22,8 @@ def test_gate_audit(gate_session, candidate, batch_size):
         what = f"{gate.metric}: "
         chance = scipy.stats.binomtest(alarms, resamples, alpha, alternative="greater").pvalue
         stated = f"{alarms} false alarms in {resamples}, more than the {100 * alpha:.3g} % that the gate states"
-        assert chance >= CHANCE / len(gates), what + stated
+        if chance < CHANCE / len(gates):  # no assert: python -O would leave it out
+            pytest.fail(what + stated)
         unseen = [entry for entry in gate.sessions[-1].confirmations if entry.slowdown >= tolerated]
-        assert all(entry.status != "PASS" for entry in unseen), what + f"a real slowdown passed: {unseen}"
+        if any(entry.status == "PASS" for entry in unseen):
+            pytest.fail(what + f"a real slowdown passed: {unseen}")

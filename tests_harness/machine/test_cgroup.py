@@ -179,6 +179,22 @@ def test_the_mount_that_shows_the_group_is_taken(machine):
     assert read_limits(machine(["0::/pod/two"], mounts, **files)).cpu_quota == 2.0
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_of_several_mounts_the_one_with_most_ancestors_is_taken(machine, reverse):
+    """The first was, so that the quota of a pod was not seen where its container's group is mounted once more."""
+    mounts = [V2, "40 31 0:28 /pod/two /sys/fs/cgroup/elsewhere rw - cgroup2 cgroup2 rw"]
+    files = {"elsewhere/cpu.max": "max 100000", "pod/two/cpu.max": "max 100000", "pod/cpu.max": "150000 100000"}
+    root = machine(["0::/pod/two"], mounts[::-1] if reverse else mounts, **files)
+    assert read_limits(root).cpu_quota == 1.5
+
+
+def test_a_mount_that_another_hides_is_not_looked_at(machine):
+    """A container's own mount over its host's: the group is the top of what is to be seen there."""
+    mounts = [V2, "40 31 0:28 /pod/two /sys/fs/cgroup rw - cgroup2 cgroup2 rw"]
+    root = machine(["0::/pod/two/inner"], mounts, **{"inner/cpu.max": "50000 100000", "cpu.max": "75000 100000"})
+    assert read_limits(root).cpu_quota == 0.5
+
+
 def test_blanks_in_the_place_of_a_mount_are_read(machine):
     mount = "31 23 0:28 / /sys/fs/cgroup/with\\040blank rw - cgroup2 cgroup2 rw"
     assert read_limits(machine(["0::/"], [mount], **{"with blank/cpu.max": "100000 100000"})).cpu_quota == 1.0

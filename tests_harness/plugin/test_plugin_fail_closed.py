@@ -52,6 +52,14 @@ def test_missing_baseline_fails_where_one_is_required_and_tells_how_to_record_it
     suite.run(*SPEED).assert_outcomes(passed=1)
 
 
+def test_a_session_that_is_too_short_is_asked_for_its_baseline_all_the_same(suite):
+    """It was INCONCLUSIVE, with exit code 0: a slow engine stayed green for as long as its sessions were short."""
+    result = suite.run(*SPEED, "--require-baseline", "--time-budget=0.02")
+    assert_refused(result, "NO_BASELINE: int8_wo b1:", "only 1 blocks", "enginegate accept runs/")
+    (verdict,) = suite.record().verdicts
+    assert (verdict.status, verdict.accepted) == ("NO_BASELINE", False)
+
+
 def test_perf_baseline_of_another_machine_is_none(suite, accepted):
     suite.take_baselines(accepted)
     (own,) = (suite.folder / "baselines" / "perf").iterdir()

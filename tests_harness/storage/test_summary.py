@@ -4,9 +4,14 @@ import math
 from statistics import median
 
 import pytest
-from enginegate.core.errors import EngineGateError
+from enginegate.core.errors import BaselineError, EngineGateError
+from enginegate.core.records import AttemptEntry, RunRecord
 from enginegate.gates.verdict import CONFIDENCE
-from enginegate.storage.summary import measurements, median_interval, paired_log_ratios, worst
+from enginegate.report.markdown import markdown_summary, tally
+from enginegate.session.recording import merge_records
+from enginegate.storage.accept import check_acceptable
+from enginegate.storage.runs import load_record, save_record
+from enginegate.storage.summary import measurements, median_interval, paired_log_ratios, reruns, worst
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
@@ -94,3 +99,75 @@ def test_a_time_that_is_none_is_refused(seconds: float) -> None:
     broken = arena.model_copy(update={"blocks": [arena.blocks[0].model_copy(update={"rounds": rounds})]})
     with pytest.raises(EngineGateError, match="positive"):
         measurements(run_record(arenas=[broken], verdicts=[]))
+
+
+def attempt(*statuses: str, errors: tuple[str, ...] = ()) -> AttemptEntry:
+    verdicts = [verdict_entry(INT8, status=status) for status in statuses]
+    return AttemptEntry(test=verdict_entry(INT8).test, verdicts=verdicts, errors=list(errors))
+
+
+def run_again(last: str, *attempts: AttemptEntry) -> RunRecord:
+    verdicts = [verdict_entry(INT8, status=last)] if last else []
+    return run_record("again").model_copy(update={"verdicts": verdicts, "attempts": list(attempts)})
+
+
+@pytest.mark.parametrize(
+    ("last", "attempts", "text", "turned"),
+    [
+        ("PASS", [attempt("FAIL"), attempt("FAIL")], "PASS at attempt 3 of 3, after FAIL, FAIL; a gate's", True),
+        ("INCONCLUSIVE", [attempt("FAIL")], "INCONCLUSIVE at attempt 2 of 2, after FAIL; a gate's", True),
+        ("PASS", [attempt("PASS", "FAIL", errors=("broken",))], "PASS at attempt 2 of 2, after FAIL; a gate's", True),
+        ("FAIL", [attempt("FAIL"), attempt("PASS")], "FAIL at attempt 3 of 3, after FAIL, PASS", False),
+        ("PASS", [attempt(errors=("ended without a verdict: broken",))], "PASS at attempt 2 of 2, after error", False),
+        ("", [attempt("FAIL")], "no verdict at attempt 2 of 2, after FAIL; a gate's", True),
+    ],
+)
+def test_a_rerun_says_what_came_of_it(last, attempts, text, turned, tmp_path) -> None:
+    record = load_record(save_record(run_again(last, *attempts), tmp_path))
+    (found,) = reruns(record)
+    assert text in str(found)
+    assert found.turned == turned
+    assert ("; 1 FAIL went away when run again" in tally(record)) == turned
+    assert str(found) in markdown_summary(record)
+    if turned:
+        with pytest.raises(BaselineError, match="failed until they were run again") as caught:
+            check_acceptable(record, force=False)
+        assert "--reruns" in caught.value.hint
+    elif last == "PASS":
+        check_acceptable(record, force=False)
+    check_acceptable(record, force=True)
+
+
+def test_records_without_attempts_stay_readable() -> None:
+    old = run_record("old").model_dump(mode="json")
+    del old["attempts"]
+    assert RunRecord.model_validate(old).attempts == []
+    assert reruns(run_record("old")) == []
+
+
+def test_what_a_crashed_worker_had_concluded_of_a_test_that_ran_again_is_an_earlier_attempt() -> None:
+    """It was in the record beside the verdict that counts."""
+    other = verdict_entry(INT8, test="other", status="FAIL")
+    cut = run_again("FAIL").model_copy(update={"verdicts": [verdict_entry(INT8, status="FAIL"), other]})
+    ended = run_again("PASS", attempt("INCONCLUSIVE"))
+    merged = merge_records([ended], "id", "partial", [], [cut, cut])
+    assert [(entry.test, entry.status) for entry in merged.verdicts] == [
+        ("other", "FAIL"),
+        (verdict_entry(INT8).test, "PASS"),
+    ]
+    kept = [(entry.test, [each.status for each in entry.verdicts]) for entry in merged.attempts]
+    assert sorted(kept) == sorted(
+        [
+            ("other", ["FAIL"]),
+            (verdict_entry(INT8).test, ["FAIL"]),
+            (verdict_entry(INT8).test, ["FAIL"]),
+            (verdict_entry(INT8).test, ["INCONCLUSIVE"]),
+        ]
+    )
+
+
+def test_workers_that_each_ran_every_test_keep_all_verdicts() -> None:
+    """``--dist each``: none of them is a rerun of another."""
+    merged = merge_records([run_again("FAIL"), run_again("PASS")], "id", "complete", [])
+    assert [entry.status for entry in merged.verdicts] == ["FAIL", "PASS"]
+    assert merged.attempts == []

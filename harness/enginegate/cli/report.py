@@ -57,12 +57,15 @@ def _report(records: list[RunRecord], folder: Path, as_json: bool) -> int:
 
     from enginegate.report import write_report
     from enginegate.report.rows import record_rows
+    from enginegate.storage.summary import reruns
 
     written = write_report(records, folder)
     if as_json:
         rows = [asdict(row) for record in records for row in record_rows(record)]
         verdicts = [verdict.model_dump(mode="json") for record in records for verdict in record.verdicts]
-        print_json({"rows": rows, "verdicts": verdicts, "written": [str(path) for path in written]})
+        again = [asdict(rerun) for record in records for rerun in reruns(record)]
+        files = [str(path) for path in written]
+        print_json({"rows": rows, "verdicts": verdicts, "reruns": again, "written": files})
         return 0
     import sys
 

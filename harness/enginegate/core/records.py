@@ -223,8 +223,22 @@ class VerdictEntry(Stored):
     inputs: dict[str, Any] = Field(default_factory=dict)
 
 
+class AttemptEntry(Stored):
+    """An attempt at a test that ran again in the same session, and so does not count; in the order they ran.
+
+    Attributes:
+        test: its id.
+        verdicts: what it concluded.
+        errors: how it ended, where its verdicts do not say that.
+    """
+
+    test: str
+    verdicts: list[VerdictEntry] = Field(default_factory=list)
+    errors: list[str] = Field(default_factory=list)
+
+
 class RunRecord(Stored):
-    """One session."""
+    """One session. ``verdicts``: of each test's last attempt; ``attempts``: those before it."""
 
     schema_version: int = SCHEMA
     id: str
@@ -242,4 +256,5 @@ class RunRecord(Stored):
     memory: list[MemoryEntry] = Field(default_factory=list)
     quality: list[QualityEntry] = Field(default_factory=list)
     verdicts: list[VerdictEntry] = Field(default_factory=list)
+    attempts: list[AttemptEntry] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)

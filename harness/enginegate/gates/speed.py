@@ -21,7 +21,7 @@ from enginegate.gates.sequential import (
     sequential_test,
 )
 from enginegate.gates.sessions import Anchor, Baseline, Floor, Known, anchor_of
-from enginegate.gates.verdict import TAIL, Status, Verdict
+from enginegate.gates.verdict import TAIL, Status, Verdict, compared_first
 
 Against = Baseline | Floor | Known
 
@@ -82,7 +82,10 @@ def judge_speed(
     if count < MIN_BLOCKS:
         ratio = float(np.exp(np.mean(log_ratios)))
         reason = f"only {count} blocks, fewer than the {MIN_BLOCKS} that an error can be had from"
-        return gate.verdict(Status.INCONCLUSIVE, count, ratio, (np.nan, np.nan), reason=reason)
+        nothing = (np.nan, np.nan)
+        return compared_first(
+            gate.verdict(Status.INCONCLUSIVE, count, ratio, nothing, reason=reason), against is not None
+        )
     if order is not None and len(set(order)) == 1:
         gate = replace(gate, warnings=(*gate.warnings, _ONE_ORDER))
     return gate.look(locate(log_ratios, correlation=policy.correlation, order=order), count, last, invalid)

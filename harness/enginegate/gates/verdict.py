@@ -68,3 +68,19 @@ class Verdict:
     def accept(self) -> Verdict:
         """The same verdict, let through by the session's policy; a FAIL is never let through."""
         return self if self.status is Status.FAIL else replace(self, accepted=True)
+
+
+def compared_first(verdict: Verdict, comparable: bool) -> Verdict:
+    """The order of a gate's questions: are the samples usable, is there a baseline, do the samples suffice.
+
+    Samples that cannot be used are a FAIL, whatever there is to compare them with. Where there is nothing, more samples
+    would not help: no verdict is INCONCLUSIVE, let alone a PASS. Else a session that is always too short would never be
+    asked for its baseline.
+
+    Args:
+        verdict: what the samples gave.
+        comparable: whether there is a baseline, or a limit that stands in for one.
+    """
+    if comparable or verdict.status is Status.FAIL:
+        return verdict
+    return replace(verdict, status=Status.NO_BASELINE)

@@ -109,8 +109,10 @@ def _folders(root: Path, controller: str) -> Iterator[Path]:
         mounts = [mount for mount in _mounts(root) if tree in mount.controllers]
         if group is None or not mounts:
             continue
-        # Where no mount shows the group itself, as in a container that keeps its host's names, the top is the nearest.
-        mount = next((each for each in mounts if group.is_relative_to(each.top)), mounts[0])
+        # Of several that show the group the one that shows most of its ancestors. Where none does, as in a container
+        # that keeps its host's names, the top of the first is the nearest.
+        showing = [mount for mount in mounts if group.is_relative_to(mount.top)]
+        mount = min(showing, key=lambda each: len(each.top.parts), default=mounts[0])
         inside = group.relative_to(mount.top) if group.is_relative_to(mount.top) else PurePosixPath()
         top = root / mount.point.lstrip("/")
         for path in (inside, *inside.parents) if inside.parts else (inside,):
@@ -129,8 +131,11 @@ def _groups(root: Path) -> dict[str, PurePosixPath]:
 
 
 def _mounts(root: Path) -> list[_Mount]:
-    """The mounted trees. A line of mountinfo: id, parent, device, top, point, options, ``-``, type, source, options."""
-    mounts = []
+    """The mounted trees. A line of mountinfo: id, parent, device, top, point, options, ``-``, type, source, options.
+
+    What is mounted over another at the same point hides it.
+    """
+    mounts: dict[str, _Mount] = {}
     for line in _read(root / "proc/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         fields, kinds = before.split(), after.split()
@@ -138,8 +143,8 @@ def _mounts(root: Path) -> list[_Mount]:
             continue
         top, point = (re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), text) for text in fields[3:5])
         held = {_UNIFIED} if kinds[0] == _UNIFIED else set(kinds[2].split(","))
-        mounts.append(_Mount(PurePosixPath(top), point, frozenset(held)))
-    return mounts
+        mounts[point] = _Mount(PurePosixPath(top), point, frozenset(held))
+    return list(mounts.values())
 
 
 def _number(text: str) -> float | None:

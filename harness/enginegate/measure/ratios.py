@@ -63,6 +63,11 @@ def disturbance(blocks: Sequence[Block]) -> tuple[float, float]:
     return disturbed, statistics.median(loads) if loads else float("nan")
 
 
+def held_up(blocks: Sequence[Block]) -> float:
+    """Share of blocks that kept a round which a CPU quota held up."""
+    return sum(any(entry.throttled_seconds > 0 for entry in block.rounds) for block in blocks) / max(1, len(blocks))
+
+
 def _two(block: Block, index: int, reference: str, candidate: str) -> tuple[Round, Round]:
     turns = {entry.engine: entry for entry in block.rounds}
     try:

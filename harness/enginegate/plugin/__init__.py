@@ -22,10 +22,22 @@ from enginegate.plugin.ours import (
     needs,
     parametrize,
     planned_test,
+    run_again_alone,
     show_to_benchmark,
     why_unselected,
 )
-from enginegate.plugin.outcomes import error_reason, explain, forget, outcome_of, shorten, verdict_report
+from enginegate.plugin.outcomes import (
+    error_reason,
+    explain,
+    fail,
+    has_ended,
+    insist,
+    outcome_of,
+    set_aside,
+    shorten,
+    verdict_report,
+    why_not_passed,
+)
 from enginegate.plugin.progress import TerminalProgress
 from enginegate.plugin.replay import replay_clock
 from enginegate.plugin.termination import end_well_when_terminated, finish_undisturbed
@@ -103,10 +115,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Now it is known which gates share the error budget, and which engines meet in which arena: plan the session."""
     ours = [item for item in session.items if needs(item, CANDIDATE) and why_unselected(item) is None]
     if ours and not session.config.option.collectonly:
+        gates = session.config.stash[SESSION]
         try:
-            session.config.stash[SESSION].make_plan([test for item in ours for test in planned_test(item)])
+            gates.make_plan([test for item in ours for test in planned_test(item)])
         except EngineGateError as error:
             raise pytest.UsageError(str(error)) from error
+        if (line := run_again_alone(session.config, ours)) is not None:
+            gates.warn(line)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -122,23 +137,38 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if (reason := why_unselected(item)) is not None:
         raise reason.with_traceback(None)
     if begins_again(item):
-        forget(item, item.config.stash[SESSION])
+        set_aside(item, item.config.stash[SESSION])
     claim_device(item, item.config.stash[SESSION])
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """From here on, what the test concluded is what counts."""
+    try:
+        return (yield)
+    finally:
+        has_ended(item)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test says what its verdict says; one that ended without a verdict is noted in the record."""
+    """A test passes by its verdicts alone; one that ended without any is noted in the record."""
+    failure = why_not_passed(item, call)
+    if failure is not None:
+        fail(call, failure)
     if call.excinfo is not None:
         explain(item, call.excinfo.value)
     report = yield
     if call.excinfo is not None and report.failed:
+        shorten(report, item, call.excinfo)
+    if failure is not None:
+        insist(item, report, call, failure)
+    if call.excinfo is not None and report.failed:
         reason = error_reason(item, call.excinfo.value)
         if reason is not None:
             item.config.stash[SESSION].record_error(plain_id(item), reason)
-        shorten(report, item, call.excinfo)
     return report
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Concatenate, ParamSpec
 
 import pytest
 
@@ -10,63 +13,92 @@ from enginegate.core.records import MemoryEntry, QualityEntry
 from enginegate.core.specs import Workload
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.plan.selection import Candidate
-from enginegate.plugin.outcomes import keep
+from enginegate.plugin.outcomes import ask, expect, keep
 from enginegate.plugin.workers import plain_id
 from enginegate.session.gate_session import GateSession, TimedEngine
 from enginegate.verdicts.inputs import BuildTimeInputs, GateInputs, MemoryField, QualityInputs
 from enginegate.verdicts.judge import judge
 
+Arguments = ParamSpec("Arguments")
+
+
+def _question(
+    method: Callable[Concatenate[Gate, Arguments], Verdict],
+) -> Callable[Concatenate[Gate, Arguments], Verdict]:
+    """A method that asks a gate: until it has given its verdict, the test has an open question."""
+
+    @functools.wraps(method)
+    def asked(self: Gate, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Verdict:
+        with ask(self._item, method.__name__):
+            return method(self, *args, **kwargs)
+
+    return asked
+
 
 class Gate:
-    """The gates of one test. Each method gives a verdict to assert."""
+    """The gates of one test. Each method gives a verdict to assert.
+
+    A verdict that does not let the test pass fails it in any case, asserted or not (see ``plugin.outcomes``).
+    """
 
     def __init__(self, session: GateSession, item: pytest.Item, candidate: Candidate) -> None:
         self._session = session
         self._item = item
         self._candidate = candidate
         self._bench = session.bench(candidate.config)
+        expect(item)
 
+    @_question
     def speed(self, timed_engine: TimedEngine, metric: str = "speedup") -> Verdict:
         """Judge ``speedup``, ``ttft`` or ``itl``: each a ratio over the live reference, block by block."""
         gates, workload = self._session.gates_of(self._candidate), timed_engine.workload
         return self._conclude(gates.with_remarks(gates.speed(workload, metric), workload), workload)
 
+    @_question
     def memory(self, entry: MemoryEntry, workload: Workload, field: MemoryField) -> Verdict:
         """Judge one figure of a memory pass: ``loaded``, ``peak`` or ``kv_budget``, in bytes."""
         gates = self._session.gates_of(self._candidate)
         peak = lambda: self._bench.reference_memory(workload).peak  # noqa: E731 - asked for where a floor needs it
         return self._conclude(gates.memory(entry, workload, field, peak), workload)
 
+    @_question
     def engine_size(self) -> Verdict:
         """Judge the bytes of the engine's files."""
         gates = self._session.gates_of(self._candidate)
         weights = None if gates.floors.bits_per_weight is None else self._bench.files.weights()
         return self._conclude(gates.engine_size(weights))
 
+    @_question
     def build_time(self) -> Verdict:
         """Judge the seconds that the build took: advice, never a FAIL for slowness."""
         return self._conclude(self._session.gates_of(self._candidate).build_time())
 
+    @_question
     def accuracy(self, entry: QualityEntry, column: str) -> Verdict:
         """Judge the right and wrong answers of a multiple-choice metric."""
         return self._conclude(self._session.gates_of(self._candidate).accuracy(entry, column))
 
+    @_question
     def flips(self, entry: QualityEntry, column: str) -> Verdict:
         """Judge how many answers changed at all."""
         return self._conclude(self._session.gates_of(self._candidate).flips(entry, column))
 
+    @_question
     def bleu(self, entry: QualityEntry) -> Verdict:
         """Judge corpus BLEU against the reference's own answers."""
         return self._conclude(self._session.gates_of(self._candidate).bleu(entry))
 
+    @_question
     def rouge(self, entry: QualityEntry, column: str = "rougeL") -> Verdict:
         """Judge a mean ROUGE F-measure, of answers or of summaries."""
         return self._conclude(self._session.gates_of(self._candidate).rouge(entry, column))
 
+    @_question
     def perplexity(self, entry: QualityEntry) -> Verdict:
         """Judge perplexity, document by document."""
         return self._conclude(self._session.gates_of(self._candidate).perplexity(entry))
 
+    @_question
     def output_length(self, entry: QualityEntry) -> Verdict:
         """Judge the length of answers against the reference's: a speed-up cannot come from shorter output."""
         return self._conclude(self._session.gates_of(self._candidate).output_length(entry))

@@ -14,7 +14,7 @@ import pytest
 from enginegate.core.errors import EngineGateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from enginegate.plan.plan import PlannedTest
     from enginegate.plan.selection import Candidate, Selection
@@ -115,3 +115,23 @@ def begins_again(item: pytest.Item) -> bool:
     again = item.stash.get(_BEGUN, False)
     item.stash[_BEGUN] = True
     return again
+
+
+def run_again_alone(config: pytest.Config, items: Sequence[pytest.Item]) -> str | None:
+    """What the reader must know where ``--lf`` runs tests that failed in an earlier session; else None."""
+    if not config.getoption("lf", False) or config.cache is None:
+        return None
+    failed = config.cache.get("cache/lastfailed", {})
+    again = [item.nodeid for item in items if item.nodeid in failed]
+    if not again:
+        return None
+    count = (
+        "1 test failed in an earlier session and is"
+        if len(again) == 1
+        else f"{len(again)} tests failed in an earlier session and are"
+    )
+    more = f" and {len(again) - 3} more" if len(again) > 3 else ""
+    return (
+        f"{count} run again alone (--lf): {', '.join(again[:3])}{more}; "
+        "a gate's error rates hold for one attempt, not for the best of several"
+    )

@@ -8,7 +8,7 @@ from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.notes import speed_notes
 from enginegate.report.rows import COLUMN_NOTES, COLUMNS, SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
-from enginegate.storage.summary import SEVERITY, headline_scores
+from enginegate.storage.summary import SEVERITY, headline_scores, reruns
 
 #: Said of a model with random weights, wherever its numbers stand.
 RANDOM_WEIGHTS = "This model has random weights: its speed and memory are real, its quality has no meaning."
@@ -32,7 +32,9 @@ def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> It
 def tally(record: RunRecord) -> str:
     """How many verdicts of each status, worst first, e.g. ``1 FAIL, 12 PASS``."""
     counts = {status: sum(verdict.status == status for verdict in record.verdicts) for status in SEVERITY}
-    return ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no verdicts"
+    text = ", ".join(f"{count} {status}" for status, count in counts.items() if count) or "no verdicts"
+    turned = sum(rerun.turned for rerun in reruns(record))
+    return f"{text}; {turned} FAIL went away when run again" if turned else text
 
 
 def _lines(record: RunRecord) -> Iterator[str]:
@@ -102,6 +104,7 @@ def _quality(record: RunRecord) -> Iterator[str]:
 
 def _warnings(record: RunRecord) -> Iterator[str]:
     warnings = [*record.warnings, *(f"{arena.workload}: {text}" for arena in record.arenas for text in arena.warnings)]
+    warnings += map(str, reruns(record))
     left = ((arena.workload, *item) for arena in record.arenas for item in arena.failures.items())
     warnings += [f"{workload}: {engine} left the race: {reason}" for workload, engine, reason in left]
     if warnings:

@@ -13,7 +13,7 @@ from enginegate.core.records import RunRecord
 from enginegate.report.markdown import RANDOM_WEIGHTS, tally
 from enginegate.report.notes import speed_notes
 from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
-from enginegate.storage.summary import SEVERITY
+from enginegate.storage.summary import SEVERITY, reruns
 
 STYLES = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "NO_BASELINE": "cyan", "": "dim"}
 
@@ -58,11 +58,13 @@ def print_report(record: RunRecord, console: Console) -> None:
 
 
 def print_verdicts(record: RunRecord, console: Console) -> None:
-    """Every verdict with its explanation and warnings, worst first, then how many there are of each."""
+    """Every verdict with its explanation and warnings, worst first, what ran again, how many there are of each."""
     for verdict in sorted(record.verdicts, key=lambda verdict: SEVERITY.index(verdict.status)):
         console.print(f"[{STYLES[verdict.status]}]{verdict.status}[/] {escape(verdict.explanation)}")
         for warning in verdict.warnings:
             console.print(f"  warning: {warning}", markup=False, style="dim")
+    for rerun in reruns(record):
+        console.print(f"run again: {rerun}", markup=False, style="bold yellow" if rerun.turned else "dim")
     console.print(f"{record.model.name}: {tally(record)}", markup=False, style="bold")
 
 

@@ -13,7 +13,7 @@ from enginegate.config.loading import Config
 from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import BaselineError, EngineGateError, RecordError, edge
 from enginegate.core.files import write_atomically
-from enginegate.core.records import ArenaEntry, Fingerprint, ModelEntry, RunRecord, VerdictEntry
+from enginegate.core.records import ArenaEntry, AttemptEntry, Fingerprint, ModelEntry, RunRecord, VerdictEntry
 from enginegate.core.specs import Workload
 from enginegate.core.urls import without_password
 from enginegate.gates.verdict import Verdict
@@ -55,7 +55,8 @@ class GateSession:
         wrap: see ``session.engines.Wrap``.
         budget: under ``--gate-audit``, how many gates share the error budget in the session that is audited.
         warnings: what else the reader of the record must know.
-        errors: tests that ended without a verdict, and why; a record with any is partial.
+        verdicts, attempts: by model: of each test's last attempt, and the attempts before it.
+        errors: how tests ended whose verdicts do not say that, by test; a record with any is partial.
         run: the run's id, which xdist workers have from their controller.
         notes: in an xdist worker, which writes no records: the file that its controller finds if it crashes.
         crashed: an xdist worker ended without sending its records.
@@ -70,8 +71,9 @@ class GateSession:
     wrap: Wrap = lambda engine: engine
     budget: int | None = None
     verdicts: dict[str, list[VerdictEntry]] = field(default_factory=dict)
+    attempts: dict[str, list[AttemptEntry]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    errors: dict[str, list[str]] = field(default_factory=dict)
     started: str = field(default_factory=now)
     run: str = field(default_factory=run_id)
     notes: Path | None = None
@@ -85,6 +87,7 @@ class GateSession:
     _gates: dict[str, EngineGates] = field(default_factory=dict)
     saved: list[tuple[RunRecord, Path]] = field(default_factory=list)
     _workers: dict[str, list[RunRecord]] = field(default_factory=dict)
+    _cut: dict[str, list[RunRecord]] = field(default_factory=dict)
     _written: int = 0
 
     @property
@@ -263,16 +266,18 @@ class GateSession:
         )
         self.verdicts.setdefault(model, []).append(entry)
 
-    def record_error(self, test: str, reason: str) -> None:
-        """A test ended without a verdict: the record says so, and cannot be accepted as if it had passed."""
-        self.errors.append(f"{test} ended without a verdict: {reason}")
+    def record_error(self, test: str, how: str) -> None:
+        """A test ended in a way that its verdicts do not tell: the record tells it, and is partial."""
+        self.errors.setdefault(test, []).append(how)
 
-    def forget(self, test: str) -> None:
-        """A test runs again: what its last attempt concluded, or ended with, no longer counts."""
-        self._written = -1  # there is less to tell now, and that is a change
-        for model, entries in self.verdicts.items():
-            self.verdicts[model] = [entry for entry in entries if entry.test != test]
-        self.errors = [line for line in self.errors if not line.startswith(f"{test} ended without")]
+    def set_aside(self, model: str, test: str) -> None:
+        """A test runs again: what its last attempt concluded, or ended with, no longer counts, and is kept as that."""
+        self._written = -1  # what there is to tell has changed, though it may not have grown
+        entries, errors = self.verdicts.get(model, []), self.errors.pop(test, [])
+        gone = [entry for entry in entries if entry.test == test]
+        self.verdicts[model] = [entry for entry in entries if entry.test != test]
+        if gone or errors:
+            self.attempts.setdefault(model, []).append(AttemptEntry(test=test, verdicts=gone, errors=errors))
 
     def record_id(self, model: str) -> str:
         """The id of one model's record: the run's, with the model's name where the session tests several."""
@@ -303,7 +308,8 @@ class GateSession:
             memory=list(bench.memory.values()),
             quality=list(bench.quality.values()),
             verdicts=self.verdicts.get(model, []),
-            warnings=[*self.warnings, *self.errors],
+            attempts=self.attempts.get(model, []),
+            warnings=[*self.warnings, *(f"{test} {how}" for test, lines in self.errors.items() for how in lines)],
         )
 
     def save(self, status: Status) -> list[tuple[RunRecord, Path]]:
@@ -330,8 +336,11 @@ class GateSession:
 
     def _merged(self, status: Status) -> list[RunRecord]:
         """The records of the models that xdist workers had something to tell of."""
+        models = dict.fromkeys([*self._workers, *self._cut])
+        ended, cut = self._workers, self._cut
         return [
-            merge_records(parts, self.record_id(name), status, self.warnings) for name, parts in self._workers.items()
+            merge_records(ended.get(name, []), self.record_id(name), status, self.warnings, cut.get(name, []))
+            for name in models
         ]
 
     def save_if_changed(self) -> None:
@@ -381,13 +390,11 @@ class GateSession:
         self.crashed = True
         self.warn(problem)
         if notes.exists():
-            self.take_over(json.loads(notes.read_text(encoding="utf-8")))
+            _sort_in(json.loads(notes.read_text(encoding="utf-8")), self._cut)
 
     def take_over(self, part: Iterable[str]) -> None:
         """Merge what an xdist worker measured and concluded."""
-        for text in part:
-            record = RunRecord.model_validate_json(text)
-            self._workers.setdefault(record.model.name, []).append(record)
+        _sort_in(part, self._workers)
 
     def warn(self, line: str) -> None:
         """Tell the reader of the record something, once."""
@@ -403,3 +410,10 @@ class GateSession:
                 self.warn(f"closing the engines of {bench.config.name}: {error}")
         if self.lease is not None:
             self.lease.release()
+
+
+def _sort_in(part: Iterable[str], by_model: dict[str, list[RunRecord]]) -> None:
+    """Add a worker's records, in JSON, to those of their models."""
+    for text in part:
+        record = RunRecord.model_validate_json(text)
+        by_model.setdefault(record.model.name, []).append(record)

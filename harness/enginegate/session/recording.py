@@ -11,15 +11,23 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from enginegate.core.errors import RecordError, edge
-from enginegate.core.records import RunRecord
+from enginegate.core.records import AttemptEntry, RunRecord, VerdictEntry
 
 Entry = TypeVar("Entry")
 Status = Literal["complete", "partial"]
 
 
-def merge_records(parts: Sequence[RunRecord], record_id: str, status: Status, warnings: Iterable[str]) -> RunRecord:
-    """The records of several xdist workers as one; what two of them measured is kept once."""
+def merge_records(
+    ended: Sequence[RunRecord], record_id: str, status: Status, warnings: Iterable[str], cut: Sequence[RunRecord] = ()
+) -> RunRecord:
+    """The records of several xdist workers as one; what two of them measured is kept once.
+
+    ``cut``: what crashed workers had noted. A test of theirs may have run again in another worker, as
+    pytest-rerunfailures has it: then what they had concluded of it is an earlier attempt.
+    """
+    parts = [*cut, *ended]
     complete = status == "complete" and all(part.status == "complete" for part in parts)
+    verdicts, attempts = _last_attempts(ended, cut)
     return parts[0].model_copy(
         update={
             "id": record_id,
@@ -29,10 +37,28 @@ def merge_records(parts: Sequence[RunRecord], record_id: str, status: Status, wa
             "arenas": _union((part.arenas for part in parts), lambda entry: entry.workload),
             "memory": _union((part.memory for part in parts), lambda entry: (entry.engine, entry.workload)),
             "quality": _union((part.quality for part in parts), lambda entry: (entry.engine, entry.metric)),
-            "verdicts": [verdict for part in parts for verdict in part.verdicts],
+            "verdicts": verdicts,
+            "attempts": attempts,
             "warnings": [*warnings, *(line for part in parts for line in part.warnings)],
         }
     )
+
+
+def _last_attempts(
+    ended: Sequence[RunRecord], cut: Sequence[RunRecord]
+) -> tuple[list[VerdictEntry], list[AttemptEntry]]:
+    verdicts = [verdict for part in ended for verdict in part.verdicts]
+    attempts = [attempt for part in ended for attempt in part.attempts]
+    for part in reversed(cut):
+        again = {verdict.test for verdict in verdicts}
+        tests = dict.fromkeys(verdict.test for verdict in part.verdicts if verdict.test in again)
+        earlier = [
+            AttemptEntry(test=test, verdicts=[verdict for verdict in part.verdicts if verdict.test == test])
+            for test in tests
+        ]
+        verdicts = [*(verdict for verdict in part.verdicts if verdict.test not in again), *verdicts]
+        attempts = [*part.attempts, *earlier, *attempts]
+    return verdicts, attempts
 
 
 def write_reports(record: RunRecord, path: Path) -> None:

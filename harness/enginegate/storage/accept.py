@@ -29,7 +29,7 @@ from enginegate.storage.baselines import (
     same_method,
 )
 from enginegate.storage.levels import Level, moved_levels
-from enginegate.storage.summary import headline_scores, paired_log_ratios
+from enginegate.storage.summary import headline_scores, paired_log_ratios, reruns
 
 #: Decimals kept of a stored log ratio: 0.001 %, a thousandth of the smallest margin anyone gates on.
 LOG_RATIO_DECIMALS = 5
@@ -126,7 +126,10 @@ def apply_accept(
 
 
 def check_acceptable(record: RunRecord, force: bool) -> None:
-    """Refuse a partial run and a run with failures, unless forced. Raises BaselineError."""
+    """Refuse a partial run, and one with failures, also those that went away by running again. Raises BaselineError.
+
+    ``force``: accept it all the same.
+    """
     if force:
         return
     if record.status != "complete":
@@ -137,6 +140,13 @@ def check_acceptable(record: RunRecord, force: bool) -> None:
         raise BaselineError(
             f"run {record.id} has {len(failed)} failed verdict(s): {', '.join(failed[:3])}{more}",
             "fix the regression, or accept it as the new normal: --force --replace",
+        )
+    turned = [str(rerun) for rerun in reruns(record) if rerun.turned]
+    if turned:
+        more = f"\n  and {len(turned) - 3} more" if len(turned) > 3 else ""
+        raise BaselineError(
+            f"run {record.id} has tests that failed until they were run again:\n  " + "\n  ".join(turned[:3]) + more,
+            "find out what changes from attempt to attempt, and run once more without --reruns; or use --force",
         )
 
 

@@ -87,6 +87,44 @@ def worst(statuses: Sequence[str]) -> str:
     return min(statuses, key=SEVERITY.index, default="")
 
 
+@dataclass(frozen=True)
+class Rerun:
+    """A test that ran more than once in its session.
+
+    Attributes:
+        test: its id.
+        before: how each earlier attempt ended: its worst status, or ``error``.
+        last: how the last one did, which counts; ``no verdict`` where it had none.
+    """
+
+    test: str
+    before: tuple[str, ...]
+    last: str
+
+    @property
+    def turned(self) -> bool:
+        """Whether a FAIL went away by running again."""
+        return "FAIL" in self.before and self.last != "FAIL"
+
+    def __str__(self) -> str:
+        count = len(self.before) + 1
+        text = f"{self.test}: {self.last} at attempt {count} of {count}, after {', '.join(self.before)}"
+        if self.turned:
+            text += "; a gate's error rates hold for one attempt, not for the best of several"
+        return text
+
+
+def reruns(record: RunRecord) -> list[Rerun]:
+    """The tests that ran more than once, in the order of their first attempts."""
+    before: dict[str, list[str]] = {}
+    for attempt in record.attempts:
+        status = "error" if attempt.errors else worst([verdict.status for verdict in attempt.verdicts])
+        failed = any(verdict.status == "FAIL" for verdict in attempt.verdicts)
+        before.setdefault(attempt.test, []).append("FAIL" if failed else status)
+    last = {test: worst([verdict.status for verdict in record.verdicts if verdict.test == test]) for test in before}
+    return [Rerun(test, tuple(statuses), last[test] or "no verdict") for test, statuses in before.items()]
+
+
 def headline_scores(scores: Mapping[str, float]) -> dict[str, float]:
     """The scores worth a line in a table: without those of single subjects and the numbers that only describe."""
     return {name: score for name, score in scores.items() if "/" not in name and name not in DESCRIPTIVE_SCORES}

@@ -56,6 +56,11 @@ class GateInputs(Stored):
     candidate: str
     subject: str
 
+    @property
+    def comparable(self) -> bool:
+        """Whether there is anything to compare with: a baseline, or a limit that stands in for one."""
+        raise NotImplementedError
+
 
 class SpeedInputs(GateInputs):
     """A speed metric as a ratio over the reference, block by block.
@@ -80,6 +85,11 @@ class SpeedInputs(GateInputs):
     notes: list[str] = Field(default_factory=list)
     audit: str | None = None
 
+    @property
+    def comparable(self) -> bool:
+        """Stored sessions, or a floor."""
+        return self.against is not None
+
 
 class MemoryInputs(GateInputs):
     """One figure of a memory pass, in bytes: ``loaded``, ``peak`` or ``kv_budget``.
@@ -99,6 +109,11 @@ class MemoryInputs(GateInputs):
     relative: float
     quantum: Bytes
 
+    @property
+    def comparable(self) -> bool:
+        """A baseline or a limit."""
+        return self.baseline is not None or self.limit is not None
+
 
 class SizeInputs(GateInputs):
     """Bytes of an engine's files. ``limit``: at most, where there is no baseline."""
@@ -107,12 +122,22 @@ class SizeInputs(GateInputs):
     baseline: Bytes | None
     limit: Bytes | None
 
+    @property
+    def comparable(self) -> bool:
+        """A baseline or a limit."""
+        return self.baseline is not None or self.limit is not None
+
 
 class BuildTimeInputs(GateInputs):
     """Seconds that building took; advice."""
 
     gate: Literal["build_time"] = "build_time"
     baseline: float | None
+
+    @property
+    def comparable(self) -> bool:
+        """A baseline."""
+        return self.baseline is not None
 
 
 class QualityInputs(GateInputs):
@@ -133,6 +158,11 @@ class QualityInputs(GateInputs):
     baseline: Items | None
     limit: float | None
     policy: QualityPolicy
+
+    @property
+    def comparable(self) -> bool:
+        """A baseline, or a limit to what the reference scores."""
+        return self.baseline is not None or (self.limit is not None and self.reference is not None)
 
 
 class AccuracyInputs(QualityInputs):
@@ -181,12 +211,22 @@ class FlipsInputs(QualityInputs):
     gate: Literal["flips"] = "flips"
     limit: float
 
+    @property
+    def comparable(self) -> bool:
+        """A baseline: which answers the reference gives says nothing of what changed."""
+        return self.baseline is not None
+
 
 class LengthsInputs(QualityInputs):
     """Output lengths beside the reference's."""
 
     gate: Literal["lengths"] = "lengths"
     limit: float
+
+    @property
+    def comparable(self) -> bool:
+        """Always: the rows of the items hold the reference's own lengths."""
+        return True
 
 
 class UnpairedInputs(GateInputs):
@@ -206,6 +246,11 @@ class UnpairedInputs(GateInputs):
     beta: float
     higher_is_better: bool
     shift: ShiftPrior
+
+    @property
+    def comparable(self) -> bool:
+        """A base session."""
+        return bool(self.sessions)
 
 
 AnyInputs = Annotated[

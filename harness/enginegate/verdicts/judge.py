@@ -10,7 +10,7 @@ from typing import Any
 
 from enginegate.core.errors import RecordError
 from enginegate.core.records import RunRecord
-from enginegate.gates.verdict import Verdict
+from enginegate.gates.verdict import Verdict, compared_first
 from enginegate.verdicts import inputs
 from enginegate.verdicts.quality import (
     judge_accuracy_gate,
@@ -39,7 +39,8 @@ _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
 def judge(gate: inputs.GateInputs, record: RunRecord | None) -> Verdict:
     """The verdict that a gate's inputs give on the samples of ``record``.
 
-    Only unpaired samples, which are all in the inputs, need no record.
+    Only unpaired samples, which are all in the inputs, need no record. Whatever a gate makes of the samples, without
+    anything to compare them with it says NO_BASELINE, or FAIL where they cannot be used.
 
     Raises:
         RecordError: the inputs name samples that are not there.
@@ -47,4 +48,4 @@ def judge(gate: inputs.GateInputs, record: RunRecord | None) -> Verdict:
     """
     if record is None and not isinstance(gate, inputs.UnpairedInputs):
         raise RecordError(f"the gate of {gate.metric} needs a run record", "name one")
-    return _JUDGES[type(gate)](gate, record)
+    return compared_first(_JUDGES[type(gate)](gate, record), gate.comparable)

@@ -9,7 +9,7 @@ from enginegate.gates.sequential import SpeedPolicy
 from enginegate.gates.sessions import Baseline, Floor
 from enginegate.gates.speed import Against, judge_speed, replay_speed
 from enginegate.gates.verdict import Verdict
-from enginegate.measure.ratios import disturbance, log_ratios, orders
+from enginegate.measure.ratios import disturbance, held_up, log_ratios, orders
 from enginegate.measure.roofline import refuse_impossible
 from enginegate.verdicts import lookup
 from enginegate.verdicts.inputs import SpeedInputs, UnpairedInputs
@@ -67,11 +67,19 @@ def judge_speed_gate(inputs: SpeedInputs, record: RunRecord) -> Verdict:
     if inputs.metric == "speedup":
         refuse_impossible(record, entry, inputs.candidate)
     disturbed, load = disturbance(entry.blocks)
+    held = held_up(entry.blocks)
     warnings = list(inputs.notes)
-    if disturbed:
+    if held:
+        warnings.append(f"a CPU quota held up {held:.0%} of blocks")
+    if disturbed > held:
         warnings.append(f"{disturbed:.0%} of blocks ran beside other work (median load {load:.0%} of the machine)")
     invalid = None
-    if disturbed > MAX_DISTURBED:
+    if held > MAX_DISTURBED:
+        invalid = (
+            f"a CPU quota held up {held:.0%} of the blocks, also when repeated: give the container whole cores (a CPU"
+            " set), or fewer threads than the quota pays for"
+        )
+    elif disturbed > MAX_DISTURBED:
         invalid = f"other work disturbed {disturbed:.0%} of the blocks, also when repeated"
     return replay_speed(
         ratios,
