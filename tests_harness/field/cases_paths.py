@@ -103,7 +103,7 @@ def endless_model_name(folder: Path) -> Got:
     return attempt(find_config, "m" * 300, folder)
 
 
-@case("calibration file that nobody may read", kind="boundary", expected="ConfigError", says=("calibration", "denied"))
+@case("calibration file that nobody may read", kind="boundary", expected="ConfigError", says=("c.jsonl", "denied"))
 def calibration_of_somebody(folder: Path) -> Got:
     theirs = folder / "theirs"
     theirs.mkdir()

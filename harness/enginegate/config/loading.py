@@ -16,7 +16,7 @@ from enginegate.config.problems import explained
 from enginegate.config.project import own_folder
 from enginegate.config.reading import read_yaml
 from enginegate.config.schema import ConfigFile, EnginesSection, Floors, split_precision
-from enginegate.core.errors import CapabilityError, ConfigError, EngineGateError, ModelError, edge
+from enginegate.core.errors import CapabilityError, ConfigError, EngineGateError, ModelError, edge, explained_by
 from enginegate.core.files import expanded
 from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, RuntimeSpec, Timeouts, Workload
 from enginegate.core.spelling import did_you_mean
@@ -42,8 +42,11 @@ class Config:
         The suite's own data, which are the defaults, are found from anywhere.
         """
         path = (self.path.parent / expanded(relative)).resolve()
-        if path.exists() or not relative.startswith(_OWN_DATA):
-            return path
+        try:
+            if path.exists() or not relative.startswith(_OWN_DATA):
+                return path
+        except OSError as error:  # in a folder that this user may not look into
+            raise explained_by(error, ConfigError, f"{self.path}: {relative!r} cannot be looked for") from error
         own = own_folder("enginegate.fixtures.data") / relative.removeprefix(_OWN_DATA)
         return own if own.exists() else path
 
