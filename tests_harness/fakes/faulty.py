@@ -25,6 +25,10 @@ from enginegate.models.checkpoint import Checkpoint
 STEP = 0.2
 
 
+class PanicException(BaseException):
+    """No Exception, and yet nothing but a failure of a library."""
+
+
 class Stranger:
     """A value that can be written, and not read again: as of a class that the session has not, or has otherwise."""
 
@@ -116,6 +120,10 @@ class Engine:
         fault = self.spec.model
         if "hangs-in-round" in fault:
             hang()
+        if "panics-in-round" in fault:
+            raise PanicException("called `Option::unwrap()` on a `None` value")
+        if "no-memory-in-round" in fault:
+            raise MemoryError
         if "dies-in-round" in fault:
             os.kill(os.getpid(), signal.SIGKILL)
         if "half-a-reply" in fault:

@@ -31,10 +31,17 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     """The ``--runs`` option, by which a run id or ``latest`` is found."""
     parser.add_argument(
         "--runs",
-        type=Path,
+        type=folder,
         metavar="DIR",
         help="folder of run records (default: the project's runs/), for a run id or 'latest'",
     )
+
+
+def folder(text: str) -> Path:
+    """A path, for argparse; ``~`` is the home folder."""
+    from enginegate.core.files import expanded
+
+    return expanded(text)
 
 
 def runs_folder(arguments: argparse.Namespace) -> Path:

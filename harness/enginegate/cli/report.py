@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, print_json, runs_folder
+from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, folder, print_json, runs_folder
 
 if TYPE_CHECKING:
     from enginegate.core.records import RunRecord
@@ -28,7 +28,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="runs: each a folder, a run.json, an id, or 'latest'; several share one table",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write the files (default: the first run's folder)"
+        "--out", type=folder, metavar="DIR", help="where to write the files (default: the first run's folder)"
     )
     parser.add_argument(
         "--verdicts",

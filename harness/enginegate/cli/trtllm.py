@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
-from enginegate.cli.common import Subparsers, add_json, columns, command, print_json
+from enginegate.cli.common import Subparsers, add_json, columns, command, folder, print_json
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -26,7 +25,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "enginegate trtllm verify-contract --source ~/TensorRT-LLM",
     )
     verify.add_argument(
-        "--source", type=Path, metavar="DIR", help="source tree or unpacked wheel (default: the installed package)"
+        "--source", type=folder, metavar="DIR", help="source tree or unpacked wheel (default: the installed package)"
     )
     verify.add_argument("--version", default="", help="compare as this version, not as version.py says")
     add_json(verify)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enginegate.core.errors import EngineError
+from enginegate.core.errors import EngineError, edge
 from enginegate.core.files import read_json
 from enginegate.core.specs import QuantizationSpec
 from enginegate.models.integrity import runs_code
@@ -98,16 +98,15 @@ def link_checkpoint(checkpoint: Path, out_dir: Path) -> None:
 
 def read_passages(quantization: QuantizationSpec) -> list[str]:
     """The first ``calibration_samples`` passages of the calibration file. Raises EngineError where there are none."""
-    try:
+    with edge(
+        EngineError,
+        f"calibration passages {quantization.calibration!r} cannot be read",
+        "set quantization.calibration to a JSON-lines file with a text field",
+    ):
         lines = Path(quantization.calibration).read_text(encoding="utf-8").splitlines()
         passages = [json.loads(line)["text"] for line in lines if line.strip()]
         if not all(isinstance(passage, str) for passage in passages):
             raise TypeError("a text is no string")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EngineError(
-            f"calibration passages {quantization.calibration!r} cannot be read: {error!r}",
-            "set quantization.calibration to a JSON-lines file with a text field",
-        ) from error
     if not passages:
         raise EngineError(f"{quantization.calibration} holds no passages", "add some, or name another file")
     return passages[: quantization.calibration_samples]

@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from enginegate.core.errors import MeasurementError
+from enginegate.core.errors import MeasurementError, edge
 from enginegate.core.records import MemoryEntry
 from enginegate.core.specs import DEFAULT_TIMEOUTS, EngineSpec, RuntimeSpec, SamplingParams, Timeouts, Workload
-from enginegate.engines.registry import load_backend
+from enginegate.engines.registry import capabilities, load_backend
 from enginegate.machine import gpu
 from enginegate.machine.card import Card, measure_card
 from enginegate.machine.processes import die_with_parent, hand_over, run_module
@@ -42,19 +42,21 @@ def measure_memory(
 
     Raises MeasurementError, also where the child printed nothing for as long as ``timeouts`` says.
     """
-    on_gpu = load_backend(spec.backend).capabilities().device == "cuda"
+    on_gpu = capabilities(load_backend(spec.backend)).device == "cuda"
     card = measure_card() if on_gpu else None
     job = engine_dir, spec, runtime, [list(prompt) for prompt in prompts], workload.output_len, card
-    found = run_module(
-        __name__,
-        pickle.dumps(job),
-        subject=f"the memory pass of {spec.id}",
-        hint="a status of -9 is the kernel's out-of-memory killer",
-        limit=timeouts.limit("memory"),
-        error=MeasurementError,
-        answers=True,
-    )
-    return MemoryEntry(engine=spec.id, workload=workload.id, disk=disk_bytes, **found)
+    subject = f"the memory pass of {spec.id}"
+    with edge(MeasurementError, f"{subject} failed", "run its tests alone, and look into the engine's own log"):
+        found = run_module(
+            __name__,
+            pickle.dumps(job),
+            subject=subject,
+            hint="a status of -9 is the kernel's out-of-memory killer",
+            limit=timeouts.limit("memory"),
+            error=MeasurementError,
+            answers=True,
+        )
+        return MemoryEntry(engine=spec.id, workload=workload.id, disk=disk_bytes, **found)
 
 
 def _resident(field: str) -> int:

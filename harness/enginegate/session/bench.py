@@ -9,11 +9,13 @@ from pathlib import Path
 
 from enginegate.config.loading import Config, find_config, load_config
 from enginegate.core.cache import Progress, cache_folder
-from enginegate.core.errors import EngineError, EngineGateError
+from enginegate.core.errors import EngineError, EngineGateError, MeasurementError, edge
 from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
+from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
-from enginegate.engines.registry import load_backend
+from enginegate.engines.checkpoint import vocabulary_size
+from enginegate.engines.registry import capabilities, load_backend
 from enginegate.engines.timing import Contestant
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.gpu import DeviceMonitor
@@ -51,6 +53,7 @@ class ModelBench:
     memory: dict[str, MemoryEntry] = field(default_factory=dict)
     quality: dict[str, QualityEntry] = field(default_factory=dict)
     _no_memory: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
+    _no_race: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -89,8 +92,11 @@ class ModelBench:
         """Time the engines against the reference, interleaved, until ``decided`` says so.
 
         An engine that cannot be had is left out, and one that fails leaves; ``left`` keeps why, by workload. Each
-        workload is raced once. Raises EngineGateError where the reference cannot be had.
+        workload is raced once. Raises EngineGateError where the reference cannot be had, or where the machine could not
+        be looked at: the same again whenever it is asked for.
         """
+        if workload.id in self._no_race:
+            raise self._no_race[workload.id]
         if workload.id not in self.arenas:
             reference = self.speed_reference.spec()
             contestants: dict[str, Engine] = {reference.id: self._live_reference()}
@@ -104,15 +110,19 @@ class ModelBench:
                 return decided(arena.entry())
 
             self.files.progress(f"timing {workload.id}: {' '.join(contestants)}")
-            arena.run(enough, self.files.progress)
+            try:
+                with edge(MeasurementError, f"the race at {workload.id} broke off", "see what nvidia-smi says"):
+                    arena.run(enough, self.files.progress)
+            except EngineGateError as error:
+                self._no_race[workload.id] = error
+                raise
             for engine_id in arena.racing:
+                problem = f"{engine_id} does not say what it is after its race"
                 try:
-                    self.engines.look_again(engine_id)
+                    with edge(EngineError, problem, "look into the library's log"):
+                        self.engines.look_again(engine_id)
                 except EngineGateError as reason:
                     arena.leave(engine_id, reason)
-                except Exception as error:  # a library's own, which must cost this engine's tests alone
-                    problem = f"{engine_id} does not say what it is after its race: {type(error).__name__}: {error}"
-                    arena.leave(engine_id, EngineError(problem, "look into the library's log"))
             for engine_id, failure in arena.failures.items():
                 self.files.progress(f"{engine_id} left the race at {workload.id}: {failure.problem}")
             self.arenas[workload.id], self.left[workload.id] = arena.entry(), arena.failures
@@ -166,7 +176,7 @@ class ModelBench:
             if metric in ASKING:  # before minutes are spent on building and loading
                 self.files.tokenizer.require_chat()
             answers = self.quality_reference.answers() if metric in COMPARED else {}
-            engine = self.engines.get(spec, runtime, "candidate")
+            engine = CheckedEngine(self.engines.get(spec, runtime, "candidate"), self._vocabulary())
             self.files.progress(f"{metric} of {spec.id}")
             self.quality[key] = measure_quality(metric, engine, self.files.tokenizer, self.config, answers)
         return self.quality[key]
@@ -183,7 +193,7 @@ class ModelBench:
 
         Raises MeasurementError where a process that is not ours uses it already. The engines must be loaded.
         """
-        if all(load_backend(spec.backend).capabilities().device != "cuda" for spec in specs):
+        if all(capabilities(load_backend(spec.backend)).device != "cuda" for spec in specs):
             return None
         monitor = DeviceMonitor()
         monitor.refuse_busy()
@@ -207,8 +217,18 @@ class ModelBench:
         policy = ArenaPolicy(section.warmup_rounds, section.foreign_load_limit, section.retries, budget, max_blocks)
         monitor = self.monitor([engine.spec for engine in contestants.values()])
         return Arena(
-            contestants, reference, workload, self._pool(workload), policy, monitor=monitor, twins=_twins(contestants)
+            contestants,
+            reference,
+            workload,
+            self._pool(workload),
+            policy,
+            monitor=monitor,
+            twins=_twins(contestants),
+            vocabulary=self._vocabulary(),
         )
+
+    def _vocabulary(self) -> int | None:
+        return vocabulary_size(self.files.checkpoint.path)
 
     def _pool(self, workload: Workload) -> PromptPool:
         encoded = [self.files.tokenizer.encode(prompt.text) for prompt in self.files.prompts()]

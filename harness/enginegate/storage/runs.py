@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enginegate.core.errors import RecordError
-from enginegate.core.files import round_floats, to_json, write_atomically
+from enginegate.core.errors import RecordError, edge
+from enginegate.core.files import expanded, round_floats, to_json, write_atomically
 from enginegate.core.records import SCHEMA, RunRecord
 from enginegate.storage.migration import RECORD
 from enginegate.storage.reading import Format
@@ -19,13 +19,9 @@ FORMAT = Format(RunRecord, "run record", SCHEMA, RECORD, RecordError, "restore i
 def save_record(record: RunRecord, folder: Path) -> Path:
     """Write ``<folder>/<record id>/run.json`` and return its path. Raises RecordError."""
     path = folder / record.id / RECORD_NAME
-    try:
+    hint = "free some space there, or name another folder with --runs DIR"
+    with edge(RecordError, f"run record {path} cannot be written", hint):
         write_atomically(path, to_json(round_floats(record.model_dump(mode="python"))))
-    except OSError as error:
-        raise RecordError(
-            f"run record {path} cannot be written: {error.strerror or error}",
-            "free some space there, or name another folder with --runs DIR",
-        ) from error
     return path
 
 
@@ -53,6 +49,6 @@ def find_record(name: str, runs: Path) -> Path:
     if name == "latest" and not Path(name).exists():
         return latest_record(runs)
     inside = runs / name / RECORD_NAME
-    if not Path(name).exists() and inside.is_file():
-        return inside
-    return Path(name)
+    given = expanded(name)
+    with edge(RecordError, f"the run {name!r} cannot be looked for", "name a run's folder, its run.json or its id"):
+        return inside if not given.exists() and inside.is_file() else given

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from enginegate.core.errors import CapabilityError, EngineError
+from enginegate.core.errors import CapabilityError, EngineError, edge
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
 from enginegate.engines.checkpoint import Geometry, check_loaded, link_checkpoint
@@ -128,7 +128,7 @@ class HuggingFaceEngine:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._threads = runtime.threads or cpu.usable_cores()
         self._use_threads()
-        try:
+        with edge(EngineError, f"{spec.id}: {engine_dir} cannot be loaded", "rebuild the engine"):
             with _quiet_loading():
                 model, report = AutoModelForCausalLM.from_pretrained(
                     engine_dir,
@@ -139,10 +139,8 @@ class HuggingFaceEngine:
                     ignore_mismatched_sizes=True,  # listed below with all others
                     **{_dtype_keyword(): getattr(torch, _TORCH_NAMES[spec.precision])},
                 )
-        except (OSError, ValueError, KeyError) as error:
-            raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "rebuild the engine") from error
-        check_loaded(engine_dir, report)
-        self._model: Any = model.to(self._device).eval()
+            check_loaded(engine_dir, report)
+            self._model: Any = model.to(self._device).eval()
         self._last_only = (
             {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from enginegate.core import errors
-from enginegate.core.errors import EngineError, EngineGateError
+from enginegate.core.errors import EngineError, EngineGateError, edge
 from enginegate.core.specs import DEFAULT_TIMEOUTS, EngineSpec, Limit, RuntimeSpec, SamplingParams, Timeouts
 from enginegate.engines.base import Backend, Effective, Engine, Generation, MemoryUse, TokenEvent
 from enginegate.engines.process.messages import Channel, Reply, Request, UnreadableError
@@ -47,14 +47,17 @@ class ChildEngine(SelfTimed):
         self.spec = spec
         self.runtime = runtime
         self._timeouts = timeouts
-        self._log = tempfile.NamedTemporaryFile(prefix="enginegate-", suffix=".log")  # noqa: SIM115 - lives as we do
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = ChildProcess(
-                module_command("enginegate.engines.process.worker", str(theirs.fileno())),
-                log=self._log,
-                pass_fds=[theirs.fileno()],
-            )
+        with edge(
+            EngineError, f"{spec.id}: no process can be started for it", "end processes that hang, and try again"
+        ):
+            self._log = tempfile.NamedTemporaryFile(prefix="enginegate-", suffix=".log")  # noqa: SIM115 - lives as we do
+            ours, theirs = socket.socketpair()
+            with theirs:
+                self._process = ChildProcess(
+                    module_command("enginegate.engines.process.worker", str(theirs.fileno())),
+                    log=self._log,
+                    pass_fds=[theirs.fileno()],
+                )
         self._channel: Channel | None = Channel(ours)
         self._number = 0
         #: The request that is not answered to its end, and its phase.
