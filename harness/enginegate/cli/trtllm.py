@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from enginegate.cli.common import Subparsers, add_json, columns, command, print_json
+from enginegate.cli.common import Subparsers, add_json, columns, command, print_json, say
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -59,8 +59,8 @@ def verify_contract(arguments: argparse.Namespace) -> int:
     shown = [finding for finding in report.missing if finding.thing not in gone or finding.kind == "class"]
     if shown:
         rows = [[f"  missing {finding.kind}", f"{finding.thing} {finding.name}", finding.place] for finding in shown]
-        print("\n".join(columns(rows)))
-    print(
+        say("\n".join(columns(rows)))
+    say(
         f"{counts['found']} names found, {counts['missing']} missing, "
         f"{counts['unreadable']} that cannot be read from Python source"
     )

@@ -61,7 +61,7 @@ def read_json(path: Path, kind: type[EngineGateError], hint: str) -> dict[str, A
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise kind(f"{path} is missing", hint) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise kind(f"{path} cannot be read: {error}", hint) from error
     if not isinstance(content, dict):
         raise kind(f"{path} is not a JSON object", hint)
