@@ -31,6 +31,13 @@ def _problem(record: RunRecord) -> str | None:
         twice = repeated(names)
         if twice is not None:
             return f"{what} {twice} is there twice"
+    libraries = record.fingerprint.context.get("libraries", {})
+    if not isinstance(libraries, dict) or not all(isinstance(version, str) for version in libraries.values()):
+        return "fingerprint.context.libraries is no object of names to versions"
+    for engine in record.engines:
+        devices = engine.spec.get("tensor_parallel", 1)
+        if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
+            return f"spec.tensor_parallel of {engine.id} is no number of devices"
     for entry in record.quality:
         problem = table_problem(entry.columns, entry.items)
         if problem is not None:

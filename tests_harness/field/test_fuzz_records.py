@@ -1,0 +1,287 @@
+"""Damaged records, baselines and files of pytest-benchmark: never an uncaught exception, a hang, or a wrong exit code.
+
+Each target is given ENGINEGATE_FUZZ_SECONDS of CPU time (default 100).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gzip
+import io
+import json
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from enginegate.cli import main
+from enginegate.storage.runs import save_record
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from tests_harness.storage.factory import gated_record, run_record
+
+pytestmark = pytest.mark.heavy
+
+SECONDS = float(os.environ.get("ENGINEGATE_FUZZ_SECONDS", "100"))
+#: CPU seconds that one command may take: all of them take a fraction of one.
+HANG = 30
+RECORDS = Path(__file__).resolve().parents[2] / "docs" / "results" / "records"
+
+#: Stands in a tree for text that is no JSON value of Python's: it is put in unquoted.
+RAW = "\0raw:"
+RAWS = (
+    "1e999", "-1e999", "NaN", "-Infinity", f"1{'0' * 400}", f"1{'0' * 5000}", f"{'[' * 300}{']' * 300}", "[" * 5000,
+    '{"a": 1, "a": 2}',
+)  # fmt: skip
+VALUES: tuple[Any, ...] = (
+    None, True, False, 0, 1, -1, 2, 1.5, -0.0, 1e-320, 1e-30, 1e15, 1e300, -1e300, 2**63, 10**30, "", "x", "*", "[", "1.5",
+    "true", "\ud800", "模型-é\n\x1b[31m", "x" * 5000, [], {}, [[]], {"": None}, [None] * 3, [0.0] * 50, "../../x", "PASS",
+    "FAIL", "partial", *(RAW + raw for raw in RAWS),
+)  # fmt: skip
+
+
+def way(tree: Any, random: Random) -> list[Any]:
+    """The way to some value, at every depth alike, so that not all ways lead to samples."""
+    found: list[Any] = []
+    while isinstance(tree, dict | list) and tree and (not found or random.random() < 0.85):
+        key = random.choice([*tree]) if isinstance(tree, dict) else random.randrange(len(tree))
+        found.append(key)
+        tree = tree[key]
+    return found
+
+
+def mutated(tree: Any, random: Random) -> Any:
+    """The tree with one to four values replaced, dropped, doubled, exchanged or of another size."""
+    tree = copy.deepcopy(tree)
+    for _ in range(random.choice((1, 1, 1, 2, 4))):
+        if not isinstance(tree, dict | list) or not tree:
+            return random.choice(VALUES)
+        *to, last = way(tree, random)
+        parent = _at(tree, to)
+        value = parent[last]
+        kind = random.randrange(7)
+        if kind == 0:
+            del parent[last]
+        elif kind == 1 and isinstance(parent, list):
+            parent.insert(last, copy.deepcopy(value))
+        elif kind == 1:
+            parent[f"{last}2"] = copy.deepcopy(value)
+        elif kind == 2 and isinstance(value, int | float) and not isinstance(value, bool):
+            parent[last] = value * random.choice((-1, 0, 0.5, 2, 1.1, 1000, 1e-9, 1e12))
+        elif kind == 3:
+            parent[last] = copy.deepcopy(_at(tree, way(tree, random)))
+        elif kind == 4 and isinstance(value, list):
+            parent[last] = value[: random.randrange(3)]
+        else:
+            parent[last] = random.choice(VALUES)
+    return tree
+
+
+def _at(tree: Any, way: Sequence[Any]) -> Any:
+    for key in way:
+        tree = tree[key]
+    return tree
+
+
+def written(tree: Any, random: Random) -> bytes:
+    """A file of the tree; one in eight is cut off, or of another encoding, or packed, or has other bytes in it."""
+    text = json.dumps(tree)
+    for raw in RAWS:
+        text = text.replace(json.dumps(RAW + raw), raw)
+    data = text.encode()
+    kind = random.randrange(24)
+    if kind == 0:
+        return data[: random.randrange(len(data) + 1)]
+    if kind == 1:
+        place = random.randrange(len(data) + 1)
+        return data[:place] + random.choice((b"\xff", b"\0", b"}", b'"', b",", b"\xed\xa0\x80")) + data[place:]
+    return {
+        2: b"\xef\xbb\xbf" + data,
+        3: text.encode("utf-16"),
+        4: gzip.compress(data),
+        5: gzip.compress(data)[:-9],
+    }.get(kind, data)
+
+
+class Hang(BaseException):
+    """No ``except Exception`` stops it."""
+
+
+def _hang(*_: object) -> None:
+    raise Hang(f"one command took {HANG} s of CPU time")
+
+
+def command(argv: Sequence[str]) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of one command, in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    before = signal.signal(signal.SIGVTALRM, _hang)
+    signal.setitimer(signal.ITIMER_VIRTUAL, HANG)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main(argv)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+    return code, out.getvalue(), err.getvalue()
+
+
+def sound(argv: Sequence[str], found: str) -> None:
+    """Assert that a command ends as documented: with 1 only where it prints what it ``found``."""
+    code, out, err = command(argv)
+    assert code in {0, 1, 2, 3}, err + "".join(
+        Path(word.rstrip(",")).read_text(encoding="utf-8") for word in err.split() if "enginegate-error-" in word
+    )
+    assert (code == 1) == (found in out), (code, out, err)
+    assert (code == 2) == bool(err.startswith("enginegate: ")), (code, out, err)
+
+
+def fuzz(run: Callable[[Random], None]) -> None:
+    """Give ``run`` random generators until the time is spent."""
+    end, number = time.process_time() + SECONDS, 0
+    while time.process_time() < end:
+        number += 1
+
+        @seed(number)
+        @settings(
+            max_examples=100,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate, Phase.shrink],
+        )
+        @given(st.randoms(use_true_random=False))
+        def some(random: Random) -> None:
+            run(random)
+
+        some()
+
+
+@pytest.fixture(autouse=True)
+def own_folder_for_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+
+def benchmark_file(random: Random, slow: float) -> dict[str, Any]:
+    benchmarks = [
+        {
+            "group": group,
+            "name": name,
+            "fullname": f"tests/test_a.py::{name}",
+            "params": {"batch": 8},
+            "options": {"timer": "perf_counter", "disable_gc": False},
+            "stats": {"data": [slow * random.lognormvariate(-4, 0.01) for _ in range(8)], "rounds": 8, "min": 0.01},
+        }
+        for group, name in ((None, "test_x[int8-b1]"), ("decode", "test_y[b=8]"))
+    ]
+    machine = {"node": "n", "machine": "x86_64", "system": "Linux", "python_version": "3.11.7"}
+    return {
+        "machine_info": {**machine, "cpu": {"brand_raw": "CPU X", "count": 2, "hz_actual": [1, 0]}},
+        "commit_info": {"id": "unknown"},
+        "benchmarks": benchmarks,
+        "datetime": "2026-11-26T00:00:00",
+        "version": "5.3.1",
+    }
+
+
+OPTIONS = (
+    [], ["--json"], ["--markdown"], ["--strict"], ["--across-machines"], ["--margin", "50%"], ["--metric", "time"],
+    ["--filter", "*b*"], ["--margin", "bench:*x*=10%"], ["--margin", "group:*=1%"], ["--metric", "speedup,peak_memory"],
+    ["--renamed", "tests/test_a.py::test_y[b=8]=tests/test_a.py::test_x[int8-b1]"],
+)  # fmt: skip
+
+
+def test_compare_files_of_pytest_benchmark(tmp_path: Path) -> None:
+    bases = [tmp_path / f"base{number}.json" for number in range(4)]
+    for number, path in enumerate(bases):
+        path.write_text(json.dumps(benchmark_file(Random(number), 1.0)))
+
+    def run(random: Random) -> None:
+        tree = mutated(benchmark_file(random, random.choice((1.0, 1.5))), random)
+        (tmp_path / "new.json").write_bytes(written(tree, random))
+        files = [*map(str, bases), str(tmp_path / "new.json")]
+        if random.randrange(3) == 0:
+            files.reverse()
+        options = random.choice(OPTIONS)
+        sound(["compare", *files, *options], '"worse"' if "--json" in options else "REGRESSION")
+
+    fuzz(run)
+
+
+@pytest.fixture(scope="module")
+def real_records() -> list[dict[str, Any]]:
+    """Committed runs of several kinds and schemas, the smallest of each, and one of each kind of entry."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in RECORDS.glob("*/run.json")]
+    small = sorted(found, key=lambda record: len(json.dumps(record)))[:6]
+    made = gated_record(1.0).model_dump(mode="json")
+    return [*small, made]
+
+
+def test_compare_records(tmp_path: Path, real_records: list[dict[str, Any]]) -> None:
+    def run(random: Random) -> None:
+        record = random.choice(real_records)
+        (tmp_path / "old.json").write_text(json.dumps({**record, "id": "old"}))
+        (tmp_path / "new.json").write_bytes(written(mutated(record, random), random))
+        files = [str(tmp_path / "old.json"), str(tmp_path / "new.json")]
+        if random.randrange(3) == 0:
+            files.reverse()
+        options = random.choice(OPTIONS)
+        sound(["compare", *files, *options], '"worse"' if "--json" in options else "REGRESSION")
+
+    fuzz(run)
+
+
+def test_recompute_verdicts(tmp_path: Path, real_records: list[dict[str, Any]]) -> None:
+    def run(random: Random) -> None:
+        (tmp_path / "run.json").write_bytes(written(mutated(random.choice(real_records), random), random))
+        sound(["report", "--verdicts", str(tmp_path)], "DIFFERS")
+
+    fuzz(run)
+
+
+def test_report(tmp_path: Path, real_records: list[dict[str, Any]]) -> None:
+    def run(random: Random) -> None:
+        (tmp_path / "run.json").write_bytes(written(mutated(random.choice(real_records), random), random))
+        sound(["report", str(tmp_path), *random.choice(([], ["--json"]))], "(report finds nothing)")
+
+    fuzz(run)
+
+
+def test_accept_records(tmp_path: Path, real_records: list[dict[str, Any]]) -> None:
+    for path in ("first", "second"):
+        save_record(run_record(path, batch_sizes=(1,), seed=len(path)), tmp_path)
+    baselines = ["--baselines", str(tmp_path / "baselines")]
+    assert command(["accept", str(tmp_path / "first"), *baselines])[0] == 0
+    known = json.loads((tmp_path / "second" / "run.json").read_text())
+    (tmp_path / "new").mkdir()
+
+    def run(random: Random) -> None:
+        tree = mutated(random.choice([known, *real_records]), random)
+        (tmp_path / "new" / "run.json").write_bytes(written(tree, random))
+        options = random.choice(([], ["--force"], ["--append"], ["--replace"], ["--json"]))
+        sound(["accept", str(tmp_path / "new"), "--dry-run", *baselines, *options], "(accept finds nothing)")
+
+    fuzz(run)
+
+
+def test_accept_beside_baselines(tmp_path: Path) -> None:
+    for path in ("first", "second"):
+        save_record(run_record(path, batch_sizes=(1,), seed=len(path)), tmp_path)
+    baselines = ["--baselines", str(tmp_path / "baselines")]
+    assert command(["accept", str(tmp_path / "first"), *baselines])[0] == 0
+    files = {path: json.loads(path.read_text()) for path in sorted((tmp_path / "baselines").rglob("*.json"))}
+
+    def run(random: Random) -> None:
+        path = random.choice(list(files))
+        path.write_bytes(written(mutated(files[path], random), random))
+        options = random.choice(([], ["--force"], ["--append"], ["--replace"], ["--json"]))
+        sound(["accept", str(tmp_path / "second"), "--dry-run", *baselines, *options], "(accept finds nothing)")
+        path.write_text(json.dumps(files[path]))
+
+    fuzz(run)
