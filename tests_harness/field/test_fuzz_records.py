@@ -41,16 +41,20 @@ RAWS = (
     '{"a": 1, "a": 2}',
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, 1, -1, 2, 1.5, -0.0, 1e-320, 1e-30, 1e15, 1e300, -1e300, 2**63, 10**30, "", "x", "*", "[", "1.5",
-    "true", "\ud800", "模型-é\n\x1b[31m", "x" * 5000, [], {}, [[]], {"": None}, [None] * 3, [0.0] * 50, "../../x", "PASS",
-    "FAIL", "partial", *(RAW + raw for raw in RAWS),
+    None, True, False, 0, 1, -1, 2, 1.5, -0.0, 1e-320, 1e-30, 1e15, 1e300, -1e300, 2**63, 10**30, "", "x", "*", "[",
+    "1.5", "true", "\ud800", "模型-é\n\x1b[31m", "x" * 5000, [], {}, [[]], {"": None}, [None] * 3, [0.0] * 50, "../../x",
+    "PASS", "FAIL", "partial", *(RAW + raw for raw in RAWS),
 )  # fmt: skip
+
+
+NUMBERS = (0, 1, -1, 2, 0.5, 5e-324, 1e-320, 1e-30, 1e-9, 0.999, 1.001, 40, 1000, 1e9, 1e15, 1e17, 1e300, 1.7e308)
+WHOLE = (0, 1, -1, 2, 3, 7, 1000, 2**31, 2**53 + 1, 2**63 - 1, 2**63, 2**64 - 1)
 
 
 def way(tree: Any, random: Random) -> list[Any]:
     """The way to some value, at every depth alike, so that not all ways lead to samples."""
     found: list[Any] = []
-    while isinstance(tree, dict | list) and tree and (not found or random.random() < 0.85):
+    while isinstance(tree, dict | list) and tree and (not found or random.random() < 0.93):
         key = random.choice([*tree]) if isinstance(tree, dict) else random.randrange(len(tree))
         found.append(key)
         tree = tree[key]
@@ -58,30 +62,50 @@ def way(tree: Any, random: Random) -> list[Any]:
 
 
 def mutated(tree: Any, random: Random) -> Any:
-    """The tree with one to four values replaced, dropped, doubled, exchanged or of another size."""
+    """The tree with one to four values replaced, dropped, doubled or exchanged; two of three keep their type."""
     tree = copy.deepcopy(tree)
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         if not isinstance(tree, dict | list) or not tree:
             return random.choice(VALUES)
         *to, last = way(tree, random)
         parent = _at(tree, to)
-        value = parent[last]
-        kind = random.randrange(7)
+        if random.randrange(3):
+            parent[last] = _of_its_type(parent[last], tree, random)
+            continue
+        kind = random.randrange(4)
         if kind == 0:
             del parent[last]
         elif kind == 1 and isinstance(parent, list):
-            parent.insert(last, copy.deepcopy(value))
+            parent.insert(last, copy.deepcopy(parent[last]))
         elif kind == 1:
-            parent[f"{last}2"] = copy.deepcopy(value)
-        elif kind == 2 and isinstance(value, int | float) and not isinstance(value, bool):
-            parent[last] = value * random.choice((-1, 0, 0.5, 2, 1.1, 1000, 1e-9, 1e12))
-        elif kind == 3:
+            parent[f"{last}2"] = copy.deepcopy(parent[last])
+        elif kind == 2:
             parent[last] = copy.deepcopy(_at(tree, way(tree, random)))
-        elif kind == 4 and isinstance(value, list):
-            parent[last] = value[: random.randrange(3)]
         else:
             parent[last] = random.choice(VALUES)
     return tree
+
+
+def _of_its_type(value: Any, tree: Any, random: Random) -> Any:
+    """Another value that a reader of types alone lets through."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return random.choice((*WHOLE, value + 1, value - 1, -value, 2 * value))
+    if isinstance(value, float):
+        return random.choice((*NUMBERS, -value, 1.05 * value, 2 * value, value * 1e-9, value / 1e12))
+    if isinstance(value, str):
+        other = _at(tree, way(tree, random))
+        return other if isinstance(other, str) else random.choice(("", "x", value * 2, value.upper(), "模型", "../x"))
+    if isinstance(value, list):
+        few = value[: random.randrange(3)]
+        return random.choice(
+            (few, value[1:], value[::-1], value + value, [*value, *few], random.sample(value, len(value)))
+        )
+    if isinstance(value, dict):
+        keys = random.sample([*value], random.randrange(len(value) + 1))
+        return {key: value[key] for key in keys}
+    return random.choice((None, 0, 0.0, 1, 1.5, "x"))
 
 
 def _at(tree: Any, way: Sequence[Any]) -> Any:
@@ -216,11 +240,14 @@ def test_compare_files_of_pytest_benchmark(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def real_records() -> list[dict[str, Any]]:
-    """Committed runs of several kinds and schemas, the smallest of each, and one of each kind of entry."""
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in RECORDS.glob("*/run.json")]
-    small = sorted(found, key=lambda record: len(json.dumps(record)))[:6]
-    made = gated_record(1.0).model_dump(mode="json")
-    return [*small, made]
+    """Committed runs, the smallest of those that measured speed, memory, and quality; and two of our own making."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RECORDS.glob("*/run.json"))]
+    found.sort(key=lambda record: len(json.dumps(record)))
+    parts = ("arenas", "memory", "quality")
+    small = [record for part in parts for record in [each for each in found if each[part] and each["verdicts"]][:2]]
+    own = gated_record(1.0).model_dump(mode="json"), run_record(batch_sizes=(1,)).model_dump(mode="json")
+    assert len(small) == 6
+    return [*small, *own]
 
 
 def test_compare_records(tmp_path: Path, real_records: list[dict[str, Any]]) -> None:
