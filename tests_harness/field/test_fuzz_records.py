@@ -42,8 +42,8 @@ RAWS = (
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 1.5, -0.0, 1e-320, 1e-30, 1e15, 1e300, -1e300, 2**63, 10**30, "", "x", "*", "[",
-    "1.5", "true", "\ud800", "模型-é\n\x1b[31m", "x" * 5000, [], {}, [[]], {"": None}, [None] * 3, [0.0] * 50, "../../x",
-    "PASS", "FAIL", "partial", *(RAW + raw for raw in RAWS),
+    "1.5", "true", "\ud800", "模型-é\n\x1b[31m", "x" * 5000, [], {}, [[]], {"": None}, [None] * 3, [0.0] * 50,
+    "../../x", "PASS", "FAIL", "partial", *(RAW + raw for raw in RAWS),
 )  # fmt: skip
 
 
