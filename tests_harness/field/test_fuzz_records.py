@@ -238,16 +238,39 @@ def test_compare_files_of_pytest_benchmark(tmp_path: Path) -> None:
     fuzz(run)
 
 
+def cut(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with 25 items of each quality metric, and two engines of them, so that it is read quickly."""
+
+    def few(items: dict[str, Any] | None) -> dict[str, Any] | None:
+        return items and {item: items[item] for item in sorted(items)[:25]}
+
+    engines = list(dict.fromkeys(entry["engine"] for entry in record["quality"]))[:2]
+    verdicts = [each for each in record["verdicts"] if not record["quality"] or each["engine"] in engines]
+    return {
+        **record,
+        "quality": [{**each, "items": few(each["items"])} for each in record["quality"] if each["engine"] in engines],
+        "verdicts": [
+            {**each, "inputs": {**each["inputs"], "baseline": few(each["inputs"]["baseline"])}}
+            if isinstance(each["inputs"].get("baseline"), dict)
+            else each
+            for each in verdicts
+        ],
+    }
+
+
 @pytest.fixture(scope="module")
 def real_records() -> list[dict[str, Any]]:
-    """Committed runs, the smallest of those that measured speed, memory, and quality; and two of our own making."""
+    """Committed runs with every kind of verdict, and three of our own making, one of them as schema 1 had it."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(RECORDS.glob("*/run.json"))]
-    found.sort(key=lambda record: len(json.dumps(record)))
-    parts = ("arenas", "memory", "quality")
-    small = [record for part in parts for record in [each for each in found if each[part] and each["verdicts"]][:2]]
-    own = gated_record(1.0).model_dump(mode="json"), run_record(batch_sizes=(1,)).model_dump(mode="json")
-    assert len(small) == 6
-    return [*small, *own]
+    found = sorted((cut(record) for record in found if record["verdicts"]), key=lambda record: len(json.dumps(record)))
+    small = found[1:7] + [record for record in found if record["quality"]][:1]
+    gates = {verdict["inputs"]["gate"] for record in small for verdict in record["verdicts"]}
+    assert gates >= {"speed", "memory", "size", "build_time", "corpus", "accuracy", "nll", "flips", "lengths"}
+    own = gated_record(1.0).model_dump(mode="json")
+    old = copy.deepcopy({**own, "schema_version": 1})
+    for engine in old["engines"]:
+        del engine["variant"], engine["runtime_digest"]
+    return [*small, own, old, run_record(batch_sizes=(1,)).model_dump(mode="json")]
 
 
 def test_compare_records(tmp_path: Path, real_records: list[dict[str, Any]]) -> None:
