@@ -15,6 +15,7 @@ Exit codes:
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -28,6 +29,8 @@ COMMANDS = (init, doctor, engines, accept, report, compare, power, trtllm)
 
 #: Ways of a stream to deal with characters that its encoding lacks, which never raise.
 _PATIENT = frozenset({"backslashreplace", "ignore", "namereplace", "replace", "xmlcharrefreplace"})
+#: Errors of a disk without room, which anything that writes can meet, stdout as well.
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 EXIT_CODES = """exit codes: 0 all well; 1 found what the command looks for (compare: a regression, and nothing else);
             2 bad input or usage; 3 compare --strict: something inconclusive or missing;
@@ -58,6 +61,12 @@ def _run(argv: Sequence[str]) -> int:
         silence()
         return 0
     except (Exception, SystemExit) as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            complain(
+                f"enginegate: nothing more can be written: {error}\n  hint: free some space, or name another folder"
+            )
+            silence()
+            return 2
         return report_unforeseen(error, argv)
 
 

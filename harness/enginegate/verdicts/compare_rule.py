@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from enginegate.core.errors import ConfigError
 from enginegate.verdicts.sources import Series, StoredSession
@@ -30,9 +30,11 @@ class Margin:
     pattern: str = "*"
 
     def fits(self, benchmark: str, metric: str, group: str) -> bool:
-        """Whether it is for this benchmark and metric."""
-        named = {"bench": benchmark, "group": group, "metric": metric}
-        return self.kind == "" or matches(self.pattern, named[self.kind])
+        """Whether it is for this benchmark and metric; a benchmark without a group is in none."""
+        if self.kind == "":
+            return True
+        name = {"bench": benchmark, "group": group, "metric": metric}[self.kind]
+        return name != "" and matches(self.pattern, name)
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.pattern}" if self.kind else "all"
@@ -104,8 +106,7 @@ class Rule:
 
 def matches(pattern: str, name: str) -> bool:
     """Whether a pattern is for a name: ``*`` is any text, ``?`` one character, all else itself, brackets as well."""
-    found = "".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in re.sub(r"\*+", "*", pattern))
-    return re.fullmatch(found, name, re.DOTALL) is not None
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 def read_margin(text: str, share: float) -> Margin:
