@@ -48,7 +48,8 @@ def test_the_nearest_margin_counts_and_of_two_of_a_kind_the_later() -> None:
     key = ("b", "time", "g")
     for margins, share in (
         ((), None), ((all_,), 0.01), ((metric, all_), 0.02), ((group, metric, all_), 0.03),
-        ((bench, group, all_), 0.04), ((group, Margin(0.05, "group", "*")), 0.05), ((Margin(0.05, "group", "*"), group), 0.03),
+        ((bench, group, all_), 0.04), ((group, Margin(0.05, "group", "*")), 0.05),
+        ((Margin(0.05, "group", "*"), group), 0.03),
         ((Margin(0.05, "bench", "c"), group), 0.03),
     ):  # fmt: skip
         assert Rule(margins).margin(*key) == share
