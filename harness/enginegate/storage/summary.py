@@ -53,7 +53,7 @@ def session_shift(record: RunRecord, metric: str) -> ShiftPrior:
 
     Raises RecordError where the configuration cannot be used.
     """
-    configured = speed_as_written(record).get("shift", {})
+    configured = speed_as_written(record).shift
     return replace(RATIO_SHIFT, scale=configured.get(metric, RATIO_SHIFT.scale))
 
 

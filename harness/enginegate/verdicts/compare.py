@@ -19,7 +19,6 @@ from enginegate.gates.items import QualityPolicy
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.quality.bleu import BLEU_COLUMNS
 from enginegate.storage.baselines import same_method
-from enginegate.storage.configured import gates
 from enginegate.storage.summary import session_shift, worst
 from enginegate.verdicts import lookup
 from enginegate.verdicts.compare_rule import Rule
@@ -125,7 +124,7 @@ def _keys(session: StoredSession) -> Iterator[tuple[str, str]]:
 
 
 def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> Iterator[Compared]:
-    speed = gates(new.record).speed
+    speed = lookup.gates(new.record).speed
     for key, series in new.series.items():
         before = [base.series[key] for base in bases if key in base.series]
         benchmark, metric = key
@@ -154,7 +153,7 @@ def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> 
 
 
 def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator[Compared]:
-    memory = gates(new).memory
+    memory = lookup.gates(new).memory
     for entry in new.memory:
         for field in _MEMORY:
             metric = f"{field}_memory"
@@ -185,7 +184,7 @@ def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterat
 
 
 def _quality(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator[Compared]:
-    section = gates(new).quality
+    section = lookup.gates(new).quality
     for entry in new.quality:
         before = [
             old

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
+from pydantic import BaseModel, ValidationError
+
+from enginegate.config.schema import GatesSection
 from enginegate.core.errors import RecordError
+from enginegate.core.files import first_problem
 from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RunRecord
 from enginegate.storage.baselines import QualityMetric
 
@@ -32,6 +36,36 @@ def quality(record: RunRecord, engine_id: str, metric: str) -> QualityEntry:
     """One quality metric of one engine."""
     found = [entry for entry in record.quality if entry.engine == engine_id and entry.metric == metric]
     return _one(found, f"{metric} of {engine_id}")
+
+
+def gates(record: RunRecord | None) -> GatesSection:
+    """The gates as the run was configured; what it does not say has its default, as all has where there is no record.
+
+    Keys that a later version no longer has are passed over. Raises RecordError where a value cannot be used.
+    """
+    if record is None:
+        return GatesSection()
+    configured = record.config.get("gates", {})
+    try:
+        return GatesSection.model_validate(_known(configured, GatesSection))
+    except ValidationError as error:
+        raise RecordError(
+            f"the configuration that run {record.id} keeps of its gates is not usable: {first_problem(error)}",
+            "restore the record, or record a new run",
+        ) from error
+
+
+def _known(content: Any, section: type[BaseModel]) -> Any:
+    """The content without keys that the section, or one within it, does not have."""
+    if not isinstance(content, dict):
+        return content
+    found = {}
+    for name, field in section.model_fields.items():
+        if name in content:
+            inner = field.annotation
+            nested = isinstance(inner, type) and issubclass(inner, BaseModel)
+            found[name] = _known(content[name], cast("type[BaseModel]", inner)) if nested else content[name]
+    return found
 
 
 def columns(entry: QualityEntry, names: Sequence[str]) -> dict[str, list[float]]:

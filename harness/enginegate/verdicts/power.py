@@ -12,10 +12,10 @@ from enginegate.core.records import ArenaEntry, RunRecord
 from enginegate.gates.audit import FEWEST_BLOCKS, AuditResult, audit, smallest_seen
 from enginegate.gates.sequential import SpeedPolicy
 from enginegate.measure.ratios import has_value, log_ratios, orders
-from enginegate.storage.configured import speed_as_written
 from enginegate.storage.summary import session_shift
 from enginegate.verdicts.audit import centred
 from enginegate.verdicts.inputs import SpeedInputs, restore_inputs
+from enginegate.verdicts.lookup import gates
 
 #: Slowdowns that are tried.
 SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
@@ -48,7 +48,8 @@ def run_policy(record: RunRecord, metric: str, **others: float | None) -> SpeedP
     """
     names = ("margin", "tolerated", "alpha", "beta", "looks")
     speed = next((entry.inputs for entry in record.verdicts if entry.inputs.get("gate") == "speed"), None)
-    stored: Mapping[str, Any] = speed_as_written(record)
+    gates(record)
+    stored: Mapping[str, Any] = record.config.get("gates", {}).get("speed", {})
     if speed is not None and isinstance(restored := restore_inputs(speed), SpeedInputs):
         stored = asdict(restored.policy)
     chosen = {name: stored[name] for name in names if name in stored}
