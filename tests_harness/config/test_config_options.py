@@ -45,8 +45,8 @@ def write(tmp_path):
     return write
 
 
-def section(**runtime: object) -> dict[str, object]:
-    return {"precisions": ["fp32"], "runtime": runtime}
+def section(precision: str = "fp32", **runtime: object) -> dict[str, object]:
+    return {"precisions": [precision], "runtime": runtime}
 
 
 def installed(monkeypatch, group: str, **places: str) -> None:
@@ -108,7 +108,7 @@ def test_an_unknown_backend_is_refused_when_the_file_is_read(write, engines, mor
 
 
 def test_backends_whose_libraries_are_missing_are_read_and_their_options_checked(write):
-    engines = {"vllm": section(), "trtllm-torch": section(kv_cache_tokens=64)}
+    engines = {"vllm": section("fp16"), "trtllm-torch": section(kv_cache_tokens=64)}
     assert load_config(write(engines)).runtime("trtllm-torch").kv_cache_tokens == 64
     with pytest.raises(ConfigError, match=r"trtllm-torch\.runtime\.kv_cache_fraction"):
         load_config(write({**engines, "trtllm-torch": section(kv_cache_fraction=2)}))
@@ -177,7 +177,7 @@ def test_the_configuration_names_no_backend():
 
 
 def test_reading_a_file_that_names_every_backend_imports_nothing_heavy(write):
-    file = write({name: section() for name in BUILT_IN})
+    file = write({name: section("fp16") for name in BUILT_IN})
     program = (
         "import sys, pathlib; from enginegate.config.loading import load_config\n"
         f"load_config(pathlib.Path({str(file)!r}))\nprint(sorted(set(sys.modules) & set({HEAVY!r})))"

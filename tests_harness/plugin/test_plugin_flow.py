@@ -107,10 +107,13 @@ def test_second_session_passes_against_the_accepted_one(suite, accepted, monkeyp
     statuses = {verdict.test.rpartition("::")[2]: verdict for verdict in suite.record().verdicts}
     letters = statuses.pop("test_letters[toy-fake-int8_wo]")
     assert letters.status == "INCONCLUSIVE", "a metric at chance cannot see a loss"
+    summaries = statuses.pop("test_summary_rouge[toy-fake-int8_wo]")
+    assert summaries.status == "INCONCLUSIVE", "nor can one that was at 0 before"
+    assert "the baseline itself scores 0.000" in summaries.explanation
     assert {verdict.status for verdict in statuses.values()} == {"PASS"}, suite.record().verdicts
     assert "baseline" in statuses["test_speedup[toy-fake-int8_wo-b1]"].explanation
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*1 inconclusive*"])
+    result.stdout.fnmatch_lines(["*2 inconclusive*"])
     assert list((suite.folder / ".benchmarks").rglob("*.json"))
     assert suite.record().status == "complete"
     # its reference's scores came from the cache, and it can be accepted all the same

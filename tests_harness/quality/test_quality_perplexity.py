@@ -1,10 +1,38 @@
+import json
 import math
 
 import pytest
 from enginegate.core.errors import ConfigError, MeasurementError
+from enginegate.models.bpe import write_tokenizer
+from enginegate.models.tokenizer import Tokenizer
 from enginegate.quality.data import Passage
 from enginegate.quality.perplexity import evaluate_perplexity
+from enginegate.quality.text import bytes_spelled
+from hypothesis import example, given
+from hypothesis import strategies as st
 from quality_fakes import FakeEngine, Tokens, WordTokenizer
+
+
+@pytest.fixture(scope="module")
+def bytes_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """A token for each byte, and no more."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    folder = tmp_path_factory.mktemp("bytes")
+    tokens = ["<end>", *sorted(ByteLevel.alphabet())]
+    special = {"eos": 0}
+    write_tokenizer(
+        folder,
+        tokens=tokens,
+        merges=[],
+        control_ids=[0],
+        special_ids=special,
+        split_digits=False,
+        chat_template="",
+        max_length=64,
+    )
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": len(tokens)}))
+    return Tokenizer.load(folder)
 
 
 def passage(text: str) -> Passage:
@@ -46,6 +74,30 @@ def test_with_a_prefix_every_token_of_the_passage_is_scored() -> None:
     entry = evaluate_perplexity(engine, tokenizer, [text], prefill=3, prefix=[7, 8])
     assert entry.items[text.hash] == [4, 4, len(text.text.encode())]
     assert engine.scored == [[(7, 8, *tokenizer.encode(text.text))]]
+
+
+@given(text=st.text(min_size=1))
+@example(text="a\ufffd中\ufffd")
+@example(text="🙂\ufffd\ufffd")
+def test_bytes_are_those_of_the_text_wherever_it_is_cut(bytes_tokenizer: Tokenizer, text: str) -> None:
+    tokens = bytes_tokenizer.encode(text)  # one for each byte
+    counted = [bytes_spelled(bytes_tokenizer, text, tokens, count) for count in range(len(tokens) + 1)]
+    assert counted == list(range(len(text.encode()) + 1))
+
+
+@pytest.mark.parametrize(("text", "revision"), [("abc", 1), ("é", 2), ("中文", 2)])
+def test_results_that_counted_otherwise_before_have_another_version(
+    bytes_tokenizer: Tokenizer, text: str, revision: int
+) -> None:
+    entry = evaluate_perplexity(FakeEngine(), bytes_tokenizer, [passage("abc"), passage(f"{text} ")], prefill=1)
+    assert entry.version.startswith(f"perplexity/{revision};")
+    assert entry.items[passage(f"{text} ").hash][2] == len(text.encode())
+
+
+def test_with_a_prefix_no_byte_is_given_and_no_version_changes(bytes_tokenizer: Tokenizer) -> None:
+    entry = evaluate_perplexity(FakeEngine(), bytes_tokenizer, [passage("中文")], prefill=1, prefix=[1])
+    assert entry.version.startswith("perplexity/1;")
+    assert entry.scores["tokens"] == 6
 
 
 def test_most_tokens_are_decode_steps_shortest_passages_first() -> None:

@@ -10,10 +10,11 @@ from importlib import resources
 from pathlib import Path
 
 from enginegate.config.loading import find_config, load_config
+from enginegate.config.model_fit import config_of, config_of_random, positions_of
+from enginegate.config.schema import LimitsSection, WorkloadSection
 from enginegate.core.errors import ConfigError, ModelError
 from enginegate.engines.base import Backend
 from enginegate.models.integrity import check_checkpoint
-from enginegate.models.randomized import geometry
 
 #: Precisions that a new configuration tests, of those that the engine has here; the first stands for bf16 and fp16.
 WANTED = ("full_prec", "int8_wo")
@@ -53,17 +54,17 @@ def new_configuration(model: str, backend: Backend, folder: Path) -> Configurati
 
 def _from_source(source: str, backend: Backend, folder: Path) -> Configuration:
     kind, _, rest = source.partition(":")
-    plain = False
+    plain, positions = False, None
     if kind == "path" and rest:
         checkpoint = Path(rest).expanduser().absolute()
         check_checkpoint(checkpoint)
-        plain = not _chats(checkpoint)
+        plain, positions = not _chats(checkpoint), positions_of(config_of(checkpoint))
         name = checkpoint.name
         inside = folder in checkpoint.parents
         source = f"path:../{checkpoint.relative_to(folder)}" if inside else f"path:{checkpoint}"
     elif kind == "random" and rest:
         name = f"{rest.partition('?')[0]}-random"
-        geometry(rest.partition("?")[0])
+        positions = positions_of(config_of_random(source))
     elif (kind == "hub" and re.fullmatch(r"[\w.-]+/[\w.-]+@[\w./-]+", rest)) or (
         kind == "pypi" and re.fullmatch(r"[\w.-]+==[\w.+!-]+", rest)
     ):
@@ -73,7 +74,7 @@ def _from_source(source: str, backend: Backend, folder: Path) -> Configuration:
             f"the model source {source!r} cannot be used",
             "write hub:ORG/NAME@COMMIT, path:DIR, pypi:PACKAGE==VERSION or random:GEOMETRY?seed=N",
         )
-    name = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).lstrip("._-") or "model"
+    name = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).lstrip("._-")[:100] or "model"
     text = (resources.files("enginegate.templates") / "configuration.yaml.txt").read_text(encoding="utf-8")
     values = {
         "name": name,
@@ -81,10 +82,27 @@ def _from_source(source: str, backend: Backend, folder: Path) -> Configuration:
         "engine": backend.name,
         "precisions": ", ".join(_precisions(backend)),
         "plain": str(plain).lower(),
+        "limits": _limits(positions),
     }
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)
     return Configuration(name, text, kind == "random")
+
+
+def _limits(positions: int | None) -> str:
+    """A section of limits for a model that has fewer positions than the defaults together; else nothing."""
+    usual = LimitsSection()
+    if positions is None or positions >= usual.max_input_len + usual.max_output_len:
+        return ""
+    longest = positions // 4
+    lengths = {"max_input_len": positions - longest, "max_output_len": longest}
+    lines = ["", f"limits:    # the model has {positions} positions, for input and output together"]
+    lines += [f"  {key}: {length}" for key, length in lengths.items()]
+    work = WorkloadSection()
+    shorter = {"input_len": min(work.input_len, lengths["max_input_len"]), "output_len": min(work.output_len, longest)}
+    if shorter != {"input_len": work.input_len, "output_len": work.output_len}:
+        lines += ["", "workload:", *(f"  {key}: {length}" for key, length in shorter.items())]
+    return "\n".join(lines) + "\n"
 
 
 def _chats(checkpoint: Path) -> bool:

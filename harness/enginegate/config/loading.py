@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from enginegate.config.model_fit import config_of, config_of_random, too_long
+from enginegate.config.names import Backends, unknown_names
+from enginegate.config.problems import explained
 from enginegate.config.project import own_folder
-from enginegate.config.schema import ConfigFile, EnginesSection, Floors
-from enginegate.core.errors import CapabilityError, ConfigError
+from enginegate.config.reading import read_yaml
+from enginegate.config.schema import ConfigFile, EnginesSection, Floors, split_precision
+from enginegate.core.errors import CapabilityError, ConfigError, EngineGateError, ModelError
 from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, RuntimeSpec, Timeouts, Workload
+from enginegate.core.spelling import did_you_mean
 from enginegate.engines.options import build_spec, options_model, runtime_spec
-from enginegate.engines.registry import known_backends, load_backend, translate
+from enginegate.engines.registry import load_backend, translate
 
 
 @dataclass(frozen=True)
@@ -125,39 +130,23 @@ def load_config(path: Path) -> Config:
     Every backend that the file names must be known; its libraries need not be there. The ``runtime`` section of one
     that is installed but cannot be imported here is not looked at: whoever selects that backend is told why.
     """
+    raw, problems = read_yaml(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(
-            f"configuration {path} cannot be read: {reason}", "give an existing UTF-8 file to --config"
-        ) from error
+        backends = Backends()
+        content, wrong = _read_runtimes(translate(raw, path), backends)
+    except ConfigError as error:
+        if problems:
+            raise _unusable(path, [*problems, f"  {error.problem}: {error.hint}"]) from error
+        raise
+    problems += [*wrong, *unknown_names(content, backends)]
     try:
-        raw: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"configuration {path} is not valid YAML: {error}", "fix the file at that place") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"configuration {path} is not a mapping", f"start from one in {own_folder(_CONFIGS)}")
-    content, problems = _read_runtimes(translate(raw, path))
-    try:
-        file = ConfigFile.model_validate(content)
+        config = Config(path.resolve(), ConfigFile.model_validate(content))
     except ValidationError as error:
-        raise _unusable(path, [*problems, *_plain(error)]) from error
-    problems += _unknown_backends(file)
+        raise _unusable(path, [*problems, *explained(error, ConfigFile)]) from error
+    problems += [*_contradictions(config.file), *_missing_files(config), *_misfits(config)]
     if problems:
         raise _unusable(path, problems)
-    if file.default_engine not in file.engines:
-        raise ConfigError(
-            f"configuration {path}: default_engine {file.default_engine!r} is not under engines", "add it there"
-        )
-    limits, work = file.limits, file.workload
-    if work.input_len > limits.max_input_len or work.output_len > limits.max_output_len:
-        raise ConfigError(
-            f"configuration {path}: workload {work.input_len}+{work.output_len} tokens is over limits "
-            f"{limits.max_input_len}+{limits.max_output_len}",
-            "raise limits.max_input_len / max_output_len or shorten the workload",
-        )
-    return Config(path.resolve(), file)
+    return config
 
 
 def find_config(name: str, folder: Path | None = None) -> Path:
@@ -167,31 +156,29 @@ def find_config(name: str, folder: Path | None = None) -> Path:
     """
     folders = [*([folder] if folder else []), own_folder(_CONFIGS)]
     for place in folders:
-        if (place / f"{name}.yaml").is_file():
-            return place / f"{name}.yaml"
-    known = ", ".join(sorted({file.stem for place in folders for file in place.glob("*.yaml")})) or "none"
+        try:
+            if (place / f"{name}.yaml").is_file():
+                return place / f"{name}.yaml"
+        except (OSError, ValueError):  # a name that no file can have
+            continue
+    known = sorted({file.stem for place in folders for file in place.glob("*.yaml")})
     raise ConfigError(
-        f"unknown model {name!r}: no {name}.yaml in {' or '.join(map(str, folders))}",
-        f"use one of: {known}; or --config FILE for a file of your own",
+        f"unknown model {name!r}: no {name}.yaml in {' or '.join(map(str, folders))}{did_you_mean(name, known)}",
+        f"use one of: {', '.join(known) or 'none'}; or --config FILE for a file of your own",
     )
 
 
-#: Where pydantic's own words are of its classes, or say too little.
-_REASONS = {"extra_forbidden": "unknown key", "model_type": "is a section, with keys of its own"}
-
-
-def _read_runtimes(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _read_runtimes(content: dict[str, Any], backends: Backends) -> tuple[dict[str, Any], list[str]]:
     """The content with each ``runtime`` section read by its backend's own model, and what is wrong with them."""
     engines = content.get("engines")
     if not isinstance(engines, dict):
         return content, []
     read: dict[Any, Any] = {}
     problems: list[str] = []
-    known = known_backends()
     for name, section in engines.items():
         read[name] = section
-        if name not in known:
-            problems.append(f"  engines.{name}: unknown backend; known are {', '.join(known)}")
+        if name not in backends.names:
+            problems.append(backends.unknown(f"engines.{name}", str(name)))
         elif isinstance(section, dict):
             read[name] = {key: value for key, value in section.items() if key != "runtime"}
             try:
@@ -201,38 +188,88 @@ def _read_runtimes(content: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
                 continue
             except ValidationError as error:
                 has = f"; backend {name} has {', '.join(model.model_fields)}"
-                problems += _plain(error, f"engines.{name}.runtime", has)
+                problems += explained(error, model, f"engines.{name}.runtime", has)
     return {**content, "engines": read}, problems
 
 
-def _unknown_backends(file: ConfigFile) -> list[str]:
-    """Backends that nobody knows, of the places besides ``engines``."""
-    known = known_backends()
-    named = {
-        "reference.backend": file.reference.backend,
-        "quality.reference.backend": file.quality.reference.backend,
-        **{f"floors.{name}": name for name in file.floors},
-    }
-    return [
-        f"  {key}: unknown backend {name!r}; known are {', '.join(known)}"
-        for key, name in named.items()
-        if name not in known
-    ]
+#: Problems that one error lists.
+_LISTED = 40
 
 
 def _unusable(path: Path, problems: list[str]) -> ConfigError:
-    lines = "\n".join(problems)
-    return ConfigError(f"configuration {path} is not usable:\n{lines}", "fix the named keys")
+    lines = list(dict.fromkeys(problems))
+    rest = [f"  and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+    listed = "\n".join([*lines[:_LISTED], *rest]).encode("utf-8", "backslashreplace").decode()  # keys may be anything
+    return ConfigError(f"configuration {path} is not usable:\n{listed}", "fix the named keys")
 
 
-def _plain(error: ValidationError, prefix: str = "", known: str = "") -> list[str]:
-    """One line for each of pydantic's complaints; ``known`` is added to those about an unknown key."""
-    lines = []
-    for item in error.errors():
-        where = ".".join([*filter(None, [prefix]), *(str(part) for part in item["loc"])]) or "(top)"
-        reason = _REASONS.get(item["type"], item["msg"])
-        lines.append(f"  {where}: {reason}{known if item['type'] == 'extra_forbidden' else ''}")
-    return lines
+def _contradictions(file: ConfigFile) -> Iterator[str]:
+    """Numbers of different sections that cannot go together."""
+    limits, work, quality = file.limits, file.workload, file.quality
+    for size in work.batch_sizes:
+        if size > limits.max_batch_size:
+            over = f"{size} is over limits.max_batch_size {limits.max_batch_size}"
+            yield f"  workload.batch_sizes: {over}: raise the limit, or take a smaller batch"
+    lengths = [("workload.input_len", work.input_len, "max_input_len")]
+    lengths += [("workload.output_len", work.output_len, "max_output_len")]
+    lengths += [
+        (f"quality.{key}", getattr(quality, key), "max_output_len")
+        for key in ("similarity_tokens", "summary_tokens")
+        if key in quality.model_fields_set  # the defaults matter to whoever tests quality alone
+    ]
+    for key, length, limit in lengths:
+        if length > getattr(limits, limit):
+            over = f"{length} tokens are over limits.{limit} {getattr(limits, limit)}"
+            yield f"  {key}: {over}: raise the limit, or ask for fewer"
+
+
+def _missing_files(config: Config) -> Iterator[str]:
+    """Data that is not where the file says. The questions may be a folder."""
+    quality = config.file.quality
+    named = {f"quality.{key}": getattr(quality, key) for key in ("prompts", "articles", "passages", "questions")}
+    for backend, section in config.file.engines.items():
+        for variant in ("", *section.variants):
+            key = f"engines.{backend}.{f'variants.{variant}.' if variant else ''}quantization.calibration"
+            named[key] = section.section(variant).quantization.calibration
+    for key, name in named.items():
+        try:
+            path = config.resolve(name)
+            usable = path.is_file() or (key == "quality.questions" and path.is_dir())
+        except (OSError, ValueError, RuntimeError) as error:  # a name that no file can have, a circle of links
+            yield f"  {key}: {name!r} cannot be a file: {error}"
+        else:
+            if not usable:
+                yield f"  {key}: there is no file {path}: correct the path (from the configuration's folder)"
+
+
+def _misfits(config: Config) -> Iterator[str]:
+    """What the model cannot have, where it is known before it is fetched."""
+    kind, _, rest = config.file.model.source.partition(":")
+    model: Mapping[str, Any] = {}
+    try:
+        if kind == "random":
+            model = config_of_random(config.file.model.source)
+        elif kind == "path":
+            model = config_of(config.resolve(rest))
+    except ModelError as error:
+        yield f"  model.source: {error.problem}; {error.hint}"
+    except (OSError, ValueError, RuntimeError) as error:
+        yield f"  model.source: {config.file.model.source!r} cannot be a folder: {error}"
+    yield from too_long(config.file, model)
+    for backend, section in config.file.engines.items() if model else ():
+        try:
+            check = getattr(load_backend(backend), "check_model", None)
+        except EngineGateError:  # an unknown one is in the list already; who selects one that is broken is told
+            continue
+        if check is None:
+            continue
+        for number, name in enumerate(section.precisions):
+            precision, variant = split_precision(name)
+            quantization = QuantizationSpec(group_size=section.section(variant).quantization.group_size)
+            try:
+                check(EngineSpec(config.name, backend, precision, quantization, variant=variant), model)
+            except EngineGateError as error:
+                yield f"  engines.{backend}.precisions.{number}: {error.problem}: {error.hint}"
 
 
 def _digest(path: Path) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from enginegate.config.tokenizers import BleuSmoothing, BleuTokenizer, RougeTokenizer, why_unavailable
 from enginegate.core.files import first_problem
-from enginegate.core.sections import Bytes, Fraction, Positive, PositiveOrNone, PositiveSeconds, Section
+from enginegate.core.sections import Bytes, ErrorRate, Fraction, Positive, PositiveOrNone, PositiveSeconds, Section
 from enginegate.core.specs import PRECISIONS, VARIANT_MARK, Timeouts
+from enginegate.core.spelling import did_you_mean
 from enginegate.engines.options import RuntimeOptions
 from enginegate.engines.registry import REFERENCE
+from enginegate.gates.robust import MIN_BLOCKS
 
 #: The precision name that stands for the model's native half precision on the device at hand.
 FULL_PRECISION = "full_prec"
@@ -20,7 +23,28 @@ FULL_PRECISION = "full_prec"
 #: The variant of the engine that a run is compared with.
 BASE_VARIANT = "base"
 
-VariantName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+#: The format of configuration files.
+SCHEMA = 1
+
+
+def _short_name(name: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", name):
+        raise ValueError(
+            f"{name[:100]!r} cannot be a name: take up to 100 lower-case letters, digits, '.', '_' and '-', and begin "
+            "with a letter or a digit"
+        )
+    return name
+
+
+def _sha256(digest: str) -> str:
+    if not re.fullmatch(r"([0-9a-fA-F]{64})?", digest):
+        raise ValueError(f"{digest[:100]!r} is no SHA-256, which has 64 hexadecimal digits")
+    return digest
+
+
+#: What may stand in ids and names of files.
+Name = Annotated[str, AfterValidator(_short_name)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 def split_precision(name: str) -> tuple[str, str]:
@@ -37,22 +61,31 @@ def split_precision(name: str) -> tuple[str, str]:
 def check_precision_name(name: str) -> None:
     """Raise ValueError where ``name`` is no precision that the suite knows."""
     if name != FULL_PRECISION and name not in PRECISIONS:
-        raise ValueError(f"unknown precision {name!r}; known: {', '.join((*PRECISIONS, FULL_PRECISION))}")
+        known = (*PRECISIONS, FULL_PRECISION)
+        raise ValueError(f"unknown precision {name!r}; known: {', '.join(known)}{did_you_mean(name, known)}")
+
+
+def distinct(values: list[Any]) -> list[Any]:
+    """The same list. Raises ValueError where a value stands in it twice."""
+    twice = [value for number, value in enumerate(values) if value in values[:number]]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is given twice: name it once")
+    return values
 
 
 class ModelSection(Section):
     """Which model, and where it comes from."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-    source: str
-    sha256: str = ""
+    name: Name
+    source: Text
+    sha256: Annotated[str, AfterValidator(_sha256)] = ""
 
 
 class QuantizationSection(Section):
     """How weights are quantized; see QuantizationSpec."""
 
     group_size: Positive | None = 64
-    calibration: str = "../fixtures/data/calibration.jsonl"
+    calibration: Text = "../fixtures/data/calibration.jsonl"
     calibration_samples: Positive = 32
 
 
@@ -79,10 +112,10 @@ class EnginesSection(Section):
     ``runtime`` is of the backend's own model (``enginegate.engines.options``), by which ``load_config`` reads it.
     """
 
-    precisions: list[str] = Field(min_length=1)
+    precisions: Annotated[list[str], Field(min_length=1, max_length=100), AfterValidator(distinct)]
     quantization: QuantizationSection = QuantizationSection()
     runtime: RuntimeOptions = RuntimeOptions()
-    variants: dict[VariantName, VariantSection] = Field(default_factory=dict)
+    variants: dict[Name, VariantSection] = Field(default_factory=dict)
 
     @field_validator("variants")
     @classmethod
@@ -112,7 +145,7 @@ class EnginesSection(Section):
         if not variant:
             return self
         if variant not in self.variants:
-            known = ", ".join(self.variants) or "none"
+            known = f"{', '.join(self.variants) or 'none'}{did_you_mean(variant, self.variants)}"
             raise ValueError(f"there is no variant {variant!r} under variants; known: {known}")
         own = self.variants[variant]
         try:
@@ -130,10 +163,16 @@ class ReferenceSection(Section):
     precision: str = "auto"
 
 
+#: A session times each; the lengths of lists are bounded, since each entry is compared with all.
+BatchSizes = Annotated[list[Positive], Field(min_length=1, max_length=100), AfterValidator(distinct)]
+
+
 class WorkloadSection(Section):
     """The timed work."""
 
-    batch_sizes: list[Positive] = Field(default=[1, 8], min_length=1)
+    batch_sizes: Annotated[list[Positive], Field(min_length=1, max_length=100), AfterValidator(distinct)] = Field(
+        default=[1, 8]
+    )
     input_len: Positive = 64
     output_len: Positive = 64
     seed: int = 0
@@ -142,15 +181,18 @@ class WorkloadSection(Section):
 class QualitySection(Section):
     """Data and sizes of the quality tests. Paths are relative to the configuration file.
 
-    ``add_bos``: put the tokenizer's BOS before every scored text, for models trained with it (Llama and its kin).
+    ``add_bos``: put the tokenizer's BOS before every scored text and every plain prompt, for models trained with it
+    (Llama and its kin).
     ``plain_prompts``: a prompt is a text to be continued, for models without a chat template (GPT-2).
+    ``bleu_tokenizer``, ``bleu_smoothing``, ``rouge_tokenizer``: how scores of texts are made; the defaults are for
+    words in Latin letters.
     """
 
     reference: ReferenceSection = ReferenceSection(precision="fp32")
-    prompts: str = "../fixtures/data/prompts.jsonl"
-    articles: str = "../fixtures/data/articles.jsonl"
-    passages: str = "../fixtures/data/passages.jsonl"
-    questions: str = "../fixtures/data/questions/test.jsonl"
+    prompts: Text = "../fixtures/data/prompts.jsonl"
+    articles: Text = "../fixtures/data/articles.jsonl"
+    passages: Text = "../fixtures/data/passages.jsonl"
+    questions: Text = "../fixtures/data/questions/test.jsonl"
     add_bos: bool = False
     plain_prompts: bool = False
     question_limit: Positive | None = None
@@ -158,6 +200,16 @@ class QualitySection(Section):
     similarity_tokens: Positive = 48
     summary_tokens: Positive = 64
     determinism_prompts: Positive = 16
+    bleu_tokenizer: BleuTokenizer = "13a"
+    bleu_smoothing: BleuSmoothing = "exp"
+    rouge_tokenizer: RougeTokenizer = "default"
+
+    @field_validator("bleu_tokenizer")
+    @classmethod
+    def _there(cls, tokenizer: BleuTokenizer) -> BleuTokenizer:
+        if reason := why_unavailable(tokenizer):
+            raise ValueError(reason)
+        return tokenizer
 
 
 class ShiftSection(Section):
@@ -168,13 +220,43 @@ class ShiftSection(Section):
     itl: Fraction = 0.007
 
 
-class SpeedSection(Section):
+def _increasing(looks: list[int]) -> list[int]:
+    if looks != sorted(set(looks)):
+        raise ValueError(f"{looks} do not increase: write each number of blocks once, the smallest first")
+    return looks
+
+
+#: Numbers of blocks. A gate that looked more often would only spend its error rate.
+Looks = Annotated[
+    list[Annotated[int, Field(ge=MIN_BLOCKS, le=10_000)]],
+    Field(min_length=1, max_length=50),
+    AfterValidator(_increasing),
+]
+
+
+class Margins(Section):
+    """A loss up to ``margin`` is no failure; a loss from ``tolerated`` on must not pass."""
+
+    margin: float
+    tolerated: float
+
+    @model_validator(mode="after")
+    def _apart(self) -> Margins:
+        if not self.margin < self.tolerated:
+            raise ValueError(
+                f"margin {self.margin:g} is not below tolerated {self.tolerated:g}: what lies between them is what the"
+                " gate cannot tell apart"
+            )
+        return self
+
+
+class SpeedSection(Margins):
     """The speed gate; the meaning of each is in docs/gates.md."""
 
     margin: Fraction = 0.03
     tolerated: Fraction = 0.08
-    beta: Fraction = 0.05
-    looks: list[Positive] = Field(default=[6, 10, 16, 24, 40], min_length=1)
+    beta: ErrorRate = 0.05
+    looks: Looks = Field(default=[6, 10, 16, 24, 40])
     shift: ShiftSection = ShiftSection()
 
 
@@ -182,11 +264,11 @@ class ArenaSection(Section):
     """How rounds are taken; ``audit_blocks`` and ``audit_time_budget``: those of one session of ``--gate-audit``."""
 
     warmup_rounds: Positive = 2
-    time_budget: Annotated[float, Field(gt=0)] = 150.0
+    time_budget: PositiveSeconds = 150.0
     foreign_load_limit: Fraction = 0.10
-    retries: Annotated[int, Field(ge=0)] = 2
-    audit_blocks: Annotated[int, Field(ge=8)] = 40
-    audit_time_budget: Annotated[float, Field(gt=0)] = 600.0
+    retries: Annotated[int, Field(ge=0, le=1000)] = 2
+    audit_blocks: Annotated[int, Field(ge=8, le=10_000)] = 40
+    audit_time_budget: PositiveSeconds = 600.0
 
 
 class MemorySection(Section):
@@ -196,11 +278,22 @@ class MemorySection(Section):
     quantum: Bytes = 16 << 20
 
 
-class MarginSection(Section):
-    """A loss up to ``margin`` is no failure; a loss from ``tolerated`` on must not pass. In the metric's own unit."""
+class MarginSection(Margins):
+    """Margins in the metric's own unit."""
 
     margin: Annotated[float, Field(ge=0)]
     tolerated: Annotated[float, Field(gt=0)]
+
+
+def _tolerates_at_most(most: float) -> AfterValidator:
+    """For a score that cannot lose more than ``most``."""
+
+    def check(section: MarginSection) -> MarginSection:
+        if section.tolerated > most:
+            raise ValueError(f"tolerated {section.tolerated:g} is over {most:g}, the most that this score can lose")
+        return section
+
+    return AfterValidator(check)
 
 
 class QualityGatesSection(Section):
@@ -211,19 +304,19 @@ class QualityGatesSection(Section):
     ``length_ratio``: mean output length over the reference's, at least.
     """
 
-    bleu: MarginSection = MarginSection(margin=1.0, tolerated=6.0)
-    rouge: MarginSection = MarginSection(margin=0.01, tolerated=0.06)
+    bleu: Annotated[MarginSection, _tolerates_at_most(100)] = MarginSection(margin=1.0, tolerated=6.0)
+    rouge: Annotated[MarginSection, _tolerates_at_most(1)] = MarginSection(margin=0.01, tolerated=0.06)
     perplexity: MarginSection = MarginSection(margin=0.005, tolerated=0.02)
     accuracy_visible: Fraction = 0.03
     flips: Fraction = 0.05
     length_ratio: Fraction = 0.90
-    beta: Fraction = 0.05
+    beta: ErrorRate = 0.05
 
 
 class GatesSection(Section):
     """Error rates and margins of all gates. ``alpha``: chance of any false FAIL in one session."""
 
-    alpha: Fraction = 0.01
+    alpha: ErrorRate = 0.01
     speed: SpeedSection = SpeedSection()
     memory: MemorySection = MemorySection()
     quality: QualityGatesSection = QualityGatesSection()
@@ -243,18 +336,18 @@ class Floors(Section):
     ttft: dict[str, float] = Field(default_factory=dict)
     itl: dict[str, float] = Field(default_factory=dict)
     peak_memory_ratio: PositiveOrNone = None
-    bits_per_weight: PositiveOrNone = None
-    accuracy_loss: PositiveOrNone = None
+    bits_per_weight: Annotated[float | None, Field(gt=0, le=64)] = None
+    accuracy_loss: Fraction | None = None
     perplexity_ratio: PositiveOrNone = None
-    bleu: PositiveOrNone = None
-    rougeL: PositiveOrNone = None  # noqa: N815 - the metric's own name
-    summary_rougeL_loss: PositiveOrNone = None  # noqa: N815
+    bleu: Annotated[float | None, Field(gt=0, le=100)] = None
+    rougeL: Annotated[float | None, Field(gt=0, le=1)] = None  # noqa: N815 - the metric's own name
+    summary_rougeL_loss: Fraction | None = None  # noqa: N815
 
     @field_validator("speedup", "ttft", "itl")
     @classmethod
     def _batches(cls, floors: dict[str, float]) -> dict[str, float]:
         for key, value in floors.items():
-            if not key.startswith("b") or not key[1:].isdigit() or value <= 0:
+            if not re.fullmatch(r"b[1-9][0-9]*", key) or value <= 0:
                 raise ValueError(f"floor {key!r}: {value!r} is not of the form b<batch size>: <positive ratio>")
         return floors
 
@@ -269,10 +362,20 @@ class TimeoutsSection(Section):
     memory: PositiveSeconds = Timeouts.memory
 
 
+def _readable(schema: object) -> object:
+    if type(schema) is not int:
+        raise ValueError(f"{schema!r} is no version of a configuration's format: write {SCHEMA}")
+    if schema > SCHEMA:
+        raise ValueError(f"version {schema} was made for a later enginegate; this one reads {SCHEMA}: install that one")
+    if schema < SCHEMA:
+        raise ValueError(f"there is no version {schema} of a configuration's format: write {SCHEMA}")
+    return schema
+
+
 class ConfigFile(Section):
     """The whole file."""
 
-    schema_version: Literal[1] = Field(alias="schema")
+    schema_version: Annotated[int, BeforeValidator(_readable)] = Field(alias="schema")
     model: ModelSection
     engines: dict[str, EnginesSection] = Field(min_length=1)
     default_engine: str

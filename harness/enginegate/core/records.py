@@ -183,6 +183,11 @@ class QualityEntry(Stored):
         columns: names of the numbers kept for each item.
         items: item hash to those numbers.
         scores: the headline scores, by name.
+        signatures: how scores of texts are made (tokenizer, smoothing, library), by their names.
+        ceilings: what the reference's texts score against themselves, by the score's name and by item hash. Where it is
+            not all (BLEU 100, ROUGE 1) the score sees nothing of that item.
+
+    Older records have neither of the last two.
     """
 
     engine: str
@@ -191,6 +196,8 @@ class QualityEntry(Stored):
     columns: list[str]
     items: dict[str, list[Number]]
     scores: dict[str, Number]
+    signatures: dict[str, str] = Field(default_factory=dict)
+    ceilings: dict[str, dict[str, Number]] = Field(default_factory=dict)
 
 
 class VerdictEntry(Stored):

@@ -7,9 +7,12 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+#: An error rate that a gate can hold; it is shared by all gates of a session, and 1e-9 shared still is a number.
+ErrorRate = Annotated[float, Field(ge=1e-9, lt=0.5)]
+#: Up to a year, which every clock that waits can count.
+PositiveSeconds = Annotated[float, Field(gt=0, le=365 * 24 * 3600)]
 PositiveOrNone = Annotated[float | None, Field(gt=0)]
 
 _SIZE = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-zA-Z]*)\s*", re.ASCII)
@@ -17,9 +20,13 @@ _BYTE_SIZE = TypeAdapter(ByteSize)
 
 
 class Section(BaseModel):
-    """Base of every section of the file."""
+    """Base of every section of the file.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Values are read strictly: neither is true the number 1, nor is the text "5" a number, and none is infinite. A field
+    of another type than YAML has (a path, a tuple) says ``Field(strict=False)``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def read_size(text: str) -> int:
@@ -34,11 +41,11 @@ def read_size(text: str) -> int:
         if found is None:
             raise ValueError(text)
         return int(_BYTE_SIZE.validate_python(found["number"] + (f"{unit}B" if unit.lower().endswith("i") else unit)))
-    except ValueError:  # pydantic's ValidationError is one
+    except (ValueError, OverflowError):  # pydantic's ValidationError is a ValueError
         raise ValueError(f"{text!r} is not a size such as 512MiB, 20GB or a number of bytes") from None
 
 
 #: A number of bytes: an integer, or text with a unit of 1000 (20GB) or of 1024 (512MiB).
 Bytes = Annotated[
-    int, Field(ge=0), BeforeValidator(lambda value: read_size(value) if isinstance(value, str) else value)
+    int, Field(ge=0, lt=2**63), BeforeValidator(lambda value: read_size(value) if isinstance(value, str) else value)
 ]

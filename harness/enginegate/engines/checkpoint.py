@@ -14,6 +14,7 @@ from enginegate.core.errors import EngineError
 from enginegate.core.files import read_json
 from enginegate.core.specs import QuantizationSpec
 from enginegate.models.integrity import runs_code
+from enginegate.models.weights import other_weights
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,19 @@ def link_file(file: Path, out_dir: Path) -> None:
 
 
 def link_checkpoint(checkpoint: Path, out_dir: Path) -> None:
-    """Link a checkpoint's files into ``out_dir``, pickles and code apart. Raises EngineError where it is no checkpoint.
+    """Link a checkpoint's files into ``out_dir``. Raises EngineError where it is no checkpoint.
+
+    Left out are pickles and code, and weights that are not the model's own: an engine's size counts its files.
 
     Links rather than a pointer: a checkpoint that is moved or deleted later takes nothing with it, and the engine's own
     manifest covers the weights.
     """
-    files = [file for file in sorted(checkpoint.iterdir()) if file.is_file() and not runs_code(file)]
-    if not any(file.name == "config.json" for file in files):
+    if not (checkpoint / "config.json").is_file():
         raise EngineError(f"checkpoint {checkpoint} has no config.json", "name a Hugging Face checkpoint")
-    for file in files:
-        link_file(file, out_dir)
+    left_out = other_weights(checkpoint)
+    for file in sorted(checkpoint.iterdir()):
+        if file.is_file() and not runs_code(file) and file not in left_out:
+            link_file(file, out_dir)
 
 
 def read_passages(quantization: QuantizationSpec) -> list[str]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Backend
-from enginegate.engines.checkpoint import read_config
 from enginegate.models.checkpoint import Checkpoint
+from enginegate.models.vocabulary import vocabulary_size
 
 
 def fastest_precision(
@@ -29,7 +29,7 @@ def fastest_precision(
     Returns:
         The winner, and the seconds of each counted round of every candidate.
     """
-    vocabulary = read_config(checkpoint.path)["vocab_size"]
+    vocabulary = vocabulary_size(checkpoint.path)
     prompts = [[(7 * row + 13 * column) % vocabulary for column in range(input_len)] for row in range(batch_size)]
     params = SamplingParams(max_tokens=output_len)
     seconds: dict[str, list[float]] = {precision: [] for precision in candidates}

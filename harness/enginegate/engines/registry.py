@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from enginegate.core.errors import CapabilityError, ConfigError
+from enginegate.core.spelling import did_you_mean
 from enginegate.engines.base import Backend
 
 #: Group in which any installed distribution may offer a backend class.
@@ -57,8 +58,9 @@ def load_backend(name: str) -> Backend:
                 f"install what {package.name if package else 'the package that brings it'} needs, with pip",
             ) from error
     else:
+        known = known_backends()
         raise ConfigError(
-            f"there is no backend called {name!r}; known are {', '.join(known_backends())}",
+            f"there is no backend called {name!r}; known are {', '.join(known)}{did_you_mean(name, known)}",
             "correct the name, or install the package that brings it (docs/adding_a_backend.md)",
         )
     if not isinstance(backend, Backend):
@@ -105,7 +107,9 @@ def check_precision(backend: Backend, precision: str, kv_precision: str = "auto"
         instead = f"take one that works here: {working}" if working else "take another backend (enginegate doctor)"
         capability = known.get(asked)
         if capability is None:
-            raise CapabilityError(f"backend {backend.name} has no {kind} {asked!r}", instead)
+            raise CapabilityError(
+                f"backend {backend.name} has no {kind} {asked!r}{did_you_mean(asked, known)}", instead
+            )
         if not capability.supported:
             raise CapabilityError(
                 f"backend {backend.name} cannot do {kind} {asked} here: {capability.reason}",

@@ -24,8 +24,11 @@ def check_open(spec: EngineSpec, running: Running | None) -> Running:
     return running
 
 
-def check_prompts(spec: EngineSpec, prompts: Sequence[Sequence[int]], params: SamplingParams) -> None:
-    """Raise EngineError unless the engine was built for this batch, these lengths and this output."""
+def check_prompts(spec: EngineSpec, prompts: Sequence[Sequence[int]], params: SamplingParams, vocabulary: int) -> None:
+    """Raise EngineError unless the engine was built for this batch, these lengths, this output and these tokens.
+
+    ``vocabulary``: rows of the engine's embedding; see ``vocabulary_size``.
+    """
     if not prompts:
         raise EngineError(f"{spec.id}: the batch is empty", "pass at least one prompt")
     if len(prompts) > spec.max_batch_size:
@@ -46,10 +49,16 @@ def check_prompts(spec: EngineSpec, prompts: Sequence[Sequence[int]], params: Sa
                 f"{spec.id}: prompt {position} has {len(prompt)} tokens, but the engine takes {spec.max_input_len}",
                 "shorten the prompt, or raise max_input_len in the config",
             )
+        _check_tokens(spec, f"prompt {position}", prompt, vocabulary)
 
 
-def check_sequences(spec: EngineSpec, sequences: Sequence[Sequence[int]], prefill: int | None, max_length: int) -> None:
-    """Raise EngineError unless every sequence can be scored: 2 to ``max_length`` tokens, ``prefill`` at least 1."""
+def check_sequences(
+    spec: EngineSpec, sequences: Sequence[Sequence[int]], prefill: int | None, max_length: int, vocabulary: int
+) -> None:
+    """Raise EngineError unless every sequence can be scored.
+
+    It has 2 to ``max_length`` tokens with ids below ``vocabulary``, and ``prefill`` is at least 1.
+    """
     if prefill is not None and prefill < 1:
         raise EngineError(f"{spec.id}: prefill={prefill}, but at least one token opens a sequence", "pass 1 or more")
     for position, sequence in enumerate(sequences):
@@ -58,6 +67,19 @@ def check_sequences(spec: EngineSpec, sequences: Sequence[Sequence[int]], prefil
                 f"{spec.id}: sequence {position} has {len(sequence)} tokens, but 2 to {max_length} can be scored",
                 "shorten the sequence, or raise max_input_len in the config",
             )
+        _check_tokens(spec, f"sequence {position}", sequence, vocabulary)
+
+
+def _check_tokens(spec: EngineSpec, name: str, tokens: Sequence[int], vocabulary: int) -> None:
+    """Raise EngineError for ids without a row in the embedding: one library raises, another reads zeros."""
+    if not tokens or (min(tokens) >= 0 and max(tokens) < vocabulary):
+        return
+    wrong = [token for token in tokens if not 0 <= token < vocabulary]
+    raise EngineError(
+        f"{spec.id}: {name} has token id {wrong[0]}, but the model's embedding knows 0 to {vocabulary - 1} "
+        f"({len(wrong)} of {len(tokens)} ids are outside)",
+        "take the tokenizer that the model was trained with",
+    )
 
 
 def eos_token_ids(checkpoint: Path) -> frozenset[int]:

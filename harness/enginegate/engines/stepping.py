@@ -12,15 +12,16 @@ from enginegate.engines.requests import check_prompts
 
 
 class SteppingEngine(ABC):
-    """See ``enginegate.engines.base.Engine``. A subclass sets ``spec`` and ``_eos``, and steps."""
+    """See ``enginegate.engines.base.Engine``. A subclass sets ``spec``, ``_eos`` and ``_vocabulary``, and steps."""
 
     spec: EngineSpec
     _eos: frozenset[int]
+    _vocabulary: int
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
         """Greedy decoding of the batch, all requests submitted together; times are taken after each step."""
         self._check_open()
-        check_prompts(self.spec, prompts, params)
+        check_prompts(self.spec, prompts, params, self._vocabulary)
         ids: list[list[int]] = [[] for _ in prompts]
         times: list[list[float]] = [[] for _ in prompts]
         for row, tokens, elapsed in self._steps(prompts, params):
@@ -36,7 +37,7 @@ class SteppingEngine(ABC):
     def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[TokenEvent]:
         """The loop of ``generate`` at batch 1. An iterator that is dropped half-way cancels its request."""
         self._check_open()
-        check_prompts(self.spec, [prompt], params)
+        check_prompts(self.spec, [prompt], params, self._vocabulary)
         return (TokenEvent(token, elapsed) for _, tokens, elapsed in self._steps([prompt], params) for token in tokens)
 
     @abstractmethod

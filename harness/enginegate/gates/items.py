@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -76,6 +76,21 @@ class Pairing:
         )
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """A loss that a score would not show.
+
+    Attributes:
+        reason: why not; empty where nothing is hidden.
+        extent: what of it there may be, given the largest loss that was shown; in the score's unit, both.
+        everything: nothing would be shown, so that the score is no evidence of a loss either.
+    """
+
+    reason: str = ""
+    extent: Callable[[float], float] = lambda _: 0.0
+    everything: bool = False
+
+
 def pair(candidate: Mapping[str, Value], baseline: Mapping[str, Value]) -> Pairing:
     """Pair two mappings of item hash to value."""
     common = tuple(sorted(candidate.keys() & baseline.keys()))
@@ -128,8 +143,12 @@ def bounded(
     interval: tuple[float, float] | None = None,
     relative: bool = False,
     against: str = "baseline",
+    hidden: Hidden = Hidden(),
 ) -> Verdict:
-    """FAIL where the loss is shown to exceed ``low``, PASS where shown to stay under ``high``; bounds by t."""
+    """FAIL where the loss is shown to exceed ``low``, PASS where shown to stay under ``high``; bounds by t.
+
+    What may be ``hidden`` counts as lost for PASS, and as kept for FAIL.
+    """
     count = len(pairing.common)
     df = max(count - 1, 1)
     least, most = loss - t_bound(df, policy.alpha) * error, loss + t_bound(df, policy.beta) * error
@@ -140,15 +159,21 @@ def bounded(
     show = _relative if relative else _plain
     text = f"{estimate:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], {against} {baseline:.3f}: "
     text += f"loss {show(loss)}, between {show(least)} and {show(most)}"
+    reason = reason or (hidden.reason if hidden.everything else None)
+    unseen = hidden.extent(most)
+    warnings = (*pairing.warnings, *([hidden.reason] if unseen > 0 and reason is None else []))
     if reason is not None:
         status = Status.INCONCLUSIVE
         text += f"; undecided: {reason}"
     elif least > low:
         status = Status.FAIL
         text += f", more than the margin of {show(low)}"
-    elif most < high:
+    elif most + unseen < high:
         status = Status.PASS
         text += f", less than the {show(high)} tolerated"
+    elif most < high:
+        status, warnings = Status.INCONCLUSIVE, pairing.warnings
+        text += f"; undecided: {hidden.reason}"
     else:
         status = Status.INCONCLUSIVE
         text += f"; undecided: {count} items could have shown a loss of {show(visible)}"
@@ -167,7 +192,7 @@ def bounded(
         smallest_visible=float(np.expm1(visible)) if relative else visible,
         samples=count,
         explanation=name + text,
-        warnings=pairing.warnings,
+        warnings=warnings,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import scipy
 
 from enginegate.gates.accuracy import judge_accuracy
+from enginegate.gates.ceiling import Ceiling, hidden_loss
 from enginegate.gates.items import (
     QualityPolicy,
     bounded,
@@ -35,6 +36,7 @@ def judge_corpus(
     metric: str = "bleu",
     unit: str = "points",
     subject: str = "",
+    ceiling: Ceiling | None = None,
 ) -> Verdict:
     """Judge a corpus score by paired bootstrap over items (Koehn 2004).
 
@@ -46,6 +48,11 @@ def judge_corpus(
         limit: loss against ``reference_stats`` tolerated where there is no baseline; takes the place of both bounds.
         reference_stats: likewise, of the reference engine on the same items.
         metric, unit, subject: names for the verdict.
+        ceiling: what each item of the reference scores against itself; None where that was not measured.
+
+    A score that sees nothing decides nothing. Where it does not see some of the items, what may be hidden there counts
+    as lost for PASS, and as kept for FAIL. Nor is there a PASS where what is compared with has no ``tolerated`` to
+    lose, as the score ends at 0.
 
     The bounds are the observed loss plus or minus a t quantile times the bootstrap standard error: percentiles of
     2,000 resamples could not resolve the small alpha of a gate in a family.
@@ -93,6 +100,7 @@ def judge_corpus(
         subject=subject,
         reason=reason,
         against=against,
+        hidden=hidden_loss(ceiling, pairing.common, score, before, tolerated, against),
     )
 
 

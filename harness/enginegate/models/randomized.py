@@ -17,6 +17,7 @@ import numpy as np
 from enginegate.core.cache import Progress
 from enginegate.core.errors import ModelError
 from enginegate.models.bpe import write_tokenizer
+from enginegate.models.weights import empty_model
 
 _MARKERS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _CHAT_TEMPLATE = (
@@ -176,13 +177,7 @@ def _write_weights(shape: ModelShape, seed: int, folder: Path, progress: Progres
 
 def _parameter_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Name and shape of each tensor of the model in ``folder``, a tied one once. Allocates no weights."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(
-            AutoConfig.from_pretrained(folder, trust_remote_code=False), trust_remote_code=False
-        )
+    model = empty_model(folder)
     shapes: dict[str, tuple[int, ...]] = {}
     seen: set[int] = set()
     for name, parameter in model.state_dict(keep_vars=True).items():

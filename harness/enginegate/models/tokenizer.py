@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from enginegate.core.errors import ModelError
-from enginegate.models.integrity import read_checkpoint_json
+from enginegate.models.vocabulary import check_files, check_vocabulary, end_ids
+
+#: A text of one letter, by which it is seen what a tokenizer puts before a text of its own accord.
+_LETTER = "a"
 
 
 class Tokenizer:
-    """A checkpoint's tokenizer. Deterministic, reads local files only."""
+    """A checkpoint's tokenizer. Deterministic, reads local files only.
 
-    def __init__(self, folder: Path, tokenizer: Any, eos_ids: tuple[int, ...], plain_prompts: bool = False) -> None:
+    Attributes:
+        eos_ids: every id that ends an answer.
+    """
+
+    def __init__(
+        self, folder: Path, tokenizer: Any, eos_ids: tuple[int, ...], plain_prompts: bool = False, add_bos: bool = False
+    ) -> None:
         self._folder = folder
         self._plain_prompts = plain_prompts
+        self._add_bos = add_bos
         self._tokenizer = tokenizer
         self.eos_ids = eos_ids
 
     @classmethod
-    def load(cls, folder: Path, plain_prompts: bool = False) -> Tokenizer:
-        """Read the tokenizer in a checkpoint's folder.
+    def load(cls, folder: Path, plain_prompts: bool = False, add_bos: bool = False) -> Tokenizer:
+        """Read the tokenizer in a checkpoint's folder, and check that it belongs to the model.
 
         Args:
             folder: the checkpoint.
             plain_prompts: the model was never trained to chat: a user message is a text to be continued.
+            add_bos: the model was trained with a BOS before every text; one that adds it itself needs no saying.
 
         Raises:
-            ModelError: it has none, or one that cannot be read.
+            ModelError: it has none, one that cannot be read, or one that does not fit the model; see
+                ``check_vocabulary``.
         """
+        check_files(folder)
         from transformers import AutoTokenizer
 
         try:
@@ -38,7 +53,14 @@ class Tokenizer:
                 f"{folder} has no tokenizer that can be read: {error}",
                 "copy tokenizer.json and tokenizer_config.json of the model into the folder",
             ) from error
-        return cls(folder, tokenizer, _eos_ids(folder, tokenizer), plain_prompts)
+        made = cls(folder, tokenizer, end_ids(folder, _optional_int(tokenizer.eos_token_id)), plain_prompts, add_bos)
+        if add_bos and made.bos_id is None:
+            raise ModelError(
+                f"{folder}: quality.add_bos is set, but the tokenizer has no BOS token",
+                "take quality.add_bos out, or name the model's bos_token in tokenizer_config.json",
+            )
+        check_vocabulary(folder, made)
+        return made
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, with nothing added before or after. A marker such as ``<|im_end|>`` is one token."""
@@ -53,24 +75,53 @@ class Tokenizer:
         """Token ids of one user message in the model's chat template, ready for the assistant's answer.
 
         Raises:
-            ModelError: the tokenizer has no chat template.
+            ModelError: the tokenizer has no chat template, or one that raises.
         """
         if self._plain_prompts:
-            return self.encode(user_text)
-        if not self.has_chat_template:
+            return [*self.opening, *self.encode(user_text)]
+        self.require_chat()
+        try:
+            encoded = self._tokenizer.apply_chat_template(
+                [{"role": "user", "content": user_text}], add_generation_prompt=True, tokenize=True, return_dict=True
+            )
+            return [int(i) for i in encoded["input_ids"]]
+        except Exception as error:  # of Jinja, or whatever the template does
+            raise ModelError(
+                f"{self._template_file()}: the chat template cannot be used: {type(error).__name__}: {error}",
+                "correct the template, or set quality.plain_prompts for a model never trained to chat",
+            ) from error
+
+    def require_chat(self) -> None:
+        """Raise ModelError where prompts need a chat template, and there is none."""
+        if not self.chats:
             raise ModelError(
                 f"{self._folder / 'tokenizer_config.json'} has no chat_template",
                 "add the model's chat_template, or set quality.plain_prompts for a model never trained to chat",
             )
-        encoded = self._tokenizer.apply_chat_template(
-            [{"role": "user", "content": user_text}], add_generation_prompt=True, tokenize=True, return_dict=True
-        )
-        return [int(i) for i in encoded["input_ids"]]
 
     @property
     def has_chat_template(self) -> bool:
-        """Whether ``chat`` works."""
+        """Whether the tokenizer has one."""
         return bool(self._tokenizer.chat_template)
+
+    @property
+    def chats(self) -> bool:
+        """Whether ``chat`` works."""
+        return self._plain_prompts or self.has_chat_template
+
+    @cached_property
+    def opening(self) -> tuple[int, ...]:
+        """Tokens before a plain prompt, as the model was trained; none where the chat template writes its own.
+
+        They are those that the tokenizer puts before a text of its own accord, and BOS where ``add_bos`` says so.
+        """
+        if not self._plain_prompts:
+            return ()
+        whole, bare = [int(i) for i in self._tokenizer(_LETTER)["input_ids"]], self.encode(_LETTER)
+        begins = (start for start in range(len(whole)) if whole[start : start + len(bare)] == bare)
+        own = tuple(whole[: next(begins, 0)])
+        bos = [self.bos_id] if self._add_bos and self.bos_id is not None and self.bos_id not in own else []
+        return (*bos, *own)
 
     @property
     def bos_id(self) -> int | None:
@@ -84,17 +135,29 @@ class Tokenizer:
         return own if own is not None else next(iter(self.eos_ids), 0)
 
     @property
+    def markers(self) -> frozenset[int]:
+        """Ids of special tokens that were added to the vocabulary."""
+        added = self._tokenizer.added_tokens_decoder
+        return frozenset(int(index) for index, token in added.items() if token.special)
+
+    @property
+    def special_ids(self) -> Mapping[str, int | None]:
+        """The tokenizer's own ids of ``bos``, ``eos`` and ``pad``."""
+        return {role: _optional_int(getattr(self._tokenizer, f"{role}_token_id")) for role in ("bos", "eos", "pad")}
+
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        """Every token, added ones included, and its id."""
+        return {str(token): int(index) for token, index in self._tokenizer.get_vocab().items()}
+
+    @property
     def vocab_size(self) -> int:
         """Number of tokens, markers included; ids lie below it. A model's own vocabulary may be larger (padding)."""
         return len(self._tokenizer)
 
-
-def _eos_ids(folder: Path, tokenizer: Any) -> tuple[int, ...]:
-    """Every id that ends an answer: of ``generation_config.json`` first, then the tokenizer's own."""
-    path = folder / "generation_config.json"
-    named = read_checkpoint_json(path).get("eos_token_id") if path.exists() else None
-    ids = [*(named if isinstance(named, list) else [named]), tokenizer.eos_token_id]
-    return tuple(dict.fromkeys(int(i) for i in ids if i is not None))
+    def _template_file(self) -> Path:
+        own = self._folder / "chat_template.jinja"
+        return own if own.is_file() else self._folder / "tokenizer_config.json"
 
 
 def _optional_int(value: Any) -> int | None:

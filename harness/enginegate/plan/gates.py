@@ -22,9 +22,11 @@ from enginegate.quality.bleu import BLEU_COLUMNS
 from enginegate.storage.audits import AuditedGate
 from enginegate.storage.baselines import PerfBaseline, PerfEngine, PerfSession, QualityBaseline
 from enginegate.verdicts.audit import judged_by
+from enginegate.verdicts.corpus import bleu_score, ceiling
 from enginegate.verdicts.inputs import (
     AccuracyInputs,
     BuildTimeInputs,
+    CeilingInputs,
     CorpusInputs,
     FlipsInputs,
     Items,
@@ -180,7 +182,8 @@ class EngineGates:
         """Corpus BLEU against the reference's own answers."""
         floor = self.floors.bleu
         limit = None if floor is None else 100.0 - floor
-        return self._corpus(entry, BLEU_COLUMNS, "bleu", self._section.quality.bleu, limit, "bleu", "points")
+        margins, score = self._section.quality.bleu, bleu_score(entry)
+        return self._corpus(entry, BLEU_COLUMNS, "bleu", margins, limit, score, "points", ceiling(entry, "bleu"))
 
     def rouge(self, entry: QualityEntry, column: str) -> CorpusInputs:
         """A mean ROUGE F-measure, of answers or of summaries."""
@@ -188,7 +191,8 @@ class EngineGates:
         if entry.metric == "similarity":
             limit = None if self.floors.rougeL is None else 1.0 - self.floors.rougeL
         metric = f"{entry.metric}_{column}"
-        return self._corpus(entry, [column], metric, self._section.quality.rouge, limit, "mean", "F1")
+        margins = self._section.quality.rouge
+        return self._corpus(entry, [column], metric, margins, limit, "mean", "F1", ceiling(entry, column))
 
     def perplexity(self, entry: QualityEntry) -> NllInputs:
         """Perplexity, document by document."""
@@ -219,10 +223,18 @@ class EngineGates:
         limit: float | None,
         score: str,
         unit: str,
+        ceiling: CeilingInputs | None,
     ) -> CorpusInputs:
         common = self._common(entry, metric, columns, self._corpus_policy(margins))
         reference = self._reference_for(common, limit)
-        return CorpusInputs(**common, reference=reference, limit=self._unless_required(limit), score=score, unit=unit)
+        return CorpusInputs(
+            **common,
+            reference=reference,
+            limit=self._unless_required(limit),
+            score=score,
+            unit=unit,
+            ceiling=ceiling,
+        )
 
     def _common(
         self, entry: QualityEntry, metric: str, columns: Sequence[str], policy: QualityPolicy

@@ -74,13 +74,13 @@ def select(
         if config.name in sizes:
             raise ConfigError(f"model {config.name!r} is selected twice", "give each model one configuration")
         sizes[config.name] = _batch_sizes(config, batch_sizes)
-        for backend in engines or (config.file.default_engine,):
+        for backend in dict.fromkeys(engines or (config.file.default_engine,)):
             candidates.extend(_candidates(config, backend, precisions))
     return Selection(tuple(candidates), sizes)
 
 
 def _batch_sizes(config: Config, asked: Sequence[int]) -> tuple[int, ...]:
-    sizes = tuple(asked or config.file.workload.batch_sizes)
+    sizes = tuple(dict.fromkeys(asked or config.file.workload.batch_sizes))
     limit = config.file.limits.max_batch_size
     for size in sizes:
         if size > limit:

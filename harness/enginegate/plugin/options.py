@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class _Reader:
     def positive(self, name: str) -> tuple[int, ...]:
         option = self._prefix + name
         for value in self.names(name):
-            if not value.isdecimal() or int(value) == 0:
+            if not re.fullmatch(r"[1-9][0-9]{0,8}", value):
                 raise ConfigError(f"{option} {value!r} is not a positive whole number", f"for example {option} 1,8")
         return tuple(map(int, self.names(name)))
 

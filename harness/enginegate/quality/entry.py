@@ -34,6 +34,8 @@ def quality_entry(
     columns: Sequence[str],
     items: Mapping[str, Sequence[float]],
     scores: Mapping[str, float],
+    signatures: Mapping[str, str] | None = None,
+    ceilings: Mapping[str, Mapping[str, float]] | None = None,
 ) -> QualityEntry:
     """The record of one measurement.
 
@@ -45,6 +47,8 @@ def quality_entry(
         columns: names of the numbers of an item.
         items: item hash to as many numbers as there are columns.
         scores: the headline scores.
+        signatures: how scores of texts are made, by their names.
+        ceilings: what the reference's texts score against themselves, by the score's name and by item hash.
     """
     return QualityEntry(
         engine=engine.spec.id,
@@ -53,6 +57,8 @@ def quality_entry(
         columns=list(columns),
         items={name: [float(value) for value in items[name]] for name in sorted(items)},
         scores={name: float(value) for name, value in scores.items()},
+        signatures=dict(signatures or {}),
+        ceilings={name: {item: values[item] for item in sorted(values)} for name, values in (ceilings or {}).items()},
     )
 
 
@@ -62,6 +68,12 @@ def entry_version(
     """For instance ``cloze/1;prefix=none;items=0123456789abcdef``: code, settings, then a digest of the item set."""
     parts = [f"{metric}/{revision}", *(f"{name}={settings[name]}" for name in sorted(settings))]
     return ";".join([*parts, f"items={digest(sorted(hashes))}"])
+
+
+def with_setting(version: str, name: str, value: object) -> str:
+    """A version with one more setting, before its item set."""
+    method, _, items = version.rpartition(";items=")
+    return f"{method};{name}={value};items={items}"
 
 
 def method_version(version: str) -> str:

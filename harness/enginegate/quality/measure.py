@@ -11,13 +11,17 @@ from enginegate.engines.base import Engine
 from enginegate.quality.choice import evaluate_cloze, evaluate_letters
 from enginegate.quality.data import load_articles, load_passages, load_prompts, load_questions, take
 from enginegate.quality.determinism import evaluate_determinism
+from enginegate.quality.entry import digest, with_setting
 from enginegate.quality.perplexity import evaluate_perplexity
+from enginegate.quality.scoring import TextScoring
 from enginegate.quality.similarity import evaluate_similarity
 from enginegate.quality.summaries import evaluate_summaries
 from enginegate.quality.text import Answer, Tokenizer
 
 #: Metrics that need the reference's own greedy answers.
 COMPARED = frozenset({"similarity"})
+#: Metrics that ask for answers, and so put user messages as ``Tokenizer.chat`` does.
+ASKING = frozenset({"similarity", "summaries", "determinism"})
 
 
 def measure_quality(
@@ -32,20 +36,23 @@ def measure_quality(
         config: where the data lie and how much of it is used.
         answers: the quality reference's greedy answers, for the metrics in COMPARED.
     """
-    return METRICS[metric](engine, tokenizer, config, answers)
+    entry = METRICS[metric](engine, tokenizer, config, answers)
+    if metric not in ASKING or not tokenizer.opening:
+        return entry
+    # Only where there is one: results of chat templates, and of models without BOS, are those of before.
+    return entry.model_copy(update={"version": with_setting(entry.version, "opening", digest(tokenizer.opening))})
 
 
 def _similarity(engine: Engine, tokenizer: Tokenizer, config: Config, answers: Mapping[str, Answer]) -> QualityEntry:
     quality = config.file.quality
     prompts = load_prompts(config.resolve(quality.prompts))
-    return evaluate_similarity(engine, tokenizer, prompts, answers, quality.similarity_tokens)
+    return evaluate_similarity(engine, tokenizer, prompts, answers, quality.similarity_tokens, _scoring(config))
 
 
 def _summaries(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
     quality = config.file.quality
-    return evaluate_summaries(
-        engine, tokenizer, load_articles(config.resolve(quality.articles)), quality.summary_tokens
-    )
+    articles = load_articles(config.resolve(quality.articles))
+    return evaluate_summaries(engine, tokenizer, articles, quality.summary_tokens, _scoring(config))
 
 
 def _letters(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
@@ -69,6 +76,11 @@ def _determinism(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mappin
     quality = config.file.quality
     prompts = take(load_prompts(config.resolve(quality.prompts)), quality.determinism_prompts)
     return evaluate_determinism(engine, tokenizer, prompts, quality.similarity_tokens)
+
+
+def _scoring(config: Config) -> TextScoring:
+    quality = config.file.quality
+    return TextScoring(quality.bleu_tokenizer, quality.bleu_smoothing, quality.rouge_tokenizer)
 
 
 def _prefix(tokenizer: Tokenizer, config: Config) -> list[int]:

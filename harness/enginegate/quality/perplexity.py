@@ -14,9 +14,11 @@ from enginegate.core.records import QualityEntry
 from enginegate.engines.base import Engine
 from enginegate.quality.data import Passage
 from enginegate.quality.entry import digest, quality_entry, require_items
-from enginegate.quality.text import Tokenizer, score_sequences
+from enginegate.quality.text import Tokenizer, bytes_spelled, score_sequences
 
 REVISION = 1
+#: Of results where a passage's first token ends inside a character: its bytes were counted as those of U+FFFD before.
+REVISION_OF_CUTS = 2
 COLUMNS = ("nll", "tokens", "bytes")
 PREFILL = 16
 
@@ -59,12 +61,14 @@ def evaluate_perplexity(
                 "use longer passages or a smaller prefill",
             )
     scored = score_sequences(engine, tokenizer, sequences, prefill=prefill)
-    items = {}
+    items, revision = {}, REVISION
     for passage in passages:
         values = scored[passage.hash][max(len(prefix) - 1, 0) :]
-        given = 0 if prefix else len(tokenizer.decode(texts[passage.hash][:1]).encode())
+        given = 0 if prefix else bytes_spelled(tokenizer, passage.text, texts[passage.hash], 1)
+        if not prefix and given != len(tokenizer.decode(texts[passage.hash][:1]).encode()):
+            revision = REVISION_OF_CUTS
         items[passage.hash] = (-math.fsum(values), len(values), len(passage.text.encode()) - given)
     nll, tokens, size = (math.fsum(column) for column in zip(*items.values(), strict=True))
     scores = {"perplexity": math.exp(nll / tokens), "bits_per_byte": nll / math.log(2) / size, "tokens": tokens}
     settings = {"prefill": prefill, "prefix": digest(prefix)}
-    return quality_entry(engine, "perplexity", REVISION, settings, COLUMNS, items, scores)
+    return quality_entry(engine, "perplexity", revision, settings, COLUMNS, items, scores)

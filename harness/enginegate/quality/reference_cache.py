@@ -28,10 +28,10 @@ class Answers(Stored):
 
 
 def dependency_digest(config: Config, *parts: object) -> str:
-    """A digest of ``parts`` and of all that decides quality scores: data, sizes, the code of scoring and of engines."""
+    """A digest of ``parts`` and of all that decides quality scores: data, sizes, and the code of three rooms."""
     quality = config.file.quality
     files = [config.resolve(name) for name in (quality.prompts, quality.articles, quality.passages, quality.questions)]
-    code = sorted(file for room in ("quality", "engines") for file in (PACKAGE / room).rglob("*.py"))
+    code = sorted(file for room in ("quality", "engines", "models") for file in (PACKAGE / room).rglob("*.py"))
     digest = hashlib.sha256(json.dumps([quality.model_dump(), *parts], sort_keys=True, default=str).encode())
     for path in (*files, *code):
         for file in sorted(path.rglob("*.csv")) if path.is_dir() else [path]:

@@ -8,7 +8,8 @@ from enginegate.core.records import QualityEntry
 from enginegate.engines.base import Engine
 from enginegate.quality.data import Article
 from enginegate.quality.entry import mean_column, quality_entry, require_items
-from enginegate.quality.rouge import ROUGE_COLUMNS, rouge_scores
+from enginegate.quality.rouge import ROUGE_COLUMNS
+from enginegate.quality.scoring import DEFAULT_SCORING, TextScoring
 from enginegate.quality.text import Tokenizer, generate_texts
 
 REVISION = 1
@@ -21,12 +22,17 @@ def summary_prompt(article: Article) -> str:
 
 
 def evaluate_summaries(
-    engine: Engine, tokenizer: Tokenizer, articles: Sequence[Article], max_tokens: int
+    engine: Engine,
+    tokenizer: Tokenizer,
+    articles: Sequence[Article],
+    max_tokens: int,
+    scoring: TextScoring = DEFAULT_SCORING,
 ) -> QualityEntry:
     """Summarize every article greedily in at most ``max_tokens`` tokens.
 
     Returns:
         For each item ROUGE F-measures (0 to 1) and the summary's length in tokens; the scores are their means.
+        Ceilings: what the written summaries score against themselves.
 
     Raises:
         MeasurementError: no articles.
@@ -38,10 +44,13 @@ def evaluate_summaries(
     )
     items = {
         article.hash: (
-            *rouge_scores(answers[article.hash].text, article.summary),
+            *scoring.rouge(answers[article.hash].text, article.summary),
             float(len(answers[article.hash].token_ids)),
         )
         for article in articles
     }
     scores = {name: mean_column(COLUMNS, items, name) for name in COLUMNS}
-    return quality_entry(engine, "summaries", REVISION, {"max_tokens": max_tokens}, COLUMNS, items, scores)
+    settings = {"max_tokens": max_tokens, **scoring.rouge_settings}
+    ceilings = scoring.rouge_ceilings({article.hash: article.summary for article in articles})
+    signatures = {"rouge": scoring.signatures["rouge"]}
+    return quality_entry(engine, "summaries", REVISION, settings, COLUMNS, items, scores, signatures, ceilings)

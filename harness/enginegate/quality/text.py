@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from enginegate.engines.base import Engine
 
 #: What a sequence is kept under: an item's hash, or the hash and the number of a choice.
 Key = TypeVar("Key", str, tuple[str, int])
+#: What stands for bytes that are no character.
+_UNREADABLE = "\ufffd"
 
 
 class Tokenizer(Protocol):
@@ -21,6 +24,11 @@ class Tokenizer(Protocol):
     @property
     def eos_ids(self) -> Collection[int]:
         """Tokens that end an answer."""
+        ...
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """Tokens that ``chat`` puts before a plain prompt."""
         ...
 
     @property
@@ -147,6 +155,27 @@ def score_sequences(
                 "look for overflow: a lower activation precision, or a damaged engine (enginegate engines verify)",
             )
     return dict(zip(keys, results, strict=True))
+
+
+def bytes_spelled(tokenizer: Tokenizer, text: str, tokens: Sequence[int], count: int) -> int:
+    """UTF-8 bytes of ``text`` that the first ``count`` of its ``tokens`` spell, also where they end inside a character.
+
+    Decoded alone, the bytes of a part of a character become U+FFFD, which has three bytes of its own. What the rest of
+    the tokens lacks is counted instead: each stray byte at its beginning becomes one U+FFFD.
+    """
+    spelled = tokenizer.decode(list(tokens[:count]))
+    if not spelled.endswith(_UNREADABLE):
+        return len(spelled.encode())
+    pairs = zip(spelled[:-1], text, strict=False)  # without the last, which may be whole, and what the text has there
+    whole = text[: sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))]
+    cut, after = text[len(whole) :][:1], text[len(whole) + 1 :]
+    rest = tokenizer.decode(list(tokens[count:]))
+    stray = _leading(rest) - _leading(after)
+    return len(whole.encode()) + len(cut.encode()) - stray
+
+
+def _leading(text: str) -> int:
+    return len(text) - len(text.lstrip(_UNREADABLE))
 
 
 def _before_end(token_ids: Sequence[int], eos_ids: Collection[int]) -> tuple[int, ...]:

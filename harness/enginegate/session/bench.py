@@ -21,7 +21,7 @@ from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.memory import measure_memory
 from enginegate.measure.prompts import PromptPool
 from enginegate.quality.entry import refuse_random_weights
-from enginegate.quality.measure import COMPARED, measure_quality
+from enginegate.quality.measure import ASKING, COMPARED, measure_quality
 from enginegate.session.engines import RunningEngines, Wrap
 from enginegate.session.files import ModelFiles
 from enginegate.session.references import QualityReference, SpeedReference
@@ -163,6 +163,8 @@ class ModelBench:
         refuse_random_weights(self.files.checkpoint)
         key = f"{spec.id}/{metric}"
         if key not in self.quality:
+            if metric in ASKING:  # before minutes are spent on building and loading
+                self.files.tokenizer.require_chat()
             answers = self.quality_reference.answers() if metric in COMPARED else {}
             engine = self.engines.get(spec, runtime, "candidate")
             self.files.progress(f"{metric} of {spec.id}")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from enginegate.config.loading import Config
+from enginegate.config.model_fit import check_positions
 from enginegate.core.cache import Progress
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.process.building import build_limits
@@ -14,6 +14,7 @@ from enginegate.engines.store import EngineStore, StoreEntry
 from enginegate.models.checkpoint import Checkpoint
 from enginegate.models.sources import resolve
 from enginegate.models.tokenizer import Tokenizer
+from enginegate.models.weights import count_weights
 from enginegate.quality.data import Prompt, load_prompts
 
 
@@ -37,20 +38,26 @@ class ModelFiles:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The model's local checkpoint."""
+        """The model's local checkpoint, whole and with a tokenizer that belongs to it.
+
+        Raises ConfigError where it has too few positions for what is asked of it.
+        """
         if self._checkpoint is None:
-            model = self.config.file.model
+            model, quality = self.config.file.model, self.config.file.quality
             source = model.source
             if source.startswith("path:"):
                 source = f"path:{self.config.resolve(source.removeprefix('path:'))}"
-            self._checkpoint = resolve(source, cache=self.cache, sha256=model.sha256, progress=self.progress)
+            found = resolve(source, cache=self.cache, sha256=model.sha256, progress=self.progress)
+            check_positions(self.config.file, found.path)
+            self._tokenizer = Tokenizer.load(found.path, quality.plain_prompts, quality.add_bos)
+            self._checkpoint = found
         return self._checkpoint
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer."""
-        if self._tokenizer is None:
-            self._tokenizer = Tokenizer.load(self.checkpoint.path, self.config.file.quality.plain_prompts)
+        _ = self.checkpoint
+        assert self._tokenizer is not None
         return self._tokenizer
 
     def prompts(self) -> list[Prompt]:
@@ -66,14 +73,8 @@ class ModelFiles:
         return self._built[spec.id]
 
     def weights(self) -> int:
-        """How many weights the checkpoint has; tied ones are stored, and count, once."""
-        from safetensors import safe_open
-
-        total = 0
-        for file in sorted(self.checkpoint.path.glob("*.safetensors")):
-            with safe_open(file, framework="np") as tensors:  # type: ignore[no-untyped-call]
-                total += sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-        return total
+        """How many weights the model has; tied ones count once."""
+        return count_weights(self.checkpoint.path)
 
     def close(self) -> None:
         """Declare the engines as no longer in use."""

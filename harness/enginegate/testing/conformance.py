@@ -109,6 +109,8 @@ class Conformance:
             ([[5] * 49], 4, "49 tokens"),
             ([[5]], 33, "33 tokens"),
             ([[5]], 0, "0 tokens"),
+            ([[5, VOCABULARY]], 4, f"token id {VOCABULARY}"),
+            ([[5], [-1]], 4, "token id -1"),
         ],
     )
     def test_work_it_was_not_made_for_is_refused(
@@ -117,7 +119,10 @@ class Conformance:
         with pytest.raises(EngineError, match=said):
             engine.generate(batch, SamplingParams(tokens))
 
-    @pytest.mark.parametrize(("sequence", "prefill"), [([5], None), ([5] * 81, None), ([5, 6], 0)])
+    @pytest.mark.parametrize(
+        ("sequence", "prefill"),
+        [([5], None), ([5] * 81, None), ([5, 6], 0), ([5, VOCABULARY], None), ([-1, 5, 6], 1)],
+    )
     def test_sequences_that_cannot_be_scored_are_refused(
         self, engine: Engine, sequence: list[int], prefill: int | None
     ) -> None:

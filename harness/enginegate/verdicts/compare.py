@@ -22,6 +22,7 @@ from enginegate.storage.baselines import same_method
 from enginegate.storage.summary import session_shift, worst
 from enginegate.verdicts import lookup
 from enginegate.verdicts.compare_rule import Rule
+from enginegate.verdicts.corpus import bleu_score, ceiling
 from enginegate.verdicts.inputs import (
     AccuracyInputs,
     CorpusInputs,
@@ -224,12 +225,12 @@ def _accuracy(column: str) -> Callable[[QualityEntry, QualityEntry, QualityGates
 
 def _similarity(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> QualityInputs:
     common = _common(new, old, BLEU_COLUMNS, "bleu", _policy(gates.bleu, gates, alpha))
-    return CorpusInputs(**common, score="bleu", unit="points")
+    return CorpusInputs(**common, score=bleu_score(new), unit="points", ceiling=ceiling(new, "bleu"))
 
 
 def _summaries(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> QualityInputs:
     common = _common(new, old, ["rougeL"], "rougeL", _policy(gates.rouge, gates, alpha))
-    return CorpusInputs(**common, score="mean", unit="F1")
+    return CorpusInputs(**common, score="mean", unit="F1", ceiling=ceiling(new, "rougeL"))
 
 
 def _perplexity(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> QualityInputs:

@@ -142,12 +142,32 @@ class AccuracyInputs(QualityInputs):
     gate: Literal["accuracy"] = "accuracy"
 
 
+class CeilingInputs(Stored):
+    """Where the record keeps what the reference scores against itself, item by item; see ``gates.ceiling.Ceiling``.
+
+    Attributes:
+        score: whose ceilings they are, as the entry names them.
+        weight: column of the item's weight in the score of all; None where all weigh the same.
+        full: the ceiling of an item that is seen.
+        remedy: what would make it so.
+    """
+
+    score: str
+    weight: str | None
+    full: float
+    remedy: str
+
+
 class CorpusInputs(QualityInputs):
-    """A score of all items together: ``bleu``, or the ``mean`` of a column."""
+    """A score of all items together: ``bleu`` (``bleu:add-k`` by another smoothing), or the ``mean`` of a column.
+
+    ``ceiling`` is None in gates of records that kept no ceilings: those are judged without.
+    """
 
     gate: Literal["corpus"] = "corpus"
     score: str
     unit: str
+    ceiling: CeilingInputs | None = None
 
 
 class NllInputs(QualityInputs):

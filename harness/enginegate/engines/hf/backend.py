@@ -23,6 +23,7 @@ from enginegate.engines.reference import fastest_precision
 from enginegate.engines.requests import check_open, check_prompts, check_sequences, eos_token_ids, score_rows
 from enginegate.machine import cpu
 from enginegate.models.checkpoint import Checkpoint
+from enginegate.models.vocabulary import vocabulary_size
 
 _TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 _SUITE_NAMES = {f"torch.{torch_name}": name for name, torch_name in _TORCH_NAMES.items()}
@@ -141,11 +142,12 @@ class HuggingFaceEngine:
             {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         )
         self._eos = eos_token_ids(engine_dir)
+        self._vocabulary = vocabulary_size(engine_dir)
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
         """Greedy decoding of the whole batch in lockstep; see ``_steps``."""
         self._check_open()
-        check_prompts(self.spec, prompts, params)
+        check_prompts(self.spec, prompts, params, self._vocabulary)
         eos = frozenset() if params.ignore_eos else self._eos
         ids: list[list[int]] = [[] for _ in prompts]
         times: list[float] = []
@@ -164,7 +166,7 @@ class HuggingFaceEngine:
     def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[TokenEvent]:
         """The loop of ``generate`` at batch 1, one token at a time."""
         self._check_open()
-        check_prompts(self.spec, [prompt], params)
+        check_prompts(self.spec, [prompt], params, self._vocabulary)
         eos = frozenset() if params.ignore_eos else self._eos
         return self._events(prompt, params.max_tokens, eos)
 
@@ -216,14 +218,13 @@ class HuggingFaceEngine:
         its scores and needs no mask. The logits held at once are bounded by ``_LOGIT_BUDGET``.
         """
         self._check_open()
-        check_sequences(self.spec, sequences, prefill, self._max_length())
+        check_sequences(self.spec, sequences, prefill, self._max_length(), self._vocabulary)
         self._use_threads()
-        vocabulary = self._model.config.get_text_config().vocab_size
 
         def score(inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float32]:
             return self._score_batch(inputs, targets, prefill)
 
-        return score_rows(sequences, _LOGIT_BUDGET // vocabulary, prefill, self._token_bytes(), score)
+        return score_rows(sequences, _LOGIT_BUDGET // self._vocabulary, prefill, self._token_bytes(), score)
 
     def _score_batch(
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], prefill: int | None

@@ -31,7 +31,7 @@ class StaticCacheEngine(HuggingFaceEngine):
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
         """Greedy decoding of the batch. The times are those at which Transformers hands a streamer the tokens."""
         self._check_open()
-        check_prompts(self.spec, prompts, params)
+        check_prompts(self.spec, prompts, params, self._vocabulary)
         torch = self._torch
         eos = frozenset() if params.ignore_eos else self._eos
         longest = max(map(len, prompts))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from enginegate.core.errors import CapabilityError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
@@ -49,13 +49,17 @@ class OpenVinoBackend:
             precisions["fp16"] = Capability(True, f"weights are stored in fp16; this CPU computes in {computes}")
         return Capabilities(precisions, kv_precisions, "cpu")
 
+    def check_model(self, spec: EngineSpec, config: Mapping[str, Any]) -> None:
+        """Raise CapabilityError where the groups of ``spec`` do not divide the layers of a model."""
+        check_groups(spec, config)
+
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         """Export, and where asked quantize, the checkpoint into ``out_dir``.
 
         Runs in a child process: the export patches torch, and its memory should be gone before anything is measured.
         Raises EngineError with the end of the child's output where that fails.
         """
-        check_group_size(spec, checkpoint.path)
+        check_groups(spec, read_config(checkpoint.path))
         progress(f"exporting {spec.id}")
         job = {"spec": asdict(spec), "checkpoint": str(checkpoint.path), "out_dir": str(out_dir)}
         run_build(
@@ -75,17 +79,18 @@ class OpenVinoBackend:
         return OpenVinoEngine(engine_dir, spec, runtime)
 
 
-def check_group_size(spec: EngineSpec, checkpoint: Path) -> None:
-    """Raise CapabilityError where 4-bit groups do not divide the inputs of every linear layer of the checkpoint."""
+def check_groups(spec: EngineSpec, config: Mapping[str, Any]) -> None:
+    """Raise CapabilityError where 4-bit groups do not divide the inputs of every linear layer of a model.
+
+    ``config``: its ``config.json``.
+    """
     group = spec.quantization.group_size
     if spec.precision not in QUANTIZED or spec.precision == "int8_wo" or group is None:
         return
-    config = read_config(checkpoint)
-    sizes = {
-        name: config[name] for name in ("hidden_size", "n_embd", "intermediate_size", "n_inner") if config.get(name)
-    }
-    if config.get("head_dim") and config.get("num_attention_heads"):
-        sizes["num_attention_heads x head_dim"] = config["num_attention_heads"] * config["head_dim"]
+    names = ("hidden_size", "n_embd", "intermediate_size", "n_inner", "head_dim", "num_attention_heads")
+    found = {name: config[name] for name in names if isinstance(config.get(name), int) and config[name]}
+    heads, size = found.pop("num_attention_heads", None), found.pop("head_dim", None)
+    sizes = {**found, "num_attention_heads x head_dim": heads * size} if heads and size else found
     uneven = {name: size for name, size in sizes.items() if size % group}
     if uneven:
         raise CapabilityError(

@@ -21,6 +21,7 @@ from enginegate.engines.openvino.weights import read_weights
 from enginegate.engines.requests import check_open, check_sequences, eos_token_ids
 from enginegate.engines.stepping import SteppingEngine
 from enginegate.machine import cpu
+from enginegate.models.vocabulary import vocabulary_size
 
 #: Prompt tokens that one scheduling step takes where prefill is chunked; GenAI's own default.
 _CHUNK = 256
@@ -46,6 +47,7 @@ class OpenVinoEngine(SteppingEngine):
         self._weights = read_weights(self._model_xml)
         self._geometry = Geometry.read(engine_dir)
         self._eos = eos_token_ids(engine_dir)
+        self._vocabulary = vocabulary_size(engine_dir)
         self._activation = activation_precision(spec, runtime)
         self._kv_precision = kv_precision(spec, runtime, self._activation)
         self._threads = runtime.threads or cpu.usable_cores()
@@ -110,7 +112,7 @@ class OpenVinoEngine(SteppingEngine):
     def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
         """Log-probabilities from the model's stateful form; see ``Scorer``, which the first call compiles."""
         self._check_open()
-        check_sequences(self.spec, sequences, prefill, self._max_length())
+        check_sequences(self.spec, sequences, prefill, self._max_length(), self._vocabulary)
         if self._scorer is None:
             token = kv_cache.block_bytes(self._geometry, self._kv_precision) // kv_cache.TOKENS_PER_BLOCK
             self._scorer = Scorer(self._model_xml, self._properties, self._threads, token)

@@ -12,6 +12,7 @@ from typing import Any
 from enginegate.core.errors import EngineError
 from enginegate.core.files import read_json
 from enginegate.engines.checkpoint import Geometry, read_config
+from enginegate.models.weights import weight_files
 
 _ELEMENT_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0}
 
@@ -38,9 +39,9 @@ def dtype(config: Mapping[str, Any]) -> str:
 
 
 def tensor_bytes(folder: Path) -> dict[str, int]:
-    """Bytes of each element type (safetensors' names: F16, F8_E4M3, U8 …) in the folder's safetensors files."""
+    """Bytes of each element type (safetensors' names: F16, F8_E4M3, U8 …) in a folder's own safetensors files."""
     found: Counter[str] = Counter()
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = json.loads(stream.read(length))

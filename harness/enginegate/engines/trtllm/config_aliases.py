@@ -15,9 +15,10 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from enginegate.core.errors import ConfigError
+from enginegate.core.spelling import did_you_mean
 
 _SECTIONS = ("quantization", "optimization", "engine", "llm")
 _OWN_QUANTIZATION = frozenset(("group_size", "calibration", "calibration_samples"))
@@ -71,6 +72,8 @@ def canonical(raw: Mapping[str, Any], path: Path) -> dict[str, Any]:
                 _translate(section, section, content, f"{path}, engines.{name}")
     if any(name in content for name in _SECTIONS):
         backend = content.setdefault("default_engine", "trtllm-engine")
+        if not isinstance(backend, str):
+            raise ConfigError(f"{path}: default_engine {backend!r} is no name", "name the backend that is tested")
         engines = content.setdefault("engines", {})
         target = engines.setdefault(backend, {}) if isinstance(engines, dict) else {}
         if not isinstance(target, dict):
@@ -89,7 +92,8 @@ def _translate(source: dict[str, Any], target: dict[str, Any], content: dict[str
     """Move the foreign sections of ``source`` into the backend's section ``target`` and the file's limits."""
     found = _Found(where)
     for name in _SECTIONS:
-        section = source.pop(name, None) or {}
+        section = source.pop(name, None)
+        section = {} if section is None else section
         if name == "llm":
             section = _only_child(section, where)
         if not isinstance(section, dict):
@@ -99,7 +103,8 @@ def _translate(source: dict[str, Any], target: dict[str, Any], content: dict[str
             reader = readers.get(option)
             if reader is None:
                 raise ConfigError(
-                    f"{where}: unknown option {name}.{option}", f"known there are {', '.join(sorted(readers))}"
+                    f"{where}: unknown option {name}.{option}{did_you_mean(str(option), readers)}",
+                    f"known there are {', '.join(sorted(readers))}",
                 )
             reader(found, f"{name}.{option}", value)
     found.write(target, content)
@@ -108,7 +113,7 @@ def _translate(source: dict[str, Any], target: dict[str, Any], content: dict[str
 def _only_child(section: Any, where: str) -> Any:
     if section and (not isinstance(section, dict) or set(section) != {"TensorRTLLM"}):
         raise ConfigError(f"{where}: llm holds more than TensorRTLLM", "this suite reads llm.TensorRTLLM alone")
-    return section.get("TensorRTLLM", {}) if section else {}
+    return section.get("TensorRTLLM") or {} if section else {}
 
 
 class _Found:
@@ -122,7 +127,7 @@ class _Found:
 
     def say(self, key: str, value: Any, option: str) -> None:
         """Set one of our keys (``quantization.group_size``); a second, different value is a contradiction."""
-        if key in self.facts and self.facts[key][0] != value:
+        if key in self.facts and not _same(self.facts[key][0], value):
             before, other = self.facts[key]
             raise ConfigError(
                 f"{self.where}: {option} says {value!r}, but {other} says {before!r}", f"drop one: both set {key}"
@@ -156,16 +161,19 @@ class _Found:
         precision = self.precision()
         if precision is not None:
             listed = target.setdefault("precisions", [precision])
-            if precision not in listed:
+            if not isinstance(listed, list) or precision not in listed:
                 raise ConfigError(
                     f"{self.where}: {', '.join(self.precisions)} mean {precision}, but precisions lists {listed}",
                     "drop one of the two",
                 )
-        self._check_calibration(target.get("precisions") or [])
+        listed = target.get("precisions")
+        self._check_calibration([name for name in listed if isinstance(name, str)] if isinstance(listed, list) else [])
         for key, (value, option) in self.facts.items():
             section, _, name = key.partition(".")
             place = (content if section == "limits" else target).setdefault(section, {})
-            if name in place and place[name] != value:
+            if not isinstance(place, dict):
+                raise ConfigError(f"{self.where}: {section} is no mapping", "write its options as keys")
+            if name in place and not _same(place[name], value):
                 raise ConfigError(f"{self.where}: {option} says {value!r}, but {key} says {place[name]!r}", "drop one")
             place[name] = value
 
@@ -188,38 +196,52 @@ class _Found:
 Reader = Callable[[_Found, str, Any], None]
 
 
+Value = TypeVar("Value")
+
+
+def _of(names: Mapping[str, Value], found: _Found, option: str, value: Any) -> Value:
+    """What a name stands for; refuses one that is not among them."""
+    if not isinstance(value, str) or value not in names:
+        found.refuse(option, value, f"is not known{did_you_mean(str(value), names)}", f"known are {', '.join(names)}")
+    return names[value]
+
+
+def _truth(found: _Found, option: str, value: Any) -> bool:
+    """A switch; refuses what is neither true nor false."""
+    if not isinstance(value, bool):
+        found.refuse(option, value, "is neither true nor false", "write true or false")
+    return bool(value)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal as a file has them: true is not 1."""
+    return isinstance(one, bool) == isinstance(other, bool) and bool(one == other)
+
+
 def _key(key: str) -> Reader:
     return lambda found, option, value: found.say(key, value, option)
 
 
 def _name(names: Mapping[str, str]) -> Reader:
     def read(found: _Found, option: str, value: Any) -> None:
-        if value not in names:
-            found.refuse(option, value, "is not known", f"known are {', '.join(names)}")
-        found.may_be((names[value],), option)
+        found.may_be((_of(names, found, option, value),), option)
 
     return read
 
 
 def _mode(found: _Found, option: str, value: Any) -> None:
-    if value not in _MODES:
-        found.refuse(option, value, "is not known", f"known are {', '.join(_MODES)}")
-    precision = _MODES[value]
+    precision = _of(_MODES, found, option, value)
     # The mode names the width; use_awq and use_gptq say how it is reached.
     found.may_be(("int4_wo", "int4_awq", "int4_gptq") if value == "int4_weight_only" else (precision,), option)
 
 
 def _width(found: _Found, option: str, value: Any) -> None:
-    if value not in _WIDTHS:
-        found.refuse(option, value, "is not known", f"known are {', '.join(_WIDTHS)}")
-    found.may_be(_WIDTHS[value], option)
+    found.may_be(_of(_WIDTHS, found, option, value), option)
 
 
 def _switch(on: tuple[str, ...], off: tuple[str, ...]) -> Reader:
     def read(found: _Found, option: str, value: Any) -> None:
-        if not isinstance(value, bool):
-            found.refuse(option, value, "is neither true nor false", "write true or false")
-        found.may_be(on if value else off, option)
+        found.may_be(on if _truth(found, option, value) else off, option)
 
     return read
 
@@ -229,45 +251,37 @@ def _calibration(found: _Found, option: str, value: Any) -> None:
 
 
 def _kv_precision(found: _Found, option: str, value: Any) -> None:
-    found.say("runtime.kv_precision", {"float16": "fp16", "bfloat16": "bf16"}.get(value, value), option)
+    found.say("runtime.kv_precision", _HALF.get(value, value) if isinstance(value, str) else value, option)
 
 
 def _int8_kv(found: _Found, option: str, value: Any) -> None:
-    if value:
+    if _truth(found, option, value):
         found.say("runtime.kv_precision", "int8", option)
     elif found.facts.get("runtime.kv_precision", ("", ""))[0] == "int8":
         found.refuse(option, value, "contradicts a kv_cache_precision of int8", "drop one of the two")
 
 
 def _activations(found: _Found, option: str, value: Any) -> None:
-    if value not in _HALF:
-        found.refuse(option, value, "is not known", f"known are {', '.join(_HALF)}")
-    found.say("runtime.activation_precision", _HALF[value], option)
+    found.say("runtime.activation_precision", _of(_HALF, found, option, value), option)
 
 
 def _only(value: Any, reason: str, hint: str) -> Reader:
     """An option that is accepted at one value, because that is what happens, and refused at any other."""
 
     def read(found: _Found, option: str, given: Any) -> None:
-        if given != value:
+        if not _same(given, value):
             found.refuse(option, given, reason, hint)
 
     return read
 
 
 def _inflight(found: _Found, option: str, value: Any) -> None:
-    found.say("runtime.scheduler_policy", "inflight" if value else "static", option)
+    found.say("runtime.scheduler_policy", "inflight" if _truth(found, option, value) else "static", option)
 
 
 def _quantize(found: _Found, option: str, value: Any) -> None:
-    if not value:
+    if not _truth(found, option, value):
         found.may_be(("fp16", "bf16", "full_prec"), option)
-
-
-def _guide_dtype(found: _Found, option: str, value: Any) -> None:
-    if value not in _HALF:
-        found.refuse(option, value, "is not known", f"known are {', '.join(_HALF)}")
-    found.say("runtime.activation_precision", _HALF[value], option)
 
 
 _EVERY = tuple(dict.fromkeys(_MODES.values()))
@@ -312,7 +326,7 @@ _ENGINE: dict[str, Reader] = {
 }
 _GUIDE: dict[str, Reader] = {
     "to_quantize": _quantize,
-    "dtype": _guide_dtype,
+    "dtype": _activations,
     "quant_method": _name(_METHODS),
     "calib_size": _key("quantization.calibration_samples"),
     "smoothquant": _only(0.5, "is not offered: upstream's 0.5 is used", "set it to 0.5, or leave it out"),

@@ -60,7 +60,7 @@ class TensorRtEngine(ABC):
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
         """Greedy decoding of the batch, all requests submitted together; times are those of each chunk's arrival."""
         self._check_open()
-        check_prompts(self.spec, prompts, params)
+        check_prompts(self.spec, prompts, params, self._vocabulary)
         wanted = self._sampling(params)
         return _run(self._generate_all([list(prompt) for prompt in prompts], wanted, params))
 
@@ -85,7 +85,7 @@ class TensorRtEngine(ABC):
     def stream(self, prompt: Sequence[int], params: SamplingParams) -> Iterator[TokenEvent]:
         """One prompt, token by token as chunks arrive. An iterator that is dropped half-way aborts its request."""
         self._check_open()
-        check_prompts(self.spec, [prompt], params)
+        check_prompts(self.spec, [prompt], params, self._vocabulary)
         return self._stream(list(prompt), params)
 
     def _stream(self, prompt: list[int], params: SamplingParams) -> Iterator[TokenEvent]:
@@ -161,7 +161,7 @@ class TensorRtEngine(ABC):
         so nothing is skipped. The KV cache's precision takes part where the context kernels read the paged cache.
         """
         self._check_open()
-        check_sequences(self.spec, sequences, prefill, self._max_length())
+        check_sequences(self.spec, sequences, prefill, self._max_length(), self._vocabulary)
         self._check_sanity()
         rows = [list(sequence) for sequence in sequences]
         heads = [len(row) - 1 if prefill is None else min(prefill, len(row) - 1) for row in rows]

@@ -29,6 +29,7 @@ from enginegate.engines.trtllm.options import (
 from enginegate.engines.trtllm.precisions import KV_TORCH, TORCH, algorithm_name, capabilities
 from enginegate.machine import cpu
 from enginegate.models.checkpoint import Checkpoint
+from enginegate.models.vocabulary import vocabulary_size
 
 #: Tokens that one scheduling step takes at most; upstream's own default.
 _STEP_TOKENS = 8192
@@ -128,7 +129,7 @@ class TensorRtTorchBackend:
             runtime,
             eos=eos_token_ids(engine_dir),
             shape=shape,
-            vocabulary=int(config["vocab_size"]),
+            vocabulary=vocabulary_size(engine_dir),
             weights=sum(tensor_bytes(engine_dir).values()),
             pool_tokens=tokens,
             folder=engine_dir,

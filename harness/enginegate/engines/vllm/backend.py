@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from enginegate.core.errors import CapabilityError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Capabilities, Capability, Progress
-from enginegate.engines.openvino.backend import check_group_size
+from enginegate.engines.checkpoint import read_config
+from enginegate.engines.openvino.backend import check_groups
 from enginegate.engines.vllm.build import build_versions, write_engine
 from enginegate.engines.vllm.precisions import HALVES, KV_PRECISIONS, NEEDED_CAPABILITY, PRECISIONS
 from enginegate.machine import cpu
@@ -56,6 +57,11 @@ class VllmBackend:
             "cuda",
         )
 
+    def check_model(self, spec: EngineSpec, config: Mapping[str, Any]) -> None:
+        """Raise CapabilityError where the groups of ``spec`` do not divide the layers of a model."""
+        if spec.precision not in (*HALVES, "fp8", "w8a8_sq"):
+            check_groups(spec, config)
+
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         """Write the checkpoint in the spec's precision into ``out_dir``; needs no GPU.
 
@@ -64,8 +70,7 @@ class VllmBackend:
         """
         if spec.precision not in PRECISIONS:
             raise CapabilityError(f"backend vllm has no precision {spec.precision!r}", f"take {', '.join(PRECISIONS)}")
-        if spec.precision not in (*HALVES, "fp8", "w8a8_sq"):
-            check_group_size(spec, checkpoint.path)
+        self.check_model(spec, read_config(checkpoint.path))
         write_engine(spec, checkpoint.path, out_dir, progress)
 
     def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> VllmEngine:

@@ -9,7 +9,7 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
-from enginegate.core.errors import CapabilityError, EngineError
+from enginegate.core.errors import CapabilityError
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.base import Progress
 from enginegate.engines.checkpoint import link_checkpoint, link_file, read_config, read_passages
@@ -18,6 +18,7 @@ from enginegate.engines.vllm.precisions import COMPRESSED, HALVES
 from enginegate.engines.vllm.quantize import storage_type
 from enginegate.machine import cpu
 from enginegate.machine.processes import child_environment
+from enginegate.models.weights import other_weights, weight_files
 
 #: Names a Python that has llm-compressor, where this one has not.
 PYTHON_VARIABLE = "ENGINEGATE_LLMCOMPRESSOR_PYTHON"
@@ -95,10 +96,7 @@ def _convert(checkpoint: Path, out_dir: Path, element_type: str) -> None:
     from safetensors.torch import save_file
 
     wanted = getattr(torch, element_type)
-    files = sorted(checkpoint.glob("*.safetensors"))
-    if not files:
-        raise EngineError(f"{checkpoint} holds no safetensors", "name a checkpoint in that format")
-    for file in files:
+    for file in weight_files(checkpoint):
         with safe_open(file, framework="pt") as stored:  # type: ignore[no-untyped-call]
             tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - no mapping
         if all(tensor.dtype == wanted or not tensor.is_floating_point() for tensor in tensors.values()):
@@ -107,7 +105,7 @@ def _convert(checkpoint: Path, out_dir: Path, element_type: str) -> None:
         halves = {name: each.to(wanted) if each.is_floating_point() else each for name, each in tensors.items()}
         save_file(halves, out_dir / file.name, metadata={"format": "pt"})
     for name in ("generation_config.json", "model.safetensors.index.json"):
-        if (checkpoint / name).is_file():
+        if (checkpoint / name).is_file() and checkpoint / name not in other_weights(checkpoint):
             link_file(checkpoint / name, out_dir)
     config = {key: value for key, value in read_config(checkpoint).items() if key != "dtype"}
     config["torch_dtype"] = element_type

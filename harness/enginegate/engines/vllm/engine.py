@@ -21,6 +21,7 @@ from enginegate.engines.vllm.precisions import precision_found, suite_name, weig
 from enginegate.engines.vllm.quantize import storage_type
 from enginegate.engines.vllm.ranks import Rank, close_queues, message_queues, read_ranks, weights_of
 from enginegate.machine import cpu
+from enginegate.models.vocabulary import vocabulary_size
 
 
 class VllmEngine(SteppingEngine):
@@ -37,6 +38,7 @@ class VllmEngine(SteppingEngine):
         self._geometry = Geometry.read(engine_dir)
         self._activation = _activation(engine_dir, spec, runtime)
         self._eos = eos_token_ids(engine_dir)
+        self._vocabulary = vocabulary_size(engine_dir)
         recipe = engine_dir / "recipe.yaml"
         self._recipe = recipe.read_text(encoding="utf-8") if recipe.is_file() else ""
         arguments = settings.llm_arguments(engine_dir, spec, runtime, self._geometry, self._activation)
@@ -91,7 +93,7 @@ class VllmEngine(SteppingEngine):
         be under way before the change is seen.
         """
         self._check_open()
-        check_sequences(self.spec, sequences, prefill, self._max_length())
+        check_sequences(self.spec, sequences, prefill, self._max_length(), self._vocabulary)
         longest = max(map(len, sequences))
         limit = int(self._config().model_config.max_model_len)
         if longest >= limit:
