@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
@@ -14,8 +14,6 @@ from enginegate.gates.sequential import SpeedPolicy
 from enginegate.measure.ratios import has_value, log_ratios, orders
 from enginegate.storage.summary import session_shift
 from enginegate.verdicts.audit import centred
-from enginegate.verdicts.inputs import SpeedInputs, restore_inputs
-from enginegate.verdicts.lookup import gates
 
 #: Slowdowns that are tried.
 SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
@@ -46,12 +44,9 @@ def run_policy(record: RunRecord, metric: str, **others: float | None) -> SpeedP
     Raises:
         ConfigError: a margin beyond what is tolerated, or an alpha that is none.
     """
+    speed = (entry.inputs for entry in record.verdicts if entry.inputs.get("gate") == "speed")
+    stored: Mapping[str, Any] = next(speed, {}).get("policy") or record.config.get("gates", {}).get("speed", {})
     names = ("margin", "tolerated", "alpha", "beta", "looks")
-    speed = next((entry.inputs for entry in record.verdicts if entry.inputs.get("gate") == "speed"), None)
-    gates(record)
-    stored: Mapping[str, Any] = record.config.get("gates", {}).get("speed", {})
-    if speed is not None and isinstance(restored := restore_inputs(speed), SpeedInputs):
-        stored = asdict(restored.policy)
     chosen = {name: stored[name] for name in names if name in stored}
     chosen |= {name: value for name, value in others.items() if value is not None}
     chosen["looks"] = tuple(chosen.get("looks", SpeedPolicy.looks))
