@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from enginegate.cli.common import Subparsers, add_json, columns, command, folder, print_json
+from enginegate.cli.common import Subparsers, add_json, columns, command, folder, print_json, say
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -58,8 +58,8 @@ def verify_contract(arguments: argparse.Namespace) -> int:
     shown = [finding for finding in report.missing if finding.thing not in gone or finding.kind == "class"]
     if shown:
         rows = [[f"  missing {finding.kind}", f"{finding.thing} {finding.name}", finding.place] for finding in shown]
-        print("\n".join(columns(rows)))
-    print(
+        say("\n".join(columns(rows)))
+    say(
         f"{counts['found']} names found, {counts['missing']} missing, "
         f"{counts['unreadable']} that cannot be read from Python source"
     )

@@ -14,7 +14,6 @@ from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry,
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
-from enginegate.engines.checkpoint import vocabulary_size
 from enginegate.engines.registry import capabilities, load_backend
 from enginegate.engines.timing import Contestant
 from enginegate.machine.fingerprint import fingerprint
@@ -22,6 +21,7 @@ from enginegate.machine.gpu import DeviceMonitor
 from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.memory import measure_memory
 from enginegate.measure.prompts import PromptPool
+from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
 from enginegate.quality.measure import ASKING, COMPARED, measure_quality
 from enginegate.session.engines import RunningEngines, Wrap
@@ -227,7 +227,7 @@ class ModelBench:
             vocabulary=self._vocabulary(),
         )
 
-    def _vocabulary(self) -> int | None:
+    def _vocabulary(self) -> int:
         return vocabulary_size(self.files.checkpoint.path)
 
     def _pool(self, workload: Workload) -> PromptPool:

@@ -12,8 +12,8 @@ from enginegate.core.records import Fingerprint, QualityEntry, Stored
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
-from enginegate.engines.checkpoint import vocabulary_size
 from enginegate.engines.registry import load_backend, version
+from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
 from enginegate.quality.measure import COMPARED, measure_quality
 from enginegate.quality.reference_cache import Answers, dependency_digest, load_or_measure
