@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
+
+#: Stand-ins, the backend "fake" among them, which is found there as any third party's would be.
+FAKES = str(Path(__file__).parent / "fakes")
+if FAKES not in sys.path:
+    sys.path.insert(0, FAKES)
 
 # pytest reads this file too where it takes an option's value for a path, and then perhaps without hypothesis.
 with suppress(ImportError):

@@ -11,10 +11,14 @@ those that no other plugin and no conftest.py has taken.
 
 from __future__ import annotations
 
+import argparse
 import copy
 import importlib
 import itertools
-from collections.abc import Generator
+import re
+import traceback
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,11 +92,48 @@ OPTIONS = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Declare the long names, and the ini's keys."""
+    """Declare the long names, and the ini's keys. Raises UsageError where another plugin has declared one of them."""
+    _refuse_claimed(parser, 0)
     for option in OPTIONS:
         option.declare(_group(parser), option.long, option.help)
     parser.addini(INI, "this project uses enginegate: its options have short names, too", type="bool", default=False)
     parser.addini(INI_MODEL, "the model that is tested where no option names one", default=DEFAULT_MODEL)
+
+
+def _refuse_claimed(parser: pytest.Parser, ours: int) -> None:
+    """Raise UsageError where one of our options was declared more often than by us, ``ours`` times."""
+    for option in OPTIONS:
+        holders = [
+            group.name or "custom options"
+            for group in (parser._anonymous, *parser._groups)
+            if any(option.long in each.names() for each in group.options)
+        ]
+        if len(holders) > ours:
+            raise _claimed(option.long, f"another plugin, in the group {holders[0]!r} of pytest --help")
+
+
+@contextmanager
+def _naming_who_claims() -> Iterator[None]:
+    """A plugin or conftest.py that claims one of our options after us ends in an error of argparse, or of pytest."""
+    try:
+        yield
+    except (argparse.ArgumentError, ValueError) as error:
+        name = next((option.long for option in OPTIONS if re.search(rf"{option.long}\b(?!-)", str(error))), None)
+        if name is None:
+            raise
+        files = [
+            frame.f_code.co_filename
+            for frame, _ in traceback.walk_tb(error.__traceback__)
+            if frame.f_code.co_name == "pytest_addoption"
+        ]
+        raise _claimed(name, files[-1] if files else "another plugin") from error
+
+
+def _claimed(name: str, other: str) -> pytest.UsageError:
+    return pytest.UsageError(
+        f"the option {name} is declared twice: by enginegate ({__name__}), and by {other}; "
+        f"hint: rename the other's option, or leave one of the two out (-p no:{__name__})"
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -104,9 +145,12 @@ def pytest_load_initial_conftests(
     Which are free is known when every conftest.py has been read. Until then pytest, which looks for conftest.py files
     beside what it is asked to test, must not take the value of ``--config FILE`` for a test.
     """
+    _refuse_claimed(parser, 1)
     if not early_config.getini(INI):
         check_root(early_config)
-        yield
+        with _naming_who_claims():
+            yield
+        _refuse_claimed(parser, 1)
         return
     free = [option for option in OPTIONS if not _taken(parser, option.short)]
     before = early_config.known_args_namespace
@@ -114,7 +158,9 @@ def pytest_load_initial_conftests(
     known = parser.parse_known_args([_renamed(each, plain) for each in args], copy.copy(early_config.option))
     known.confcutdir = before.confcutdir  # pytest has put its own there
     early_config.known_args_namespace = known
-    yield
+    with _naming_who_claims():
+        yield
+    _refuse_claimed(parser, 1)
     for option in free:
         if not _taken(parser, option.short):
             option.declare(_group(parser), option.short, f"short for {option.long}")

@@ -110,7 +110,16 @@ def test_json_and_markdown_tell_ratio_and_interval(
         ('{"benchmarks": [{"fullname": "a", "stats": {"min": 1}}]}', "--benchmark-save-data"),
         ('{"benchmarks": [{"fullname": "a", "stats": {"data": []}}]}', "no samples"),
         ('{"benchmarks": [{"fullname": "a", "stats": {"data": ["x"]}}]}', "not a list of numbers"),
-        ('{"benchmarks": [{"fullname": "a", "stats": null}]}', "has no"),
+        ('{"benchmarks": [{"fullname": "a", "stats": null}]}', "has no data"),
+        ('{"benchmarks": [{"stats": {"data": [1]}}]}', "no fullname"),
+        ('{"benchmarks": [{"fullname": null, "stats": {"data": [1]}}]}', "no fullname"),
+        ('{"benchmarks": [], "benchmarks": []}', "'benchmarks' is there twice"),
+        ('{"benchmarks": [], "machine_info": ["x"]}', "machine_info"),
+        ('{"benchmarks": [], "machine_info": {"cpu": 1}}', "machine_info.cpu"),
+        ("", "it is empty"),
+        (" \n", "it is empty"),
+        ("[" * 50_000, "nests too deeply"),
+        (f'{{"benchmarks": [1{"0" * 5000}]}}', "no float holds"),
         ('{"benchmarks": null}', "no list of benchmarks"),
         ('{"benchmarks": ["a"]}', "no list of benchmarks"),
     ],
@@ -150,11 +159,21 @@ def test_one_sample_passes_nothing(bases: list[str], tmp_path: Path, capsys: pyt
     assert "undecided: a session has fewer than 3 samples" in capsys.readouterr().out
 
 
-def test_samples_that_are_no_times_fail_closed(bases: list[str], tmp_path: Path) -> None:
-    (tmp_path / "zero.json").write_text(
-        json.dumps({"benchmarks": [{"fullname": "test_a", "stats": {"data": [0.0, 1.0, 1.0]}}]})
+@pytest.mark.parametrize(
+    "sample", ["0.0", "-1", "1e-300", "1e300", "1e999", "1" + "0" * 400, "NaN", "-Infinity", "true"]
+)
+def test_samples_that_are_no_times_are_2(
+    bases: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], sample: str
+) -> None:
+    """They were a regression (1), a traceback (1 as well), or an improvement."""
+    (tmp_path / "bad.json").write_text(
+        f'{{"benchmarks": [{{"fullname": "test_a", "stats": {{"data": [1.0, {sample}, 1.0]}}}}]}}'
     )
-    assert main(["compare", *bases, str(tmp_path / "zero.json")]) == 1
+    for sessions in ([*bases, str(tmp_path / "bad.json")], [str(tmp_path / "bad.json"), *bases]):
+        assert main(["compare", *sessions]) == 2
+        captured = capsys.readouterr()
+        assert "bad.json" in captured.err
+        assert "Traceback" not in captured.err
 
 
 def records(tmp_path: Path, **changes: Any) -> list[str]:

@@ -68,6 +68,18 @@ def test_python_dash_m_harness_is_the_command_and_a_closed_pipe_is_no_error(tmp_
 
 
 @pytest.mark.parametrize(
+    ("redirection", "code", "said"), [(">&-", 0, ""), (">/dev/full", 2, "free some space"), (">&- 2>&-", 0, "")]
+)
+def test_output_that_goes_nowhere(redirection: str, code: int, said: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m enginegate engines ls {redirection}', sys.executable], capture_output=True, text=True
+    )
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
     ("text", "count"), [("20GB", 20 * 10**9), ("1.5GiB", 3 * 2**29), ("500mb", 5 * 10**8), ("0", 0), ("12 k", 12_000)]
 )
 def test_sizes(text: str, count: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -90,6 +91,20 @@ def test_a_child_that_sleeps_is_ended_and_named_with_the_key_to_raise(start, fol
     for again in (engine.memory, lambda: next(engine.stream([1], TOKENS)), engine.ready):
         with pytest.raises(EngineError, match=r"the engine is closed: .*no sign of life"):
             again()
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("panics-in-round", "PanicException: called `Option::unwrap"),
+        ("no-memory-in-round", "out of memory: MemoryError"),
+    ],
+)
+def test_what_a_library_raises_in_the_child_is_an_error_that_says_so_and_the_child_lives(start, folder, fault, why):
+    engine = start(fault, LONG)
+    for _ in range(2):
+        with pytest.raises(EngineError, match=re.escape(why)):
+            engine.generate(PROMPTS, TOKENS)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,10 @@ from enginegate.models.checkpoint import Checkpoint
 STEP = 0.2
 
 
+class PanicException(BaseException):
+    """No Exception, and yet nothing but a failure of a library."""
+
+
 def write_raw(content: bytes) -> None:
     """Put bytes on the connection to the session, beside its messages."""
     connection = next(each for each in gc.get_objects() if isinstance(each, messages.Channel))
@@ -122,6 +126,10 @@ class Engine:
         fault = self.spec.model
         if "hangs-in-round" in fault:
             hang()
+        if "panics-in-round" in fault:
+            raise PanicException("called `Option::unwrap()` on a `None` value")
+        if "no-memory-in-round" in fault:
+            raise MemoryError
         if "dies-in-round" in fault:
             os.kill(os.getpid(), signal.SIGKILL)
         if "half-a-reply" in fault:

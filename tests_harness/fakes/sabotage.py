@@ -86,6 +86,30 @@ class OneTokenLess(Wrapped):
         ]
 
 
+class Beyond(Wrapped):
+    """Its last token is none of the model's vocabulary."""
+
+    def generate(self, prompts, params):
+        return [
+            dataclasses.replace(answer, token_ids=(*answer.token_ids[:-1], 259))
+            for answer in self._engine.generate(prompts, params)
+        ]
+
+
+class NotScoring(Wrapped):
+    """Its library falls over when it is to score."""
+
+    def score(self, sequences, *, prefill=None):
+        raise RuntimeError("libfake.so: no logits")
+
+
+class Upside(Wrapped):
+    """Gives likelihoods with the wrong sign."""
+
+    def score(self, sequences, *, prefill=None):
+        return [[-value for value in row] for row in self._engine.score(sequences, prefill=prefill)]
+
+
 class Timed(Wrapped):
     """The first token comes at an impossible time."""
 

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from enginegate.models.sources import resolve
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FAKES = Path(__file__).resolve().parent
 ITEMS = 48
+#: A Llama of 4,080 weights. No engine computes with them, but they must be those of their config.
+VOCABULARY, HIDDEN, MLP = 259, 8, 72
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
 CONFIG = {
@@ -76,6 +79,8 @@ def make_workspace(folder: Path) -> Workspace:
         lines = "".join(json.dumps(item) + "\n" for item in items)
         (folder / "data" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     workspace.variant("toy")
+    # Looked at once here: each inner session in a process of its own would import torch for it.
+    resolve(f"path:{folder / 'checkpoint'}", cache=folder / "cache", progress=lambda _: None)
     return workspace
 
 
@@ -86,8 +91,27 @@ def _write_checkpoint(folder: Path) -> None:
     from tokenizers.pre_tokenizers import ByteLevel
 
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 259}), encoding="utf-8")
-    save_file({"weight": np.arange(4096, dtype=np.float16)}, folder / "model.safetensors")
+    config = {
+        "model_type": "llama",
+        "vocab_size": VOCABULARY,
+        "hidden_size": HIDDEN,
+        "intermediate_size": MLP,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "tie_word_embeddings": True,
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    layer = "model.layers.0"
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (VOCABULARY, HIDDEN),
+        "model.norm.weight": (HIDDEN,),
+        **{f"{layer}.self_attn.{name}_proj.weight": (HIDDEN, HIDDEN) for name in "qkvo"},
+        **{f"{layer}.mlp.{name}_proj.weight": (MLP, HIDDEN) for name in ("gate", "up")},
+        f"{layer}.mlp.down_proj.weight": (HIDDEN, MLP),
+        f"{layer}.input_layernorm.weight": (HIDDEN,),
+        f"{layer}.post_attention_layernorm.weight": (HIDDEN,),
+    }
+    save_file({name: np.ones(shape, np.float16) for name, shape in shapes.items()}, folder / "model.safetensors")
     write_tokenizer(
         folder,
         tokens=["<pad>", "<s>", "</s>", *sorted(ByteLevel.alphabet())],

@@ -39,4 +39,5 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parents[2]))  # what cases share with other tests is imported from there
     sys.exit(main(sys.argv[1:]))

@@ -34,12 +34,29 @@ def write_safetensors(path: Path, tensors: dict[str, list[int]]) -> None:
     path.write_bytes(len(encoded).to_bytes(8, "little") + encoded + data)
 
 
+#: Of Transformers, as the converter writes it: the tensors of ``random_weights``.
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": HIDDEN,
+    "intermediate_size": MLP,
+    "num_hidden_layers": LAYERS,
+    "num_attention_heads": HEADS,
+    "num_key_value_heads": KV_HEADS,
+    "vocab_size": 263,
+    "max_position_embeddings": 128,
+    "tie_word_embeddings": True,
+}
+
+
 def write_small_checkpoint(folder: Path, *, template: str = "") -> Path:
-    """A checkpoint that passes the checks, with a tokenizer but no weights worth the name."""
+    """A small Llama that passes all checks, with a tokenizer."""
+    from safetensors.numpy import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (folder / "config.json").write_text(json.dumps(CONFIG))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 0]}))
-    write_safetensors(folder / "model.safetensors", {"a": [1, 2, 3]})
+    save_file(random_weights(), folder / "model.safetensors", metadata={"format": "pt"})
     write_tokenizer(
         folder,
         tokens=vocabulary(),

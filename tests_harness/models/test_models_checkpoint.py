@@ -160,8 +160,8 @@ def test_hidden_files_do_not_count(folder: Path, tmp_path: Path) -> None:
 def test_nothing_is_read_twice(folder: Path, tmp_path: Path, monkeypatch) -> None:
     first = digest(folder, tmp_path)
     read: list[Path] = []
-    original = digest_module.file_sha256
-    monkeypatch.setattr(digest_module, "file_sha256", lambda path: (read.append(path), original(path))[1])
+    original = digest_module.read_content
+    monkeypatch.setattr(digest_module, "read_content", lambda path: (read.append(path), original(path))[1])
     assert digest(folder, tmp_path) == first
     assert read == []
     write_safetensors(folder / "model.safetensors", {"a": [9, 9, 9]})

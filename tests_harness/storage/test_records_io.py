@@ -32,7 +32,7 @@ def test_what_no_json_holds_is_refused_and_rounding_leaves_it_out(value: float) 
 def test_a_score_that_is_no_number_is_read_again(tmp_path: Path) -> None:
     """One question has no standard error; the session's own record could not be read for it."""
     entry = quality_entry("tiny-8m-openvino-int8_wo")
-    entry = entry.model_copy(update={"scores": entry.scores | {"stderr": math.nan}, "items": {"i": [math.nan, 1.0]}})
+    entry = entry.model_copy(update={"scores": entry.scores | {"stderr": math.nan}, "items": {"i": [math.nan] * 6}})
     record = run_record().model_copy(update={"quality": [entry]})
     (again,) = load_record(save_record(record, tmp_path)).quality
     assert math.isnan(again.scores["stderr"])

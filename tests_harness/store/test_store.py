@@ -227,12 +227,13 @@ def test_another_failure_while_the_disk_is_full_is_put_down_to_it(store: EngineS
         store.get(SPEC, CHECKPOINT, FakeBackend(interrupt=fail), progress=print)
 
 
-def test_another_failure_passes_through(store: EngineStore) -> None:
+def test_another_failure_is_the_builds_own_and_keeps_its_cause(store: EngineStore) -> None:
     def fail(_: Path) -> None:
         raise RuntimeError("cannot serialize the model")
 
-    with pytest.raises(RuntimeError, match="cannot serialize"):
+    with pytest.raises(EngineError, match=r"could not build .*: RuntimeError: cannot serialize the model") as raised:
         store.get(SPEC, CHECKPOINT, FakeBackend(interrupt=fail), progress=print)
+    assert isinstance(raised.value.__cause__, RuntimeError)
 
 
 def fill(store: EngineStore, count: int) -> list[StoreEntry]:

@@ -8,7 +8,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, print_json, runs_folder, show_bytes
+from enginegate.cli.common import (
+    Subparsers,
+    add_json,
+    add_runs,
+    columns,
+    command,
+    folder,
+    print_json,
+    runs_folder,
+    show_bytes,
+)
 
 if TYPE_CHECKING:
     from enginegate.core.records import RunRecord
@@ -23,7 +33,7 @@ def add_parser(subparsers: Subparsers) -> None:
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder, its run.json, its id, or 'latest'")
     parser.add_argument(
-        "--baselines", type=Path, metavar="DIR", help="folder of baselines (default: the project's baselines/)"
+        "--baselines", type=folder, metavar="DIR", help="folder of baselines (default: the project's baselines/)"
     )
     parser.add_argument(
         "--force",

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -31,10 +35,17 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     """The ``--runs`` option, by which a run id or ``latest`` is found."""
     parser.add_argument(
         "--runs",
-        type=Path,
+        type=folder,
         metavar="DIR",
         help="folder of run records (default: the project's runs/), for a run id or 'latest'",
     )
+
+
+def folder(text: str) -> Path:
+    """A path, for argparse; ``~`` is the home folder."""
+    from enginegate.core.files import expanded
+
+    return expanded(text)
 
 
 def runs_folder(arguments: argparse.Namespace) -> Path:
@@ -46,8 +57,46 @@ def runs_folder(arguments: argparse.Namespace) -> Path:
 
 
 def print_json(value: Any) -> None:
-    """Indented JSON; NaN and infinity become null, which every reader understands."""
-    print(json.dumps(_finite(value), indent=1, ensure_ascii=False))
+    """Indented JSON; NaN and infinity become null, which every reader understands.
+
+    Characters that the output's encoding lacks, and halves of a surrogate pair, become JSON's own escapes.
+    """
+    plain = _finite(value)
+    text = json.dumps(plain, indent=1, ensure_ascii=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(plain, indent=1)
+    say(text)
+
+
+def say(text: str) -> None:
+    """Print to stdout. A reader that has left, as ``head`` does, has what it wanted: the command goes on to its end."""
+    try:
+        print(text)
+    except BrokenPipeError:
+        silence()
+
+
+def complain(text: str) -> None:
+    """Print to stderr, as far as there is one."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
+
+
+def silence() -> None:
+    """Nobody reads stdout any more: what is still written to it goes nowhere, also when Python ends."""
+    with contextlib.suppress(OSError, ValueError, io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def printable(text: str) -> str:
+    """One line of text whose control characters, line ends and halves of surrogate pairs are escaped.
+
+    A name from a file must not look like another line of the output, nor steer the terminal.
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def _finite(value: Any) -> Any:

@@ -67,7 +67,7 @@ def _cache() -> dict[str, Any]:
     from enginegate.core.cache import cache_folder
 
     folder = cache_folder()
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    existing = next(path for path in (folder, *folder.absolute().parents) if os.access(path, os.F_OK))
     return {
         "path": str(folder),
         "exists": folder.is_dir(),

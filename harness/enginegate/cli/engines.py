@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, add_json, columns, command, print_json, show_bytes, size
+from enginegate.cli.common import Subparsers, add_json, columns, command, print_json, say, show_bytes, size
 
 if TYPE_CHECKING:
     from enginegate.engines.store import EngineStore
@@ -193,8 +193,8 @@ def verify(arguments: argparse.Namespace) -> int:
         print_json([asdict(problem) for problem in problems])
     else:
         for problem in problems:
-            print(f"damaged: {problem.label or problem.key}: {problem.reason}")
-        print(
+            say(f"damaged: {problem.label or problem.key}: {problem.reason}")
+        say(
             f"{len(problems)} damaged engine(s); each is built again when it is next asked for"
             if problems
             else f"{len(store.ls())} engine(s), all as they were built"

@@ -11,7 +11,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, command
+from enginegate.cli.common import Subparsers, command, folder
 
 if TYPE_CHECKING:
     from enginegate.cli.init_configuration import Configuration
@@ -50,7 +50,9 @@ def add_parser(subparsers: Subparsers) -> None:
         help="a configuration that comes with enginegate, by name, or a source: hub:ORG/NAME@COMMIT, path:FOLDER, ...",
     )
     parser.add_argument("--engine", required=True, help="the backend (see `enginegate doctor`)")
-    parser.add_argument("--folder", type=Path, default=Path(), metavar="DIR", help="the repository (default: this one)")
+    parser.add_argument(
+        "--folder", type=folder, default=Path(), metavar="DIR", help="the repository (default: this one)"
+    )
     parser.set_defaults(handler=run)
 
 

@@ -13,7 +13,9 @@ from enginegate.config.loading import find_config, load_config
 from enginegate.config.model_fit import config_of, config_of_random, positions_of
 from enginegate.config.schema import LimitsSection, WorkloadSection
 from enginegate.core.errors import ConfigError, ModelError
+from enginegate.core.files import expanded
 from enginegate.engines.base import Backend
+from enginegate.engines.registry import capabilities
 from enginegate.models.integrity import check_checkpoint
 
 #: Precisions that a new configuration tests, of those that the engine has here; the first stands for bf16 and fp16.
@@ -56,7 +58,7 @@ def _from_source(source: str, backend: Backend, folder: Path) -> Configuration:
     kind, _, rest = source.partition(":")
     plain, positions = False, None
     if kind == "path" and rest:
-        checkpoint = Path(rest).expanduser().absolute()
+        checkpoint = expanded(rest).absolute()
         check_checkpoint(checkpoint)
         plain, positions = not _chats(checkpoint), positions_of(config_of(checkpoint))
         name = checkpoint.name
@@ -114,7 +116,7 @@ def _chats(checkpoint: Path) -> bool:
 
 def _precisions(backend: Backend) -> list[str]:
     """What a first session tests: half precision and 8-bit weights where the engine has them, else what it has."""
-    known = backend.capabilities().precisions
+    known = capabilities(backend).precisions
     names = [name for name, capability in known.items() if capability.supported] or list(known)
     if {"bf16", "fp16"} & set(names):
         names.append("full_prec")
@@ -123,7 +125,7 @@ def _precisions(backend: Backend) -> list[str]:
 
 def why_not_here(backend: Backend) -> str:
     """Why an engine has no precision at all on this machine; empty where it has one."""
-    known = backend.capabilities().precisions
+    known = capabilities(backend).precisions
     if any(capability.supported for capability in known.values()):
         return ""
     return next((capability.reason for capability in known.values() if capability.reason), "it names no precision")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, print_json, runs_folder
+from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, folder, print_json, runs_folder, say
 
 if TYPE_CHECKING:
     from enginegate.core.records import RunRecord
@@ -28,7 +28,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="runs: each a folder, a run.json, an id, or 'latest'; several share one table",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where to write the files (default: the first run's folder)"
+        "--out", type=folder, metavar="DIR", help="where to write the files (default: the first run's folder)"
     )
     parser.add_argument(
         "--verdicts",
@@ -93,8 +93,8 @@ def _verdicts(records: list[RunRecord], as_json: bool) -> int:
             ["agrees" if outcome.agrees else "DIFFERS", outcome.stored.status, outcome.stored.test, _again(outcome)]
             for outcome in outcomes
         ]
-        print("\n".join(line.rstrip() for line in columns(rows)) if rows else "the record holds no verdicts")
-        print(f"{len(outcomes) - len(differing)} of {len(outcomes)} verdicts recomputed from the record agree")
+        say("\n".join(line.rstrip() for line in columns(rows)) if rows else "the record holds no verdicts")
+        say(f"{len(outcomes) - len(differing)} of {len(outcomes)} verdicts recomputed from the record agree")
     return 1 if differing else 0
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
-from pathlib import Path
 
-from enginegate.cli.common import Subparsers, add_json, columns, command, print_json
+from enginegate.cli.common import Subparsers, add_json, columns, command, folder, print_json, say
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -26,7 +25,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "enginegate trtllm verify-contract --source ~/TensorRT-LLM",
     )
     verify.add_argument(
-        "--source", type=Path, metavar="DIR", help="source tree or unpacked wheel (default: the installed package)"
+        "--source", type=folder, metavar="DIR", help="source tree or unpacked wheel (default: the installed package)"
     )
     verify.add_argument("--version", default="", help="compare as this version, not as version.py says")
     add_json(verify)
@@ -59,8 +58,8 @@ def verify_contract(arguments: argparse.Namespace) -> int:
     shown = [finding for finding in report.missing if finding.thing not in gone or finding.kind == "class"]
     if shown:
         rows = [[f"  missing {finding.kind}", f"{finding.thing} {finding.name}", finding.place] for finding in shown]
-        print("\n".join(columns(rows)))
-    print(
+        say("\n".join(columns(rows)))
+    say(
         f"{counts['found']} names found, {counts['missing']} missing, "
         f"{counts['unreadable']} that cannot be read from Python source"
     )

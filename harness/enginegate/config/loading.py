@@ -16,7 +16,8 @@ from enginegate.config.problems import explained
 from enginegate.config.project import own_folder
 from enginegate.config.reading import read_yaml
 from enginegate.config.schema import ConfigFile, EnginesSection, Floors, split_precision
-from enginegate.core.errors import CapabilityError, ConfigError, EngineGateError, ModelError
+from enginegate.core.errors import CapabilityError, ConfigError, EngineGateError, ModelError, edge, explained_by
+from enginegate.core.files import expanded
 from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, RuntimeSpec, Timeouts, Workload
 from enginegate.core.spelling import did_you_mean
 from enginegate.engines.options import build_spec, options_model, runtime_spec
@@ -36,10 +37,16 @@ class Config:
         return self.file.model.name
 
     def resolve(self, relative: str) -> Path:
-        """A path of the file, made absolute. The suite's own data, which are the defaults, are found from anywhere."""
-        path = (self.path.parent / relative).resolve()
-        if path.exists() or not relative.startswith(_OWN_DATA):
-            return path
+        """A path of the file, made absolute; ``~`` is the home folder.
+
+        The suite's own data, which are the defaults, are found from anywhere.
+        """
+        path = (self.path.parent / expanded(relative)).resolve()
+        try:
+            if path.exists() or not relative.startswith(_OWN_DATA):
+                return path
+        except OSError as error:  # in a folder that this user may not look into
+            raise explained_by(error, ConfigError, f"{self.path}: {relative!r} cannot be looked for") from error
         own = own_folder("enginegate.fixtures.data") / relative.removeprefix(_OWN_DATA)
         return own if own.exists() else path
 
@@ -130,6 +137,7 @@ def load_config(path: Path) -> Config:
     Every backend that the file names must be known; its libraries need not be there. The ``runtime`` section of one
     that is installed but cannot be imported here is not looked at: whoever selects that backend is told why.
     """
+    path = expanded(path)
     raw, problems = read_yaml(path)
     try:
         backends = Backends()
@@ -273,4 +281,5 @@ def _misfits(config: Config) -> Iterator[str]:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    with edge(ConfigError, f"the calibration file {path} cannot be read", "name another file there"):
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from enginegate.core.errors import ConfigError, EngineGateError
+from enginegate.core.errors import ConfigError, EngineGateError, describe, edge
+from enginegate.core.files import expanded
 from enginegate.core.specs import DEFAULT_TIMEOUTS, Limit
 
 #: Called with one short line when a long step starts; the caller decides where it goes.
@@ -28,6 +29,8 @@ Progress = Callable[[str], None]
 _WAIT = Limit(DEFAULT_TIMEOUTS.build)
 _TEMPORARY = ".tmp-"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+#: How a file system says that it has no locks; older versions of filelock raise NotImplementedError.
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 #: A library written in C++ may report a full disk as any exception; with less than this left, the disk is the reason.
 _NEARLY_FULL_BYTES = 4 << 20
@@ -47,22 +50,33 @@ def file_sha256(path: Path) -> str:
 def cache_folder() -> Path:
     """Where models, engines and reference scores are kept: $ENGINEGATE_CACHE, else the platform's cache folder.
 
-    Raises ConfigError where that is something else than a folder.
+    Raises ConfigError where that is something else than a folder, or there is no home to keep it in.
     """
     named = os.environ.get("ENGINEGATE_CACHE")
     if named:
-        folder = Path(named).expanduser().absolute()
+        folder = expanded(named).absolute()
         if os.path.lexists(folder) and not folder.is_dir():
             raise ConfigError(f"the cache {folder} is no folder", "point $ENGINEGATE_CACHE at one")
         return folder
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("enginegate"))
+    hint = "point $ENGINEGATE_CACHE at a folder, or set $HOME"
+    with edge(ConfigError, "there is no folder for the cache", hint):
+        folder = Path(platformdirs.user_cache_dir("enginegate"))
+    if not folder.is_absolute():  # "~" that nobody could expand: taken as it is, it would be a folder of that name here
+        raise ConfigError(
+            f"there is no folder for the cache: {folder} is no whole path, so this user has no home folder",
+            hint,
+        )
+    return folder
 
 
 @contextmanager
 def exclusive(target: Path, progress: Progress | None = None, limit: Limit = _WAIT) -> Iterator[None]:
     """Hold the lock on ``target``'s name, waiting for whoever holds it now. The system frees a dead process's lock.
+
+    For those who write. What is only read needs none: a folder appears whole (see ``staged``), and a cache may be
+    read-only or somebody else's.
 
     Args:
         target: what is about to be made, replaced or removed; it need not exist.
@@ -71,9 +85,10 @@ def exclusive(target: Path, progress: Progress | None = None, limit: Limit = _WA
 
     Raises:
         EngineGateError: the lock was held for longer than that.
+        OSError: the folder cannot be written, or its file system knows no locks; see ``writing``.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(target.with_name(f"{target.name}.lock"))
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -89,6 +104,10 @@ def exclusive(target: Path, progress: Progress | None = None, limit: Limit = _WA
                 + (f"{limit.hint}; " if limit.key else "")
                 + "removing the file does not help",
             ) from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            raise
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), lock.lock_file) from error
     try:
         yield
     finally:
@@ -135,6 +154,14 @@ def leftover_targets(folder: Path) -> list[Path]:
 
 
 @contextmanager
+def writing(folder: Path, kind: type[EngineGateError], what: str) -> Iterator[None]:
+    """Around all that writes into the cache: ``explained``, and whatever else a lock or a disk raises is ``kind``."""
+    hint = f"look at {folder}, or point $ENGINEGATE_CACHE at another folder"
+    with edge(kind, f"{what} cannot be written to {folder}", hint), explained(folder, kind):
+        yield
+
+
+@contextmanager
 def explained(folder: Path, kind: type[EngineGateError]) -> Iterator[None]:
     """Turn an exception that comes from ``folder`` being full or not writable into an error that says so.
 
@@ -160,7 +187,7 @@ def _diagnose(error: BaseException, folder: Path) -> tuple[str, str] | None:
     cause: BaseException | None = error
     while cause is not None:
         number = cause.errno if isinstance(cause, OSError) else None
-        full = number in _DISK_FULL or os.strerror(errno.ENOSPC) in str(cause)
+        full = number in _DISK_FULL or os.strerror(errno.ENOSPC) in describe(cause)
         if full or (number is None and free is not None and free < _NEARLY_FULL_BYTES):
             space = "unknown" if free is None else f"{free / 1e6:,.0f} MB"
             return (

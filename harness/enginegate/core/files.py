@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from enginegate.core.errors import ConfigError, EngineGateError, edge
+
 if TYPE_CHECKING:
     from pydantic import ValidationError
-
-    from enginegate.core.errors import EngineGateError
 
 #: Significant digits that are kept of every stored float: 100 ns in a second, far below what a clock resolves here.
 DIGITS = 7
@@ -55,14 +55,23 @@ def _lines(value: Any, indent: str) -> Iterator[str]:
     yield f"\n{indent}{closing}"
 
 
+def expanded(path: str | Path) -> Path:
+    """A path as people write it: ``~`` and ``~name`` are home folders. Raises ConfigError where there is none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{str(path)!r} begins in a home folder that nobody knows: {error}", "write the whole path, or set $HOME"
+        ) from error
+
+
 def read_json(path: Path, kind: type[EngineGateError], hint: str) -> dict[str, Any]:
     """The JSON object in a file. Raises ``kind`` with ``hint`` where it is missing, unreadable or no object."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise kind(f"{path} is missing", hint) from None
-    except (OSError, ValueError) as error:
-        raise kind(f"{path} cannot be read: {error}", hint) from error
+    with edge(kind, f"{path} cannot be read", hint):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise kind(f"{path} is missing", hint) from None
     if not isinstance(content, dict):
         raise kind(f"{path} is not a JSON object", hint)
     return content

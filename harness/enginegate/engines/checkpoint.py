@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enginegate.core.errors import EngineError
+from enginegate.core.errors import EngineError, edge
 from enginegate.core.files import read_json
 from enginegate.core.specs import QuantizationSpec
 from enginegate.models.integrity import runs_code
+from enginegate.models.loading import loading_problem
 from enginegate.models.weights import other_weights
 
 
@@ -61,6 +62,16 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_json(folder / "config.json", EngineError, "name a Hugging Face checkpoint, or rebuild the engine")
 
 
+def check_loaded(folder: Path, report: Mapping[str, Any]) -> None:
+    """Raise EngineError for what Transformers' ``output_loading_info`` calls missing, unexpected or mismatched."""
+    problem = loading_problem(report)
+    if problem:
+        raise EngineError(
+            f"the weights of {folder} are not those of the model in its config.json: {problem}",
+            "fetch the checkpoint again, or take config.json and weights of one revision",
+        )
+
+
 def link_file(file: Path, out_dir: Path) -> None:
     """Hard-link a file into ``out_dir``, or copy it where the file systems differ."""
     try:
@@ -87,16 +98,15 @@ def link_checkpoint(checkpoint: Path, out_dir: Path) -> None:
 
 def read_passages(quantization: QuantizationSpec) -> list[str]:
     """The first ``calibration_samples`` passages of the calibration file. Raises EngineError where there are none."""
-    try:
+    with edge(
+        EngineError,
+        f"calibration passages {quantization.calibration!r} cannot be read",
+        "set quantization.calibration to a JSON-lines file with a text field",
+    ):
         lines = Path(quantization.calibration).read_text(encoding="utf-8").splitlines()
         passages = [json.loads(line)["text"] for line in lines if line.strip()]
         if not all(isinstance(passage, str) for passage in passages):
             raise TypeError("a text is no string")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EngineError(
-            f"calibration passages {quantization.calibration!r} cannot be read: {error!r}",
-            "set quantization.calibration to a JSON-lines file with a text field",
-        ) from error
     if not passages:
         raise EngineError(f"{quantization.calibration} holds no passages", "add some, or name another file")
     return passages[: quantization.calibration_samples]

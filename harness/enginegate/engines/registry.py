@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from enginegate.core.errors import CapabilityError, ConfigError
+from enginegate.core.errors import CapabilityError, ConfigError, edge
 from enginegate.core.spelling import did_you_mean
-from enginegate.engines.base import Backend
+from enginegate.engines.base import Backend, Capabilities
 
 #: Group in which any installed distribution may offer a backend class.
 GROUP = "enginegate.backends"
@@ -44,19 +45,18 @@ def known_backends() -> list[str]:
 
 
 def load_backend(name: str) -> Backend:
-    """The backend called ``name``, built in or from an installed entry point. Raises ConfigError for an unknown one."""
+    """The backend called ``name``, built in or from an installed entry point.
+
+    Raises ConfigError for an unknown one, CapabilityError for one that cannot be imported or made here.
+    """
     offered: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name in BUILT_IN:
         backend = _import(BUILT_IN[name])()
     elif name in offered:
-        try:
+        package = offered[name].dist
+        needs = f"install what {package.name if package else 'the package that brings it'} needs, with pip"
+        with edge(CapabilityError, f"backend {name} cannot be imported", needs):
             backend = offered[name].load()()
-        except (ImportError, AttributeError) as error:
-            package = offered[name].dist
-            raise CapabilityError(
-                f"backend {name} cannot be imported: {error}",
-                f"install what {package.name if package else 'the package that brings it'} needs, with pip",
-            ) from error
     else:
         known = known_backends()
         raise ConfigError(
@@ -76,16 +76,41 @@ def translate(content: dict[str, Any], path: Path) -> dict[str, Any]:
     dialects: dict[str, Dialect] = {name: _import(place) for name, place in BUILT_IN_DIALECTS.items()}
     for entry in entry_points(group=DIALECTS):
         if entry.name not in dialects:
-            try:
+            with edge(
+                ConfigError,
+                f"{path}: the dialect {entry.name} ({entry.value}) cannot be imported",
+                "install what it needs, or remove the package that brings it",
+            ):
                 dialects[entry.name] = entry.load()
-            except (ImportError, AttributeError) as error:
-                raise ConfigError(
-                    f"{path}: the dialect {entry.name} ({entry.value}) cannot be imported: {error}",
-                    "install what it needs, or remove the package that brings it",
-                ) from error
-    for dialect in dialects.values():
-        content = dialect(content, path)
+    for name, dialect in dialects.items():
+        with edge(ConfigError, f"{path}: the dialect {name} cannot read it", "correct the file, or report it there"):
+            content = dialect(content, path)
+            if not isinstance(content, dict):
+                raise TypeError(f"it gave a {type(content).__name__}, not a mapping")
     return content
+
+
+def capabilities(backend: Backend) -> Capabilities:
+    """What a backend can do here. Raises CapabilityError where it does not say."""
+    with _asked(backend, "does not say what it can do here"):
+        found = backend.capabilities()
+        if not isinstance(found, Capabilities):
+            raise TypeError(f"it gave a {type(found).__name__}, not Capabilities")
+    return found
+
+
+def version(backend: Backend) -> str:
+    """The versions of a backend's libraries. Raises CapabilityError where it does not say them."""
+    with _asked(backend, "does not say its libraries' versions"):
+        found = backend.version()
+        if not isinstance(found, str):
+            raise TypeError(f"it gave a {type(found).__name__}, not a text")
+    return found
+
+
+def _asked(backend: Backend, problem: str) -> AbstractContextManager[None]:
+    name = getattr(backend, "name", type(backend).__name__)
+    return edge(CapabilityError, f"backend {name} {problem}", "report it against the package that brings the backend")
 
 
 def _import(place: str) -> Any:
@@ -96,10 +121,10 @@ def _import(place: str) -> Any:
 
 def check_precision(backend: Backend, precision: str, kv_precision: str = "auto") -> None:
     """Raise CapabilityError unless ``backend`` has this weight and KV precision on this machine."""
-    capabilities = backend.capabilities()
+    able = capabilities(backend)
     for kind, asked, known in (
-        ("precision", precision, capabilities.precisions),
-        ("KV precision", kv_precision, capabilities.kv_precisions),
+        ("precision", precision, able.precisions),
+        ("KV precision", kv_precision, able.kv_precisions),
     ):
         if kind == "KV precision" and asked == "auto":
             continue

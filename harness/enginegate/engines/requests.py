@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from enginegate.core.errors import EngineError
+from enginegate.core.errors import EngineError, edge
 from enginegate.core.specs import EngineSpec, SamplingParams
 from enginegate.engines.process.heartbeat import beat
 
@@ -83,13 +83,21 @@ def _check_tokens(spec: EngineSpec, name: str, tokens: Sequence[int], vocabulary
 
 
 def eos_token_ids(checkpoint: Path) -> frozenset[int]:
-    """End-of-sequence ids of the checkpoint's generation_config.json, else of its config.json; may be empty."""
+    """End-of-sequence ids of the checkpoint's generation_config.json, else of its config.json; may be empty.
+
+    Raises EngineError where a file cannot be read, or names something else than ids.
+    """
     for name in ("generation_config.json", "config.json"):
         file = checkpoint / name
-        if file.is_file():
+        if not file.is_file():
+            continue
+        with edge(EngineError, f"the eos_token_id of {file} cannot be read", "fetch the checkpoint again"):
             ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
             if ids is not None:
-                return frozenset(ids if isinstance(ids, list) else [ids])
+                found = ids if isinstance(ids, list) else [ids]
+                if not all(isinstance(each, int) for each in found):
+                    raise TypeError(f"{ids!r} is no token id")
+                return frozenset(found)
     return frozenset()
 
 

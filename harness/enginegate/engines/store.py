@@ -18,8 +18,8 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from enginegate.core.cache import Progress, discard, exclusive, explained, leftover_targets, staged, sweep
-from enginegate.core.errors import EngineError, StoreError
+from enginegate.core.cache import Progress, discard, exclusive, explained, leftover_targets, staged, sweep, writing
+from enginegate.core.errors import EngineError, StoreError, edge
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.base import Backend
 from enginegate.engines.manifest import (
@@ -32,6 +32,7 @@ from enginegate.engines.manifest import (
     read_manifest,
 )
 from enginegate.engines.process.building import build_limit
+from enginegate.engines.registry import version
 from enginegate.models.checkpoint import Checkpoint
 
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -102,13 +103,13 @@ class EngineStore:
         Raises:
             StoreError: the cache is full or not writable.
             EngineGateError: another process was building it for longer than ``build_limits`` says.
-            EngineError: the backend wrote nothing. Whatever else the backend's ``build`` raises passes through.
+            EngineError: the backend could not build it, whatever its library raised, or wrote nothing.
         """
-        key = engine_key(spec, checkpoint, backend.name, backend.version())
+        key = engine_key(spec, checkpoint, backend.name, version(backend))
         with suppress(DamagedEntry):  # looked at again under the lock: another process may build or fix it now
             return self._take(key)
         target = self._folder / key
-        with explained(self._folder, StoreError), exclusive(target, progress, build_limit()):
+        with writing(self._folder, StoreError, f"the engine {spec.id}"), exclusive(target, progress, build_limit()):
             try:
                 return self._take(key)
             except DamagedEntry as reason:
@@ -158,7 +159,7 @@ class EngineStore:
         Raises:
             StoreError: the cache is not writable.
         """
-        with explained(self._folder, StoreError):
+        with writing(self._folder, StoreError, "what is left of the engines"):
             for target in leftover_targets(self._folder):
                 with suppress(Timeout), exclusive(target):
                     sweep(target)
@@ -178,7 +179,7 @@ class EngineStore:
             raise StoreError(f"no engine {key} in {self._folder}", "see `enginegate engines ls`")
         label = next((entry.manifest.label for entry in self.ls() if entry.key == key), "")
         size = _size(self._folder / key)
-        with explained(self._folder, StoreError):
+        with writing(self._folder, StoreError, f"the end of the engine {key}"):
             if not self._discard_unless_used(key):
                 raise StoreError(f"the engine {key} is in use or being built", "wait for the process that uses it")
         return Removed(key, label, size)
@@ -189,9 +190,10 @@ class EngineStore:
             os.close(self._in_use.popitem()[1])
 
     def _keys(self) -> list[str]:
-        if not self._folder.is_dir():
-            return []
-        return sorted(path.name for path in self._folder.iterdir() if _KEY.fullmatch(path.name) and path.is_dir())
+        with edge(StoreError, f"the engine store {self._folder} cannot be read"):
+            if not self._folder.is_dir():
+                return []
+            return sorted(path.name for path in self._folder.iterdir() if _KEY.fullmatch(path.name) and path.is_dir())
 
     def _entry(self, key: str) -> StoreEntry:
         """One entry by its manifest alone. Raises DamagedEntry."""
@@ -244,7 +246,9 @@ def _build(
     engine.mkdir()
     progress(f"building {spec.id}")
     started = time.monotonic()
-    backend.build(spec, checkpoint, engine, progress)
+    hint = "build it alone (`enginegate engines build`), and look into the library's log"
+    with edge(EngineError, f"the backend {backend.name} could not build {spec.id}", hint):
+        backend.build(spec, checkpoint, engine, progress)
     seconds = time.monotonic() - started
     files = describe_files(engine)
     if not files:
@@ -254,7 +258,7 @@ def _build(
         key=key,
         spec=asdict(replace(spec, variant="")),  # the files are those of every variant that is built alike
         backend=backend.name,
-        versions=backend.version(),
+        versions=version(backend),
         checkpoint_digest=checkpoint.digest,
         checkpoint_source=checkpoint.source,
         files=files,
@@ -283,7 +287,8 @@ def _lock_shared(marker: Path) -> int:
         except OSError as error:
             raise DamagedEntry(f"{marker.name}: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
+            with suppress(OSError):  # a file system without locks: nobody can be told that the entry is in use
+                fcntl.flock(descriptor, fcntl.LOCK_SH)
             if os.fstat(descriptor).st_ino == marker.stat().st_ino:
                 return descriptor
         except OSError as error:

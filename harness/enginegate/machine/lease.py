@@ -16,7 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from enginegate.core.errors import MeasurementError
+from enginegate.core.errors import MeasurementError, edge
 from enginegate.machine import gpu
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -25,8 +25,9 @@ _PATIENCE = 0.5
 
 
 def lease_folder() -> Path:
-    """Where all sessions of this user find the locks, whatever cache they use."""
-    return Path(tempfile.gettempdir()) / f"enginegate-leases-{os.getuid()}"
+    """Where all sessions of this user find the locks, whatever cache they use. Raises MeasurementError for none."""
+    with edge(MeasurementError, "there is no folder for the leases of GPUs", "point $TMPDIR at a folder of your own"):
+        return Path(tempfile.gettempdir()) / f"enginegate-leases-{os.getuid()}"
 
 
 @dataclass
@@ -55,7 +56,7 @@ def lease_devices(folder: Path, count: int = 1, *, uuids: Sequence[str] | None =
         timeout: seconds to wait for as many to become free.
 
     Raises:
-        MeasurementError: there are not as many cards, or they did not become free.
+        MeasurementError: there are not as many cards, they did not become free, or no lock can be had.
     """
     cards = gpu.uuids() if uuids is None else list(uuids)
     if len(cards) < count:
@@ -63,18 +64,19 @@ def lease_devices(folder: Path, count: int = 1, *, uuids: Sequence[str] | None =
             f"{count} NVIDIA GPU(s) to lease are needed, visible are {len(cards)}",
             "look at nvidia-smi, CUDA_VISIBLE_DEVICES and limits.tensor_parallel",
         )
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout
     while True:
         taken: dict[str, FileLock] = {}
-        for uuid in cards:
-            lock = FileLock(folder / f"{uuid}.lock")
-            with suppress(Timeout):
-                lock.acquire(timeout=0)
-                taken[uuid] = lock
-            if len(taken) == count:
-                os.environ[VISIBLE] = ",".join(taken)
-                return Lease(tuple(taken), list(taken.values()))
+        with edge(MeasurementError, f"no GPU can be leased in {folder}", "point $TMPDIR at a folder of your own"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for uuid in cards:
+                lock = FileLock(folder / f"{uuid}.lock")
+                with suppress(Timeout):
+                    lock.acquire(timeout=0)
+                    taken[uuid] = lock
+                if len(taken) == count:
+                    os.environ[VISIBLE] = ",".join(taken)
+                    return Lease(tuple(taken), list(taken.values()))
         for lock in taken.values():
             lock.release()
         if time.monotonic() >= deadline:

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from enginegate.core.errors import EngineError, EngineGateError, MeasurementError
+from enginegate.core.errors import EngineError, EngineGateError, MeasurementError, edge
 from enginegate.core.records import ArenaEntry, Block, Round
 from enginegate.core.specs import SamplingParams, Workload
+from enginegate.engines.answers import checked_answers
 from enginegate.engines.base import Generation
 from enginegate.engines.timing import Contestant, timed_answer
 from enginegate.machine.cores import quietest_core
@@ -61,6 +62,7 @@ class Arena:
         twins: contestants that stand next to each other in every block and alternate, a tuple of ids for each unit;
             who is in none of them stands alone.
         first: number of the first block, which decides its prompts.
+        vocabulary: token ids of answers lie below it; None where nobody knows.
         stopped: why no further block was run.
         failures: who left the race, and why. Its rounds stay in the blocks, and are no sample of it. Where the
             reference fails everyone has left.
@@ -75,6 +77,7 @@ class Arena:
     monitor: DeviceMonitor | None = None
     twins: Sequence[Sequence[str]] = ()
     first: int = 0
+    vocabulary: int | None = None
     blocks: list[Block] = field(default_factory=list)
     stopped: str = "not started"
     failures: dict[str, EngineGateError] = field(default_factory=dict)
@@ -187,19 +190,17 @@ class Arena:
         # By the attribute, as a wrapper around an engine in a process of its own passes it on.
         children = [pid for each in self.contestants.values() if (pid := getattr(each, "pid", None))]
         where = f"{name}, {self.workload.id}"
+        hint = "run its tests alone, and look into the engine's own log"
         try:
-            with self._ready(self.contestants[name], prompts) as contestant:
-                before = read_cpu_clock(children=children)
-                generations, seconds = timed_answer(contestant, prompts, params, self.clock)
-                after = read_cpu_clock(children=children)
-            check_generations(generations, self.workload.batch_size, self.workload.output_len, seconds)
+            with edge(EngineError, f"{where}: the engine failed in its round", hint):
+                with self._ready(self.contestants[name], prompts) as contestant:
+                    before = read_cpu_clock(children=children)
+                    given, seconds = timed_answer(contestant, prompts, params, self.clock)
+                    after = read_cpu_clock(children=children)
+                generations = checked_answers(where, given, self.vocabulary)
+                check_generations(generations, self.workload.batch_size, self.workload.output_len, seconds)
         except MeasurementError as error:
             raise MeasurementError(f"{where}: {error.problem}", error.hint) from error
-        except EngineGateError:
-            raise
-        except Exception as error:
-            problem = f"{where}: the engine failed in its round: {type(error).__name__}: {error}"
-            raise EngineError(problem, "run its tests alone, and look into the engine's own log") from error
         return generations, seconds, before, after
 
     def _measured(self, name: str, answered: _Answered) -> Round:

@@ -33,11 +33,14 @@ def check_generations(generations: Sequence[Generation], batch_size: int, output
     """Refuse a round in which an engine did not do the work, or reported impossible times.
 
     Raises:
-        MeasurementError: fewer or more tokens than asked, a time missing, decreasing, not finite or after the end.
+        MeasurementError: fewer or more tokens than asked, an answer that ended in an error, a time missing, decreasing,
+            not finite or after the end.
     """
     if len(generations) != batch_size:
         raise MeasurementError(f"the engine answered {len(generations)} of {batch_size} prompts")
     for index, generation in enumerate(generations):
+        if generation.finish_reason == "error":
+            raise MeasurementError(f"the engine ended sequence {index} with an error", "look into the engine's own log")
         produced = len(generation.token_ids)
         if produced != output_len:
             raise MeasurementError(

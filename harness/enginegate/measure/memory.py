@@ -10,7 +10,7 @@ from enginegate.core.records import MemoryEntry
 from enginegate.core.specs import DEFAULT_TIMEOUTS, EngineSpec, RuntimeSpec, Timeouts, Workload
 from enginegate.engines.process.client import Worker
 from enginegate.engines.process.interpreter import HERE, Interpreter
-from enginegate.engines.registry import load_backend
+from enginegate.engines.registry import capabilities, load_backend
 from enginegate.machine.card import measure_card
 
 
@@ -28,7 +28,7 @@ def measure_memory(
 
     Raises MeasurementError, also where the child gave no sign of life for as long as ``timeouts`` says.
     """
-    on_gpu = load_backend(spec.backend).capabilities().device == "cuda"
+    on_gpu = capabilities(load_backend(spec.backend)).device == "cuda"
     card = measure_card() if on_gpu else None
     prompts = [list(prompt) for prompt in prompts]
     subject = f"the memory pass of {spec.id}"

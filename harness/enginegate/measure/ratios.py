@@ -9,6 +9,8 @@ from collections.abc import Collection, Sequence
 from enginegate.core.errors import MeasurementError
 from enginegate.core.records import Block, Round
 
+#: Ratio of two times beyond which one of them is no time.
+LARGEST = 1e15
 #: The per-round figure behind each speed metric: smaller is faster.
 TIMED = {"speedup": "seconds", "ttft": "ttft", "itl": "itl_p50"}
 
@@ -31,8 +33,8 @@ def log_ratios(blocks: Sequence[Block], reference: str, candidate: str, metric: 
     skipped: who left the race failed in it, and the blocks before that are no sample of a sound engine.
 
     Raises:
-        MeasurementError: a block lacks one of the two, a round has no value of the metric, or a time is not a positive
-            finite number.
+        MeasurementError: a block lacks one of the two, a round has no value of the metric, a time is not a positive
+            finite number, or two are further apart than times can be.
     """
     attribute = TIMED[metric]
     ratios = []
@@ -40,7 +42,10 @@ def log_ratios(blocks: Sequence[Block], reference: str, candidate: str, metric: 
         over, under = (_value(entry, attribute, metric, index) for entry in _two(block, index, reference, candidate))
         if not (math.isfinite(over) and math.isfinite(under) and over > 0 and under > 0):
             raise MeasurementError(f"block {index}: {metric} times {over} and {under} s are not positive numbers")
-        ratios.append(math.log(over / under))
+        quotient = over / under
+        if not 1 / LARGEST <= quotient <= LARGEST:
+            raise MeasurementError(f"block {index}: {metric} times {over} and {under} s are too far apart to be times")
+        ratios.append(math.log(quotient))
     return ratios
 
 

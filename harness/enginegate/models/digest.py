@@ -1,34 +1,68 @@
-"""The digest of a checkpoint: one SHA-256 over the names and contents of its files."""
+"""One pass over a checkpoint's bytes: the digest of its names and contents, and weights that are no numbers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from enginegate.core.cache import Progress, file_sha256
+from enginegate.core.errors import ModelError
 from enginegate.core.files import write_atomically
+from enginegate.models.loading import shown
+from enginegate.models.tensors import read_tensors
 
 #: Reading this many bytes takes about a second from a warm cache, so it is announced.
 _ANNOUNCE_BYTES = 1 << 30
+_CHUNK_BYTES = 1 << 20
+#: By element type: the unsigned integer of its width, all bits but the sign, and the smallest such pattern that is
+#: infinite or no number. One comparison a value, and no conversion, finds what is not finite.
+_NOT_FINITE = {
+    "F64": ("<u8", (1 << 63) - 1, 0x7FF0 << 48),
+    "F32": ("<u4", (1 << 31) - 1, 0x7F800000),
+    "F16": ("<u2", (1 << 15) - 1, 0x7C00),
+    "BF16": ("<u2", (1 << 15) - 1, 0x7F80),
+    "F8_E5M2": ("u1", (1 << 7) - 1, 0x7C),
+    "F8_E4M3": ("u1", (1 << 7) - 1, 0x7F),
+    "F8_E8M0": ("u1", (1 << 8) - 1, 0xFF),
+}
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """What one file holds.
+
+    Attributes:
+        sha256: of its bytes.
+        not_finite: by tensor, how many of its values are NaN or infinite; only those that have some.
+    """
+
+    sha256: str
+    not_finite: Mapping[str, int]
 
 
 def folder_digest(folder: Path, *, cache: Path | None, progress: Progress) -> str:
     """SHA-256 over the relative names and contents of a folder's files, hidden ones apart.
 
-    The digest is that of the lines ``name NUL sha256-of-content LF``, sorted by name, names in POSIX form. The
-    content hashes are kept in ``cache`` with each file's size and times, and a file is read again when one of those
-    moved. The change time is among them because no program can set it: a file whose modification time was put back
-    is still noticed.
+    The digest is that of the lines ``name NUL sha256-of-content LF``, sorted by name, names in POSIX form. What a file
+    holds is kept in ``cache`` with its size and times, and it is read again when one of those moved. The change time
+    is among them because no program can set it: a file whose modification time was put back is still noticed.
 
     Args:
         folder: the checkpoint; symbolic links to files are followed.
         cache: the cache folder; one that cannot be written only means that files are read again next time. None
             for a folder that is about to be renamed, of which nothing is worth noting.
         progress: told when more than a gigabyte has to be read.
+
+    Raises:
+        ModelError: a safetensors file holds weights that are NaN or infinite.
     """
     files = {path.relative_to(folder).as_posix(): path for path in _visible_files(folder)}
     stamps = {name: _stamp(path) for name, path in files.items()}
@@ -36,17 +70,83 @@ def folder_digest(folder: Path, *, cache: Path | None, progress: Progress) -> st
         cache / "digests" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}.json" if cache else None
     )
     known = _read_notes(notes) if notes else {}
-    hashes = {name: content for name, (stamp, content) in known.items() if stamps.get(name) == stamp}
-    unread = sorted(files.keys() - hashes.keys())
+    contents = {name: content for name, (stamp, content) in known.items() if stamps.get(name) == stamp}
+    unread = sorted(files.keys() - contents.keys())
     size = sum(files[name].stat().st_size for name in unread)
     if size > _ANNOUNCE_BYTES:
         progress(f"hashing {size / 1e9:.1f} GB of {folder}")
-    hashes |= {name: file_sha256(files[name]) for name in unread}
+    contents |= {name: read_content(files[name]) for name in unread}
     if notes and (unread or known.keys() != files.keys()):
+        kept = {name: [stamps[name], content.sha256, dict(content.not_finite)] for name, content in contents.items()}
         with suppress(OSError):  # a read-only or full cache costs time on the next call, nothing else
-            write_atomically(notes, json.dumps({name: [stamps[name], hashes[name]] for name in files}))
-    lines = "".join(f"{name}\0{content}\n" for name, content in sorted(hashes.items()))
+            write_atomically(notes, json.dumps(kept))
+    _check_finite(folder, contents)
+    lines = "".join(f"{name}\0{content.sha256}\n" for name, content in sorted(contents.items()))
     return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def read_content(path: Path) -> FileContent:
+    """Read a file once, for its hash and, where it is safetensors, for what is not finite in it."""
+    try:
+        tensors = read_tensors(path) if path.suffix == ".safetensors" else {}
+    except ModelError:  # no weights of the model, or its check says what is wrong with it
+        tensors = {}
+    if not tensors:
+        return FileContent(file_sha256(path), {})
+    sha256 = hashlib.sha256()
+    not_finite = {}
+    buffer = bytearray(_CHUNK_BYTES)
+    with path.open("rb", buffering=0) as file:
+        for name, tensor in sorted(tensors.items(), key=lambda item: item[1].begin):
+            count = 0
+            for part in _parts(file, buffer, tensor.begin - file.tell()):
+                sha256.update(part)  # the header, before the first
+            for part in _parts(file, buffer, tensor.end - tensor.begin):
+                sha256.update(part)
+                count += _count_not_finite(part, tensor.dtype)
+            if count:
+                not_finite[name] = count
+        while size := file.readinto(buffer):
+            sha256.update(memoryview(buffer)[:size])
+    return FileContent(sha256.hexdigest(), not_finite)
+
+
+def _parts(file: Any, buffer: bytearray, size: int) -> Iterator[memoryview]:
+    """The next ``size`` bytes of a file in parts of whole values. A file that was cut meanwhile ends them early."""
+    view = memoryview(buffer)
+    while size > 0:
+        filled, wanted = 0, min(size, len(view))
+        while filled < wanted and (count := file.readinto(view[filled:wanted])):
+            filled += count
+        if not filled:
+            return
+        yield view[:filled]
+        size -= filled
+
+
+def _count_not_finite(part: memoryview, dtype: str) -> int:
+    if dtype not in _NOT_FINITE:
+        return 0
+    width, magnitude, smallest = _NOT_FINITE[dtype]
+    kind = np.dtype(width)
+    bits = np.frombuffer(part[: len(part) // kind.itemsize * kind.itemsize], dtype=kind)
+    bits = bits & kind.type(magnitude)
+    # Hardly ever is there one, and a maximum needs no memory of its own.
+    return int((bits >= smallest).sum()) if bits.size and bits.max() >= smallest else 0
+
+
+def _check_finite(folder: Path, contents: Mapping[str, FileContent]) -> None:
+    found = [
+        f"{tensor} in {name}: {count}"
+        for name, content in sorted(contents.items())
+        for tensor, count in sorted(content.not_finite.items())
+    ]
+    if found:
+        raise ModelError(
+            f"{folder} has weights that are NaN or infinite, in {len(found)} tensors ({shown(found)})",
+            "fetch the checkpoint again; where it was converted or trained so, the numbers overflowed: make it anew in "
+            "bf16 or fp32",
+        )
 
 
 def _visible_files(folder: Path) -> Iterator[Path]:
@@ -63,9 +163,12 @@ def _stamp(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
-def _read_notes(path: Path) -> dict[str, tuple[str, str]]:
-    """The notes of an earlier call; none where there are none, or where they are damaged."""
+def _read_notes(path: Path) -> dict[str, tuple[str, FileContent]]:
+    """The notes of an earlier call; none where there are none, or where they are damaged or of an older kind."""
     try:
-        return {name: (stamp, content) for name, (stamp, content) in json.loads(path.read_text()).items()}
+        return {
+            name: (stamp, FileContent(content, dict(not_finite)))
+            for name, (stamp, content, not_finite) in json.loads(path.read_text()).items()
+        }
     except (OSError, ValueError, TypeError, AttributeError):
         return {}

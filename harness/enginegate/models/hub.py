@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from enginegate.core.cache import Progress, exclusive
-from enginegate.core.errors import ModelError
+from enginegate.core.errors import ModelError, edge
 from enginegate.core.files import write_atomically
 from enginegate.models.digest import folder_digest
 from enginegate.models.integrity import UntrustedError, check_checkpoint
@@ -46,7 +46,8 @@ def resolve_hub(reference: str, *, cache: Path, progress: Progress) -> tuple[Pat
         folder = _download(repository, revision, cache / "hub", damaged=note.exists())
         check_checkpoint(folder)
         digest = folder_digest(folder, cache=cache, progress=progress)
-        write_atomically(note, json.dumps({"folder": str(folder), "digest": digest}))
+        kept = folder.relative_to(cache) if folder.is_relative_to(cache) else folder  # the cache may move
+        write_atomically(note, json.dumps({"folder": str(kept), "digest": digest}))
     return folder, digest
 
 
@@ -54,7 +55,7 @@ def _fetched_before(note: Path, cache: Path, progress: Progress) -> tuple[Path, 
     """The finished download that the note speaks of, or None when there is none or it changed since."""
     try:
         content = json.loads(note.read_text(encoding="utf-8"))
-        folder, digest = Path(content["folder"]), str(content["digest"])
+        folder, digest = cache / content["folder"], str(content["digest"])
         check_checkpoint(folder)
     except UntrustedError:  # fetching it again would not change that
         raise
@@ -67,24 +68,28 @@ def _download(repository: str, revision: str, folder: Path, *, damaged: bool) ->
     import huggingface_hub
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    hint = "check the network, or fetch the model elsewhere and use path:DIR"
+    hints = {  # the first is one of the second
+        GatedRepoError: "accept the model's licence on its page, then log in with `hf auth login`",
+        RepositoryNotFoundError: "check the name; a private model needs `hf auth login`",
+        RevisionNotFoundError: "check the revision on the model's page",
+    }
+    problem = f"cannot fetch {repository} at {revision} from the Hugging Face Hub"
     try:
-        return Path(
-            huggingface_hub.snapshot_download(
-                repository,
-                revision=revision,
-                cache_dir=folder,
-                allow_patterns=_WANTED,
-                ignore_patterns=["*/*"],
-                force_download=damaged,
+        with edge(
+            ModelError, problem, "check the network and its proxies, or fetch the model elsewhere and use path:DIR"
+        ):
+            return Path(
+                huggingface_hub.snapshot_download(
+                    repository,
+                    revision=revision,
+                    cache_dir=folder,
+                    allow_patterns=_WANTED,
+                    ignore_patterns=["*/*"],
+                    force_download=damaged,
+                )
             )
-        )
-    except GatedRepoError as error:
-        reason, hint = error, "accept the model's licence on its page, then log in with `hf auth login`"
-    except RepositoryNotFoundError as error:
-        reason, hint = error, "check the name; a private model needs `hf auth login`"
-    except RevisionNotFoundError as error:
-        reason, hint = error, "check the revision on the model's page"
-    except (OSError, ValueError) as error:  # no network, offline mode, a malformed name
-        reason = error
-    raise ModelError(f"cannot fetch {repository} at {revision} from the Hugging Face Hub: {reason}", hint) from reason
+    except ModelError as error:
+        for kind, hint in hints.items():
+            if isinstance(error.__cause__, kind):
+                raise ModelError(error.problem, hint) from error.__cause__
+        raise

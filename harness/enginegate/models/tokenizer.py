@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from enginegate.core.errors import ModelError
+from enginegate.core.errors import ModelError, edge
 from enginegate.models.vocabulary import check_files, check_vocabulary, end_ids
 
 #: A text of one letter, by which it is seen what a tokenizer puts before a text of its own accord.
@@ -46,14 +46,12 @@ class Tokenizer:
         check_files(folder)
         from transformers import AutoTokenizer
 
-        try:
+        hint = "copy tokenizer.json and tokenizer_config.json of the model into the folder"
+        with edge(ModelError, f"{folder} has no tokenizer that can be read", hint):
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        except Exception as error:  # the libraries raise many kinds, bare Exception among them
-            raise ModelError(
-                f"{folder} has no tokenizer that can be read: {error}",
-                "copy tokenizer.json and tokenizer_config.json of the model into the folder",
-            ) from error
-        made = cls(folder, tokenizer, end_ids(folder, _optional_int(tokenizer.eos_token_id)), plain_prompts, add_bos)
+        with edge(ModelError, f"{folder}: the tokens that end an answer cannot be read", "correct eos_token_id"):
+            ends = end_ids(folder, _optional_int(tokenizer.eos_token_id))
+        made = cls(folder, tokenizer, ends, plain_prompts, add_bos)
         if add_bos and made.bos_id is None:
             raise ModelError(
                 f"{folder}: quality.add_bos is set, but the tokenizer has no BOS token",
@@ -64,12 +62,14 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, with nothing added before or after. A marker such as ``<|im_end|>`` is one token."""
-        return [int(i) for i in self._tokenizer(text, add_special_tokens=False)["input_ids"]]
+        with edge(ModelError, f"{self._folder}: the tokenizer cannot read {text[:60]!r}", "correct that text"):
+            return [int(i) for i in self._tokenizer(text, add_special_tokens=False)["input_ids"]]
 
     def decode(self, ids: list[int] | tuple[int, ...], skip_special: bool = True) -> str:
         """The text of token ids, as it is: no space is tidied away."""
-        text = self._tokenizer.decode(list(ids), skip_special_tokens=skip_special, clean_up_tokenization_spaces=False)
-        return str(text)
+        with edge(ModelError, f"{self._folder}: the tokenizer cannot spell token ids", "fetch the checkpoint again"):
+            kept = {"skip_special_tokens": skip_special, "clean_up_tokenization_spaces": False}
+            return str(self._tokenizer.decode(list(ids), **kept))
 
     def chat(self, user_text: str) -> list[int]:
         """Token ids of one user message in the model's chat template, ready for the assistant's answer.
@@ -80,16 +80,12 @@ class Tokenizer:
         if self._plain_prompts:
             return [*self.opening, *self.encode(user_text)]
         self.require_chat()
-        try:
+        hint = "correct the template, or set quality.plain_prompts for a model never trained to chat"
+        with edge(ModelError, f"{self._template_file()}: the chat template cannot be used", hint):
             encoded = self._tokenizer.apply_chat_template(
                 [{"role": "user", "content": user_text}], add_generation_prompt=True, tokenize=True, return_dict=True
             )
             return [int(i) for i in encoded["input_ids"]]
-        except Exception as error:  # of Jinja, or whatever the template does
-            raise ModelError(
-                f"{self._template_file()}: the chat template cannot be used: {type(error).__name__}: {error}",
-                "correct the template, or set quality.plain_prompts for a model never trained to chat",
-            ) from error
 
     def require_chat(self) -> None:
         """Raise ModelError where prompts need a chat template, and there is none."""

@@ -12,7 +12,7 @@ from enginegate.core.errors import BaselineError
 from enginegate.core.identity import runtime_digest
 from enginegate.core.records import MemoryEntry, QualityEntry
 from enginegate.core.specs import EngineSpec, Workload
-from enginegate.engines.registry import load_backend
+from enginegate.engines.registry import load_backend, version
 from enginegate.gates.audit import one_line, power_warning
 from enginegate.gates.items import QualityPolicy
 from enginegate.gates.launches import LAUNCH_SPREAD
@@ -149,8 +149,8 @@ class EngineGates:
         baseline = self._perf(workload)
         if baseline is not None:
             versions = {
-                "engine": load_backend(self.candidate.spec.backend).version(),
-                "reference": load_backend(self.facts.speed_reference().backend).version(),
+                "engine": version(load_backend(self.candidate.spec.backend)),
+                "reference": version(load_backend(self.facts.speed_reference().backend)),
             }
             libraries = self.plan.machine.context.get("libraries", {})
             notes += baseline.version_changes(self.candidate.id, versions, libraries)

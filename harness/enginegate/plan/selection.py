@@ -11,7 +11,7 @@ from enginegate.config.project import DEFAULT_MODEL
 from enginegate.config.schema import FULL_PRECISION, check_precision_name, split_precision
 from enginegate.core.errors import CapabilityError, ConfigError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
-from enginegate.engines.registry import check_precision, load_backend
+from enginegate.engines.registry import capabilities, check_precision, load_backend
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _candidates(config: Config, backend_name: str, precisions: Sequence[str]) ->
 
 def _native_half(backend_name: str) -> str:
     """bf16 where the backend computes in it on this device, else fp16."""
-    precisions = load_backend(backend_name).capabilities().precisions
+    precisions = capabilities(load_backend(backend_name)).precisions
     for name in ("bf16", "fp16"):
         if name in precisions and precisions[name].supported:
             return name

@@ -117,7 +117,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     ours = [item for item in session.items if needs(item, CANDIDATE) and why_unselected(item) is None]
     if ours and not session.config.option.collectonly:
         gates = session.config.stash[SESSION]
-        gates.make_plan([test for item in ours for test in planned_test(item)])
+        try:
+            gates.make_plan([test for item in ours for test in planned_test(item)])
+        except EngineGateError as error:
+            raise pytest.UsageError(str(error)) from error
         if (line := run_again_alone(session.config, ours)) is not None:
             gates.warn(line)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from enginegate.core.errors import MeasurementError
-from enginegate.engines.registry import load_backend
+from enginegate.engines.registry import capabilities, load_backend
 from enginegate.machine import gpu
 from enginegate.machine.lease import lease_devices, lease_folder
 from enginegate.plugin.ours import CANDIDATE, needs, parameter, why_unselected
@@ -28,7 +28,7 @@ def device_of(item: pytest.Item) -> str:
     candidate = parameter(item, CANDIDATE)
     if candidate is None:
         return "cuda" if item.get_closest_marker("eg_gpu") else "cpu"
-    return load_backend(candidate.spec.backend).capabilities().device
+    return capabilities(load_backend(candidate.spec.backend)).device
 
 
 def claim_device(item: pytest.Item, session: GateSession) -> None:
@@ -70,7 +70,7 @@ def _measures_on_gpu(item: pytest.Item, session: GateSession) -> bool:
             for each in item.session.items
         )
         stash[_ON_GPU] = timed and any(
-            load_backend(name).capabilities().device == "cuda" for name in _backends(session.selection)
+            capabilities(load_backend(name)).device == "cuda" for name in _backends(session.selection)
         )
     return stash[_ON_GPU]
 

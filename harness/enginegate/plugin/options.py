@@ -11,9 +11,11 @@ import pytest
 
 from enginegate.config.ini import INI, INI_MODEL
 from enginegate.core.errors import ConfigError
+from enginegate.core.files import expanded
 from enginegate.plan.against import Against, read_against
 from enginegate.plan.options import Options
 from enginegate.plan.selection import names
+from enginegate.plugin.workers import is_worker
 
 
 def parse_options(config: pytest.Config) -> Options:
@@ -32,7 +34,7 @@ def parse_options(config: pytest.Config) -> Options:
         strict=read.flag("strict-gates"),
         time_budget=read.seconds("time-budget"),
         runs=read.folder("runs"),
-        history=read.text("history"),
+        history=read.history(),
         audit=read.flag("gate-audit"),
         require_gpu=read.flag("require-gpu"),
         against=read.against(),
@@ -72,7 +74,7 @@ class _Reader:
     def folder(self, name: str) -> Path:
         """As it was given, from the working directory; else of that name in the root folder."""
         value, option = self.text(name), self._prefix + name
-        path = Path(value) if value else _from_here(self._config.rootpath / name)
+        path = expanded(value) if value else _from_here(self._config.rootpath / name)
         try:
             file = path.exists() and not path.is_dir()
         except (OSError, ValueError) as error:
@@ -82,6 +84,15 @@ class _Reader:
                 f"{option} {str(path)!r} is a file, not a folder", "name a folder; it is made where it is missing"
             )
         return path
+
+    def history(self) -> str:
+        """Looked at before anything is measured: at the end it would be too late. Workers of xdist write none."""
+        url = self.text("history")
+        if url and not is_worker(self._config):
+            from enginegate.storage.history import check
+
+            check(url)
+        return url
 
     def positive(self, name: str) -> tuple[int, ...]:
         option = self._prefix + name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from enginegate.config.loading import Config
-from enginegate.core.errors import ConfigError
+from enginegate.core.errors import ConfigError, MeasurementError, edge
 from enginegate.core.records import QualityEntry
 from enginegate.engines.base import Engine
 from enginegate.quality.choice import evaluate_cloze, evaluate_letters
@@ -35,8 +35,13 @@ def measure_quality(
         tokenizer: the model's.
         config: where the data lie and how much of it is used.
         answers: the quality reference's greedy answers, for the metrics in COMPARED.
+
+    Raises:
+        EngineGateError: of whatever family the reason is; MeasurementError where a library raised it.
     """
-    entry = METRICS[metric](engine, tokenizer, config, answers)
+    problem = f"{metric} of {engine.spec.id} could not be measured"
+    with edge(MeasurementError, problem, "look at the data under quality, and at the library that is named"):
+        entry = METRICS[metric](engine, tokenizer, config, answers)
     if metric not in ASKING or not tokenizer.opening:
         return entry
     # Only where there is one: results of chat templates, and of models without BOS, are those of before.

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeVar
 
-from filelock import FileLock
 from pydantic import ValidationError
 
 import enginegate
 from enginegate.config.loading import Config
+from enginegate.core.cache import Progress, exclusive, writing
+from enginegate.core.errors import ConfigError, StoreError, edge
 from enginegate.core.files import write_atomically
 from enginegate.core.records import Stored
 from enginegate.quality.text import Answer
@@ -33,22 +35,44 @@ def dependency_digest(config: Config, *parts: object) -> str:
     files = [config.resolve(name) for name in (quality.prompts, quality.articles, quality.passages, quality.questions)]
     code = sorted(file for room in ("quality", "engines", "models") for file in (PACKAGE / room).rglob("*.py"))
     digest = hashlib.sha256(json.dumps([quality.model_dump(), *parts], sort_keys=True, default=str).encode())
-    for path in (*files, *code):
-        for file in sorted(path.rglob("*.csv")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes() if file.is_file() else b"missing")
+    with edge(ConfigError, f"{config.path}: the data of the quality tests cannot be read", "name others there"):
+        for path in (*files, *code):
+            for file in sorted(path.rglob("*.csv")) if path.is_dir() else [path]:
+                digest.update(file.read_bytes() if file.is_file() else b"missing")
     return digest.hexdigest()[:16]
 
 
-def load_or_measure(path: Path, kind: type[Kept], measure: Callable[[], Kept]) -> Kept:
+def load_or_measure(
+    path: Path, kind: type[Kept], measure: Callable[[], Kept], progress: Progress = lambda _: None
+) -> Kept:
     """What ``path`` holds, else what ``measure`` gives, then written there in one step; a damaged file is replaced.
 
-    Where two processes ask at once, one measures and the other waits for it.
+    Where two processes ask at once, one measures and the other waits for it. A cache that cannot be written is read
+    all the same; what it lacks is measured each time, and ``progress`` is told.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    if (kept := _kept(path, kind)) is not None:
+        return kept
+    with ExitStack() as held:
         try:
-            return kind.model_validate_json(path.read_bytes())
-        except (FileNotFoundError, ValidationError):
-            result = measure()
-        write_atomically(path, result.model_dump_json())
+            with writing(path.parent, StoreError, path.name):
+                held.enter_context(exclusive(path, progress))
+        except StoreError as error:
+            progress(f"warning: {error.problem}: what is measured now is not kept")
+            return measure()
+        if (kept := _kept(path, kind)) is not None:
+            return kept
+        result = measure()
+        try:
+            with writing(path.parent, StoreError, path.name):
+                write_atomically(path, result.model_dump_json())
+        except StoreError as error:
+            progress(f"warning: {error.problem}: what was measured is not kept")
         return result
+
+
+def _kept(path: Path, kind: type[Kept]) -> Kept | None:
+    """What a file holds; None where it cannot be read, or is damaged."""
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None

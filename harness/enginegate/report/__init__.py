@@ -15,19 +15,15 @@ def write_report(records: Sequence[RunRecord], folder: Path) -> list[Path]:
     Raises:
         RecordError: a file cannot be written.
     """
-    from enginegate.core.errors import RecordError
+    from enginegate.core.errors import RecordError, edge
     from enginegate.report.markdown import markdown_summary
     from enginegate.report.plot import save_plot
 
     rows = [row for record in records for row in record_rows(record)]
     csv, summary, plot = folder / "benchmark_results.csv", folder / "summary.md", folder / "plot.png"
-    try:
+    with edge(RecordError, f"the report cannot be written to {folder}", "name another folder with --out DIR"):
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(rows, csv)
         summary.write_text("\n".join(markdown_summary(record) for record in records), encoding="utf-8")
         save_plot(rows, plot)
-    except OSError as error:
-        raise RecordError(
-            f"the report cannot be written to {folder}: {error.strerror or error}", "name another folder with --out DIR"
-        ) from error
     return [csv, summary, plot]

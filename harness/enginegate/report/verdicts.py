@@ -50,3 +50,5 @@ def _recompute(record: RunRecord, stored: VerdictEntry) -> Recomputed:
         return Recomputed(stored, judge(restore_inputs(stored.inputs), record))
     except EngineGateError as error:
         return Recomputed(stored, None, error.problem)
+    except ValueError as error:  # inputs that no session gives a gate, such as a baseline of 0 bytes
+        return Recomputed(stored, None, str(error))

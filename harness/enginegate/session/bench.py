@@ -9,12 +9,12 @@ from pathlib import Path
 
 from enginegate.config.loading import Config, find_config, load_config
 from enginegate.core.cache import Progress, cache_folder
-from enginegate.core.errors import EngineError, EngineGateError
+from enginegate.core.errors import EngineError, EngineGateError, MeasurementError, edge
 from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.base import Engine
 from enginegate.engines.process.interpreter import HERE, Interpreter
-from enginegate.engines.registry import load_backend
+from enginegate.engines.registry import capabilities, load_backend
 from enginegate.engines.store import StoreEntry
 from enginegate.engines.timing import Contestant
 from enginegate.machine.fingerprint import fingerprint
@@ -22,6 +22,7 @@ from enginegate.machine.gpu import DeviceMonitor
 from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.memory import measure_memory
 from enginegate.measure.prompts import PromptPool
+from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
 from enginegate.quality.measure import ASKING, COMPARED, measure_quality
 from enginegate.session.engines import RunningEngines, Wrap
@@ -53,6 +54,7 @@ class ModelBench:
     memory: dict[str, MemoryEntry] = field(default_factory=dict)
     quality: dict[str, QualityEntry] = field(default_factory=dict)
     _no_memory: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
+    _no_race: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -91,8 +93,11 @@ class ModelBench:
         """Time the engines against the reference, interleaved, until ``decided`` says so.
 
         An engine that cannot be had is left out, and one that fails leaves; ``left`` keeps why, by workload. Each
-        workload is raced once. Raises EngineGateError where the reference cannot be had.
+        workload is raced once. Raises EngineGateError where the reference cannot be had, or where the machine could not
+        be looked at: the same again whenever it is asked for.
         """
+        if workload.id in self._no_race:
+            raise self._no_race[workload.id]
         if workload.id not in self.arenas:
             reference = self.speed_reference.spec()
             contestants: dict[str, Engine] = {reference.id: self._live_reference()}
@@ -106,15 +111,19 @@ class ModelBench:
                 return decided(arena.entry())
 
             self.files.progress(f"timing {workload.id}: {' '.join(contestants)}")
-            arena.run(enough, self.files.progress)
+            try:
+                with edge(MeasurementError, f"the race at {workload.id} broke off", "see what nvidia-smi says"):
+                    arena.run(enough, self.files.progress)
+            except EngineGateError as error:
+                self._no_race[workload.id] = error
+                raise
             for engine_id in arena.racing:
+                problem = f"{engine_id} does not say what it is after its race"
                 try:
-                    self.engines.look_again(engine_id)
+                    with edge(EngineError, problem, "look into the library's log"):
+                        self.engines.look_again(engine_id)
                 except EngineGateError as reason:
                     arena.leave(engine_id, reason)
-                except Exception as error:  # a library's own, which must cost this engine's tests alone
-                    problem = f"{engine_id} does not say what it is after its race: {type(error).__name__}: {error}"
-                    arena.leave(engine_id, EngineError(problem, "look into the library's log"))
             for engine_id, failure in arena.failures.items():
                 self.files.progress(f"{engine_id} left the race at {workload.id}: {failure.problem}")
             self.arenas[workload.id], self.left[workload.id] = arena.entry(), arena.failures
@@ -173,20 +182,21 @@ class ModelBench:
 
     def quality_of(self, spec: EngineSpec, runtime: RuntimeSpec, metric: str) -> QualityEntry:
         """One quality metric of one engine. Raises CapabilityError where the weights are random."""
-        refuse_random_weights(self.files.checkpoint)
-        if f"{spec.id}/{metric}" not in self.quality:
-            return self.quality_by(self.engines.get(spec, runtime, "candidate"), metric)
-        return self.quality[f"{spec.id}/{metric}"]
+        return self._scores(spec.id, metric, lambda: self.engines.get(spec, runtime, "candidate"))
 
     def quality_by(self, engine: Engine, metric: str) -> QualityEntry:
-        """One quality metric of a running engine. Raises CapabilityError where the weights are random."""
+        """The same of a running engine, such as a live base."""
+        return self._scores(engine.spec.id, metric, lambda: engine)
+
+    def _scores(self, engine_id: str, metric: str, had: Callable[[], Engine]) -> QualityEntry:
         refuse_random_weights(self.files.checkpoint)
-        key = f"{engine.spec.id}/{metric}"
+        key = f"{engine_id}/{metric}"
         if key not in self.quality:
             if metric in ASKING:  # before minutes are spent on building and loading
                 self.files.tokenizer.require_chat()
             answers = self.quality_reference.answers() if metric in COMPARED else {}
-            self.files.progress(f"{metric} of {engine.spec.id}")
+            engine = CheckedEngine(had(), self._vocabulary())
+            self.files.progress(f"{metric} of {engine_id}")
             self.quality[key] = measure_quality(metric, engine, self.files.tokenizer, self.config, answers)
         return self.quality[key]
 
@@ -202,7 +212,7 @@ class ModelBench:
 
         Raises MeasurementError where a process that is not ours uses it already. The engines must be loaded.
         """
-        if all(load_backend(spec.backend).capabilities().device != "cuda" for spec in specs):
+        if all(capabilities(load_backend(spec.backend)).device != "cuda" for spec in specs):
             return None
         monitor = DeviceMonitor()
         monitor.refuse_busy()
@@ -226,8 +236,18 @@ class ModelBench:
         policy = ArenaPolicy(section.warmup_rounds, section.foreign_load_limit, section.retries, budget, max_blocks)
         monitor = self.monitor([engine.spec for engine in contestants.values()])
         return Arena(
-            contestants, reference, workload, self.pool(workload), policy, monitor=monitor, twins=_twins(contestants)
+            contestants,
+            reference,
+            workload,
+            self.pool(workload),
+            policy,
+            monitor=monitor,
+            twins=_twins(contestants),
+            vocabulary=self._vocabulary(),
         )
+
+    def _vocabulary(self) -> int:
+        return vocabulary_size(self.files.checkpoint.path)
 
     def pool(self, workload: Workload) -> PromptPool:
         """The prompts of timed rounds."""

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
-from enginegate.core.errors import EngineError, EngineGateError
+from enginegate.core.errors import EngineError, EngineGateError, edge
 from enginegate.core.identity import runtime_digest
 from enginegate.core.records import EngineEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Effective, Engine
 from enginegate.engines.effective import check_effective
 from enginegate.engines.process.child_engine import ChildEngine, load_engine
-from enginegate.engines.registry import load_backend
+from enginegate.engines.registry import load_backend, version
 from enginegate.engines.store import StoreEntry
 from enginegate.session.files import ModelFiles
 
@@ -52,15 +52,13 @@ class RunningEngines:
         if spec.id in self._refused:
             raise self._refused[spec.id]
         if spec.id not in self._loaded:
+            problem = f"{spec.id} could not be built or loaded"
             try:
-                self._admit(spec, runtime, role)
+                with edge(EngineError, problem, "run its tests alone, and look into the library's log"):
+                    self._admit(spec, runtime, role)
             except EngineGateError as error:
                 self._refused[spec.id] = error
                 raise
-            except Exception as error:  # a library's own, which must cost this engine's tests alone
-                problem = f"{spec.id} could not be built or loaded: {type(error).__name__}: {error}"
-                self._refused[spec.id] = EngineError(problem, "run its tests alone, and look into the library's log")
-                raise self._refused[spec.id] from error
         return self._loaded[spec.id]
 
     def look_again(self, engine_id: str) -> None:
@@ -116,7 +114,7 @@ class RunningEngines:
                 "spec": asdict(spec),
                 "runtime": asdict(runtime),
                 "effective": plain(effective),
-                "version": load_backend(spec.backend).version(),
+                "version": version(load_backend(spec.backend)),
                 "key": entry.manifest.key,
                 "size_bytes": entry.manifest.size_bytes,
                 "build_seconds": entry.manifest.build_seconds,

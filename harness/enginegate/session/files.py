@@ -48,7 +48,10 @@ class ModelFiles:
             source = model.source
             if source.startswith("path:"):
                 source = f"path:{self.config.resolve(source.removeprefix('path:'))}"
-            found = resolve(source, cache=self.cache, sha256=model.sha256, progress=self.progress)
+            # Some backends run what others have quantized; the rest, the reference among them, refuse it themselves.
+            engines = map(load_backend, self.config.file.engines)
+            plain = not any(getattr(backend, "takes_quantized", False) for backend in engines)
+            found = resolve(source, cache=self.cache, sha256=model.sha256, plain=plain, progress=self.progress)
             check_positions(self.config.file, found.path)
             self._tokenizer = Tokenizer.load(found.path, quality.plain_prompts, quality.add_bos)
             self._checkpoint = found

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import enginegate
 from enginegate.config.loading import Config
 from enginegate.core.cache import Progress, cache_folder
-from enginegate.core.errors import BaselineError, EngineGateError
+from enginegate.core.errors import BaselineError, EngineGateError, RecordError, edge
 from enginegate.core.files import write_atomically
 from enginegate.core.records import ArenaEntry, AttemptEntry, Fingerprint, ModelEntry, RunRecord, VerdictEntry
 from enginegate.core.specs import Workload
@@ -29,7 +30,7 @@ from enginegate.session.base import Base, NewEngineError, prepare_base
 from enginegate.session.bench import ModelBench
 from enginegate.session.duel import Duel
 from enginegate.session.engines import Wrap
-from enginegate.session.recording import Status, commit, merge_records, now, run_id, write_beside
+from enginegate.session.recording import Status, add_to_history, commit, merge_records, now, run_id, write_reports
 from enginegate.storage.audits import AuditedGate, file_of, save_run_audit
 from enginegate.storage.baselines import lock_path
 from enginegate.storage.runs import save_record
@@ -408,32 +409,38 @@ class GateSession:
         """Write partial records where anything is new, so that a crash later loses nothing."""
         if self._results() == self._written:
             return
-        try:
-            if self.notes is not None:
-                self._written = self._results()
-                write_atomically(self.notes, json.dumps(self.part(complete=False)))
-            else:
-                self.save("partial")
-        except (EngineGateError, OSError) as error:
-            self.warn(str(error))
+        self._told(self._save_notes if self.notes is not None else lambda: self.save("partial"))
+
+    def _save_notes(self) -> None:
+        assert self.notes is not None
+        self._written = self._results()
+        write_atomically(self.notes, json.dumps(self.part(complete=False)))
 
     def finish(self, complete: bool) -> bool:
         """Write the records, their reports and the history.
 
         Returns:
-            False where something could not be written: it is told as a warning, and the rest is written.
+            False where a record or report could not be written. That is told as a warning, as is a history that could
+            not be written, and the rest is written.
         """
         whole = complete and not self.errors and not self.crashed
+        if not self._told(lambda: self.save("complete" if whole else "partial")):
+            return False
+        url = self.options.history or f"sqlite:///{self.options.runs / 'history.sqlite'}"
+        for record, path in self.saved:
+            self._told(partial(add_to_history, record, path, url))
+        written = [self._told(partial(write_reports, record, path)) for record, path in self.saved]
+        return all(written)
+
+    def _told(self, write: Callable[[], object]) -> bool:
+        """Write something; False where that failed, which is told as a warning."""
         try:
-            saved = self.save("complete" if whole else "partial")
+            with edge(RecordError, "the run's record cannot be written", "report it, with what was printed above"):
+                write()
         except EngineGateError as error:
             self.warn(str(error))
             return False
-        url = self.options.history or f"sqlite:///{self.options.runs / 'history.sqlite'}"
-        problems = [line for record, path in saved for line in write_beside(record, path, url)]
-        for line in problems:
-            self.warn(line)
-        return not problems
+        return True
 
     def part(self, complete: bool) -> list[str]:
         """What an xdist worker measured and concluded, for its controller: one record in JSON for each model."""

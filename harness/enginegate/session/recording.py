@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from enginegate.core.errors import EngineGateError
+from enginegate.core.errors import RecordError, edge
 from enginegate.core.records import AttemptEntry, RunRecord, VerdictEntry
 
 Entry = TypeVar("Entry")
@@ -62,18 +62,21 @@ def _last_attempts(
     return verdicts, attempts
 
 
-def write_beside(record: RunRecord, path: Path, history: str) -> list[str]:
-    """Write the reports beside the record's file and add it to the history; what failed is returned as sentences."""
-    from enginegate.report import write_report
-    from enginegate.storage.history import append
+def write_reports(record: RunRecord, path: Path) -> None:
+    """Write the reports beside the record's file. Raises RecordError."""
+    problem = f"the reports of {record.id} cannot be written to {path.parent}"
+    with edge(RecordError, problem, f"the record is whole: `enginegate report {path.parent}` writes them again"):
+        from enginegate.report import write_report
 
-    problems = []
-    for write in (lambda: write_report([record], path.parent), lambda: append(record, history, str(path))):
-        try:
-            write()
-        except EngineGateError as error:
-            problems.append(str(error))
-    return problems
+        write_report([record], path.parent)
+
+
+def add_to_history(record: RunRecord, path: Path, url: str) -> None:
+    """Add a run to the history. Raises RecordError."""
+    with edge(RecordError, f"{record.id} cannot be added to the history", "the record is whole: nothing else is lost"):
+        from enginegate.storage.history import append
+
+        append(record, url, str(path))
 
 
 def now() -> str:

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TypeVar
 
-from enginegate.core.errors import ConfigError
+from enginegate.core.errors import ConfigError, EngineError, EngineGateError, edge
 from enginegate.core.records import Fingerprint, QualityEntry, Stored
 from enginegate.core.specs import EngineSpec
+from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
-from enginegate.engines.registry import load_backend
+from enginegate.engines.registry import load_backend, version
+from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
 from enginegate.quality.measure import COMPARED, measure_quality
 from enginegate.quality.reference_cache import Answers, dependency_digest, load_or_measure
@@ -37,15 +39,25 @@ class SpeedReference:
         self._engines = engines
         self._fingerprint = fingerprint
         self._spec: EngineSpec | None = None
+        self._failed: EngineGateError | None = None
 
     def spec(self) -> EngineSpec:
-        """Which engine it is. Where the configuration leaves that open it is measured once on a machine, and kept."""
+        """Which engine it is. Where the configuration leaves that open it is measured once on a machine, and kept.
+
+        Raises EngineGateError where it cannot be measured; the same again whenever it is asked for.
+        """
+        if self._failed is not None:
+            raise self._failed
         if self._spec is None:
             config = self._engines.files.config
             section = config.file.reference
             precision = section.precision
             if precision == "auto":
-                precision = self._fastest(section.backend)
+                try:
+                    precision = self._fastest(section.backend)
+                except EngineGateError as error:
+                    self._failed = error
+                    raise
             self._spec = config.reference_spec(section.backend, precision)
         return self._spec
 
@@ -63,18 +75,20 @@ class SpeedReference:
                 f"backend {backend_name!r} cannot choose its fastest precision",
                 "name the precision under reference.precision",
             )
-        version = backend.version()
-        versioned = hashlib.sha256(version.encode()).hexdigest()[:8]
+        versions = version(backend)
+        versioned = hashlib.sha256(versions.encode()).hexdigest()[:8]
         name = f"{self._fingerprint.key}-{files.checkpoint.digest[:12]}-{backend_name}-{versioned}.json"
 
         def measure() -> ReferenceChoice:
             self._engines.settle()
             files.progress(f"choosing the fastest precision of {backend_name} on this machine (once)")
-            precision, seconds = fastest(files.checkpoint)
-            times = {name: list(rounds) for name, rounds in seconds.items()}
-            return ReferenceChoice(precision=precision, seconds=times, version=version)
+            problem = f"the fastest precision of {backend_name} on this machine cannot be found"
+            with edge(EngineError, problem, "name the precision under reference.precision"):
+                precision, seconds = fastest(files.checkpoint)
+                times = {name: list(rounds) for name, rounds in seconds.items()}
+                return ReferenceChoice(precision=precision, seconds=times, version=versions)
 
-        return load_or_measure(files.cache / "reference" / name, ReferenceChoice, measure).precision
+        return load_or_measure(files.cache / "reference" / name, ReferenceChoice, measure, files.progress).precision
 
 
 class QualityReference:
@@ -121,11 +135,12 @@ class QualityReference:
 
     def _engine(self) -> Engine:
         spec = self.spec
-        return self._engines.get(spec, self._engines.files.config.runtime(spec.backend), "quality-reference")
+        engine = self._engines.get(spec, self._engines.files.config.runtime(spec.backend), "quality-reference")
+        return CheckedEngine(engine, vocabulary_size(self._engines.files.checkpoint.path))
 
     def _cached(self, name: str, kind: type[Result], measure: Callable[[], Result]) -> Result:
         """A result, from the cache where nothing that it depends on has changed."""
         files, spec = self._engines.files, self.spec
         runtime = files.config.runtime(spec.backend)
         key = dependency_digest(files.config, files.build(spec).manifest.key, asdict(runtime))
-        return load_or_measure(files.cache / "quality" / f"{spec.id}-{name}-{key}.json", kind, measure)
+        return load_or_measure(files.cache / "quality" / f"{spec.id}-{name}-{key}.json", kind, measure, files.progress)

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field
 
-from enginegate.core.cache import exclusive, explained
+from enginegate.core.cache import exclusive, writing
 from enginegate.core.errors import BaselineError
 from enginegate.core.files import to_json, write_atomically
 from enginegate.core.records import Stored
@@ -142,7 +142,7 @@ def update_audit(path: Path, change: Callable[[AuditFile | None], AuditFile]) ->
     Raises BaselineError where the file cannot be used or written, EngineGateError where another process holds it,
     and whatever ``change`` raises.
     """
-    with explained(path.parent, BaselineError), exclusive(path, lambda _: None, _WAIT):
+    with writing(path.parent, BaselineError, "the audit"), exclusive(path, lambda _: None, _WAIT):
         file = change(_FORMAT.read(path))
         try:
             write_atomically(path, to_json(file.model_dump(mode="json")))

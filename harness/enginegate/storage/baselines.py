@@ -18,7 +18,7 @@ from enginegate.core.records import Number, Stored
 from enginegate.core.specs import engine_id
 from enginegate.quality.entry import method_version
 from enginegate.storage import migration
-from enginegate.storage.reading import Format
+from enginegate.storage.reading import Format, table_problem
 
 #: Raised when the meaning of a stored field changes; older baselines are migrated when they are read.
 SCHEMA = 2
@@ -233,8 +233,27 @@ class PerfBaseline(Stored):
 
 
 _RESTORE = f"restore it from version control, or {RECORD_NEW}"
-_QUALITY = Format(QualityBaseline, "baseline", SCHEMA, migration.QUALITY, BaselineError, _RESTORE)
-_PERF = Format(PerfBaseline, "baseline", SCHEMA, migration.PERF, BaselineError, _RESTORE)
+
+
+def _quality_problem(baseline: QualityBaseline) -> str | None:
+    problems = ((name, table_problem(metric.columns, metric.items)) for name, metric in baseline.metrics.items())
+    return next((f"{name}: {problem}" for name, problem in problems if problem is not None), None)
+
+
+def _perf_problem(baseline: PerfBaseline) -> str | None:
+    """Sessions whose orders are not those of their blocks, or None."""
+    for name, engine in baseline.engines.items():
+        for session in engine.sessions:
+            for metric, ratios in session.log_ratios.items():
+                if session.orders and ratios and len(session.orders) != len(ratios):
+                    return f"{metric} of {name}: {len(ratios)} blocks, and the order of {len(session.orders)}"
+            if any(order not in (1, -1) for order in session.orders):
+                return f"{name}: an order of blocks other than 1 and -1"
+    return None
+
+
+_QUALITY = Format(QualityBaseline, "baseline", SCHEMA, migration.QUALITY, BaselineError, _RESTORE, _quality_problem)
+_PERF = Format(PerfBaseline, "baseline", SCHEMA, migration.PERF, BaselineError, _RESTORE, _perf_problem)
 
 
 def same_method(first: str, second: str) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import sqlite3
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
+    URL,
     Column,
     Connection,
     Engine,
@@ -27,9 +30,10 @@ from sqlalchemy import (
     make_url,
     select,
 )
-from sqlalchemy.exc import IntegrityError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError
 
-from enginegate.core.errors import RecordError
+from enginegate.core.errors import ConfigError, RecordError, describe, is_no_failure
+from enginegate.core.files import expanded
 from enginegate.core.records import RunRecord
 from enginegate.core.urls import without_password
 from enginegate.storage.summary import measurements
@@ -218,27 +222,106 @@ def _database(url: str) -> Iterator[Engine]:
     shown = without_password(url)
     try:
         is_sqlite = url.startswith("sqlite")
-        try:
-            address = make_url(url)
-        except ValueError as error:
-            raise RecordError(f"history {shown} cannot be used: its port is no number", "check the URL") from error
-        database = create_engine(address, connect_args={"timeout": LOCK_SECONDS} if is_sqlite else {})
+        database = create_engine(_address(url), connect_args={"timeout": LOCK_SECONDS} if is_sqlite else {})
         if is_sqlite:
             _lock_at_begin(database)
-            if database.url.database:
-                Path(database.url.database).parent.mkdir(parents=True, exist_ok=True)
+            if (file := _file(database.url)) is not None:
+                file.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield database
         finally:
             database.dispose()
-    except (ModuleNotFoundError, NoSuchModuleError) as error:
+    except (ImportError, NoSuchModuleError) as error:
         raise RecordError(
             f"history {shown} needs a database driver that is not installed: {error}",
             "install it, e.g. pip install 'psycopg[binary]' for postgresql+psycopg://",
         ) from error
-    except (SQLAlchemyError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0].replace(url, shown)
+    except BaseException as error:  # as in ``edge``: a driver may raise anything; its words may hold the password
+        if is_no_failure(error):
+            raise
+        reason = describe(getattr(error, "orig", None) or error).splitlines()[0].replace(url, shown)
         raise RecordError(f"history {shown} cannot be used: {reason}", "check the URL and its permissions") from error
+
+
+def _address(url: str) -> URL:
+    """A URL as SQLAlchemy reads it; ``~`` in the path of an SQLite file is the home folder. Raises RecordError."""
+    shown = without_password(url)
+    try:
+        address = make_url(url)
+    except ArgumentError as error:
+        raise RecordError(
+            f"history {shown} cannot be used: it is no URL of a database",
+            "write it as SQLAlchemy does, such as sqlite:///runs/history.sqlite or postgresql+psycopg:///enginegate",
+        ) from error
+    except ValueError as error:
+        raise RecordError(f"history {shown} cannot be used: its port is no number", "check the URL") from error
+    file = _file(address)
+    return address if file is None else address.set(database=str(expanded(file)))
+
+
+def _file(address: URL) -> Path | None:
+    """The file of an SQLite database; None for any other, for one in memory, and for SQLite's own kind of URI."""
+    name = address.database
+    if address.get_backend_name() != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
+        return None
+    return Path(name)
+
+
+def check(url: str) -> None:
+    """Find out now what makes no sense of a history that is written at the end. No server is asked.
+
+    The folder of an SQLite file is made where it is missing.
+
+    Raises:
+        ConfigError: the URL cannot be read, its kind of database or driver is not known or not installed, or its SQLite
+            file is a folder, no database, another's, in memory, or cannot be written.
+    """
+    shown = without_password(url)
+    try:
+        with _database(url) as database:
+            if database.dialect.is_async:
+                raise RecordError(
+                    f"history {shown} cannot be used: its driver {database.dialect.driver} is an asynchronous one",
+                    "take another driver of that database, e.g. postgresql+psycopg:// or sqlite://",
+                )
+            file = _file(database.url)
+            if file is not None:
+                _check_file(file, shown)
+            elif database.url.database in (None, "", ":memory:") and database.dialect.name == "sqlite":
+                raise RecordError(
+                    f"history {shown} cannot be used: a database in memory is gone at the end of the session",
+                    "name a file, such as sqlite:///runs/history.sqlite",
+                )
+    except RecordError as error:
+        raise ConfigError(error.problem, error.hint) from error
+
+
+def _check_file(file: Path, shown: str) -> None:
+    """Raise RecordError or OSError unless an SQLite file is a history of ours, or none yet, and can be written."""
+    if file.is_dir():
+        raise RecordError(f"history {shown} cannot be used: {file} is a folder", f"name a file: {file}/history.sqlite")
+    with tempfile.TemporaryFile(dir=file.parent):  # SQLite's journal lies there, too
+        pass
+    if not file.exists():
+        return
+    file.open("r+b").close()
+    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        try:
+            found = {
+                table.name: {row[1] for row in connection.execute(f"PRAGMA table_info({table.name})")}
+                for table in METADATA.sorted_tables
+            }
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                return  # by another session, which has written it
+            raise
+    for table in METADATA.sorted_tables:
+        lacking = [column.name for column in table.columns if column.name not in found[table.name]]
+        if found[table.name] and lacking:
+            raise RecordError(
+                f"history {shown} cannot be used: its table {table.name} has no column {lacking[0]}: it is another's",
+                "name another file",
+            )
 
 
 def _lock_at_begin(database: Engine) -> None:

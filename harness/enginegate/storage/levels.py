@@ -13,6 +13,7 @@ from enginegate.core.records import RunRecord
 from enginegate.gates.sequential import SpeedPolicy
 from enginegate.gates.sessions import NO_SHIFT, Baseline, level_change
 from enginegate.storage.baselines import PerfEngine, PerfSession
+from enginegate.storage.configured import speed_as_written
 from enginegate.storage.summary import session_shift
 
 
@@ -60,7 +61,8 @@ def moved_levels(
 
 def _level_changes(stored: PerfEngine, session: PerfSession, record: RunRecord, other_build: bool) -> list[str]:
     """Metrics whose level moved, and how far."""
-    margin = record.config.get("gates", {}).get("speed", {}).get("margin", SpeedPolicy.margin)
+    configured = speed_as_written(record).margin
+    margin = SpeedPolicy.margin if configured is None else configured
     changes = []
     for metric, ratios in session.log_ratios.items():
         before = stored.log_ratios(metric)

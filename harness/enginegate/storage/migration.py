@@ -29,7 +29,7 @@ def migrate(content: Any, steps: Mapping[int, Step]) -> Any:
         version = _version(content)
         try:
             content = {**steps[version](content), "schema_version": version + 1}
-        except (AttributeError, KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, StopIteration, RecursionError) as error:
             raise ValueError(f"it is not laid out as schema version {version} is: {error}") from error
     return content
 

@@ -2,42 +2,75 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
-from enginegate.core.errors import RecordError
-from enginegate.core.files import round_floats, to_json, write_atomically
+from enginegate.core.errors import RecordError, edge
+from enginegate.core.files import expanded, round_floats, to_json, write_atomically
 from enginegate.core.records import SCHEMA, RunRecord
 from enginegate.storage.migration import RECORD
-from enginegate.storage.reading import Format
+from enginegate.storage.reading import Format, repeated, table_problem
 
 #: The name of a run's record inside its folder.
 RECORD_NAME = "run.json"
 
-FORMAT = Format(RunRecord, "run record", SCHEMA, RECORD, RecordError, "restore it, or record a new run")
+
+def _problem(record: RunRecord) -> str | None:
+    """What is there twice, of which one would hide the other, or is laid out otherwise than its columns; or None."""
+    named: dict[str, list[object]] = {
+        "engine": [entry.id for entry in record.engines],
+        "the race at": [entry.workload for entry in record.arenas],
+        "memory of": [f"{entry.engine} at {entry.workload}" for entry in record.memory],
+        "quality:": [f"{entry.metric} of {entry.engine}" for entry in record.quality],
+    }
+    for arena in record.arenas:
+        named[f"at {arena.workload}, engine"] = list(arena.contestants)
+        for number, block in enumerate(arena.blocks):
+            named[f"in block {number} at {arena.workload}, a round of"] = [turn.engine for turn in block.rounds]
+    for what, names in named.items():
+        twice = repeated(names)
+        if twice is not None:
+            return f"{what} {twice} is there twice"
+    libraries = record.fingerprint.context.get("libraries", {})
+    if not isinstance(libraries, dict) or not all(isinstance(version, str) for version in libraries.values()):
+        return "fingerprint.context.libraries is no object of names to versions"
+    for engine in record.engines:
+        devices = engine.spec.get("tensor_parallel", 1)
+        if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
+            return f"spec.tensor_parallel of {engine.id} is no number of devices"
+    for entry in record.quality:
+        problem = table_problem(entry.columns, entry.items)
+        if problem is not None:
+            return f"{entry.metric} of {entry.engine}: {problem}"
+    return None
+
+
+FORMAT = Format(RunRecord, "run record", SCHEMA, RECORD, RecordError, "restore it, or record a new run", _problem)
 
 
 def save_record(record: RunRecord, folder: Path) -> Path:
     """Write ``<folder>/<record id>/run.json`` and return its path. Raises RecordError."""
     path = folder / record.id / RECORD_NAME
-    try:
+    hint = "free some space there, or name another folder with --runs DIR"
+    with edge(RecordError, f"run record {path} cannot be written", hint):
         write_atomically(path, to_json(round_floats(record.model_dump(mode="python"))))
-    except OSError as error:
-        raise RecordError(
-            f"run record {path} cannot be written: {error.strerror or error}",
-            "free some space there, or name another folder with --runs DIR",
-        ) from error
     return path
 
 
 def load_record(path: Path) -> RunRecord:
     """Read a run record from its file, or from the folder that holds it. Raises RecordError."""
-    file = path / RECORD_NAME if path.is_dir() else path
+    file = record_file(path)
     record = FORMAT.read(file)
     if record is None:
         raise RecordError(
             f"there is no run record at {file}", "run pytest first, or name the run's folder or its run.json"
         )
     return record
+
+
+def record_file(path: Path) -> Path:
+    """The file of a run that is named by it or by its folder."""
+    return path / RECORD_NAME if os.path.isdir(path) else path  # noqa: PTH112 - Path.is_dir raises for some names
 
 
 def latest_record(runs: Path) -> Path:
@@ -50,9 +83,11 @@ def latest_record(runs: Path) -> Path:
 
 def find_record(name: str, runs: Path) -> Path:
     """The record that a command line names: a file, a run's folder, a run id inside ``runs``, or ``latest``."""
-    if name == "latest" and not Path(name).exists():
+    # Those of os.path say no, where those of Path raise: a name that is too long, a folder that may not be entered.
+    given = expanded(name)
+    if os.path.exists(given):  # noqa: PTH110
+        return given
+    if name == "latest":
         return latest_record(runs)
     inside = runs / name / RECORD_NAME
-    if not Path(name).exists() and inside.is_file():
-        return inside
-    return Path(name)
+    return inside if os.path.isfile(inside) else given  # noqa: PTH113

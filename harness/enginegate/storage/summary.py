@@ -13,6 +13,7 @@ from enginegate.gates.sequential import RATIO_SHIFT
 from enginegate.gates.sessions import ShiftPrior
 from enginegate.gates.verdict import TAIL
 from enginegate.measure.ratios import TIMED, has_value, log_ratios
+from enginegate.storage.configured import speed_as_written
 
 #: Statuses from the worst to the best.
 SEVERITY = ("FAIL", "INCONCLUSIVE", "NO_BASELINE", "PASS")
@@ -48,8 +49,11 @@ class Measurement:
 
 
 def session_shift(record: RunRecord, metric: str) -> ShiftPrior:
-    """What the run's configuration believes of the shift of a speed metric's ratio between sessions."""
-    configured = record.config.get("gates", {}).get("speed", {}).get("shift", {})
+    """What the run's configuration believes of the shift of a speed metric's ratio between sessions.
+
+    Raises RecordError where the configuration cannot be used.
+    """
+    configured = speed_as_written(record).shift
     return replace(RATIO_SHIFT, scale=configured.get(metric, RATIO_SHIFT.scale))
 
 

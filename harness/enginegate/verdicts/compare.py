@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from enginegate.config.schema import MarginSection, QualityGatesSection
 from enginegate.core.errors import RecordError
@@ -21,6 +21,7 @@ from enginegate.quality.bleu import BLEU_COLUMNS
 from enginegate.storage.baselines import same_method
 from enginegate.storage.summary import session_shift, worst
 from enginegate.verdicts import lookup
+from enginegate.verdicts.compare_rule import Rule
 from enginegate.verdicts.corpus import bleu_score, ceiling
 from enginegate.verdicts.inputs import (
     AccuracyInputs,
@@ -33,6 +34,9 @@ from enginegate.verdicts.inputs import (
 )
 from enginegate.verdicts.judge import judge
 from enginegate.verdicts.sources import StoredSession
+
+#: The figures of a memory pass that are compared.
+_MEMORY: tuple[Literal["loaded", "peak"], ...] = ("loaded", "peak")
 
 
 @dataclass(frozen=True)
@@ -70,71 +74,69 @@ class Comparison:
         return worst([item.verdict.status.value for item in self.compared])
 
 
-@dataclass(frozen=True)
-class Rule:
-    """How much worse is a regression, and how sure to be.
-
-    Attributes:
-        margin: slowdown that is no regression, twice of which must not pass; None: ``gates.speed`` of the configuration
-            that the new record keeps, or its defaults where there is none. Quality and memory are always judged by it.
-        alpha: probability of a false regression, for each benchmark.
-        metrics: limits what is compared; empty for all.
-    """
-
-    margin: float | None = None
-    alpha: float = 0.01
-    metrics: frozenset[str] = frozenset()
-
-    def wants(self, metric: str) -> bool:
-        """Whether this metric takes part."""
-        return not self.metrics or metric in self.metrics
-
-
 def compare_sessions(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> Comparison:
     """Compare every benchmark that NEW shares with a base.
 
     Raises RecordError where there is none, and where one session was given twice: it would count as two that agree.
+    ConfigError: the rule names something that is not there.
     """
-    _refuse_repeats(bases, new)
-    elsewhere = new.record is not None and any(base.machine != new.machine for base in bases)
-    compared = [_elsewhere(item) if elsewhere else item for item in _samples(bases, new, rule)]
+    refuse_repeats(bases, new)
+    series = [item for session in (*bases, new) for item in session.series.items()]
+    rule.check({key for session in (*bases, new) for key in _keys(session)}, series)
+    elsewhere = "" if rule.across_machines else _other_machine(bases, new)
+    compared = list(_samples(bases, new, rule))
     records = [base.record for base in bases if base.record is not None]
     keys = {key for base in bases for key in base.series}
+    quality: list[Compared] = []
     if new.record is not None and records:
-        resources = list(_resources(records, new.record, rule))
-        compared += [_elsewhere(item) if elsewhere else item for item in resources]
-        compared += _quality(records, new.record, rule)
+        compared += _resources(records, new.record, rule)
+        quality += _quality(records, new.record, rule)
+    if elsewhere:
+        compared = [_undecided(item, elsewhere) for item in compared]
+    compared += quality
     if not compared:
         raise RecordError(
             f"{new.name} has nothing in common with {', '.join(base.name for base in bases)}",
-            "compare sessions of the same benchmarks, and check --metric",
+            "compare sessions of the same benchmarks, and check --metric, --filter and --renamed",
         )
     return Comparison(
         tuple(compared),
-        tuple(sorted(key for key in keys - new.series.keys() if rule.wants(key[1]))),
-        tuple(sorted(key for key in new.series.keys() - keys if rule.wants(key[1]))),
+        tuple(sorted(key for key in keys - new.series.keys() if rule.wants(*key))),
+        tuple(sorted(key for key in new.series.keys() - keys if rule.wants(*key))),
         tuple(_warnings(bases, new)),
     )
 
 
-def _refuse_repeats(bases: Sequence[StoredSession], new: StoredSession) -> None:
+def refuse_repeats(bases: Sequence[StoredSession], new: StoredSession) -> None:
+    """Raise RecordError where one session is there twice, under whatever name."""
     for one, other in combinations((*bases, new), 2):
         if one.is_same(other):
             raise RecordError(f"{one.name} and {other.name} are one session", "name every session once")
 
 
+def _keys(session: StoredSession) -> Iterator[tuple[str, str]]:
+    """Every (benchmark, metric) that may be compared: speed, and what a record has of memory, sizes and quality."""
+    yield from session.series
+    if session.record is not None:
+        for entry in session.record.memory:
+            yield from ((f"{entry.engine} {entry.workload}", f"{name}_memory") for name in _MEMORY)
+        yield from ((engine.id, "engine_size") for engine in session.record.engines)
+        yield from ((entry.engine, entry.metric) for entry in session.record.quality)
+
+
 def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> Iterator[Compared]:
     speed = lookup.gates(new.record).speed
-    margin, tolerated = (speed.margin, speed.tolerated) if rule.margin is None else (rule.margin, None)
     for key, series in new.series.items():
-        sessions = [base.series[key].samples for base in bases if key in base.series]
+        before = [base.series[key] for base in bases if key in base.series]
         benchmark, metric = key
-        if sessions and rule.wants(metric):
+        if before and rule.wants(*key):
+            asked = rule.margin(benchmark, metric, series.group)
+            margin, tolerated = (speed.margin, speed.tolerated) if asked is None else (asked, None)
             gate = UnpairedInputs(
                 metric=metric,
                 candidate=benchmark,
                 subject="",
-                sessions=[list(session) for session in sessions],
+                sessions=[list(session.samples) for session in before],
                 samples=list(series.samples),
                 margin=margin,
                 tolerated=tolerated,
@@ -144,13 +146,17 @@ def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> 
                 # Absolute times, as in files of pytest-benchmark, shift more than the ratios in a record.
                 shift=session_shift(new.record, metric) if new.record else ABSOLUTE_SHIFT,
             )
-            yield Compared(benchmark, metric, judge(gate, new.record))
+            item = Compared(benchmark, metric, judge(gate, new.record))
+            timers = sorted({session.timer or "an unknown clock" for session in (*before, series)})
+            if len(timers) > 1 and not rule.across_machines:
+                item = _undecided(item, f"the sessions were timed by different clocks ({', '.join(timers)})")
+            yield item
 
 
 def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator[Compared]:
     memory = lookup.gates(new).memory
     for entry in new.memory:
-        for field in ("loaded", "peak"):
+        for field in _MEMORY:
             metric = f"{field}_memory"
             before = [
                 getattr(old, field)
@@ -158,7 +164,7 @@ def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterat
                 for old in base.memory
                 if (old.engine, old.workload) == (entry.engine, entry.workload) and getattr(old, field) > 0
             ]
-            if before and rule.wants(metric):
+            if before and rule.wants(f"{entry.engine} {entry.workload}", metric):
                 gate = MemoryInputs(
                     metric=metric,
                     candidate=entry.engine,
@@ -173,7 +179,7 @@ def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterat
                 yield Compared(f"{entry.engine} {entry.workload}", metric, judge(gate, new))
     for engine in new.engines:
         sizes = [old.size_bytes for base in bases for old in base.engines if old.id == engine.id and old.size_bytes]
-        if sizes and rule.wants("engine_size"):
+        if sizes and rule.wants(engine.id, "engine_size"):
             size = SizeInputs(metric="engine_size", candidate=engine.id, subject="", baseline=median(sizes), limit=None)
             yield Compared(engine.id, "engine_size", judge(size, new))
 
@@ -187,7 +193,7 @@ def _quality(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator
             for old in base.quality
             if (old.engine, old.metric) == (entry.engine, entry.metric) and same_method(old.version, entry.version)
         ]
-        if entry.metric in _QUALITY and before and rule.wants(entry.metric):
+        if entry.metric in _QUALITY and before and rule.wants(entry.engine, entry.metric):
             gate = _QUALITY[entry.metric](entry, before[-1], section, rule.alpha)
             yield Compared(entry.engine, entry.metric, judge(gate, new))
 
@@ -245,12 +251,19 @@ _QUALITY: dict[str, Callable[[QualityEntry, QualityEntry, QualityGatesSection, f
 }
 
 
-def _elsewhere(item: Compared) -> Compared:
-    """Speed and memory of two kinds of machine decide nothing about the engine."""
+def _other_machine(bases: Sequence[StoredSession], new: StoredSession) -> str:
+    """That the sessions ran on different machines, and on which; empty where it was one kind."""
+    machines = sorted({session.machine or "an unknown one" for session in (*bases, new)})
+    return f"the sessions ran on different machines ({'; '.join(machines)})" if len(machines) > 1 else ""
+
+
+def _undecided(item: Compared, reason: str) -> Compared:
+    """Speed and memory of two kinds of machine, or times of two clocks, decide nothing about the engine."""
+    measured = item.verdict.explanation.partition("; undecided: ")[0]
     verdict = replace(
         item.verdict,
         status=Status.INCONCLUSIVE,
-        explanation=f"{item.verdict.explanation}; undecided: the sessions ran on different machines",
+        explanation=f"{measured}; undecided: {reason}; --across-machines judges all the same",
     )
     return replace(item, verdict=verdict)
 
@@ -258,11 +271,18 @@ def _elsewhere(item: Compared) -> Compared:
 def _warnings(bases: Sequence[StoredSession], new: StoredSession) -> Iterator[str]:
     for base in bases:
         if base.machine != new.machine:
-            yield f"{base.name} ran on {base.machine}, {new.name} on {new.machine}"
+            here, there = (session.machine or "an unknown machine" for session in (base, new))
+            yield f"{base.name} ran on {here}, {new.name} on {there}"
+        for what, before in base.surroundings.items():
+            now = new.surroundings.get(what, "")
+            if before and now and before != now:
+                yield f"{base.name} ran on {what} {before}, {new.name} on {what} {now}"
         if base.record and new.record and base.record.model.digest != new.record.model.digest:
             yield f"{base.name} tested another checkpoint than {new.name}"
         yield from _other_engines(base, new)
     for session in (*bases, new):
+        if not session.machine:
+            yield f"{session.name} does not say on which machine it ran"
         if session.record and session.record.status == "partial":
             yield f"{session.name} was interrupted and is partial"
 

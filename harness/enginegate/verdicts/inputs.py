@@ -6,6 +6,7 @@ The samples lie in the record. A gate's inputs and the record are all that ``ver
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -283,7 +284,7 @@ _ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyInputs)
 def restore_inputs(stored: Mapping[str, Any]) -> GateInputs:
     """The inputs of a verdict as its record keeps them. Raises RecordError where they are of no gate, or damaged."""
     try:
-        found: GateInputs = _ADAPTER.validate_python(dict(stored))
+        found: GateInputs = _ADAPTER.validate_json(json.dumps(stored), strict=True)
     except ValidationError as error:
         raise RecordError(
             f"the inputs of gate {stored.get('gate')!r} cannot be used: {first_problem(error)}",

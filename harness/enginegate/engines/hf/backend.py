@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from enginegate.core.errors import CapabilityError, EngineError
+from enginegate.core.errors import CapabilityError, EngineError, edge
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
-from enginegate.engines.checkpoint import Geometry, link_checkpoint
+from enginegate.engines.checkpoint import Geometry, check_loaded, link_checkpoint
 from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.reference import fastest_precision
 from enginegate.engines.requests import check_open, check_prompts, check_sequences, eos_token_ids, score_rows
 from enginegate.machine import cpu
 from enginegate.models.checkpoint import Checkpoint
+from enginegate.models.quantized import check_plain
 from enginegate.models.vocabulary import vocabulary_size
 
 _TORCH_NAMES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
@@ -65,6 +66,7 @@ class HuggingFaceBackend:
             )
         progress(f"linking {checkpoint.path.name} for {spec.id}")
         link_checkpoint(checkpoint.path, out_dir)
+        check_plain(checkpoint.path)
 
     def fastest_precision(self, checkpoint: Checkpoint) -> tuple[str, dict[str, tuple[float, ...]]]:
         """The fastest of fp16 and fp32 on CUDA, of bf16 and fp32 on a CPU, and the seconds it was chosen by."""
@@ -126,18 +128,19 @@ class HuggingFaceEngine:
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._threads = runtime.threads or cpu.usable_cores()
         self._use_threads()
-        try:
+        with edge(EngineError, f"{spec.id}: {engine_dir} cannot be loaded", "rebuild the engine"):
             with _quiet_loading():
-                model = AutoModelForCausalLM.from_pretrained(
+                model, report = AutoModelForCausalLM.from_pretrained(
                     engine_dir,
                     attn_implementation="sdpa",
                     trust_remote_code=False,
                     use_safetensors=True,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # listed below with all others
                     **{_dtype_keyword(): getattr(torch, _TORCH_NAMES[spec.precision])},
                 )
-        except (OSError, ValueError, KeyError) as error:
-            raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "rebuild the engine") from error
-        self._model: Any = model.to(self._device).eval()
+            check_loaded(engine_dir, report)
+            self._model: Any = model.to(self._device).eval()
         self._last_only = (
             {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
         )

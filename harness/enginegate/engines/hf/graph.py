@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from enginegate.core.errors import CapabilityError, EngineError
+from enginegate.core.errors import CapabilityError, EngineError, edge
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Effective, MemoryUse
 from enginegate.engines.hf.backend import HuggingFaceBackend, HuggingFaceEngine
@@ -76,13 +76,9 @@ class GraphEngine(HuggingFaceEngine):
         while len(self._plans) >= _KEPT_SHAPES:
             self._plans.popitem(last=False)[1].close()
         length = longest + self.spec.max_output_len
-        try:
+        problem = f"{self.spec.id}: answers to {rows} x {longest} tokens cannot be captured"
+        with edge(EngineError, problem, "take backend hf or hf-static in its place"):
             plan = _Plan(self._torch, self._model, self._device, self._last_only, rows, longest, length)
-        except (RuntimeError, AttributeError, TypeError) as error:
-            raise EngineError(
-                f"{self.spec.id}: answers to {rows} x {longest} tokens cannot be captured: {error}",
-                "take backend hf or hf-static in its place",
-            ) from error
         self._plans[rows, longest] = plan
         return plan
 

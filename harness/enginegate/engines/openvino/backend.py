@@ -16,6 +16,7 @@ from enginegate.engines.openvino.precisions import ELEMENT_TYPES, PRECISIONS, QU
 from enginegate.engines.process.building import run_build
 from enginegate.machine import cpu
 from enginegate.models.checkpoint import Checkpoint
+from enginegate.models.quantized import check_plain
 
 if TYPE_CHECKING:
     from enginegate.engines.openvino.engine import OpenVinoEngine
@@ -59,6 +60,7 @@ class OpenVinoBackend:
         Runs in a child process: the export patches torch, and its memory should be gone before anything is measured.
         Raises EngineError with the end of the child's output where that fails.
         """
+        check_plain(checkpoint.path)
         check_groups(spec, read_config(checkpoint.path))
         progress(f"exporting {spec.id}")
         job = {"spec": asdict(spec), "checkpoint": str(checkpoint.path), "out_dir": str(out_dir)}

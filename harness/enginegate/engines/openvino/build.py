@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from enginegate.core.specs import EngineSpec, QuantizationSpec
-from enginegate.engines.checkpoint import read_passages
+from enginegate.engines.checkpoint import check_loaded, read_passages
 from enginegate.engines.openvino.precisions import QUANTIZED
 from enginegate.machine.processes import die_with_parent
+from enginegate.models.whole import check_tensors
 
 #: What an engine needs of an export; tokenization is the suite's own.
 _KEPT = ("openvino_model.xml", "openvino_model.bin", "config.json", "generation_config.json")
@@ -38,7 +39,12 @@ def quantization_arguments(spec: EngineSpec, checkpoint: Path) -> dict[str, Any]
 
 
 def export(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
-    """Write the OpenVINO model of ``checkpoint`` in the spec's precision, and nothing else, into ``out_dir``."""
+    """Write the OpenVINO model of ``checkpoint`` in the spec's precision, and nothing else, into ``out_dir``.
+
+    Raises ModelError or EngineError where its weights are not those of the model in its config: the exporter hides
+    Transformers' report of what it filled with random numbers.
+    """
+    check_tensors(checkpoint)
     if spec.precision in QUANTIZED:
         arguments = quantization_arguments(spec, checkpoint)
         from optimum.intel import OVModelForCausalLM, OVWeightQuantizationConfig
@@ -56,13 +62,12 @@ def export(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
         from transformers import AutoModelForCausalLM
 
         dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[spec.precision]
+        model, report = AutoModelForCausalLM.from_pretrained(
+            checkpoint, dtype=dtype, trust_remote_code=False, use_safetensors=True, output_loading_info=True
+        )
+        check_loaded(checkpoint, report)
         export_from_model(
-            AutoModelForCausalLM.from_pretrained(
-                checkpoint, dtype=dtype, trust_remote_code=False, use_safetensors=True
-            ),
-            out_dir,
-            task="text-generation-with-past",
-            patch_16bit_model=dtype is not torch.float32,
+            model, out_dir, task="text-generation-with-past", patch_16bit_model=dtype is not torch.float32
         )
     for file in out_dir.iterdir():
         if file.is_file() and file.name not in _KEPT:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from enginegate.core.errors import CapabilityError, EngineError
+from enginegate.core.errors import CapabilityError, EngineError, edge
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Effective, MemoryUse
 from enginegate.engines.checkpoint import Geometry
@@ -60,13 +60,11 @@ class OpenVinoEngine(SteppingEngine):
         self._scheduling = self._scheduler()
         self._scorer: Scorer | None = None
         self._next_request = 0
-        try:
-            with keep_signal_stack():
-                self._pipeline: Any = openvino_genai.ContinuousBatchingPipeline(
-                    str(engine_dir), self._scheduling, "CPU", self._properties
-                )
-        except RuntimeError as error:
-            raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "rebuild the engine") from error
+        loading = edge(EngineError, f"{spec.id}: {engine_dir} cannot be loaded", "rebuild the engine")
+        with loading, keep_signal_stack():
+            self._pipeline: Any = openvino_genai.ContinuousBatchingPipeline(
+                str(engine_dir), self._scheduling, "CPU", self._properties
+            )
 
     def _steps(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams

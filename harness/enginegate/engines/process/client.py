@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from enginegate.core import errors
-from enginegate.core.errors import EngineError, EngineGateError
+from enginegate.core.errors import EngineError, EngineGateError, edge
 from enginegate.core.specs import DEFAULT_TIMEOUTS, Limit, Timeouts
 from enginegate.engines.process.interpreter import HERE, Interpreter, start_worker
 from enginegate.engines.process.messages import Channel, Reply, Request, UnreadableError
@@ -48,14 +48,10 @@ class Worker:
         self.pending: tuple[int, str] | None = None
         self.failed: EngineGateError | None = None
         self._number = 0
-        self.log = tempfile.NamedTemporaryFile(prefix="enginegate-", suffix=".log")  # noqa: SIM115 - lives as we do
         self.channel: Channel | None
-        try:
+        with edge(EngineError, f"{subject}: {interpreter} cannot be run", "name a Python that is there"):
+            self.log = tempfile.NamedTemporaryFile(prefix="enginegate-", suffix=".log")  # noqa: SIM115 - lives as we do
             self.process, self.channel = start_worker(interpreter, self.log, timeouts.load)
-        except OSError as error:
-            self.log.close()
-            problem = f"{subject}: {interpreter} cannot be run: {error.strerror or error}"
-            raise EngineError(problem, "name a Python that is there") from error
 
     @property
     def pid(self) -> int:

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from enginegate.core.errors import EngineGateError
+from enginegate.core.errors import EngineError, EngineGateError, explained_by, is_no_failure
 from enginegate.core.specs import EngineSpec, Timeouts
 from enginegate.engines.base import Effective, Engine
 from enginegate.engines.process.heartbeat import beating
@@ -118,9 +118,12 @@ class _Worker:
             raise
         except EngineGateError as error:
             tell("error", (type(error).__name__, error.problem, error.hint))
-        except Exception as error:
+        except BaseException as error:  # as in ``edge``
+            if is_no_failure(error):
+                raise
+            failed = explained_by(error, EngineError, "an engine's process failed", "see the lines above")
             last = "".join(traceback.format_exception(error)[-3:])
-            tell("error", ("EngineError", f"an engine's process failed: {last}", "see the lines above"))
+            tell("error", ("EngineError", f"{failed.problem}:\n{last}", failed.hint))
 
     def close(self) -> None:
         if self._engine is not None:

@@ -24,6 +24,7 @@ from enginegate.engines.trtllm.options import BuiltSpec, TensorRtOptions, built_
 from enginegate.engines.trtllm.precisions import ENGINE, KV_ENGINE, algorithm_name, capabilities
 from enginegate.machine import cpu
 from enginegate.models.checkpoint import Checkpoint
+from enginegate.models.quantized import quantization_of
 
 #: Lookahead decoding: window, n-gram and verification set; small ones of Fu et al. 2024 (arXiv:2402.02057).
 _LOOKAHEAD = {"max_window_size": 4, "max_ngram_size": 4, "max_verification_set_size": 4}
@@ -45,6 +46,7 @@ class TensorRtEngineBackend:
     name = "trtllm-engine"
     libraries: Sequence[str] = ("tensorrt_llm",)
     own_process = True
+    takes_quantized = True
     options = TensorRtOptions
 
     def runtime_spec(self, options: RuntimeOptions) -> RuntimeSpec:
@@ -255,7 +257,7 @@ def _check_checkpoint(spec: BuiltSpec, checkpoint: Path) -> None:
     """Raise CapabilityError for what TensorRT-LLM would find out late, or not at all."""
     if spec.precision not in ENGINE:
         raise CapabilityError(f"backend trtllm-engine has no precision {spec.precision!r}", f"take {', '.join(ENGINE)}")
-    method = quantization(checkpoint).get("quant_method")
+    method = quantization(checkpoint).get("quant_method") or quantization_of(checkpoint)
     if spec.precision == "int4_gptq" and method != "gptq":
         raise CapabilityError(
             f"{spec.id}: TensorRT-LLM does not quantize by GPTQ itself, and {checkpoint} is no GPTQ checkpoint",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from enginegate.core.errors import EngineError
+from enginegate.core.errors import EngineError, edge
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.trtllm.options import pool_limits
 
@@ -34,14 +34,6 @@ def kv_tokens(spec: EngineSpec, runtime: RuntimeSpec, per_token: int, block: int
 
 def loading(spec: EngineSpec, make: Callable[[], Any]) -> Any:
     """Call a constructor of TensorRT-LLM; whatever it raises becomes an EngineError that says what to look at."""
-    try:
+    hint = "see its log above, and docs/tensorrt-llm.md, troubleshooting"
+    with edge(EngineError, f"{spec.id}: TensorRT-LLM could not load it", hint):
         return make()
-    except (ValueError, RuntimeError, AssertionError, TypeError, OSError) as error:
-        text = str(error)
-        memory = "out of memory" in text.lower()
-        raise EngineError(
-            f"{spec.id}: TensorRT-LLM ended with {type(error).__name__}: {text}",
-            "lower max_batch_size, max_input_len or kv_cache_bytes, or free the GPU"
-            if memory
-            else "see its log above, and docs/tensorrt-llm.md, troubleshooting",
-        ) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from enginegate.core.specs import EngineSpec
-from enginegate.engines.checkpoint import link_checkpoint, read_passages
+from enginegate.engines.checkpoint import check_loaded, link_checkpoint, read_passages
 from enginegate.engines.trtllm.precisions import TORCH
 
 #: Tokens of a calibration passage that are used; longer ones are cut.
@@ -22,7 +22,10 @@ _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.jso
 
 
 def quantize(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
-    """Write the checkpoint in the spec's precision into ``out_dir``. Raises EngineError where passages are missing."""
+    """Write the checkpoint in the spec's precision into ``out_dir``.
+
+    Raises EngineError where passages are missing, or weights of the checkpoint.
+    """
     recipe = TORCH[spec.precision].recipe
     if not recipe:
         link_checkpoint(checkpoint, out_dir)
@@ -34,9 +37,10 @@ def quantize(spec: EngineSpec, checkpoint: Path, out_dir: Path) -> None:
 
     passages = read_passages(spec.quantization)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype="auto", trust_remote_code=False, use_safetensors=True
+    model, report = AutoModelForCausalLM.from_pretrained(
+        checkpoint, dtype="auto", trust_remote_code=False, use_safetensors=True, output_loading_info=True
     )
+    check_loaded(checkpoint, report)
     model = model.to(device).eval()
     if model.dtype == torch.float32:
         model = model.to(torch.float16)

@@ -29,6 +29,7 @@ from enginegate.engines.trtllm.options import (
 from enginegate.engines.trtllm.precisions import KV_TORCH, TORCH, algorithm_name, capabilities
 from enginegate.machine import cpu
 from enginegate.models.checkpoint import Checkpoint
+from enginegate.models.quantized import check_plain
 from enginegate.models.vocabulary import vocabulary_size
 
 #: Tokens that one scheduling step takes at most; upstream's own default.
@@ -74,6 +75,7 @@ class TensorRtTorchBackend:
             raise CapabilityError(
                 f"backend trtllm-torch has no precision {spec.precision!r}", f"take {', '.join(TORCH)}"
             )
+        check_plain(checkpoint.path)
         if TORCH[spec.precision].recipe:
             missing = cpu.missing_modules(_BUILD_LIBRARIES)
             if missing:

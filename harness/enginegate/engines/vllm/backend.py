@@ -32,6 +32,7 @@ class VllmBackend:
     name = "vllm"
     libraries: Sequence[str] = ("torch", "vllm")
     own_process = True
+    takes_quantized = True
 
     def version(self) -> str:
         """Versions of vLLM and of what builds its checkpoints."""

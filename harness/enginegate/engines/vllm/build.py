@@ -18,6 +18,7 @@ from enginegate.engines.vllm.precisions import COMPRESSED, HALVES
 from enginegate.engines.vllm.quantize import storage_type
 from enginegate.machine import cpu
 from enginegate.machine.processes import child_environment
+from enginegate.models.quantized import check_plain
 from enginegate.models.weights import other_weights, weight_files
 
 #: Names a Python that has llm-compressor, where this one has not.
@@ -74,6 +75,7 @@ def write_engine(spec: EngineSpec, checkpoint: Path, out_dir: Path, progress: Pr
     if "quantization_config" in config:
         link_checkpoint(checkpoint, out_dir)  # quantized beforehand; ``effective`` says whether it is what was asked
         return
+    check_plain(checkpoint)
     if spec.precision in COMPRESSED:
         if config.get("model_type") in _WITHOUT_LINEAR:
             raise CapabilityError(

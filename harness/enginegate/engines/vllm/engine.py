@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from enginegate.core.errors import EngineError
+from enginegate.core.errors import EngineError, edge
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Effective, MemoryUse
 from enginegate.engines.checkpoint import Geometry
@@ -50,12 +50,10 @@ class VllmEngine(SteppingEngine):
         self._vllm = vllm
         self._next_request = 0
         self._core_outputs: list[Any] = []
-        try:
+        with edge(EngineError, f"{spec.id}: {engine_dir} cannot be loaded", "see vLLM's own log"):
             self._llm: Any = vllm.LLM(**arguments)
             self._queues = message_queues(self._core().model_executor)  # once a worker died, vLLM forgets them
             self._watch_core()
-        except (RuntimeError, ValueError, OSError, AttributeError) as error:
-            raise EngineError(f"{spec.id}: {engine_dir} cannot be loaded: {error}", "see vLLM's own log") from error
 
     def _steps(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams

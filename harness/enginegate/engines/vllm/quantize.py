@@ -17,6 +17,7 @@ from typing import Any
 
 from enginegate.engines.vllm.precisions import COMPRESSED
 from enginegate.machine.processes import die_with_parent
+from enginegate.models.loading import loading_problem
 
 #: Tokens of a calibration passage that are used.
 _PASSAGE_TOKENS = 512
@@ -50,9 +51,16 @@ def quantize(precision: str, group_size: int | None, passages: list[str], checkp
 
     if not torch.cuda.is_available():
         _keep_pageable()
-    model = AutoModelForCausalLM.from_pretrained(
-        checkpoint, dtype=storage_type(checkpoint), trust_remote_code=False, use_safetensors=True
+    model, report = AutoModelForCausalLM.from_pretrained(
+        checkpoint,
+        dtype=storage_type(checkpoint),
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
     )
+    problem = loading_problem(report)
+    if problem:
+        raise SystemExit(f"the weights of {checkpoint} are not those of the model in its config.json: {problem}")
     modifiers = _modifiers(precision, group_size)
     calibrated = len(modifiers) > 1 or precision == "int4_gptq"
     data = {"dataset": _dataset(passages, checkpoint), "shuffle_calibration_samples": False} if calibrated else {}

@@ -1,0 +1,185 @@
+"""Whether the tensors that a checkpoint's files hold are those that the model of its config has.
+
+Transformers itself is asked, as it is what makes the reference and what every export begins with: it loads the
+checkpoint from tensors that have a name and a shape, and no values and no memory, and reports what does not fit.
+So its rules for prefixes, renamed and merged tensors, tied weights and tables that it ignores are its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from enginegate.core.errors import ModelError
+from enginegate.core.files import write_atomically
+from enginegate.models.loading import loading_problem, shown
+from enginegate.models.quantized import check_plain
+from enginegate.models.tensors import StoredTensor, stored_tensors
+
+#: Raised when the checks change, so that what passed older ones is looked at again.
+_RECIPE = 1
+#: Settings that say how many layers there are. Each has a tensor of its own, at least.
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers")
+#: Settings that say how many experts a layer has, which one tensor may hold together, and more than any model has.
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+_TOO_MANY_EXPERTS = 100_000
+_READ_BYTES = 1 << 22
+
+
+def check_whole(folder: Path, digest: str, cache: Path) -> None:
+    """Check that a checkpoint's weights are plain and fit its config. Asks Transformers once for each content.
+
+    Args:
+        folder: a checkpoint that passed ``check_checkpoint``.
+        digest: of its files.
+        cache: keeps that a checkpoint of this digest passed; where it cannot be written, the next call asks again.
+
+    Raises:
+        ModelError: see ``check_plain`` and ``check_tensors``.
+    """
+    passed = {"transformers": metadata.version("transformers"), "recipe": _RECIPE}
+    note = cache / "whole" / f"{digest[:32]}.json"
+    with suppress(OSError, ValueError):
+        if json.loads(note.read_text(encoding="utf-8")) == passed:
+            return
+    check_plain(folder)
+    check_tensors(folder)
+    with suppress(OSError):
+        write_atomically(note, json.dumps(passed))
+
+
+def check_tensors(folder: Path) -> None:
+    """Compare the tensors of a checkpoint's files with those of the model that its config describes.
+
+    Raises:
+        ModelError: torch is missing, Transformers cannot make this model, tensors are missing, unexpected or of
+            another shape, or two that the config ties differ.
+    """
+    stored = stored_tensors(folder)
+    model, report = _ask(folder, stored)
+    problem = loading_problem(report)
+    if problem:
+        raise ModelError(
+            f"the weights of {folder} are not those of the model in its config.json: {problem}",
+            "fetch the checkpoint again, or take config.json and weights of one revision; Transformers would fill the "
+            "gaps with random numbers, and leave out what does not fit",
+        )
+    _check_ties(folder, stored, model)
+
+
+def _ask(folder: Path, stored: Mapping[str, StoredTensor]) -> tuple[Any, Mapping[str, Any]]:
+    """The model of the config, and what Transformers says of the stored tensors."""
+    try:
+        import torch
+    except ImportError as error:
+        raise ModelError(
+            f"torch is not installed, so the weights of {folder} cannot be compared with its config",
+            "pip install 'enginegate[hf]'",
+        ) from error
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        with _quiet():
+            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            _check_counts(config, len(stored))
+            with torch.device("meta"):
+                kind = type(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
+            answer: tuple[Any, Mapping[str, Any]] = kind.from_pretrained(
+                None,
+                config=config,
+                state_dict=_without_values(stored),
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # listed with all others, instead of raised one by one
+                trust_remote_code=False,
+            )
+    except Exception as error:  # of every kind that a config can provoke in Transformers and torch
+        raise ModelError(
+            f"{folder / 'config.json'}: Transformers {metadata.version('transformers')} cannot make this model of the "
+            f"weights: {type(error).__name__}: {error}",
+            "check config.json; a model_type that is newer than the installed Transformers needs a newer one",
+        ) from error
+    return answer
+
+
+def _check_counts(config: Any, tensors: int) -> None:
+    """Raise ValueError where there are fewer tensors than layers: making millions of modules would not end."""
+    text = config.get_text_config()
+    most = {**dict.fromkeys(_LAYERS, tensors), **dict.fromkeys(_EXPERTS, max(tensors, _TOO_MANY_EXPERTS))}
+    for name, limit in most.items():
+        count = getattr(text, name, None)
+        if isinstance(count, int) and count > limit:
+            raise ValueError(f"{name} is {count}, but the files hold {tensors} tensors in all")
+
+
+def _without_values(stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
+    """Tensors of the stored names and shapes that take no memory."""
+    import torch
+
+    class Shape(torch.Tensor):  # type: ignore[misc]
+        """A tensor without values, which stays so wherever a loader sends it, and equals every other."""
+
+        def to(self, *_: object, **__: object) -> Any:
+            return self
+
+        @classmethod
+        def __torch_function__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is torch.equal:
+                return True
+            return super().__torch_function__(function, types, args, kwargs or {})
+
+    return {name: torch.empty(each.shape, device="meta").as_subclass(Shape) for name, each in stored.items()}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Transformers' report and progress bar off the terminal: what it says becomes an error."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    shown_bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if shown_bar:
+            transformers_logging.enable_progress_bar()
+
+
+def _check_ties(folder: Path, stored: Mapping[str, StoredTensor], model: Any) -> None:
+    """Raise ModelError where two stored tensors that the model has as one differ: loaders disagree which to take."""
+    groups: dict[int, list[str]] = {}
+    for name, parameter in model.state_dict(keep_vars=True).items():
+        groups.setdefault(id(parameter), []).append(name)
+    for names in groups.values():
+        first, *others = [name for name in names if name in stored] or [""]
+        for other in others:
+            if not _same_values(stored[first], stored[other]):
+                raise ModelError(
+                    f"{folder}: config.json says that {shown([first, other])} are one tensor "
+                    "(tie_word_embeddings), but the files hold two with different values",
+                    "set tie_word_embeddings to false in a copy's config.json where the model was trained so; else "
+                    "save the model again with save_pretrained",
+                )
+
+
+def _same_values(one: StoredTensor, other: StoredTensor) -> bool:
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    with one.file.open("rb") as left, other.file.open("rb") as right:
+        left.seek(one.begin)
+        right.seek(other.begin)
+        remaining = one.end - one.begin
+        while remaining > 0:
+            size = min(remaining, _READ_BYTES)
+            part = left.read(size)
+            if part != right.read(size):
+                return False
+            remaining -= size
+    return True

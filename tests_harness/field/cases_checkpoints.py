@@ -1,0 +1,194 @@
+"""Checkpoints that are not whole, not plain, or not of their config: formerly loaded and measured as if they were."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from enginegate.models.gguf import convert_gguf
+from enginegate.models.sources import resolve
+from field_case import Got, attempt, case
+from field_checkpoints import random_weights, write_gguf, write_small_checkpoint
+from safetensors.numpy import save_file
+
+QUERY = "model.layers.0.self_attn.q_proj.weight"
+_WHOLE = "measured as if whole"
+
+
+def resolved(
+    folder: Path, tensors: dict[str, Any] | None = None, files: dict[str, Any] | None = None, **config: Any
+) -> Got:
+    """What becomes of a small Llama with some tensors changed (None: left out), other files, other settings."""
+    checkpoint = write_small_checkpoint(folder / "checkpoint")
+    weights = {**random_weights(), **(tensors or {})}
+    kept = {name: value for name, value in weights.items() if value is not None}
+    save_file(kept, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    settings = {**json.loads((checkpoint / "config.json").read_text()), **config}
+    for name, content in {"config.json": settings, **(files or {})}.items():
+        (checkpoint / name).write_text(json.dumps(content))
+    return attempt(resolve, f"path:{checkpoint}", cache=folder / "cache", progress=print)
+
+
+def sharded(folder: Path, move: dict[str, str | None]) -> Got:
+    """The same in two files, with an index that is changed."""
+    checkpoint = write_small_checkpoint(folder / "checkpoint")
+    (checkpoint / "model.safetensors").unlink()
+    weights = random_weights()
+    where = {name: "a.safetensors" if "layers.0" in name else "b.safetensors" for name in weights}
+    for file in ("a.safetensors", "b.safetensors"):
+        save_file({name: weights[name] for name in weights if where[name] == file}, checkpoint / file)
+    placed = {name: file for name, file in {**where, **move}.items() if file is not None}
+    (checkpoint / "model.safetensors.index.json").write_text(json.dumps({"weight_map": placed}))
+    return attempt(resolve, f"path:{checkpoint}", cache=folder / "cache", progress=print)
+
+
+@case("checkpoint: whole", kind=_WHOLE, expected="accepted")
+def whole(folder: Path) -> Got:
+    return resolved(folder)
+
+
+@case("checkpoint: one tensor missing", kind=_WHOLE, expected="ModelError", says=("1 missing", QUERY))
+def tensor_missing(folder: Path) -> Got:
+    return resolved(folder, {QUERY: None})
+
+
+@case("checkpoint: a layer more than the config has", kind=_WHOLE, expected="ModelError", says=("9 unexpected",))
+def layer_too_many(folder: Path) -> Got:
+    return resolved(folder, num_hidden_layers=1)
+
+
+@case("checkpoint: a tensor of another shape", kind=_WHOLE, expected="ModelError", says=("1 of another shape", QUERY))
+def tensor_shape(folder: Path) -> Got:
+    return resolved(folder, {QUERY: np.zeros((32, 64), np.float32)})
+
+
+@case("checkpoint: config.json without tied embeddings", kind=_WHOLE, expected="ModelError", says=("lm_head.weight",))
+def head_missing(folder: Path) -> Got:
+    return resolved(folder, tie_word_embeddings=False)
+
+
+@case("checkpoint: tied weights stored with two values", kind=_WHOLE, expected="ModelError", says=("lm_head.weight",))
+def ties_differ(folder: Path) -> Got:
+    return resolved(folder, {"lm_head.weight": random_weights()["model.embed_tokens.weight"] + 1})
+
+
+@case("checkpoint: tied weights stored twice", kind=_WHOLE, expected="accepted")
+def ties_stored_twice(folder: Path) -> Got:
+    return resolved(folder, {"lm_head.weight": random_weights()["model.embed_tokens.weight"]})
+
+
+@case("checkpoint: names without the prefix 'model.'", kind=_WHOLE, expected="accepted")
+def no_prefix(folder: Path) -> Got:
+    weights = random_weights()
+    moved: dict[str, Any] = {name.removeprefix("model."): value for name, value in weights.items()}
+    return resolved(folder, {**dict.fromkeys(weights), **moved})
+
+
+@case("checkpoint: model_type that Transformers does not know", kind=_WHOLE, expected="ModelError", says=("own-kind",))
+def unknown_architecture(folder: Path) -> Got:
+    return resolved(folder, model_type="own-kind")
+
+
+@case("checkpoint: 10**9 layers in config.json", kind=_WHOLE, expected="ModelError", says=("num_hidden_layers",))
+def too_many_layers(folder: Path) -> Got:
+    return resolved(folder, num_hidden_layers=10**9)
+
+
+@case("index: a tensor that its shard lacks", kind=_WHOLE, expected="ModelError", says=("a.safetensors lacks", "1 ("))
+def index_names_too_much(folder: Path) -> Got:
+    return sharded(folder, {"model.extra.weight": "a.safetensors"})
+
+
+@case("index: lacks a tensor of its shard", kind=_WHOLE, expected="ModelError", says=("does not place in it", QUERY))
+def index_names_too_little(folder: Path) -> Got:
+    return sharded(folder, {QUERY: None})
+
+
+@case("index: a shard that is missing", kind=_WHOLE, expected="ModelError", says=("c.safetensors is missing",))
+def index_names_no_file(folder: Path) -> Got:
+    return sharded(folder, {QUERY: "c.safetensors"})
+
+
+@case("index: two shards, all in place", kind=_WHOLE, expected="accepted")
+def index_is_right(folder: Path) -> Got:
+    return sharded(folder, {})
+
+
+@case("checkpoint: GPTQ, with quantize_config.json alone", kind=_WHOLE, expected="ModelError", says=("GPTQ", "plain"))
+def gptq_beside(folder: Path) -> Got:
+    packed = {QUERY: None, QUERY.replace("weight", "qweight"): np.zeros((8, 64), np.int32)}
+    return resolved(folder, packed, {"quantize_config.json": {"bits": 4, "group_size": 64}})
+
+
+@case("checkpoint: GPTQ tensors, no word of it", kind=_WHOLE, expected="ModelError", says=("q_proj.qweight", "plain"))
+def gptq_tensors(folder: Path) -> Got:
+    return resolved(folder, {QUERY: None, QUERY.replace("weight", "qweight"): np.zeros((8, 64), np.int32)})
+
+
+@case("checkpoint: 8-bit weights with weight_scale", kind=_WHOLE, expected="ModelError", says=("weight_scale",))
+def scaled_weights(folder: Path) -> Got:
+    return resolved(folder, {QUERY: np.zeros((64, 64), np.int8), f"{QUERY}_scale": np.ones((64, 1), np.float32)})
+
+
+@case("checkpoint: quantization_config in config.json", kind=_WHOLE, expected="ModelError", says=("bitsandbytes",))
+def quantization_config(folder: Path) -> Got:
+    return resolved(folder, quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+
+
+@case("checkpoint: hf_quant_config.json of ModelOpt", kind=_WHOLE, expected="ModelError", says=("ModelOpt",))
+def modelopt(folder: Path) -> Got:
+    return resolved(folder, files={"hf_quant_config.json": {"quantization": {"quant_algo": "FP8"}}})
+
+
+@case(
+    "checkpoint: two weights are NaN",
+    kind=_WHOLE,
+    expected="ModelError",
+    says=("NaN or infinite", f"{QUERY} in", ": 2"),
+)
+def not_a_number(folder: Path) -> Got:
+    weight = random_weights()[QUERY]
+    weight[0, :2] = np.nan
+    return resolved(folder, {QUERY: weight})
+
+
+@case("checkpoint: a float16 weight is infinite", kind=_WHOLE, expected="ModelError", says=("NaN or infinite", ": 1"))
+def infinite(folder: Path) -> Got:
+    weight = random_weights()[QUERY].astype(np.float16)
+    weight[5, 5] = -np.inf
+    return resolved(folder, {QUERY: weight})
+
+
+@case("GGUF: a tensor of another shape", kind=_WHOLE, expected="ModelError", says=("attn_v", "(16, 64), not (32, 64)"))
+def gguf_shape(folder: Path) -> Got:
+    name = "model.layers.0.self_attn.v_proj.weight"
+    return converted(folder, {name: np.zeros((16, 64), np.float32)})
+
+
+@case("GGUF: weights that are NaN", kind=_WHOLE, expected="ModelError", says=("NaN or infinite", "ffn_up"))
+def gguf_not_a_number(folder: Path) -> Got:
+    return converted(folder, {"model.layers.1.mlp.up_proj.weight": np.full((96, 64), np.nan, np.float32)})
+
+
+@case("GGUF: whole", kind=_WHOLE, expected="accepted")
+def gguf_whole(folder: Path) -> Got:
+    return converted(folder, {})
+
+
+def converted(folder: Path, tensors: dict[str, Any]) -> Got:
+    write_gguf(folder / "model.gguf", {**random_weights(), **tensors})
+    (folder / "checkpoint").mkdir()
+    return attempt(convert_gguf, folder / "model.gguf", folder / "checkpoint", print)
+
+
+@case("GGUF: an array longer than the file", kind="hang", expected="ModelError", says=("it ends where",))
+def gguf_endless_array(folder: Path) -> Got:
+    """The reader goes on for ever: behind the end of the file it finds nothing, and 2**63 times so."""
+    import struct
+
+    key = b"tokenizer.ggml.token_type"
+    content = b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, len(key)) + key + struct.pack("<IIQ", 9, 5, (1 << 63) - 1)
+    (folder / "model.gguf").write_bytes(content)
+    return attempt(convert_gguf, folder / "model.gguf", folder, print)
