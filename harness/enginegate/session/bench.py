@@ -12,6 +12,7 @@ from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import EngineError, EngineGateError, MeasurementError, edge
 from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
+from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
 from enginegate.engines.process.interpreter import HERE, Interpreter
 from enginegate.engines.registry import capabilities, load_backend
