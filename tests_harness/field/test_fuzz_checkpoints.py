@@ -25,7 +25,7 @@ from field_checkpoints import CONFIG, random_weights, write_gguf, write_small_ch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-SECONDS = float(os.environ.get("ENGINEGATE_FUZZ_SECONDS", "100"))
+SECONDS = float(os.environ.get("ENGINEGATE_FUZZ_SECONDS", "50"))
 SEED = int(os.environ.get("ENGINEGATE_FUZZ_SEED", "0"))
 #: Seconds after which one input counts as a hang. The whole of a sound one takes a tenth.
 HANG = 30
