@@ -1,6 +1,6 @@
 """Fuzzed headers of checkpoints: whatever they say, a checkpoint is refused by an error of the suite's, or is sound.
 
-``ENGINEGATE_FUZZ_SECONDS`` is the CPU time that each target gets, 100 by default, and ``ENGINEGATE_FUZZ_SEED`` a number
+``ENGINEGATE_FUZZ_SECONDS`` is the CPU time that each target gets, 50 by default, and ``ENGINEGATE_FUZZ_SEED`` a number
 to begin with another input.
 """
 

@@ -1,6 +1,6 @@
 """Damaged records, baselines and files of pytest-benchmark: never an uncaught exception, a hang, or a wrong exit code.
 
-Each target is given ENGINEGATE_FUZZ_SECONDS of CPU time (default 100).
+Each target is given ENGINEGATE_FUZZ_SECONDS of CPU time (default 50).
 """
 
 from __future__ import annotations
