@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,7 +17,7 @@ from enginegate.core.records import Stored
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.base import Capabilities
 from enginegate.engines.store import EngineStore
-from enginegate.models import hub
+from enginegate.models import hub, sources
 from enginegate.models.checkpoint import Checkpoint
 from enginegate.models.sources import resolve
 from enginegate.quality.reference_cache import load_or_measure
@@ -236,8 +237,15 @@ def fetched(cache: Path) -> Path:
         (place / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
         return str(place)
 
-    with mock.patch("huggingface_hub.snapshot_download", download), mock.patch.object(hub, "check_checkpoint"):
+    with mock.patch("huggingface_hub.snapshot_download", download), unchecked():
         return resolve(HUB, cache=cache, progress=print).path
+
+
+@contextmanager
+def unchecked() -> Iterator[None]:
+    """Meanwhile a checkpoint is not looked into."""
+    with mock.patch.object(hub, "check_checkpoint"), mock.patch.object(sources, "check_whole"):
+        yield
 
 
 @case("engine in a read-only cache", kind="boundary", expected="accepted", says=("small",))
@@ -278,5 +286,5 @@ def model_in_a_moved_cache(folder: Path) -> Got:
     fetched(folder / "here")
     (folder / "here").rename(folder / "moved")
     offline = mock.patch("huggingface_hub.snapshot_download", side_effect=OSError("no network"))
-    with offline, mock.patch.object(hub, "check_checkpoint"):
+    with offline, unchecked():
         return attempt(lambda: resolve(HUB, cache=folder / "moved", progress=print).path)

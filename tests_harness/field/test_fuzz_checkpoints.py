@@ -1,6 +1,6 @@
 """Fuzzed headers of checkpoints: whatever they say, a checkpoint is refused by an error of the suite's, or is sound.
 
-``ENGINEGATE_FUZZ_SECONDS`` is the CPU time that each target gets, 100 by default, and ``ENGINEGATE_FUZZ_SEED`` a number
+``ENGINEGATE_FUZZ_SECONDS`` is the CPU time that each target gets, 50 by default, and ``ENGINEGATE_FUZZ_SEED`` a number
 to begin with another input.
 """
 
@@ -25,7 +25,7 @@ from field_checkpoints import CONFIG, random_weights, write_gguf, write_small_ch
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-SECONDS = float(os.environ.get("ENGINEGATE_FUZZ_SECONDS", "100"))
+SECONDS = float(os.environ.get("ENGINEGATE_FUZZ_SECONDS", "50"))
 SEED = int(os.environ.get("ENGINEGATE_FUZZ_SEED", "0"))
 #: Seconds after which one input counts as a hang. The whole of a sound one takes a tenth.
 HANG = 30

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.heavy
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yaml"))
 TEXTS = [file.read_text(encoding="utf-8") for file in CONFIGS]
-SECONDS = float(os.environ.get("ENGINEGATE_FUZZ_SECONDS", "100"))
+SECONDS = float(os.environ.get("ENGINEGATE_FUZZ_SECONDS", "50"))
 #: Seconds of this process that one file may take; a sound one takes a tenth of one.
 LONGEST = 20
 EXAMPLES = 200

@@ -1,6 +1,6 @@
 """Damaged records, baselines and files of pytest-benchmark: never an uncaught exception, a hang, or a wrong exit code.
 
-Each target is given ENGINEGATE_FUZZ_SECONDS of CPU time (default 100).
+Each target is given ENGINEGATE_FUZZ_SECONDS of CPU time (default 50).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tests_harness.storage.factory import gated_record, run_record
 
 pytestmark = pytest.mark.heavy
 
-SECONDS = float(os.environ.get("ENGINEGATE_FUZZ_SECONDS", "100"))
+SECONDS = float(os.environ.get("ENGINEGATE_FUZZ_SECONDS", "50"))
 #: CPU seconds that one command may take: all of them take a fraction of one.
 HANG = 30
 RECORDS = Path(__file__).resolve().parents[2] / "docs" / "results" / "records"

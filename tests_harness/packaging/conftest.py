@@ -103,4 +103,5 @@ def use_fake_engines(folder: Path, toy_files: Path) -> None:
     text["model"] = {"name": "checkpoint", "source": "path:../checkpoint"}
     text["engines"] = {"fake": {"precisions": ["int8_wo"]}}
     text["workload"]["batch_sizes"] = [2]
+    text["floors"] = {}
     (folder / "configs" / "checkpoint.yaml").write_text(yaml.safe_dump(text), encoding="utf-8")

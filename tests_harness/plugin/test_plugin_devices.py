@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from enginegate.engines.base import Capabilities
 from enginegate.machine.lease import lease_folder
 from enginegate.plugin import devices
 from enginegate.storage.audits import load_run_audit
@@ -102,7 +103,7 @@ def test_two_sessions_take_two_cards(suite, on_gpu):
 def test_a_reference_on_a_gpu_needs_the_lease_too(monkeypatch, reference, scores):
     device = {"card": "cuda", "chip": "cpu"}
     monkeypatch.setattr(
-        devices, "load_backend", lambda name: SimpleNamespace(capabilities=lambda: SimpleNamespace(device=device[name]))
+        devices, "load_backend", lambda name: SimpleNamespace(capabilities=lambda: Capabilities({}, {}, device[name]))
     )
     file = SimpleNamespace(
         reference=SimpleNamespace(backend=reference),

@@ -243,8 +243,8 @@ def _missing_files(config: Config) -> Iterator[str]:
         try:
             path = config.resolve(name)
             usable = path.is_file() or (key == "quality.questions" and path.is_dir())
-        except (OSError, ValueError, RuntimeError) as error:  # a name that no file can have, a circle of links
-            yield f"  {key}: {name!r} cannot be a file: {error}"
+        except (ConfigError, OSError, ValueError, RuntimeError) as error:  # a name that no file can have, a circle
+            yield f"  {key}: {name!r} cannot be a file: {_in_short(error)}"
         else:
             if not usable:
                 yield f"  {key}: there is no file {path}: correct the path (from the configuration's folder)"
@@ -261,8 +261,8 @@ def _misfits(config: Config) -> Iterator[str]:
             model = config_of(config.resolve(rest))
     except ModelError as error:
         yield f"  model.source: {error.problem}; {error.hint}"
-    except (OSError, ValueError, RuntimeError) as error:
-        yield f"  model.source: {config.file.model.source!r} cannot be a folder: {error}"
+    except (ConfigError, OSError, ValueError, RuntimeError) as error:
+        yield f"  model.source: {config.file.model.source!r} cannot be a folder: {_in_short(error)}"
     yield from too_long(config.file, model)
     for backend, section in config.file.engines.items() if model else ():
         try:
@@ -278,6 +278,10 @@ def _misfits(config: Config) -> Iterator[str]:
                 check(EngineSpec(config.name, backend, precision, quantization, variant=variant), model)
             except EngineGateError as error:
                 yield f"  engines.{backend}.precisions.{number}: {error.problem}: {error.hint}"
+
+
+def _in_short(error: Exception) -> str:
+    return f"{error.problem}; {error.hint}" if isinstance(error, ConfigError) else str(error)
 
 
 def _digest(path: Path) -> str:
