@@ -110,6 +110,13 @@ class Upside(Wrapped):
         return [[-value for value in row] for row in self._engine.score(sequences, prefill=prefill)]
 
 
+class Unsure(Wrapped):
+    """It finds everything half as likely as it was, and is no slower."""
+
+    def score(self, sequences, *, prefill=None):
+        return [tuple(2 * each for each in row) for row in self._engine.score(sequences, prefill=prefill)]
+
+
 class Timed(Wrapped):
     """The first token comes at an impossible time."""
 

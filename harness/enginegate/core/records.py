@@ -288,6 +288,14 @@ class VerdictEntry(Stored):
     inputs: dict[str, Any] = Field(default_factory=dict)
 
 
+class JointEntry(Stored):
+    """Speed and quality of one engine, taken together; see ``verdicts.joint``."""
+
+    engine: str
+    status: Literal["PASS", "FAIL"]
+    explanation: str
+
+
 class AttemptEntry(Stored):
     """An attempt at a test that ran again in the same session, and so does not count; in the order they ran.
 
@@ -305,7 +313,8 @@ class AttemptEntry(Stored):
 class RunRecord(Stored):
     """One session. ``verdicts``: of each test's last attempt; ``attempts``: those before it.
 
-    ``installed``: a lock of its Python, line by line; empty where an older version kept none.
+    ``quality_planned``: engines whose quality was to be tested; ``joint``: speed and quality of each engine together.
+    ``installed``: a lock of its Python, line by line. All three are empty where an older version kept none.
     """
 
     schema_version: int = SCHEMA
@@ -326,5 +335,7 @@ class RunRecord(Stored):
     quality: list[QualityEntry] = Field(default_factory=list)
     verdicts: list[VerdictEntry] = Field(default_factory=list)
     attempts: list[AttemptEntry] = Field(default_factory=list)
+    joint: list[JointEntry] = Field(default_factory=list)
+    quality_planned: list[str] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     installed: list[str] = Field(default_factory=list)

@@ -58,6 +58,7 @@ class PlannedTest:
         workload: the timed work, or None.
         metric: the speed metric that it judges, or None: then it is no reader of an arena.
         gates: how many error-rated gates it holds.
+        quality: whether it judges what the engine answers or scores.
     """
 
     test: str
@@ -65,6 +66,7 @@ class PlannedTest:
     workload: Workload | None
     metric: str | None
     gates: int
+    quality: bool = False
 
 
 @dataclass(frozen=True)

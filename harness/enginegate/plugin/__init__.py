@@ -33,6 +33,7 @@ from enginegate.plugin.outcomes import (
     has_ended,
     insist,
     outcome_of,
+    report_withdrawn,
     set_aside,
     shorten,
     verdict_report,
@@ -191,6 +192,7 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["enginegate"] = {"key": fingerprint.key, "identity": fingerprint.identity}
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Close the engines and write the records, marked partial where the session was cut short."""
     config = session.config
@@ -204,6 +206,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     take_over_unfinished(gates)
     if not gates.finish(complete) and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+    if report_withdrawn(config, gates) and exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if exitstatus == pytest.ExitCode.OK and missed_gpu(config, gates.options):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

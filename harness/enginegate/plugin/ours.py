@@ -98,6 +98,7 @@ def planned_test(item: pytest.Item) -> Iterator[PlannedTest]:
         workload=None if batch_size is None else candidate.config.workload(batch_size),
         metric=timed.args[0] if timed else None,
         gates=gate_count(item),
+        quality=item.get_closest_marker("eg_quality") is not None,
     )
 
 

@@ -205,6 +205,24 @@ def outcome_of(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str
     return None
 
 
+def report_withdrawn(config: pytest.Config, session: GateSession) -> bool:
+    """Report each engine whose speed PASS is withdrawn as a failed test of its own; whether there was any."""
+    found = [entry for record, _ in session.saved for entry in record.joint if entry.status == "FAIL"]
+    for entry in found:
+        name = f"joint[{entry.engine}]"
+        report = pytest.TestReport(
+            nodeid=f"enginegate::{name}",
+            location=("enginegate", None, name),
+            keywords={},
+            outcome="failed",
+            longrepr=f"FAIL: {entry.explanation}",
+            when="call",
+            user_properties=[(PROPERTY, "FAIL")],
+        )
+        config.hook.pytest_runtest_logreport(report=report)
+    return bool(found)
+
+
 def verdict_report(reporter: pytest.TerminalReporter, session: GateSession) -> None:
     """The table, the verdicts that are not a PASS, and where the files are."""
     recorded = [line for record, _ in session.saved for line in record.warnings]

@@ -46,6 +46,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield f"\n**{RANDOM_WEIGHTS}**"
     yield from _results(record_rows(record), speed_notes(record))
     yield from _verdicts(record)
+    yield from _joint(record)
     yield from _quality(record)
     yield from _warnings(record)
     yield from _provenance(record)
@@ -87,6 +88,12 @@ def _verdicts(record: RunRecord) -> Iterator[str]:
             for verdict in ordered
         ),
     )
+
+
+def _joint(record: RunRecord) -> Iterator[str]:
+    if record.joint:
+        yield "\n### Speed and quality together\n"
+        yield from (f"- {_status(entry.status)} {entry.explanation}" for entry in record.joint)
 
 
 def _quality(record: RunRecord) -> Iterator[str]:

@@ -63,6 +63,8 @@ def print_verdicts(record: RunRecord, console: Console) -> None:
         console.print(f"[{STYLES[verdict.status]}]{verdict.status}[/] {escape(verdict.explanation)}")
         for warning in verdict.warnings:
             console.print(f"  warning: {warning}", markup=False, style="dim")
+    for entry in record.joint:
+        console.print(f"[{STYLES[entry.status]}]{entry.status}[/] {escape(entry.explanation)}")
     for rerun in reruns(record):
         console.print(f"run again: {rerun}", markup=False, style="bold yellow" if rerun.turned else "dim")
     console.print(f"{record.model.name}: {tally(record)}", markup=False, style="bold")

@@ -36,6 +36,7 @@ from enginegate.storage.baselines import lock_path
 from enginegate.storage.runs import save_record
 from enginegate.verdicts.audit import continued, new_gate
 from enginegate.verdicts.inputs import GateInputs, SpeedInputs, StoredFloor, StoredSessions
+from enginegate.verdicts.joint import joint_verdicts
 from enginegate.verdicts.speed import live_undecided, speed_undecided
 
 
@@ -143,6 +144,9 @@ class GateSession:
             gates=self.budget,
             against=self.options.against,
         )
+
+    def _planned(self) -> tuple[PlannedTest, ...]:
+        return self._plan.tests if self._plan is not None else ()
 
     @property
     def plan(self) -> Plan:
@@ -371,6 +375,9 @@ class GateSession:
             verdicts=self.verdicts.get(model, []),
             attempts=self.attempts.get(model, []),
             warnings=[*self.warnings, *(f"{test} {how}" for test, lines in self.errors.items() for how in lines)],
+            quality_planned=sorted(
+                {test.candidate.id for test in self._planned() if test.quality and test.candidate.config.name == model}
+            ),
             installed=installed(),
         )
 
@@ -378,6 +385,7 @@ class GateSession:
         """Write the record of every model that has something to tell."""
         self._written = self._results()
         records = [*self._own(status), *self._merged(status)]
+        records = [record.model_copy(update={"joint": joint_verdicts(record)}) for record in records]
         self.saved = [(record, save_record(record, self.options.runs)) for record in records]
         return self.saved
 

@@ -159,6 +159,12 @@ def check_acceptable(record: RunRecord, force: bool) -> None:
             f"run {record.id} has {len(failed)} failed verdict(s): {', '.join(failed[:3])}{more}",
             "fix the regression, or accept it as the new normal: --force --replace",
         )
+    withdrawn = [entry.explanation for entry in record.joint if entry.status == "FAIL"]
+    if withdrawn:
+        raise BaselineError(
+            f"run {record.id} has an engine that is faster, but not the same:\n  " + "\n  ".join(withdrawn[:3]),
+            "find out why its quality failed or was not measured, and run again; or use --force",
+        )
     turned = [str(rerun) for rerun in reruns(record) if rerun.turned]
     if turned:
         more = f"\n  and {len(turned) - 3} more" if len(turned) > 3 else ""
