@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from enginegate.cli import main
+from enginegate.core.errors import EngineError
 from workspace import CONFIG
 
 pytest_plugins = ["pytester"]
@@ -160,3 +161,70 @@ def test_duet_gives_the_same_verdicts_without_pytest(suite, capsys):
     assert main([*common, "--base=python:/no/such/python"]) == 2
     assert main([*common, "--base=nonsense"]) == 2
     assert main([*common, f"--base=config:{base}", "--time-budget=-1"]) == 2
+
+
+def committed(suite, name: str, slower: float, lock: str) -> Path:
+    """A commit of the repository with a configuration and a lock in it; gives the configuration."""
+    folder = suite.folder
+    config = copy.deepcopy(CONFIG)
+    config["engines"]["fake"]["runtime"] = {"slower": slower}
+    config["gates"]["live"] = {"looks": [4], "margin": 0.05, "tolerated": 0.25, "pairs": 4}
+    config["base"] = {"lock": "lock.txt"}
+    (folder / "configs").mkdir(exist_ok=True)
+    for place in ("checkpoint", "data"):  # not in the repository
+        if not (folder / "configs" / place).exists():
+            (folder / "configs" / place).symlink_to(suite.workspace.folder / place)
+    (folder / ".gitignore").write_text("configs/checkpoint\nconfigs/data\nruns\n")
+    (folder / "configs" / "toy.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (folder / "lock.txt").write_text(lock)
+    git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-qm", name], check=True)
+    subprocess.run([*git, "tag", name], check=True)
+    return folder / "configs" / "toy.yaml"
+
+
+def test_a_change_is_judged_by_the_commit_it_comes_from(suite, monkeypatch):
+    """Same lock, same Python; another lock is installed, once."""
+    suite.prepare(virtual=False)
+    committed(suite, "before", 1.0, "six==1.16.0\n")
+    config = committed(suite, "after", 1.6, "six==1.16.0\n")
+    result = suite.run(*SPEED, "--against=git:before", config=config)
+    assert result.ret == 1
+    record = suite.record()
+    assert {entry.status for entry in record.verdicts} == {"FAIL"}
+    assert record.races[0].base.runtime["slower"] == 1.0
+    assert any("adapters are this checkout's own" in line for line in record.verdicts[0].warnings)
+    made = []
+
+    def environment(lock, *_, **__):
+        made.append(lock.read_text())
+        raise EngineError("no network", "")
+
+    monkeypatch.setattr("enginegate.session.base.environment", environment)
+    committed(suite, "later", 1.0, "six==1.17.0\n")
+    suite.run(*SPEED[1:], "--against=git:before", config=config)
+    assert made[0] == "six==1.16.0\n", "the lock of that commit"
+
+
+def test_what_was_accepted_pins_its_environment(suite, monkeypatch):
+    suite.prepare()
+    suite.run("tests_perf/test_speedup.py", "--batch-size=1", "--precision=int8_wo")
+    record = suite.record()
+    root = suite.folder / "baselines"
+    assert main(["accept", str(suite.folder / "runs" / record.id), "--baselines", str(root)]) == 0
+    (lock,) = (root / "locks").iterdir()
+    assert lock.stem == record.fingerprint.key
+    assert f"run {record.id}" in lock.read_text()
+    assert any(line.startswith("pytest==") for line in lock.read_text().splitlines())
+    asked = []
+
+    def environment(path, *_, **__):
+        asked.append(path)
+        raise EngineError("no network", "")
+
+    monkeypatch.setattr("enginegate.session.base.environment", environment)
+    result = suite.run("tests_perf/test_speedup.py", "--batch-size=1", "--precision=int8_wo", "--against=accepted")
+    assert asked[0].resolve() == lock.resolve()
+    assert "no network" in result.stdout.str()

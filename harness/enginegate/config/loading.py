@@ -26,10 +26,15 @@ from enginegate.engines.registry import load_backend, translate
 
 @dataclass(frozen=True)
 class Config:
-    """A validated configuration file and the folder its relative paths start from."""
+    """A validated configuration file and the folder its relative paths start from.
+
+    ``otherwise``: a folder from which they start where there is nothing: of an earlier commit's file, which names what
+    is not in the repository, as a checkpoint.
+    """
 
     path: Path
     file: ConfigFile
+    otherwise: Path | None = None
 
     @property
     def name(self) -> str:
@@ -43,6 +48,8 @@ class Config:
         """
         path = (self.path.parent / expanded(relative)).resolve()
         try:
+            if self.otherwise is not None and not path.exists():
+                path = (self.otherwise / expanded(relative)).resolve()
             if path.exists() or not relative.startswith(_OWN_DATA):
                 return path
         except OSError as error:  # in a folder that this user may not look into
@@ -131,7 +138,7 @@ _OWN_DATA = "../fixtures/data/"
 _CONFIGS = "enginegate.configs"
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, otherwise: Path | None = None) -> Config:
     """Read and validate one configuration file. Raises ConfigError naming the file, the key and the hint.
 
     Every backend that the file names must be known; its libraries need not be there. The ``runtime`` section of one
@@ -148,7 +155,7 @@ def load_config(path: Path) -> Config:
         raise
     problems += [*wrong, *unknown_names(content, backends)]
     try:
-        config = Config(path.resolve(), ConfigFile.model_validate(content))
+        config = Config(path.resolve(), ConfigFile.model_validate(content), otherwise)
     except ValidationError as error:
         raise _unusable(path, [*problems, *explained(error, ConfigFile)]) from error
     problems += [*_contradictions(config.file), *_missing_files(config), *_misfits(config)]

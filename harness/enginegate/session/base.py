@@ -124,7 +124,7 @@ def _of_commit(against: Against, config: Config, root: Path, cache: Path, progre
     if inside is not None:
         if not (folder / inside).is_file():
             raise ConfigError(f"{against} has no {inside}: the model is new", "judge it by floors, or accept it")
-        other = load_config(folder / inside)
+        other = load_config(folder / inside, config.path.parent)
         _check_same_model(config, other, against)
     lock = config.file.base.lock
     interpreter = HERE
