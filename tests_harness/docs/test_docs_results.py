@@ -10,7 +10,7 @@ from docs_text import REPOSITORY
 from enginegate.core.records import RunRecord, VerdictEntry
 from enginegate.gates.robust import Array
 from enginegate.gates.sequential import restore_policy
-from enginegate.measure.ratios import log_ratios
+from enginegate.measure.ratios import log_ratios, median_seconds
 from enginegate.storage.audits import load_audit
 from enginegate.storage.runs import load_record
 from enginegate.verdicts.audit import judged_by
@@ -40,11 +40,21 @@ def itl(session: str, engine: str) -> list[float]:
     return log_ratios(arena.blocks, arena.reference, engine, "itl")
 
 
+def times(session: str, engine: str) -> tuple[float, float]:
+    """Median seconds between tokens of the session's reference, and of the engine."""
+    (arena,) = load(session).arenas
+    return median_seconds(arena.blocks, arena.reference, "itl"), median_seconds(arena.blocks, engine, "itl")
+
+
 def judged(session: str, engine: str, *stored: str, shift: float) -> str:
     """By the session's own policy, but for the belief about the shift between sessions."""
     (inputs,) = [entry.inputs for entry in verdicts(session, engine)]
     policy = {**inputs["policy"], "shift": {**inputs["policy"]["shift"], "scale": shift}}
-    against = {"kind": "baseline", "sessions": [itl(each, engine) for each in stored]}
+    against = {
+        "kind": "baseline",
+        "sessions": [itl(each, engine) for each in stored],
+        "times": [times(each, engine) for each in stored],
+    }
     changed = restore_inputs({**inputs, "policy": policy, "against": against})
     return judge(changed, load(session)).status.value
 

@@ -59,6 +59,16 @@ def orders(blocks: Sequence[Block], reference: str, candidate: str) -> list[int]
     return found
 
 
+def median_seconds(blocks: Sequence[Block], engine: str, metric: str) -> float:
+    """The median of an engine's own times over blocks, in seconds. Raises MeasurementError where a round has none."""
+    return statistics.median(
+        _value(entry, TIMED[metric], metric, index)
+        for index, block in enumerate(blocks)
+        for entry in block.rounds
+        if entry.engine == engine
+    )
+
+
 def disturbance(blocks: Sequence[Block]) -> tuple[float, float]:
     """Share of blocks that kept a disturbed round, and the median foreign load over all rounds."""
     if not blocks:

@@ -116,6 +116,7 @@ class EngineGates:
             subject=f"{self._name} b{workload.batch_size}{label}",
             against=self._against(workload, metric),
             policy=policy,
+            notes=self._undecisive(workload, metric),
         )
 
     def _live(self, workload: Workload, metric: str, reference: str, twin: LiveTwin) -> SpeedInputs:
@@ -330,15 +331,28 @@ class EngineGates:
             )
 
     def _against(self, workload: Workload, metric: str) -> StoredSessions | StoredFloor | None:
-        stored = self._stored(workload)
+        kept = self._stored(workload)
+        stored = kept.decisive(metric) if kept else None
         sessions = stored.log_ratios(metric) if stored else []
         if stored is not None and sessions:
             self._check_settings(stored.sessions[-1].runtime_digest, f"the speed baseline of {self.candidate.id}")
             orders = stored.orders(metric)
-            return StoredSessions(sessions=sessions, orders=orders if any(orders) else [])
+            times = [entry.times[metric] for entry in stored.sessions]
+            return StoredSessions(sessions=sessions, orders=orders if any(orders) else [], times=times)
         floors: dict[str, float] = getattr(self.floors, metric)
         floor = self._unless_required(floors.get(f"b{workload.batch_size}"))
         return None if floor is None else StoredFloor(ratio=floor)
+
+    def _undecisive(self, workload: Workload, metric: str) -> list[str]:
+        """What is to be said where there are stored sessions, and none of them can decide."""
+        stored = self._stored(workload)
+        if stored is None or not stored.log_ratios(metric) or stored.decisive(metric).sessions:
+            return []
+        count = len(stored.log_ratios(metric))
+        return [
+            f"the {count} stored session(s) keep no times of the reference, so nobody can tell whether it has moved"
+            " since: they decide nothing; accept new ones, or use --against"
+        ]
 
     def _stored(self, workload: Workload) -> PerfEngine | None:
         baseline = self._perf(workload)

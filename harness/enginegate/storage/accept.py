@@ -12,7 +12,7 @@ from enginegate.core.errors import BaselineError
 from enginegate.core.files import round_floats, to_json, write_atomically
 from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RunRecord
 from enginegate.gates.robust import MIN_BLOCKS
-from enginegate.measure.ratios import orders
+from enginegate.measure.ratios import median_seconds, orders
 from enginegate.storage.baselines import (
     MAX_SESSIONS,
     MemoryFigures,
@@ -292,6 +292,13 @@ def _session(record: RunRecord, arena: ArenaEntry, engine: str) -> PerfSession:
         build_seconds=entry.build_seconds,
         log_ratios={name: [round(value, LOG_RATIO_DECIMALS) for value in values] for name, values in ratios.items()},
         orders=orders(arena.blocks, arena.reference, engine),
+        times={
+            metric: (
+                median_seconds(arena.blocks, arena.reference, metric),
+                median_seconds(arena.blocks, engine, metric),
+            )
+            for metric in ratios
+        },
     )
 
 

@@ -155,6 +155,8 @@ class PerfSession(Stored):
         build_seconds: what building it took.
         log_ratios: ``log(t_reference / t_engine)`` of every block, by metric (``speedup``, ``ttft``, ``itl``).
         orders: of every block, +1 where the reference ran first, else -1; empty where the blocks alternate.
+        times: by metric, the median seconds of the reference and of the engine; empty where an older version kept none:
+            whether the reference has moved since cannot be told then, and the session decides nothing.
     """
 
     provenance: Provenance
@@ -164,6 +166,7 @@ class PerfSession(Stored):
     build_seconds: float
     log_ratios: dict[str, list[float]]
     orders: list[int] = Field(default_factory=list)
+    times: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
 
 class PerfEngine(Stored):
@@ -179,6 +182,10 @@ class PerfEngine(Stored):
     def orders(self, metric: str) -> list[list[int]]:
         """The orders of the blocks of those sessions; an empty list for one whose blocks alternate."""
         return [entry.orders for entry in self.sessions if entry.log_ratios.get(metric)]
+
+    def decisive(self, metric: str) -> PerfEngine:
+        """With those sessions alone that keep times of their own in the metric."""
+        return self.model_copy(update={"sessions": [entry for entry in self.sessions if metric in entry.times]})
 
     @property
     def provenance(self) -> list[Provenance]:

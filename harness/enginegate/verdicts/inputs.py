@@ -28,11 +28,12 @@ Items = dict[str, list[Number]]
 
 
 class StoredSessions(Stored):
-    """The log ratios of every accepted session, and the order of its blocks; see PerfSession."""
+    """The log ratios of every accepted session, the order of its blocks, the two engines' times; see PerfSession."""
 
     kind: Literal["baseline"] = "baseline"
     sessions: list[list[float]]
     orders: list[list[int]] = Field(default_factory=list)
+    times: list[tuple[float, float]] = Field(default_factory=list)
 
     def anchor(self) -> Baseline:
         """As the speed gate takes it."""

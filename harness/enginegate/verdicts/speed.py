@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Sequence
 
 from enginegate.core.errors import MeasurementError
@@ -13,10 +15,10 @@ from enginegate.gates.sessions import Baseline, Floor
 from enginegate.gates.speed import Against, judge_speed, replay_speed
 from enginegate.gates.verdict import Verdict
 from enginegate.measure.launches import MAX_IDLE_SHARE
-from enginegate.measure.ratios import disturbance, held_up, log_ratios, orders
+from enginegate.measure.ratios import disturbance, held_up, log_ratios, median_seconds, orders
 from enginegate.measure.roofline import refuse_impossible
 from enginegate.verdicts import lookup
-from enginegate.verdicts.inputs import LiveBase, SpeedInputs, UnpairedInputs
+from enginegate.verdicts.inputs import LiveBase, SpeedInputs, StoredSessions, UnpairedInputs
 
 #: Beyond this share of blocks with a round that others disturbed, and repeating did not help, nothing is decided.
 MAX_DISTURBED = 0.5
@@ -45,7 +47,9 @@ def speed_undecided(inputs: SpeedInputs, entry: ArenaEntry) -> bool:
     def judged(look: int, against: Against | None, *, final: bool) -> Verdict | None:
         return judge_speed(ratios[:look], against, policy, final=final, order=order[:look])
 
-    undecided = all(judged(look, against, final=False) is None for look in looks)
+    undecided = yardstick_moved(inputs, entry) is None and all(
+        judged(look, against, final=False) is None for look in looks
+    )
     if inputs.metric == "speedup" and not isinstance(against, Baseline):
         undecided |= not _sharp(judged(looks[-1], None, final=True), policy)
     return undecided
@@ -139,8 +143,34 @@ def judge_speed_gate(inputs: SpeedInputs, record: RunRecord) -> Verdict:
         subject=inputs.subject,
         reference=inputs.reference_label,
         warnings=warnings,
-        invalid=invalid,
+        invalid=invalid or yardstick_moved(inputs, entry),
         order=orders(entry.blocks, inputs.reference, inputs.candidate),
+    )
+
+
+def yardstick_moved(inputs: SpeedInputs, entry: ArenaEntry) -> str | None:
+    """Why a ratio to stored sessions says nothing of the engine; None where it does, or nothing is stored.
+
+    A ratio moves when the reference does. Hosts were seen to slow eager Transformers by 31 % between two sessions of an
+    unchanged engine, which then was "faster by 25 %". So the reference's own time must lie within those of the stored
+    sessions, the gate's margin allowed on either side. Where it does not, nothing is claimed in either direction.
+    """
+    against = inputs.against
+    if not isinstance(against, StoredSessions):
+        return None
+    if not against.times:
+        return "the stored sessions keep no times of the reference, so nobody can tell whether it has moved since"
+    stored = [math.log(reference) for reference, _ in against.times]
+    now = math.log(median_seconds(entry.blocks, inputs.reference, inputs.metric))
+    slack = math.log1p(inputs.policy.margin)
+    if min(stored) - slack <= now <= max(stored) + slack:
+        return None
+    before = statistics.fmean(math.log(engine) for _, engine in against.times)
+    engine = math.log(median_seconds(entry.blocks, inputs.candidate, inputs.metric)) - before
+    reference = now - statistics.fmean(stored)
+    return (
+        f"since the stored sessions the reference's time moved by {100 * math.expm1(reference):+.0f} %, the engine's"
+        f" by {100 * math.expm1(engine):+.0f} %: their ratio says nothing of the engine alone (--against does)"
     )
 
 
