@@ -38,7 +38,7 @@ def no_foreign_load(monkeypatch):
 
 def test_a_slower_head_fails_against_the_other_configuration(suite):
     suite.prepare(virtual=False)
-    base, head = configured(suite, "base"), configured(suite, "head", slower=1.6)
+    base, head = configured(suite, "base"), configured(suite, "head", slower=2.5)
     result = suite.run(*SPEED, f"--against=config:{base}", "--require-baseline", config=head)
     assert result.ret == 1
     record = suite.record()
@@ -50,9 +50,9 @@ def test_a_slower_head_fails_against_the_other_configuration(suite):
     assert len(set(first)) == 2, "each side runs first in half of the launches"
     verdicts = {entry.metric: entry for entry in record.verdicts}
     assert {entry.status for entry in verdicts.values()} == {"FAIL"}
-    assert verdicts["speedup"].change == pytest.approx(0.6, abs=0.2)
+    assert verdicts["speedup"].change == pytest.approx(1.5, abs=0.7)
     assert verdicts["speedup"].inputs["against"]["base"] == BASE
-    result.stdout.fnmatch_lines(["*int8_wo b1: 0.6*over fake-int8_wo@base: slower by 6*"])
+    result.stdout.fnmatch_lines(["*int8_wo b1: 0.*over fake-int8_wo@base: slower by *"])
 
 
 def test_an_unchanged_head_passes_without_any_stored_baseline(suite):
@@ -73,7 +73,7 @@ def test_an_unchanged_head_passes_without_any_stored_baseline(suite):
 
 def test_a_verdict_against_a_live_base_is_recomputed_from_the_record(suite, capsys):
     suite.prepare(virtual=False)
-    base, head = configured(suite, "base"), configured(suite, "head", slower=1.6)
+    base, head = configured(suite, "base"), configured(suite, "head", slower=2.5)
     suite.run(*SPEED, f"--against=config:{base}", config=head)
     run = suite.folder / "runs" / suite.record().id
     assert main(["report", str(run), "--verdicts"]) in (0, 1)
@@ -148,7 +148,7 @@ def test_memory_size_and_quality_are_compared_with_the_live_base(suite):
 
 
 def test_duet_gives_the_same_verdicts_without_pytest(suite, capsys):
-    base, head = configured(suite, "base"), configured(suite, "head", slower=1.6)
+    base, head = configured(suite, "base"), configured(suite, "head", slower=2.5)
     common = ["duet", f"--config={head}", "--precision=int8_wo", "--batch-size=1", f"--runs={suite.folder / 'runs'}"]
     assert main([*common, f"--base=config:{base}", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
@@ -189,7 +189,7 @@ def test_a_change_is_judged_by_the_commit_it_comes_from(suite, monkeypatch):
     """Same lock, same Python; another lock is installed, once."""
     suite.prepare(virtual=False)
     committed(suite, "before", 1.0, "six==1.16.0\n")
-    config = committed(suite, "after", 1.6, "six==1.16.0\n")
+    config = committed(suite, "after", 2.5, "six==1.16.0\n")
     result = suite.run(*SPEED, "--against=git:before", config=config)
     assert result.ret == 1
     record = suite.record()

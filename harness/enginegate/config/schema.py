@@ -281,7 +281,8 @@ class LiveSection(Margins):
     tolerated: Fraction = 0.05
     looks: Looks = Field(default=[4, 6, 8, 10, 12, 16])
     spread: SpreadSection = SpreadSection()
-    pairs: Annotated[int, Field(ge=4, multiple_of=2)] = 6
+    pairs: Annotated[int, Field(ge=4, multiple_of=2)] = 12
+    tokens: Annotated[int, Field(ge=2)] = 16
 
 
 class BaseSection(Section):

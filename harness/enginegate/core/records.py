@@ -197,6 +197,8 @@ class RaceEntry(Stored):
         against: what was asked for, ``python:/opt/base/bin/python``.
         head, base: the two sides.
         launches: in the order they were made.
+        tokens: by workload, the tokens of each answer in its rounds, which may be fewer than the workload's.
+        output_len: by workload, the tokens of a whole answer.
         stopped: why there was no further one.
         failure: why the race broke off; empty where it did not.
         warnings: what weakens it.
@@ -206,6 +208,8 @@ class RaceEntry(Stored):
     head: SideEntry
     base: SideEntry
     launches: list[LaunchEntry]
+    tokens: dict[str, int]
+    output_len: dict[str, int]
     stopped: str
     failure: str = ""
     warnings: list[str] = Field(default_factory=list)

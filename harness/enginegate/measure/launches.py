@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -34,12 +34,15 @@ class LaunchPolicy:
     Attributes:
         most: no more launches than this.
         pairs: pairs of rounds of each workload in a launch, even, so that each side runs first equally often.
+        tokens: of each answer in a round, where the workload asks for more: many short rounds tell more than few long
+            ones in the same time (docs/gates.md).
         warmup_rounds, foreign_load_limit, retries: as the arena's.
         time_budget: seconds of rounds after which no further launch is made; loading does not count.
     """
 
     most: int = 16
-    pairs: int = 6
+    pairs: int = 12
+    tokens: int = 16
     warmup_rounds: int = 2
     foreign_load_limit: float = 0.10
     retries: int = 2
@@ -159,7 +162,7 @@ class LaunchRace:
         arena = Arena(
             dict(engines),
             self.base.name,
-            workload,
+            self.shortened(workload),
             prompts,
             ArenaPolicy(policy.warmup_rounds, policy.foreign_load_limit, policy.retries, max_blocks=policy.pairs),
             monitor=monitor,
@@ -170,6 +173,10 @@ class LaunchRace:
             if name in arena.failures:
                 raise arena.failures[name]
         return arena.blocks
+
+    def shortened(self, workload: Workload) -> Workload:
+        """The work of one round."""
+        return replace(workload, output_len=min(workload.output_len, self._policy.tokens))
 
     def _warn(self, line: str) -> None:
         if line not in self.warnings:

@@ -59,6 +59,30 @@ def orders(blocks: Sequence[Block], reference: str, candidate: str) -> list[int]
     return found
 
 
+def whole_answers(blocks: Sequence[Block], tokens: int, output_len: int) -> list[Block]:
+    """Rounds of short answers as rounds of whole ones: the first token as it was, then gaps of the measured mean.
+
+    Args:
+        blocks: rounds of answers of ``tokens`` tokens each.
+        tokens: of a round's answers.
+        output_len: of a whole answer.
+    """
+    if output_len <= tokens or tokens < 2:
+        return list(blocks)
+    longer = (output_len - 1) / (tokens - 1)
+    return [
+        block.model_copy(
+            update={
+                "rounds": [
+                    each.model_copy(update={"seconds": each.ttft + longer * (each.seconds - each.ttft)})
+                    for each in block.rounds
+                ]
+            }
+        )
+        for block in blocks
+    ]
+
+
 def median_seconds(blocks: Sequence[Block], engine: str, metric: str) -> float:
     """The median of an engine's own times over blocks, in seconds. Raises MeasurementError where a round has none."""
     return statistics.median(

@@ -7,14 +7,15 @@ import os
 import shlex
 import shutil
 import subprocess
-import tarfile
+import zipfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from enginegate.config.loading import Config, load_config
 from enginegate.config.schema import base_variant
 from enginegate.core.cache import Progress, exclusive, staged
-from enginegate.core.errors import ConfigError
+from enginegate.core.errors import ConfigError, edge
+from enginegate.core.files import expanded
 from enginegate.core.specs import VARIANT_MARK, EngineSpec, RuntimeSpec
 from enginegate.engines.base import Backend
 from enginegate.engines.process.environments import environment
@@ -85,7 +86,7 @@ def prepare_base(against: Against, config: Config, root: Path, cache: Path, acce
         EngineGateError: it is not there, or cannot be made.
     """
     if against.kind == "config":
-        other = load_config(Path(against.value).expanduser())
+        other = load_config(expanded(against.value))
         _check_same_model(config, other, against)
         return Base(against, other)
     if against.kind == "python":
@@ -94,7 +95,7 @@ def prepare_base(against: Against, config: Config, root: Path, cache: Path, acce
         return Base(against, config, Interpreter(tuple(shlex.split(against.value)), elsewhere=True))
     if against.kind == "git":
         return _of_commit(against, config, root, cache, progress)
-    lock = Path(against.value).expanduser() if against.kind == "lock" else accepted
+    lock = expanded(against.value) if against.kind == "lock" else accepted
     if not lock.is_file():
         hint = "name a requirements file" if against.kind == "lock" else "run the suite, then `enginegate accept RUN`"
         raise ConfigError(f"{against}: there is no lock {lock}", hint)
@@ -104,7 +105,7 @@ def prepare_base(against: Against, config: Config, root: Path, cache: Path, acce
 
 def find_python(path: Path) -> Path:
     """A Python by its path, or by that of its environment. Raises ConfigError where there is none."""
-    path = path.expanduser().absolute()
+    path = expanded(path).absolute()
     for place in (path, path / "bin" / "python", path / "bin" / "python3"):
         if place.is_file() and os.access(place, os.X_OK):
             return place
@@ -146,9 +147,11 @@ def _exported(top: Path, commit: str, cache: Path, progress: Progress) -> Path:
     if not target.is_dir():
         with exclusive(target, progress):
             if not target.is_dir():
-                archive = subprocess.run(["git", "-C", str(top), "archive", commit], stdout=subprocess.PIPE, check=True)
-                with staged(target) as folder, tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-                    files.extractall(folder, filter="data")
+                command = ["git", "-C", str(top), "archive", "--format=zip", commit]
+                with edge(ConfigError, f"the files of commit {commit[:10]} cannot be had", "see `git fsck`"):
+                    archive = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+                with staged(target) as folder, zipfile.ZipFile(io.BytesIO(archive.stdout)) as files:
+                    files.extractall(folder)
     return target
 
 

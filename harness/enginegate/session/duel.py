@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from enginegate.core.errors import MeasurementError
-from enginegate.core.records import LaunchEntry, MemoryEntry, QualityEntry, RaceEntry, SideEntry
+from enginegate.core.records import MemoryEntry, QualityEntry, RaceEntry, SideEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.base import Backend
 from enginegate.engines.effective import check_effective
@@ -48,6 +48,7 @@ class Duel:
         self._against = against
         self._head, self._base = head, base
         self._race: LaunchRace | None = None
+        self._works: tuple[Workload, ...] = ()
         self._said: dict[str, SideEntry] = {}
         self._engine: ChildEngine | None = None
         manifest = base.stored.manifest
@@ -83,14 +84,13 @@ class Duel:
         """Whether there was a race, to whatever end."""
         return self._race is not None
 
-    def run(
-        self, workloads: Sequence[Workload], decided: Callable[[Sequence[LaunchEntry]], bool], time_budget: float
-    ) -> None:
+    def run(self, workloads: Sequence[Workload], decided: Callable[[RaceEntry], bool], time_budget: float) -> None:
         """Race them at these workloads until ``decided`` says so. Whatever ends the race early is in its entry."""
         config = self._bench.config.file
         policy = LaunchPolicy(
             most=max(config.gates.live.looks),
             pairs=config.gates.live.pairs,
+            tokens=config.gates.live.tokens,
             warmup_rounds=config.arena.warmup_rounds,
             foreign_load_limit=config.arena.foreign_load_limit,
             retries=config.arena.retries,
@@ -103,8 +103,9 @@ class Duel:
             policy,
             lambda: self._bench.monitor([self._head.spec, self._base.spec]),
         )
+        self._works = tuple(workloads)
         self._bench.engines.settle()
-        self._race.run(decided, self._look, self._bench.files.progress)
+        self._race.run(lambda _: decided(self.entry()), self._look, self._bench.files.progress)
         if self._race.failure is not None:
             self._bench.files.progress(f"{self._head.spec.id}: {self._race.stopped}")
 
@@ -137,6 +138,8 @@ class Duel:
             head=self._said_by(self._head),
             base=self._said_by(self._base),
             launches=list(race.launches),
+            tokens={work.id: race.shortened(work).output_len for work in self._works},
+            output_len={work.id: work.output_len for work in self._works},
             stopped=race.stopped,
             failure=race.failure.problem if race.failure else "",
             warnings=list(race.warnings),

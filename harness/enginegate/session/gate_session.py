@@ -225,7 +225,7 @@ class GateSession:
         budget = self.options.time_budget or len(self.plan.arenas) * candidate.config.file.arena.time_budget
         duel.run(
             list(dict.fromkeys(workload for workload, _ in read)),
-            lambda launches: not any(live_undecided(each, launches) for each in inputs),
+            lambda race: not any(live_undecided(each, race) for each in inputs),
             budget / max(1, len(engines)),
         )
         self.save_if_changed()

@@ -106,9 +106,7 @@ def race_powers(
     for race in record.races:
         if len(race.launches) < policy.looks[0] or workload not in race.launches[0].blocks:
             continue
-        numbers = [
-            launch.number for launch in launches_of(race.launches, race.base.engine, race.head.engine, workload, metric)
-        ]
+        numbers = [launch.number for launch in launches_of(race, workload, metric)]
         powers = resample_launches(numbers, policy, (0.0, *SLOWDOWNS))
         found.append(
             RacePower(race.head.engine, race.base.engine, len(numbers), float(np.std(numbers, ddof=1)), tuple(powers))

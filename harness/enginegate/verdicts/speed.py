@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from enginegate.core.errors import MeasurementError
-from enginegate.core.records import ArenaEntry, LaunchEntry, RunRecord
+from enginegate.core.records import ArenaEntry, Block, RaceEntry, RunRecord
 from enginegate.gates.compare import compare_samples
 from enginegate.gates.launches import Launch, judge_launches, replay_launches
 from enginegate.gates.sequential import SpeedPolicy
@@ -15,7 +15,7 @@ from enginegate.gates.sessions import Baseline, Floor
 from enginegate.gates.speed import Against, judge_speed, replay_speed
 from enginegate.gates.verdict import Verdict
 from enginegate.measure.launches import MAX_IDLE_SHARE
-from enginegate.measure.ratios import disturbance, held_up, log_ratios, median_seconds, orders
+from enginegate.measure.ratios import disturbance, held_up, log_ratios, median_seconds, orders, whole_answers
 from enginegate.measure.roofline import refuse_impossible
 from enginegate.verdicts import lookup
 from enginegate.verdicts.inputs import LiveBase, SpeedInputs, StoredSessions, UnpairedInputs
@@ -60,16 +60,22 @@ def _sharp(verdict: Verdict | None, policy: SpeedPolicy) -> bool:
     return low > 0 and high / low <= (1 + policy.margin) ** 2
 
 
-def launches_of(entry: Sequence[LaunchEntry], base: str, head: str, workload: str, metric: str) -> list[Launch]:
+def launches_of(race: RaceEntry, workload: str, metric: str) -> list[Launch]:
     """What each launch gave in one metric at one workload. Raises MeasurementError as ``log_ratios`` does."""
-    blocks = [launch.blocks.get(workload, []) for launch in entry]
-    return [Launch(tuple(log_ratios(each, base, head, metric)), tuple(orders(each, base, head))) for each in blocks]
+    base, head = race.base.engine, race.head.engine
+    found = []
+    for launch in race.launches:
+        blocks: Sequence[Block] = launch.blocks.get(workload, [])
+        if metric == "speedup":
+            blocks = whole_answers(blocks, race.tokens[workload], race.output_len[workload])
+        found.append(Launch(tuple(log_ratios(blocks, base, head, metric)), tuple(orders(blocks, base, head))))
+    return found
 
 
-def live_undecided(inputs: SpeedInputs, entry: Sequence[LaunchEntry]) -> bool:
+def live_undecided(inputs: SpeedInputs, race: RaceEntry) -> bool:
     """Whether a gate against a live base still wants launches."""
     assert isinstance(inputs.against, LiveBase)
-    launches = launches_of(entry, inputs.against.base, inputs.candidate, inputs.workload, inputs.metric)
+    launches = launches_of(race, inputs.workload, inputs.metric)
     looks = [look for look in inputs.policy.looks if look <= len(launches)]
     return all(
         judge_launches(launches[:look], inputs.policy, metric=inputs.metric, subject="", base="", final=False) is None
@@ -87,6 +93,9 @@ def judge_live_gate(inputs: SpeedInputs, against: LiveBase, record: RunRecord) -
     disturbed, load = disturbance(blocks)
     if disturbed:
         warnings.append(f"{disturbed:.0%} of pairs ran beside other work (median load {load:.0%} of the machine)")
+    tokens, whole = race.tokens.get(inputs.workload, 0), race.output_len.get(inputs.workload, 0)
+    if inputs.metric == "speedup" and tokens < whole:
+        warnings.append(f"rounds of {tokens} tokens, reckoned to answers of {whole}")
     invalid = None
     if disturbed > MAX_DISTURBED:
         invalid = f"other work disturbed {disturbed:.0%} of the pairs, also when repeated"
@@ -94,7 +103,7 @@ def judge_live_gate(inputs: SpeedInputs, against: LiveBase, record: RunRecord) -
     if busy:
         invalid = f"{', '.join(busy)} was busy while it was not its turn: the two are not on equal terms"
     return replay_launches(
-        launches_of(race.launches, against.base, inputs.candidate, inputs.workload, inputs.metric),
+        launches_of(race, inputs.workload, inputs.metric),
         inputs.policy,
         metric=inputs.metric,
         subject=inputs.subject,
