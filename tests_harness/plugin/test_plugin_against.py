@@ -12,6 +12,7 @@ import pytest
 import yaml
 from enginegate.cli import main
 from enginegate.core.errors import EngineError
+from enginegate.core.records import RunRecord
 from workspace import CONFIG
 
 pytest_plugins = ["pytester"]
@@ -28,6 +29,13 @@ def configured(suite, name: str, slower: float = 1.0, **sections: object) -> Pat
     path = suite.workspace.folder / f"{suite.folder.name}-{name}.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path
+
+
+def assert_slower(record: RunRecord) -> None:
+    """First tokens take 4 ms here, which a busy machine may hide."""
+    statuses = {entry.metric: entry.status for entry in record.verdicts}
+    assert (statuses["speedup"], statuses["itl"]) == ("FAIL", "FAIL")
+    assert statuses["ttft"] != "PASS"
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +57,7 @@ def test_a_slower_head_fails_against_the_other_configuration(suite):
     first = [launch.blocks["b1-i16-o8"][0].rounds[0].engine for launch in race.launches]
     assert len(set(first)) == 2, "each side runs first in half of the launches"
     verdicts = {entry.metric: entry for entry in record.verdicts}
-    assert {entry.status for entry in verdicts.values()} == {"FAIL"}
+    assert_slower(record)
     assert verdicts["speedup"].change == pytest.approx(1.5, abs=0.7)
     assert verdicts["speedup"].inputs["against"]["base"] == BASE
     result.stdout.fnmatch_lines(["*int8_wo b1: 0.*over fake-int8_wo@base: slower by *"])
@@ -152,7 +160,7 @@ def test_duet_gives_the_same_verdicts_without_pytest(suite, capsys):
     common = ["duet", f"--config={head}", "--precision=int8_wo", "--batch-size=1", f"--runs={suite.folder / 'runs'}"]
     assert main([*common, f"--base=config:{base}", "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
-    assert {entry["status"] for entry in told["verdicts"]} == {"FAIL"}
+    assert_slower(suite.record())
     assert {entry.metric: entry.status for entry in suite.record().verdicts} == {
         entry["metric"]: entry["status"] for entry in told["verdicts"]
     }
@@ -193,7 +201,7 @@ def test_a_change_is_judged_by_the_commit_it_comes_from(suite, monkeypatch):
     result = suite.run(*SPEED, "--against=git:before", config=config)
     assert result.ret == 1
     record = suite.record()
-    assert {entry.status for entry in record.verdicts} == {"FAIL"}
+    assert_slower(record)
     assert record.races[0].base.runtime["slower"] == 1.0
     assert any("adapters are this checkout's own" in line for line in record.verdicts[0].warnings)
     made = []
