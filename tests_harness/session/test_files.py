@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from enginegate.config.loading import load_config
-from enginegate.core.errors import ModelError
+from enginegate.core.errors import CapabilityError, ModelError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
+from enginegate.engines import registry
+from enginegate.engines.base import Backend
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.quality.measure import measure_quality
 from enginegate.session.bench import ModelBench
@@ -24,17 +27,18 @@ def place(tmp_path: Path) -> Workspace:
     return make_workspace(tmp_path)
 
 
-def files(place: Workspace, **quality: object) -> ModelFiles:
+def files(place: Workspace, *others: str, tested: tuple[str, ...] = (), **quality: object) -> ModelFiles:
+    """Of a configuration that lists ``hf`` and other backends."""
     reference = {"backend": "hf", "precision": "fp32"}
     config = place.variant(
         "toy",
         default_engine="hf",
-        engines={"hf": {"precisions": ["fp32"]}},
+        engines={"hf": {"precisions": ["fp32"]}, **{name: {"precisions": ["int8_wo"]} for name in others}},
         reference=reference,
         quality={**CONFIG["quality"], "reference": reference, **quality},  # type: ignore[dict-item]
         floors={},
     )
-    return ModelFiles(load_config(config), place.folder / "cache", print)
+    return ModelFiles(load_config(config), place.folder / "cache", print, tested)
 
 
 def test_a_tokenizer_that_does_not_belong_to_the_model_stops_every_build(place: Workspace) -> None:
@@ -42,6 +46,56 @@ def test_a_tokenizer_that_does_not_belong_to_the_model_stops_every_build(place: 
     for _ in range(2):
         with pytest.raises(ModelError, match="no tokenizer"):
             _ = files(place).checkpoint
+
+
+def test_a_model_is_looked_at_once_whether_it_can_be_used_or_not(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+
+    def refuse(source: str, **_: object) -> None:
+        looked.append(source)
+        raise ModelError("its digest is another one")
+
+    monkeypatch.setattr("enginegate.session.files.resolve", refuse)
+    made = files(place)
+    for _ in range(2):
+        with pytest.raises(ModelError, match="its digest is another one"):
+            _ = made.checkpoint
+        with pytest.raises(ModelError, match="its digest is another one"):
+            _ = made.tokenizer
+    assert len(looked) == 1
+
+
+def test_a_listed_backend_that_cannot_be_imported_stops_nobody_else(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = files(place, "fake")
+    load = registry.load_backend
+
+    def broken(name: str) -> Backend:
+        if name == "fake":
+            raise CapabilityError("backend fake cannot be imported")
+        return load(name)
+
+    monkeypatch.setattr("enginegate.session.files.load_backend", broken)
+    assert made.checkpoint.path == place.folder / "checkpoint"
+    with pytest.raises(CapabilityError, match="cannot be imported"):
+        made.build(EngineSpec("toy", "fake", "fp32"))
+
+
+@pytest.mark.parametrize(
+    ("tested", "refused"), [((), False), (("vllm",), False), (("hf",), True), (("hf", "vllm"), False)]
+)
+def test_weights_that_are_quantized_pass_where_a_tested_backend_takes_them(
+    place: Workspace, tested: tuple[str, ...], refused: bool
+) -> None:
+    file = place.folder / "checkpoint" / "config.json"
+    quantized = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
+    file.write_text(json.dumps({**json.loads(file.read_text()), **quantized}))
+    made = files(place, "vllm", tested=tested)
+    with pytest.raises(ModelError, match="quantized") if refused else nullcontext():
+        _ = made.checkpoint
 
 
 def test_plain_prompts_begin_with_bos_where_scored_texts_do(place: Workspace) -> None:
