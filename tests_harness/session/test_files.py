@@ -12,6 +12,7 @@ from enginegate.core.errors import CapabilityError, ModelError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines import registry
 from enginegate.engines.base import Backend
+from enginegate.engines.requests import eos_token_ids
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.quality.measure import measure_quality
 from enginegate.session.bench import ModelBench
@@ -96,6 +97,26 @@ def test_weights_that_are_quantized_pass_where_a_tested_backend_takes_them(
     made = files(place, "vllm", tested=tested)
     with pytest.raises(ModelError, match="quantized") if refused else nullcontext():
         _ = made.checkpoint
+
+
+@pytest.mark.parametrize("generation", [None, {"eos_token_id": None, "max_length": 9}, {"eos_token_id": -1}])
+def test_an_engine_ends_where_the_tokenizer_alone_says_so(place: Workspace, generation: object) -> None:
+    """Engines read no tokenizer: without a word to them they would answer on and on."""
+    folder = place.folder / "checkpoint"
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": None}))
+    own = folder / "generation_config.json"
+    own.unlink(missing_ok=True)
+    if generation is not None:
+        own.write_text(json.dumps(generation))
+    before = own.read_bytes() if own.exists() else None
+    made = files(place)
+    assert made.tokenizer.eos_ids == (2,)
+    engine = made.build(EngineSpec("toy", "hf", "fp32")).path
+    assert eos_token_ids(engine) == {2}
+    assert (own.read_bytes() if own.exists() else None) == before, "the checkpoint is somebody else's"
+    told = json.loads((engine / "generation_config.json").read_text())
+    assert told == {**(generation or {}), "eos_token_id": [2]}  # type: ignore[dict-item]
 
 
 def test_plain_prompts_begin_with_bos_where_scored_texts_do(place: Workspace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from enginegate.config.loading import Config
@@ -68,7 +69,8 @@ class ModelFiles:
         plain = not any(map(_takes_quantized, sorted(self._backends)))
         found = resolve(source, cache=self.cache, sha256=model.sha256, plain=plain, progress=self.progress)
         check_positions(self.config.file, found.path)
-        return found, Tokenizer.load(found.path, quality.plain_prompts, quality.add_bos)
+        tokenizer = Tokenizer.load(found.path, quality.plain_prompts, quality.add_bos)
+        return replace(found, end_ids=tokenizer.eos_ids), tokenizer
 
     @property
     def tokenizer(self) -> Tokenizer:
