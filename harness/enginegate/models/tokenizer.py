@@ -150,11 +150,6 @@ class Tokenizer:
         """Every token, added ones included, and its id."""
         return {str(token): int(index) for token, index in self._tokenizer.get_vocab().items()}
 
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens, markers included; ids lie below it. A model's own vocabulary may be larger (padding)."""
-        return len(self._tokenizer)
-
     def _template_file(self) -> Path:
         own = self._folder / "chat_template.jinja"
         return own if own.is_file() else self._folder / "tokenizer_config.json"
