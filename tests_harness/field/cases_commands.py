@@ -1,4 +1,4 @@
-"""The commands themselves: options that cannot be read, readers that leave, disks that are full, figures that are gone."""
+"""The commands themselves: options nobody can read, readers that leave, full disks, figures that are gone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-from cases_compare import command
+from cases_compare import command, entry, text
 from enginegate.core.errors import EngineError, edge
 from enginegate.core.records import RunRecord
 from enginegate.report import write_report
@@ -20,7 +20,7 @@ from enginegate.storage.runs import save_record
 from enginegate.storage.summary import session_shift
 from field_case import Got, attempt, case
 
-from tests_harness.storage.factory import run_record
+from tests_harness.storage.factory import gated_record, run_record
 
 NOBODY = "~no-such-user/runs"
 
@@ -70,6 +70,12 @@ def report_unread(folder: Path) -> Got:
 @case("a broken pipe that is not stdout", kind="output", expected="exit 4", says=("BrokenPipeError", "no result"))
 def other_pipe(folder: Path) -> Got:
     with mock.patch("enginegate.cli.report.run", side_effect=BrokenPipeError(errno.EPIPE, "Broken pipe")):
+        return command("report", "latest")
+
+
+@case("a command that meets a file too large", kind="output", expected="exit 2", says=("free some space",))
+def too_large_to_go_on(folder: Path) -> Got:
+    with mock.patch("enginegate.cli.report.run", side_effect=OSError(errno.EFBIG, os.strerror(errno.EFBIG))):
         return command("report", "latest")
 
 
@@ -171,6 +177,32 @@ def bleu_of_another_method(folder: Path) -> Got:
 @case("the same as JSON", kind="a figure is gone", expected="exit 0", says=('"estimate": null', '"undecided"'))
 def bleu_of_another_method_as_json(folder: Path) -> Got:
     return against(folder, other_bleu, "--json", "--metric", "similarity")
+
+
+@case("a file against itself, two names swapped", kind="given twice", expected="exit 2", says=("are one session",))
+def itself_swapped(folder: Path) -> Got:
+    path = folder / "one.json"
+    path.write_text(text(entry("a", seed=1), entry("b", 1.5, seed=2)))
+    return command("compare", str(path), str(path), "--renamed", "a=b", "--renamed", "b=a")
+
+
+@case("power, and gates that are text", kind="another shape", expected="exit 2", says=("gates", "not usable"))
+def power_gates_text(folder: Path) -> Got:
+    record = run_record("old", verdicts=[]).model_copy(update={"config": {"gates": "strict"}})
+    return command("power", str(save_record(record, folder)))
+
+
+@case("power, and a margin that is true", kind="number that is none", expected="exit 2", says=("speed.tolerated",))
+def power_margin_true(folder: Path) -> Got:
+    record = run_record("old", verdicts=[]).model_copy(update={"config": {"gates": {"speed": {"tolerated": True}}}})
+    return command("power", str(save_record(record, folder)))
+
+
+@case("power, and a policy whose margin is text", kind="number that is none", expected="exit 2", says=("margin",))
+def power_policy_text(folder: Path) -> Got:
+    verdict = gated_record(1.0).verdicts[0]
+    verdict = verdict.model_copy(update={"inputs": {**verdict.inputs, "gate": "speed", "policy": {"margin": "0.1"}}})
+    return command("power", str(save_record(run_record("old", verdicts=[verdict]), folder)))
 
 
 @case("a kept shift that is text", kind="number that is none", expected="RecordError", says=("shift", "valid number"))

@@ -79,7 +79,12 @@ class Comparison:
 def compare_sessions(
     bases: Sequence[StoredSession], new: StoredSession, rule: Rule, names: Mapping[str, str] = MappingProxyType({})
 ) -> Comparison:
-    """Compare every benchmark that NEW shares with a base; ``names``: what the bases have under an old name, to its new.
+    """Compare every benchmark that NEW shares with a base.
+
+    Args:
+        bases, new: the sessions.
+        rule: what takes part, and how much worse is a regression.
+        names: old names, of which a base may have some, to those of NEW.
 
     Raises RecordError where there is none, and where one session was given twice: it would count as two that agree.
     ConfigError: the rule names something that is not there.
