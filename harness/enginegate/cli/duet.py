@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from enginegate.cli.common import Subparsers, add_json, add_runs, command, print_json
+from enginegate.cli.common import Subparsers, add_json, add_runs, command, complain, print_json, say
 
 if TYPE_CHECKING:
     from enginegate.core.records import VerdictEntry
@@ -65,11 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
         print_json({"verdicts": [_as_json(entry) for entry in verdicts], "errors": broken})
     else:
         for entry in verdicts:
-            print(f"{entry.status:12}  {entry.explanation}")
+            say(f"{entry.status:12}  {entry.explanation}")
         for line in dict.fromkeys([*session.warnings, *broken]):
-            print(f"warning: {line}")
+            say(f"warning: {line}")
         for record, path in session.saved:
-            print(f"run {record.id}: {path.parent}")
+            say(f"run {record.id}: {path.parent}")
     statuses = {entry.status for entry in verdicts}
     if "FAIL" in statuses:
         return 1
@@ -113,7 +113,7 @@ def _session(arguments: argparse.Namespace) -> GateSession:
         require_gpu=False,
         against=read_against(arguments.base, "--base"),
     )
-    session = GateSession(options, tuple(sys.argv[1:]), lambda line: print(f"  .. {line}", file=sys.stderr))
+    session = GateSession(options, tuple(sys.argv[1:]), lambda line: complain(f"  .. {line}"))
     session.make_plan(
         [
             PlannedTest(f"duet[{candidate.id}-b{size}-{metric}]", candidate, workload, metric, 1)

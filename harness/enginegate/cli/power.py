@@ -17,6 +17,7 @@ from enginegate.cli.common import (
     fraction,
     print_json,
     runs_folder,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
         pairs = pair_powers(arena, arguments.metric, policy, sessions=arguments.sessions)
         rows += [_row(arena.workload, pair) for pair in pairs]
         if not arguments.json:
-            print("\n".join(_lines(arena, pairs, arguments.metric, policy, record.model.name)))
+            say("\n".join(_lines(arena, pairs, arguments.metric, policy, record.model.name)))
     for workload in dict.fromkeys(name for race in record.races for each in race.launches for name in each.blocks):
         races = race_powers(
             record,
@@ -85,11 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
         )
         rows += [{"workload": workload, **asdict(race)} for race in races]
         if races and not arguments.json:
-            print("\n".join(_race_lines(workload, arguments.metric, races)))
+            say("\n".join(_race_lines(workload, arguments.metric, races)))
     if arguments.json:
         print_json(rows)
     elif not record.arenas:
-        print("the run timed nothing")
+        say("the run timed nothing")
     return 0
 
 
