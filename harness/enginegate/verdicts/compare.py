@@ -219,7 +219,10 @@ def _quality(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator
             old
             for base in bases
             for old in base.quality
-            if old.items and entry.items and (old.engine, old.metric) == (entry.engine, entry.metric) and same_method(old.version, entry.version)
+            if old.items
+            and entry.items
+            and (old.engine, old.metric) == (entry.engine, entry.metric)
+            and same_method(old.version, entry.version)
         ]
         if entry.metric in _QUALITY and before and rule.wants(entry.engine, entry.metric):
             gate = _QUALITY[entry.metric](entry, before[-1], section, rule.alpha)
