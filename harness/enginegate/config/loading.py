@@ -22,6 +22,7 @@ from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, Ru
 from enginegate.core.spelling import did_you_mean
 from enginegate.engines.options import build_spec, options_model, runtime_spec
 from enginegate.engines.registry import load_backend, translate
+from enginegate.models.source import check_source
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,7 @@ def _misfits(config: Config) -> Iterator[str]:
     kind, _, rest = config.file.model.source.partition(":")
     model: Mapping[str, Any] = {}
     try:
+        check_source(config.file.model.source)
         if kind == "random":
             model = config_of_random(config.file.model.source)
         elif kind == "path":

