@@ -89,6 +89,18 @@ class Hooks:
         yield
         gate.size()
 
+    @pytest.fixture
+    def late_broken(self, gate: Gate) -> Iterator[None]:
+        """An error instead of an answer after the test has ended, which nobody sees."""
+        yield
+        with contextlib.suppress(ValueError):
+            gate.size("broken")
+
+    @pytest.fixture
+    def skips(self) -> None:
+        """Not today."""
+        pytest.skip("no time")
+
 
 def run_inner(folder: Path, text: str, *options: str) -> Got:
     """How a file's one test ended: ``failed``, ``error``, ``skipped``, ``xfailed`` or ``passed``, with its text."""
@@ -147,6 +159,15 @@ _enter("fixture", "a FAIL in a fixture, nothing asserted", "failed", _body("pass
 _enter(
     "late", "a FAIL in a fixture's teardown", "error", _body("assert gate.size('PASS')", arguments="gate, late"), SAID
 )
+ASSERTED = "assert gate.size('PASS')"
+_enter(
+    "late_swallowed", "a gate's error swallowed in teardown", "error", _body(ASSERTED, arguments="gate, late_broken"),
+    NONE, "broken",
+)  # fmt: skip
+LATE_SKIPPED = _body("pass", arguments="late, skips")
+_enter("late_skipped", "a FAIL in teardown of a test that a fixture skipped", "error", LATE_SKIPPED, SAID)
+LATE_BROKEN_SKIPPED = _body("pass", arguments="late_broken, skips")
+_enter("late_swallowed_skipped", "likewise an error, swallowed", "error", LATE_BROKEN_SKIPPED, NONE, "broken")
 TWO = _body("gate.size()", "assert gate.size('PASS')")
 _enter("one_of_two", "a FAIL, then an asserted PASS", "failed", TWO, SAID)
 for status in ("INCONCLUSIVE", "NO_BASELINE"):
@@ -161,6 +182,7 @@ _enter("swallowed", "a gate's error swallowed, another's PASS asserted", "failed
 TIMEOUT = _body("pytest.fail('Timeout >1.0s')", before=XFAIL)
 _enter("timeout", "a timeout before the verdict, xfail", "failed", TIMEOUT, "Timeout")
 # What may end so.
+_enter("fixture_skips", "a fixture that skips the test", "skipped", _body("pass", arguments="gate, skips"))
 _enter("passed", "a PASS, asserted", "passed", _body("assert gate.size('PASS')"))
 _enter("passed_unasserted", "a PASS, not asserted", "passed", _body("gate.size('PASS')"))
 _enter("accepted", "NO_BASELINE, let through by the options", "passed", _body("assert gate.size('accepted')"))
