@@ -22,6 +22,7 @@ from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, Ru
 from enginegate.core.spelling import did_you_mean
 from enginegate.engines.options import build_spec, options_model, runtime_spec
 from enginegate.engines.registry import load_backend, translate
+from enginegate.models.source_syntax import PathSource, RandomSource, read_source
 
 
 @dataclass(frozen=True)
@@ -251,18 +252,22 @@ def _missing_files(config: Config) -> Iterator[str]:
 
 
 def _misfits(config: Config) -> Iterator[str]:
-    """What the model cannot have, where it is known before it is fetched."""
-    kind, _, rest = config.file.model.source.partition(":")
+    """What the model cannot be or have, where it is known before it is fetched."""
+    written = config.file.model.source
     model: Mapping[str, Any] = {}
     try:
-        if kind == "random":
-            model = config_of_random(config.file.model.source)
-        elif kind == "path":
-            model = config_of(config.resolve(rest))
+        source = read_source(written)
+        if isinstance(source, RandomSource):
+            model = config_of_random(source)
+        elif isinstance(source, PathSource):
+            folder = config.resolve(source.folder)
+            if not folder.is_dir():
+                yield f"  model.source: no checkpoint at {folder}: correct the path (from the configuration's folder)"
+            model = config_of(folder)
     except ModelError as error:
         yield f"  model.source: {error.problem}; {error.hint}"
     except (ConfigError, OSError, ValueError, RuntimeError) as error:
-        yield f"  model.source: {config.file.model.source!r} cannot be a folder: {_in_short(error)}"
+        yield f"  model.source: {written!r} cannot be a folder: {_in_short(error)}"
     yield from too_long(config.file, model)
     for backend, section in config.file.engines.items() if model else ():
         try:

@@ -1,7 +1,7 @@
 """How a session ends that was not to end yet, or not so.
 
-SIGTERM, by which CI systems and schedulers end a job, is as Ctrl-C: engines are closed and a record is left. And whoever
-ends a session early, or says how it ended, cannot make it green where a verdict was refused.
+SIGTERM, by which CI systems and schedulers end a job, is as Ctrl-C: engines are closed and a record is left. Whoever
+ends a session early, or sets its exit code, cannot make it green where a verdict was refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class LastWord:
         self._gates.ended_early = True
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None]:
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
         """No exit code 0 with a refused verdict, whatever asked for it."""
         try:
             return (yield)

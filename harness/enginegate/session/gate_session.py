@@ -283,7 +283,7 @@ class GateSession:
 
     @property
     def is_refused(self) -> bool:
-        """Whether a verdict that still counts, here or of an xdist worker, does not let its test pass, or a test failed."""
+        """Whether a test failed, or has a verdict that still counts and does not let it pass; so also in workers."""
         sent = (record for records in (*self._workers.values(), *self._cut.values()) for record in records)
         verdicts = [*self.verdicts.values(), *(record.verdicts for record in sent)]
         return bool(self.errors) or not all(verdict.accepted for found in verdicts for verdict in found)
