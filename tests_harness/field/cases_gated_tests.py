@@ -199,7 +199,7 @@ EXIT = "import pytest\ndef {}:\n    pytest.exit('done', returncode=0)\n"
 
 
 def _ended(name: str, given: str, expected: str, function: str, *statuses: str) -> None:
-    """Enter a session with these verdicts that somebody ends with exit code 0: its own code, and its record's status."""
+    """Enter a session with these verdicts that somebody ends with exit code 0: its code, and its record's status."""
 
     def run(folder: Path) -> Got:
         session = GateSession(None, (), print)  # type: ignore[arg-type]

@@ -37,9 +37,9 @@ def unknown_source(folder: Path) -> Got:
 
 
 def configured(folder: Path, **sections: Any) -> Path:
-    """A configuration in ``folder/configs``, with the home folder ``folder/home``."""
+    """A configuration in ``folder/configs``, with the home folder ``folder/home``, in which a model's folder is."""
     (folder / "configs").mkdir()
-    (folder / "home").mkdir()
+    (folder / "home" / "model").mkdir(parents=True)
     content = {
         "schema": 1,
         "model": {"name": "toy", "source": "path:~/model"},
@@ -58,16 +58,22 @@ def at_home(folder: Path, function: Callable[..., Any], *arguments: Any) -> Got:
     return Got(got.outcome, got.text.replace(str(folder), "FOLDER"))
 
 
-@case("source: path:~/model", kind="boundary", expected="ModelError", says=("no checkpoint at FOLDER/home/model:",))
+@case("source: path:~/nope", kind="boundary", expected="ConfigError", says=("no checkpoint at FOLDER/home/nope:",))
+def home_without_the_model(folder: Path) -> Got:
+    file = configured(folder, model={"name": "toy", "source": "path:~/nope"})
+    return at_home(folder, load_config, file)
+
+
+@case("source: path:~/model, empty", kind="boundary", expected="ModelError", says=("FOLDER/home/model",))
 def home_of_a_model(folder: Path) -> Got:
     file = configured(folder)
     return at_home(folder, lambda: ModelFiles(load_config(file), folder, print).checkpoint)
 
 
-@case("source: path:models/x, from the file", kind="boundary", expected="ModelError", says=("configs/models/x",))
+@case("source: path:models/x, from the file", kind="boundary", expected="ConfigError", says=("configs/models/x",))
 def relative_model(folder: Path) -> Got:
     file = configured(folder, model={"name": "toy", "source": "path:models/x"})
-    return at_home(folder, lambda: ModelFiles(load_config(file), folder, print).checkpoint)
+    return at_home(folder, load_config, file)
 
 
 @case("source below the home of nobody", kind="boundary", expected="ConfigError", says=("~no-such-user/m",))
@@ -78,8 +84,8 @@ def unknown_home_of_a_model(folder: Path) -> Got:
 
 @case("prompts: ~/p.jsonl", kind="boundary", expected="accepted", says=("FOLDER/home/p.jsonl",))
 def home_of_prompts(folder: Path) -> Got:
-    config = load_config(configured(folder))
-    return at_home(folder, config.resolve, "~/p.jsonl")
+    file = configured(folder)
+    return at_home(folder, lambda: load_config(file).resolve("~/p.jsonl"))
 
 
 @case("--config=~/toy.yaml", kind="boundary", expected="accepted", says=("configs/toy.yaml",))
@@ -110,7 +116,8 @@ def calibration_of_somebody(folder: Path) -> Got:
     theirs.mkdir()
     (theirs / "c.jsonl").write_text("{}")
     engines = {"hf": {"precisions": ["fp32"], "quantization": {"calibration": "../theirs/c.jsonl"}}}
-    config = load_config(configured(folder, engines=engines))
+    file = configured(folder, engines=engines, model={"name": "toy", "source": "random:tiny"})
+    config = load_config(file)
     with belonging_to_somebody(theirs, 0o000), unprivileged():
         return attempt(config.spec, "hf", "fp32")
 

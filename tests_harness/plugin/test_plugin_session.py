@@ -142,11 +142,18 @@ def test_a_session_that_was_ended_early_is_partial_and_ends_as_it_was_told_to(su
     assert record.status == "partial"
 
 
+ENDS = """
+import pytest
+
+@pytest.mark.usefixtures("built")
+def test_ends(gate):
+    gate.engine_size()
+    pytest.exit("done", returncode=0)
+"""
+
+
 def test_a_refused_verdict_counts_where_its_test_ends_the_session(suite):
-    (suite.folder / "tests_perf" / "test_ends.py").write_text(
-        "import pytest\n\n@pytest.mark.usefixtures('built')\ndef test_ends(gate):\n    gate.engine_size()\n    pytest.exit('done', returncode=0)\n",
-        encoding="utf-8",
-    )
+    (suite.folder / "tests_perf" / "test_ends.py").write_text(ENDS, encoding="utf-8")
     result = suite.run("tests_perf/test_ends.py", "--precision=int8_wo", "--require-baseline")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     assert suite.record().status == "partial"
