@@ -81,7 +81,6 @@ def source(written: str) -> str:
 
 
 refused("source of an unknown kind", "model.source", "unknown model source 'pth:/x'", head=source("pth:/x"))
-refused("source of no kind", "model.source", "path:DIR", head=source("gpt2"))
 refused("source with a kind alone", "model.source", "path:DIR", head=source("path:"))
 refused("hub source without a revision", "model.source", "does not name a revision", head=source("hub:a/b"))
 refused("hub source with an empty revision", "model.source", "hub:ORG/NAME@COMMIT", head=source("hub:a/b@"))
@@ -96,7 +95,17 @@ refused("random source with layers of another script", "cannot be read", head=so
 refused("random source without layers", "cannot be read", head=source("random:tiny?layers=0"))
 refused("random source that ends in an ampersand", "cannot be read", head=source("random:tiny?seed=1&"))
 refused("random source of an unknown geometry", "unknown geometry 'tinny'", head=source("random:tinny"))
-refused("path that is not there", "no checkpoint at /nowhere/m", "correct the path", head=source("path:/nowhere/m"))
+for given, written, says in (
+    ("selected source of no kind", "gpt2", "path:DIR"),
+    ("selected path that is not there", "path:/nowhere/m", "no checkpoint at /nowhere/m"),
+    ("selected path that is a file", "path:m.yaml", "no checkpoint at"),
+):
+    enter(
+        given,
+        "ConfigError",
+        ("model.source", says),
+        lambda folder, head=source(written): attempt(select, configs=[write(folder, head=head)]),  # type: ignore[misc]
+    )
 accepted("random source with layers", head=source("random:tiny?layers=4&seed=3"))
 accepted("random source without options", head=source("random:tiny"))
 accepted("hub source of a branch", head=source("hub:org/name@refs/pr/3"))

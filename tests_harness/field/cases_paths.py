@@ -59,10 +59,10 @@ def at_home(folder: Path, function: Callable[..., Any], *arguments: Any) -> Got:
     return Got(got.outcome, got.text.replace(str(folder), "FOLDER"))
 
 
-@case("source: path:~/nope", kind="boundary", expected="ConfigError", says=("no checkpoint at FOLDER/home/nope:",))
+@case("source: path:~/nope", kind="boundary", expected="ConfigError", says=("no checkpoint at FOLDER/home/nope",))
 def home_without_the_model(folder: Path) -> Got:
     file = configured(folder, model={"name": "toy", "source": "path:~/nope"})
-    return at_home(folder, load_config, file)
+    return at_home(folder, lambda: load_config(file).check_source())
 
 
 @case("source: path:~/model, empty", kind="boundary", expected="ModelError", says=("FOLDER/home/model",))
@@ -74,7 +74,7 @@ def home_of_a_model(folder: Path) -> Got:
 @case("source: path:models/x, from the file", kind="boundary", expected="ConfigError", says=("configs/models/x",))
 def relative_model(folder: Path) -> Got:
     file = configured(folder, model={"name": "toy", "source": "path:models/x"})
-    return at_home(folder, load_config, file)
+    return at_home(folder, lambda: load_config(file).check_source())
 
 
 @case("source below the home of nobody", kind="boundary", expected="ConfigError", says=("~no-such-user/m",))

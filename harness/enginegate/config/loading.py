@@ -110,6 +110,21 @@ class Config:
                 f"{self.path}: engines.{backend}: {error}", f"add it under engines.{backend}.variants"
             ) from error
 
+    def check_source(self) -> None:
+        """Raise ConfigError unless the model's source can be read, and a folder that it names is there."""
+        written = self.file.model.source
+        problem = f"{self.path}: model.source {written!r} cannot be used"
+        with edge(ConfigError, problem, "correct it in the configuration"):
+            try:
+                source = read_source(written)
+            except ModelError as error:
+                raise ConfigError(f"{self.path}: model.source: {error.problem}", error.hint) from error
+            if isinstance(source, PathSource) and not (folder := self.resolve(source.folder)).is_dir():
+                raise ConfigError(
+                    f"{self.path}: model.source: no checkpoint at {folder}: there is no such folder",
+                    "correct the path, which starts from the configuration's folder",
+                )
+
     def workload(self, batch_size: int) -> Workload:
         """The timed work at one batch size."""
         work = self.file.workload
@@ -260,12 +275,10 @@ def _misfits(config: Config) -> Iterator[str]:
         if isinstance(source, RandomSource):
             model = config_of_random(source)
         elif isinstance(source, PathSource):
-            folder = config.resolve(source.folder)
-            if not folder.is_dir():
-                yield f"  model.source: no checkpoint at {folder}: correct the path (from the configuration's folder)"
-            model = config_of(folder)
+            model = config_of(config.resolve(source.folder))
     except ModelError as error:
-        yield f"  model.source: {error.problem}; {error.hint}"
+        if ":" in written:  # else it names no source yet: who reads the file for its engines alone needs none
+            yield f"  model.source: {error.problem}; {error.hint}"
     except (ConfigError, OSError, ValueError, RuntimeError) as error:
         yield f"  model.source: {written!r} cannot be a folder: {_in_short(error)}"
     yield from too_long(config.file, model)
