@@ -95,17 +95,19 @@ refused("random source with layers of another script", "cannot be read", head=so
 refused("random source without layers", "cannot be read", head=source("random:tiny?layers=0"))
 refused("random source that ends in an ampersand", "cannot be read", head=source("random:tiny?seed=1&"))
 refused("random source of an unknown geometry", "unknown geometry 'tinny'", head=source("random:tinny"))
-for given, written, says in (
-    ("selected source of no kind", "gpt2", "path:DIR"),
-    ("selected path that is not there", "path:/nowhere/m", "no checkpoint at /nowhere/m"),
-    ("selected path that is a file", "path:m.yaml", "no checkpoint at"),
-):
+
+
+def unselected(given: str, written: str, says: str) -> None:
+    """Enter a source with which no model is selected."""
+    head = source(written)
     enter(
-        given,
-        "ConfigError",
-        ("model.source", says),
-        lambda folder, head=source(written): attempt(select, configs=[write(folder, head=head)]),  # type: ignore[misc]
+        given, "ConfigError", ("model.source", says), lambda folder: attempt(select, configs=[write(folder, head=head)])
     )
+
+
+unselected("selected source of no kind", "gpt2", "path:DIR")
+unselected("selected path that is not there", "path:/nowhere/m", "no checkpoint at /nowhere/m")
+unselected("selected path that is a file", "path:m.yaml", "no checkpoint at")
 accepted("random source with layers", head=source("random:tiny?layers=4&seed=3"))
 accepted("random source without options", head=source("random:tiny"))
 accepted("hub source of a branch", head=source("hub:org/name@refs/pr/3"))
