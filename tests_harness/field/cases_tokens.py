@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from enginegate.core.specs import EngineSpec, SamplingParams
 from enginegate.engines.requests import check_prompts, check_sequences
@@ -197,6 +198,32 @@ def end_that_does_not_exist(folder: Path) -> Got:
     return load(write_model(folder, words={"eos_token": "<end>"}, vocab_size=320, eos_token_id=None))
 
 
+def damaged(folder: Path, **keys: object) -> Got:
+    """Files that a library is lenient about, or that another copy of the folder has lost meanwhile."""
+    from transformers import AutoTokenizer
+
+    write_model(folder)
+    words = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    change(folder / "tokenizer.json", keys)
+    with mock.patch.object(AutoTokenizer, "from_pretrained", return_value=words):
+        return load(folder)
+
+
+@case("added_tokens that are texts", kind="boundary", expected="ModelError", says=("tokenizer's files", "fetch"))
+def added_tokens_are_texts(folder: Path) -> Got:
+    return damaged(folder, added_tokens=["x"])
+
+
+@case("added_tokens without content", kind="boundary", expected="ModelError", says=("tokenizer's files", "content"))
+def added_tokens_without_content(folder: Path) -> Got:
+    return damaged(folder, added_tokens=[{"id": 1}])
+
+
+@case("added_tokens that are a number", kind="boundary", expected="ModelError", says=("tokenizer's files",))
+def added_tokens_are_a_number(folder: Path) -> Got:
+    return damaged(folder, added_tokens=7)
+
+
 @case("chat template that raises", kind="boundary", expected="ModelError", says=("tokenizer_config.json", "No system"))
 def template_raises(folder: Path) -> Got:
     return load(write_model(folder, template="{{ raise_exception('No system message') }}"))
@@ -288,8 +315,25 @@ def score(sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> 
 
 @case("perplexity of 中文, a token a byte", kind="scores that cannot see", expected="5 bits in 5 bytes")
 def bytes_of_a_cut_character(folder: Path) -> Got:
+    return bits_and_bytes(write_model(folder), "中文")
+
+
+@case("perplexity of 🙂中, bytes as tokens of their own", kind="scores that cannot see", expected="6 bits in 6 bytes")
+def bytes_of_a_cut_character_by_fallback(folder: Path) -> Got:
+    from tokenizers import Tokenizer as Words
+    from tokenizers import decoders, models
+
+    tokens = [*MARKERS, *(f"<0x{byte:02X}>" for byte in range(256))]  # as of Llama 2
+    words = Words(models.BPE({token: number for number, token in enumerate(tokens)}, [], byte_fallback=True))
+    words.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    words.save(str(write_model(folder) / "tokenizer.json"))
+    return bits_and_bytes(folder, "🙂中")
+
+
+def bits_and_bytes(folder: Path, text: str) -> Got:
+    """Of a text of which the first token is given, at one bit a token."""
     engine: Any = SimpleNamespace(spec=SPEC, score=score)
-    passage = Passage(id="p", topic="t", text="中文")
-    entry = evaluate_perplexity(engine, Tokenizer.load(write_model(folder)), [passage], prefill=1)
+    passage = Passage(id="p", topic="t", text=text)
+    entry = evaluate_perplexity(engine, Tokenizer.load(folder), [passage], prefill=1)
     ((nll, _, size),) = entry.items.values()
     return Got(f"{nll / math.log(2):.0f} bits in {size:.0f} bytes")

@@ -181,9 +181,7 @@ BatchSizes = Annotated[list[BatchSize], Field(min_length=1, max_length=100), Aft
 class WorkloadSection(Section):
     """The timed work."""
 
-    batch_sizes: Annotated[list[BatchSize], Field(min_length=1, max_length=100), AfterValidator(distinct)] = Field(
-        default=[1, 8]
-    )
+    batch_sizes: BatchSizes = Field(default=[1, 8])
     input_len: Tokens = 64
     output_len: Tokens = 64
     seed: int = 0

@@ -15,7 +15,7 @@ from enginegate.models.source_syntax import HubSource
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 #: Weights, configs and tokenizer of the top folder, without the copies for other frameworks that some models carry.
-_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_WANTED = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja"]
 
 
 def resolve_hub(source: HubSource, *, cache: Path, progress: Progress) -> tuple[Path, str]:

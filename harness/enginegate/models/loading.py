@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 #: Names that a message shows of a list.
 SHOWN = 3
 
 
-def loading_problem(report: Mapping[str, Iterable[object]]) -> str:
+def loading_problem(folder: Path, report: Mapping[str, Iterable[object]]) -> str:
     """What is wrong with a checkpoint, by ``output_loading_info`` of Transformers; empty where all tensors fit.
 
     What Transformers itself ignores (rotary tables, masks, tied copies) is not in the report.
 
     Args:
+        folder: the checkpoint.
         report: ``missing_keys`` (which the model got random numbers for), ``unexpected_keys`` (which were left out),
             ``mismatched_keys`` (name, stored shape, shape in the model; of old versions the name alone) and
             ``error_msgs``.
@@ -28,7 +30,7 @@ def loading_problem(report: Mapping[str, Iterable[object]]) -> str:
         )
         if names
     ]
-    return "; ".join(parts)
+    return f"the weights of {folder} are not those of the model in its config.json: {'; '.join(parts)}" if parts else ""
 
 
 def shown(names: Iterable[str]) -> str:

@@ -66,7 +66,7 @@ class ModelBench:
         expected: Sequence[tuple[EngineSpec, RuntimeSpec]] = (),
     ) -> ModelBench:
         """The bench of one configuration; see ModelFiles and RunningEngines for the rest."""
-        files = ModelFiles(config, cache, progress)
+        files = ModelFiles(config, cache, progress, {spec.backend for spec, _ in expected})
         engines = RunningEngines(files, wrap, expected)
         return cls(files, engines, SpeedReference(engines, machine), QualityReference(engines))
 
@@ -111,7 +111,9 @@ class ModelBench:
 
             self.files.progress(f"timing {workload.id}: {' '.join(contestants)}")
             try:
-                with edge(MeasurementError, f"the race at {workload.id} broke off", "see what nvidia-smi says"):
+                with edge(
+                    MeasurementError, f"the race at {workload.id} broke off", "see what `enginegate doctor` says"
+                ):
                     arena.run(enough, self.files.progress)
             except EngineGateError as error:
                 self._no_race[workload.id] = error
