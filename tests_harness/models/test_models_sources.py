@@ -96,6 +96,9 @@ def test_random_with_fewer_layers(geometry: str, name: str, cache: Path) -> None
         "random:tiny?seed=-1",
         "random:tiny?layers=0",
         "random:tiny?layers=",
+        "random:tiny?seed=0&seed=1",
+        "random:tiny?layers=1&layers=1",
+        "random:tiny?seed=１",
     ],
 )
 def test_random_misspelt(source: str, cache: Path) -> None:

@@ -355,6 +355,13 @@ def test_missing_checkpoint_is_an_error_that_names_it(suite):
     assert not (suite.folder / "runs").exists()
 
 
+def test_source_that_names_nothing_is_found_before_any_test(suite):
+    config = suite.workspace.variant("misspelt", model={"name": "toy", "source": "random:tiny?sed=0"})
+    result = suite.run(*SPEED, config=config)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*model.source: random:tiny?sed=0 cannot be read*"])
+
+
 def test_records_that_cannot_be_written_are_told_and_the_exit_code_says_so(suite):
     shutil.copy(suite.workspace.config, suite.folder / "blocked")
     result = suite.run(*SPEED, "--runs=blocked/runs")

@@ -108,3 +108,52 @@ def test_interrupt_closes_the_engines_and_leaves_a_partial_record(suite, signal)
     assert record.status == "partial"
     assert {entry.id for entry in record.engines} == set(loaded)
     result.stdout.fnmatch_lines([f"partial run {record.id}:*"])
+
+
+EXITS = {
+    "after the test": "def pytest_runtest_logfinish(nodeid):\n    pytest.exit('done', returncode=0)\n",
+    "in teardown": "def pytest_runtest_teardown(item):\n    pytest.exit('done', returncode=0)\n",
+    "at the end": "def pytest_sessionfinish(session):\n    pytest.exit('done', returncode=0)\n",
+    "at the end, last": (
+        "@pytest.hookimpl(trylast=True)\ndef pytest_sessionfinish(session):\n    pytest.exit('done', returncode=0)\n"
+    ),
+    "by the session's status": "def pytest_sessionfinish(session):\n    session.exitstatus = 0\n",
+}
+
+
+@pytest.mark.parametrize("place", EXITS)
+def test_nobody_ends_a_session_with_a_refused_verdict_as_if_all_were_well(suite, place):
+    suite.prepare(more=f"\nimport pytest\n{EXITS[place]}")
+    size = ("tests_perf/test_build.py", "--precision=int8_wo", "-k", "size")
+    assert suite.run(*size, "--require-baseline").ret == pytest.ExitCode.TESTS_FAILED
+    record = suite.record()
+    assert [verdict.accepted for verdict in record.verdicts] == [False]
+    if "end" not in place and "status" not in place:
+        assert record.status == "partial"
+        with pytest.raises(BaselineError, match="partial"):
+            check_acceptable(record, force=False)
+
+
+def test_a_session_that_was_ended_early_is_partial_and_ends_as_it_was_told_to(suite):
+    suite.prepare(more=f"\nimport pytest\n{EXITS['after the test']}")
+    assert suite.run("tests_perf/test_build.py", "--precision=int8_wo", "-k", "size").ret == pytest.ExitCode.OK
+    record = suite.record()
+    assert [verdict.accepted for verdict in record.verdicts] == [True]
+    assert record.status == "partial"
+
+
+ENDS = """
+import pytest
+
+@pytest.mark.usefixtures("built")
+def test_ends(gate):
+    gate.engine_size()
+    pytest.exit("done", returncode=0)
+"""
+
+
+def test_a_refused_verdict_counts_where_its_test_ends_the_session(suite):
+    (suite.folder / "tests_perf" / "test_ends.py").write_text(ENDS, encoding="utf-8")
+    result = suite.run("tests_perf/test_ends.py", "--precision=int8_wo", "--require-baseline")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert suite.record().status == "partial"

@@ -17,10 +17,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from enginegate import __version__
 from enginegate.cli import accept, compare, doctor, duet, engines, init, power, report, trtllm
-from enginegate.cli.common import complain, silence
+from enginegate.cli.common import complain, say, silence
 from enginegate.cli.unforeseen import report_unforeseen
 from enginegate.core.errors import DISK_FULL, EngineGateError
 
@@ -81,15 +82,33 @@ def _flushed(code: int) -> int:
     except BrokenPipeError:  # the reader left, as ``head`` does: what was found stands
         silence()
     except (OSError, ValueError) as error:
-        complain(f"enginegate: the output cannot be written: {error}\n  hint: free some space, or name another file")
-        silence()
+        _unwritable(error)
         return code or 2
     return code
 
 
+def _unwritable(error: Exception) -> None:
+    complain(f"enginegate: the output cannot be written: {error}\n  hint: free some space, or name another file")
+    silence()
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that ends with 2 where its help or version cannot be written, of which argparse says nothing."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is None or file is not sys.stdout:
+            super()._print_message(message, file)
+            return
+        try:
+            say(message.removesuffix("\n"))
+        except (OSError, ValueError) as error:
+            _unwritable(error)
+            self.exit(2)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all subcommands."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="enginegate",
         description="Benchmark and regression gates for quantized LLM engines. The tests themselves are run by pytest.",
         epilog=EXIT_CODES,

@@ -58,7 +58,7 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="SHARE",
         help="probability of a false regression, for each benchmark (default 0.01)",
     )
-    parser.add_argument("--metric", default="", metavar="NAMES", help="only these metrics, comma separated")
+    parser.add_argument("--metric", type=_metrics, metavar="NAMES", help="only these metrics, comma separated")
     parser.add_argument(
         "--filter",
         action="append",
@@ -111,6 +111,14 @@ def _margin(text: str) -> Margin:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
+def _metrics(text: str) -> frozenset[str]:
+    """``speedup,itl``, for argparse."""
+    names = frozenset(name.strip() for name in text.split(",")) - {""}
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} names nothing: name metrics, or leave it out to compare all")
+    return names
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Compare and print."""
     from enginegate.core.errors import ConfigError
@@ -129,7 +137,7 @@ def run(arguments: argparse.Namespace) -> int:
     runs = runs_folder(arguments)
     *bases, new = [load_session(find_record(name, runs)) for name in arguments.sessions]
     names = read_renamed(_renamings(arguments.renamed), bases, new)
-    metrics = frozenset(name.strip() for name in arguments.metric.split(",") if name.strip())
+    metrics = arguments.metric or frozenset()
     rule = Rule(tuple(arguments.margin), arguments.alpha, metrics, tuple(arguments.filter), arguments.across_machines)
     comparison = compare_sessions(bases, new, rule, names)
     if arguments.json:

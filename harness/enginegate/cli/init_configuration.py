@@ -17,6 +17,7 @@ from enginegate.core.files import expanded
 from enginegate.engines.base import Backend
 from enginegate.engines.registry import capabilities
 from enginegate.models.integrity import check_checkpoint, read_checkpoint_json
+from enginegate.models.source_syntax import RandomSource, read_source
 
 #: Precisions that a new configuration tests, of those that the engine has here; the first stands for bf16 and fp16.
 WANTED = ("full_prec", "int8_wo")
@@ -65,8 +66,9 @@ def _from_source(source: str, backend: Backend, folder: Path) -> Configuration:
         inside = folder in checkpoint.parents
         source = f"path:../{checkpoint.relative_to(folder)}" if inside else f"path:{checkpoint}"
     elif kind == "random" and rest:
-        name = f"{rest.partition('?')[0]}-random"
-        positions = positions_of(config_of_random(source))
+        asked = read_source(source)
+        assert isinstance(asked, RandomSource)
+        name, positions = f"{asked.geometry}-random", positions_of(config_of_random(asked))
     elif (kind == "hub" and re.fullmatch(r"[\w.-]+/[\w.-]+@[\w./-]+", rest)) or (
         kind == "pypi" and re.fullmatch(r"[\w.-]+==[\w.+!-]+", rest)
     ):

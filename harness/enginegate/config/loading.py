@@ -22,6 +22,7 @@ from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, Ru
 from enginegate.core.spelling import did_you_mean
 from enginegate.engines.options import build_spec, options_model, runtime_spec
 from enginegate.engines.registry import load_backend, translate
+from enginegate.models.source_syntax import PathSource, RandomSource, read_source
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,21 @@ class Config:
             raise ConfigError(
                 f"{self.path}: engines.{backend}: {error}", f"add it under engines.{backend}.variants"
             ) from error
+
+    def check_source(self) -> None:
+        """Raise ConfigError unless the model's source can be read, and a folder that it names is there."""
+        written = self.file.model.source
+        problem = f"{self.path}: model.source {written!r} cannot be used"
+        with edge(ConfigError, problem, "correct it in the configuration"):
+            try:
+                source = read_source(written)
+            except ModelError as error:
+                raise ConfigError(f"{self.path}: model.source: {error.problem}", error.hint) from error
+            if isinstance(source, PathSource) and not (folder := self.resolve(source.folder)).is_dir():
+                raise ConfigError(
+                    f"{self.path}: model.source: no checkpoint at {folder}: there is no such folder",
+                    "correct the path, which starts from the configuration's folder",
+                )
 
     def workload(self, batch_size: int) -> Workload:
         """The timed work at one batch size."""
@@ -258,18 +274,20 @@ def _missing_files(config: Config) -> Iterator[str]:
 
 
 def _misfits(config: Config) -> Iterator[str]:
-    """What the model cannot have, where it is known before it is fetched."""
-    kind, _, rest = config.file.model.source.partition(":")
+    """What the model cannot be or have, where it is known before it is fetched."""
+    written = config.file.model.source
     model: Mapping[str, Any] = {}
     try:
-        if kind == "random":
-            model = config_of_random(config.file.model.source)
-        elif kind == "path":
-            model = config_of(config.resolve(rest))
+        source = read_source(written)
+        if isinstance(source, RandomSource):
+            model = config_of_random(source)
+        elif isinstance(source, PathSource):
+            model = config_of(config.resolve(source.folder))
     except ModelError as error:
-        yield f"  model.source: {error.problem}; {error.hint}"
+        if ":" in written:  # else it names no source yet: who reads the file for its engines alone needs none
+            yield f"  model.source: {error.problem}; {error.hint}"
     except (ConfigError, OSError, ValueError, RuntimeError) as error:
-        yield f"  model.source: {config.file.model.source!r} cannot be a folder: {_in_short(error)}"
+        yield f"  model.source: {written!r} cannot be a folder: {_in_short(error)}"
     yield from too_long(config.file, model)
     for backend, section in config.file.engines.items() if model else ():
         try:

@@ -10,6 +10,7 @@ from typing import Any
 from enginegate.config.schema import ConfigFile
 from enginegate.core.errors import ConfigError
 from enginegate.models.randomized import geometry
+from enginegate.models.source_syntax import RandomSource
 
 
 def config_of(folder: Path) -> dict[str, Any]:
@@ -22,9 +23,9 @@ def config_of(folder: Path) -> dict[str, Any]:
     return text if isinstance(text, dict) else {}
 
 
-def config_of_random(source: str) -> dict[str, Any]:
-    """Likewise, of a source ``random:GEOMETRY…``. Raises ModelError for an unknown geometry."""
-    return geometry(source.removeprefix("random:").partition("?")[0]).config
+def config_of_random(source: RandomSource) -> dict[str, Any]:
+    """Likewise, of random weights. Raises ModelError for an unknown geometry."""
+    return geometry(source.geometry).config
 
 
 def positions_of(model: Mapping[str, Any]) -> int | None:

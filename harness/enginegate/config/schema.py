@@ -9,7 +9,18 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 
 from enginegate.config.tokenizers import BleuSmoothing, BleuTokenizer, RougeTokenizer, why_unavailable
 from enginegate.core.files import first_problem
-from enginegate.core.sections import Bytes, ErrorRate, Fraction, Positive, PositiveOrNone, PositiveSeconds, Section
+from enginegate.core.sections import (
+    BatchSize,
+    Bytes,
+    Devices,
+    ErrorRate,
+    Fraction,
+    Positive,
+    PositiveOrNone,
+    PositiveSeconds,
+    Section,
+    Tokens,
+)
 from enginegate.core.specs import PRECISIONS, VARIANT_MARK, Timeouts
 from enginegate.core.spelling import did_you_mean
 from enginegate.engines.options import RuntimeOptions
@@ -90,18 +101,18 @@ class ModelSection(Section):
 class QuantizationSection(Section):
     """How weights are quantized; see QuantizationSpec."""
 
-    group_size: Positive | None = 64
+    group_size: Annotated[int, Field(gt=0, le=65_536)] | None = 64
     calibration: Text = "../fixtures/data/calibration.jsonl"
-    calibration_samples: Positive = 32
+    calibration_samples: Annotated[int, Field(gt=0, le=100_000)] = 32
 
 
 class LimitsSection(Section):
     """What an engine is built for."""
 
-    max_batch_size: Positive = 8
-    max_input_len: Positive = 1024
-    max_output_len: Positive = 256
-    tensor_parallel: Positive = 1
+    max_batch_size: BatchSize = 8
+    max_input_len: Tokens = 1024
+    max_output_len: Tokens = 256
+    tensor_parallel: Devices = 1
 
 
 class VariantSection(Section):
@@ -109,7 +120,7 @@ class VariantSection(Section):
 
     quantization: dict[str, Any] = Field(default_factory=dict)
     runtime: dict[str, Any] = Field(default_factory=dict)
-    tensor_parallel: Positive | None = None
+    tensor_parallel: Devices | None = None
 
 
 class EnginesSection(Section):
@@ -170,15 +181,15 @@ class ReferenceSection(Section):
 
 
 #: A session times each; the lengths of lists are bounded, since each entry is compared with all.
-BatchSizes = Annotated[list[Positive], Field(min_length=1, max_length=100), AfterValidator(distinct)]
+BatchSizes = Annotated[list[BatchSize], Field(min_length=1, max_length=100), AfterValidator(distinct)]
 
 
 class WorkloadSection(Section):
     """The timed work."""
 
     batch_sizes: BatchSizes = Field(default=[1, 8])
-    input_len: Positive = 64
-    output_len: Positive = 64
+    input_len: Tokens = 64
+    output_len: Tokens = 64
     seed: int = 0
 
 
@@ -201,8 +212,8 @@ class QualitySection(Section):
     plain_prompts: bool = False
     question_limit: Positive | None = None
     letters_limit: Positive | None = 120
-    similarity_tokens: Positive = 48
-    summary_tokens: Positive = 64
+    similarity_tokens: Tokens = 48
+    summary_tokens: Tokens = 64
     determinism_prompts: Positive = 16
     bleu_tokenizer: BleuTokenizer = "13a"
     bleu_smoothing: BleuSmoothing = "exp"
@@ -292,7 +303,7 @@ class BaseSection(Section):
 class ArenaSection(Section):
     """How rounds are taken; ``audit_blocks`` and ``audit_time_budget``: those of one session of ``--gate-audit``."""
 
-    warmup_rounds: Positive = 2
+    warmup_rounds: Annotated[int, Field(gt=0, le=1000)] = 2
     time_budget: PositiveSeconds = 150.0
     foreign_load_limit: Fraction = 0.10
     retries: Annotated[int, Field(ge=0, le=1000)] = 2

@@ -20,6 +20,10 @@ SCHEMA = 2
 #: A number that may be missing: NaN here, ``null`` in JSON, which has no NaN.
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 
+#: What is counted or measured from nothing: less than none is damage.
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+
 
 class Stored(BaseModel):
     """Base of everything written to JSON: frozen, and unknown keys are refused."""
@@ -69,8 +73,8 @@ class EngineEntry(Stored):
     effective: dict[str, Any]
     version: str
     key: str
-    size_bytes: int
-    build_seconds: float
+    size_bytes: Count
+    build_seconds: Amount
 
     @property
     def precision_label(self) -> str:
@@ -107,7 +111,7 @@ class Round(Stored):
 
     engine: str
     seconds: float
-    tokens: int
+    tokens: Count
     ttft: float
     itl_p50: float | None
     itl_p95: float | None
@@ -230,16 +234,16 @@ class MemoryEntry(Stored):
 
     engine: str
     workload: str
-    disk: int
-    loaded: int
-    peak: int
-    kv_predicted: int | None
-    kv_used: int | None
-    kv_budget: int | None
+    disk: Count
+    loaded: Count
+    peak: Count
+    kv_predicted: Count | None
+    kv_used: Count | None
+    kv_budget: Count | None
     device: str
-    weights: int | None = None
-    copy_bytes_per_second: float | None = None
-    contexts: int | None = None
+    weights: Count | None = None
+    copy_bytes_per_second: Amount | None = None
+    contexts: Count | None = None
 
 
 class QualityEntry(Stored):

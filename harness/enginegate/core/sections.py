@@ -8,6 +8,12 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
+#: Bounds beyond which a number is a slip of the finger: no machine, model or data set is so large, and what is made in
+#: that number would fill the memory or never end.
+Devices = Annotated[int, Field(gt=0, le=1024)]
+BatchSize = Annotated[int, Field(gt=0, le=65_536)]
+Tokens = Annotated[int, Field(gt=0, le=2**24)]
+Threads = Annotated[int, Field(ge=0, le=4096)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 #: An error rate that a gate can hold; it is shared by all gates of a session, and 1e-9 shared still is a number.
 ErrorRate = Annotated[float, Field(ge=1e-9, lt=0.5)]

@@ -8,12 +8,10 @@ EngineSpec, so that they are part of the engine's key. All three are optional.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any, Literal
 
 from enginegate.core.errors import ConfigError
-from enginegate.core.sections import Bytes, Positive, Section
+from enginegate.core.sections import Bytes, Section, Threads, Tokens
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Backend
 
@@ -23,9 +21,9 @@ class RuntimeOptions(Section):
 
     kv_precision: Literal["auto", "fp32", "fp16", "bf16", "fp8", "int8", "int4"] = "auto"
     kv_cache_bytes: Bytes = 0
-    tokens_per_block: Positive | None = None
+    tokens_per_block: Tokens | None = None
     activation_precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Threads = 0
     scheduler_policy: Literal["inflight", "static"] = "inflight"
     chunked_prefill: bool = False
     speculation: Literal["none", "ngram", "draft", "lookahead"] = "none"

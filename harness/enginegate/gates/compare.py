@@ -48,7 +48,8 @@ def compare_samples(
 
     FAIL: "no change" is rejected, the session-to-session shift of the base sessions allowed for (a prediction bound
     for one more session, t on few degrees of freedom), and the change is more than the margin. PASS: a change of
-    ``tolerated`` is rejected. The unit of the estimate is the ratio new / base, oriented so that above 1 is worse.
+    ``tolerated`` is rejected. Neither comes of a session with fewer than three samples, whose noise is not known. The
+    unit of the estimate is the ratio new / base, oriented so that above 1 is worse.
     """
     groups = [np.asarray(session, dtype=np.float64) for session in (*base_sessions, new)]
     name = f"{subject}: " if subject else ""
@@ -91,7 +92,7 @@ def compare_samples(
         )
         text += f"; undecided: {why}, {100 * np.expm1(visible):.0f} % could have been seen"
     few = min(group.size for group in groups) < _FEWEST
-    if few and status is Status.PASS:
+    if few and status is not Status.INCONCLUSIVE:
         status, text = Status.INCONCLUSIVE, f"{text}; undecided: a session has fewer than {_FEWEST} samples"
     warnings: tuple[str, ...] = (
         "unpaired: the sessions did not run side by side, so their machine's shift is part of the error",

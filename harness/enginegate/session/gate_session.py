@@ -65,6 +65,7 @@ class GateSession:
         run: the run's id, which xdist workers have from their controller.
         notes: in an xdist worker, which writes no records: the file that its controller finds if it crashes.
         crashed: an xdist worker ended without sending its records.
+        ended_early: somebody ended the session before its last test; its records are partial.
         unfinished: in a controller of xdist: the workers that have not ended, and where each keeps its notes.
         lease: where engines are measured on a GPU, or spread over xdist workers: the cards that are this process's own.
         saved: the records written, with their folders.
@@ -83,6 +84,7 @@ class GateSession:
     run: str = field(default_factory=run_id)
     notes: Path | None = None
     crashed: bool = False
+    ended_early: bool = False
     unfinished: dict[str, Path] = field(default_factory=dict)
     lease: Lease | None = None
     _selection: Selection | None = None
@@ -343,6 +345,13 @@ class GateSession:
         if gone or errors:
             self.attempts.setdefault(model, []).append(AttemptEntry(test=test, verdicts=gone, errors=errors))
 
+    @property
+    def is_refused(self) -> bool:
+        """Whether a test failed, or has a verdict that still counts and does not let it pass; so also in workers."""
+        sent = (record for records in (*self._workers.values(), *self._cut.values()) for record in records)
+        verdicts = [*self.verdicts.values(), *(record.verdicts for record in sent)]
+        return bool(self.errors) or not all(verdict.accepted for found in verdicts for verdict in found)
+
     def record_id(self, model: str) -> str:
         """The id of one model's record: the run's, with the model's name where the session tests several."""
         return f"{self.run}-{model}" if len(self.selection.batch_sizes) > 1 else self.run
@@ -431,7 +440,7 @@ class GateSession:
             False where a record or report could not be written. That is told as a warning, as is a history that could
             not be written, and the rest is written.
         """
-        whole = complete and not self.errors and not self.crashed
+        whole = complete and not self.errors and not self.crashed and not self.ended_early
         if not self._told(lambda: self.save("complete" if whole else "partial")):
             return False
         url = self.options.history or f"sqlite:///{self.options.runs / 'history.sqlite'}"
@@ -452,7 +461,7 @@ class GateSession:
 
     def part(self, complete: bool) -> list[str]:
         """What an xdist worker measured and concluded, for its controller: one record in JSON for each model."""
-        status: Status = "complete" if complete and not self.errors else "partial"
+        status: Status = "complete" if complete and not self.errors and not self.ended_early else "partial"
         return [record.model_dump_json() for record in self._own(status)]
 
     def crash(self, problem: str, notes: Path) -> None:

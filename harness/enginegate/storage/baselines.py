@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from pydantic import Field
 
 from enginegate.core.errors import BaselineError
-from enginegate.core.records import Number, Stored
+from enginegate.core.records import Amount, Count, Number, Stored
 from enginegate.core.specs import engine_id
 from enginegate.quality.entry import method_version
 from enginegate.storage import migration
@@ -137,12 +137,12 @@ class MemoryFigures(Stored):
     provenance: Provenance
     key: str
     runtime_digest: str
-    disk: int
-    loaded: int
-    peak: int
-    kv_predicted: int | None
-    kv_used: int | None
-    kv_budget: int | None
+    disk: Count
+    loaded: Count
+    peak: Count
+    kv_predicted: Count | None
+    kv_used: Count | None
+    kv_budget: Count | None
 
 
 class PerfSession(Stored):
@@ -162,8 +162,8 @@ class PerfSession(Stored):
     provenance: Provenance
     key: str
     runtime_digest: str
-    size_bytes: int
-    build_seconds: float
+    size_bytes: Count
+    build_seconds: Amount
     log_ratios: dict[str, list[float]]
     orders: list[int] = Field(default_factory=list)
     times: dict[str, tuple[float, float]] = Field(default_factory=dict)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from sqlalchemy import (
     URL,
@@ -31,10 +34,12 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError
+from sqlalchemy.util import asbool
 
 from enginegate.core.errors import ConfigError, RecordError, describe, is_no_failure
 from enginegate.core.files import expanded
 from enginegate.core.records import RunRecord
+from enginegate.core.spelling import did_you_mean
 from enginegate.core.urls import without_password
 from enginegate.storage.summary import measurements
 
@@ -218,14 +223,14 @@ def _finite(value: float | None) -> float | None:
 
 
 @contextmanager
-def _database(url: str) -> Iterator[Engine]:
+def _database(url: str, *, make_folder: bool = True) -> Iterator[Engine]:
     shown = without_password(url)
     try:
         is_sqlite = url.startswith("sqlite")
         database = create_engine(_address(url), connect_args={"timeout": LOCK_SECONDS} if is_sqlite else {})
         if is_sqlite:
             _lock_at_begin(database)
-            if (file := _file(database.url)) is not None:
+            if make_folder and (file := _file(database.url)) is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield database
@@ -233,14 +238,30 @@ def _database(url: str) -> Iterator[Engine]:
             database.dispose()
     except (ImportError, NoSuchModuleError) as error:
         raise RecordError(
-            f"history {shown} needs a database driver that is not installed: {error}",
-            "install it, e.g. pip install 'psycopg[binary]' for postgresql+psycopg://",
+            f"history {shown} needs a database driver that is not installed: {error}", _how_to_have(url, error)
         ) from error
     except BaseException as error:  # as in ``edge``: a driver may raise anything; its words may hold the password
         if is_no_failure(error):
             raise
         reason = describe(getattr(error, "orig", None) or error).splitlines()[0].replace(url, shown)
         raise RecordError(f"history {shown} cannot be used: {reason}", "check the URL and its permissions") from error
+
+
+_KINDS = ("sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql")
+_AS_SQLALCHEMY = "as SQLAlchemy does, such as sqlite:///runs/history.sqlite or postgresql+psycopg:///enginegate"
+
+
+def _how_to_have(url: str, error: ImportError | NoSuchModuleError) -> str:
+    """What to do where a kind of database, or its driver, cannot be loaded."""
+    kind = re.split(r"[+:]", url, maxsplit=1)[0]
+    if kind not in _KINDS:
+        known = f"{kind!r} is no kind of database that SQLAlchemy has{did_you_mean(kind, _KINDS)}"
+        return f"{known}: write it {_AS_SQLALCHEMY}"
+    if kind == "postgresql":
+        return "pip install 'psycopg[binary]', and write postgresql+psycopg://"
+    module = getattr(error, "name", None)
+    package = f"the package that has the module {module}" if module else "the driver"
+    return f"install {package}, or name another driver in the URL: {kind}+DRIVER://"
 
 
 def _address(url: str) -> URL:
@@ -251,7 +272,7 @@ def _address(url: str) -> URL:
     except ArgumentError as error:
         raise RecordError(
             f"history {shown} cannot be used: it is no URL of a database",
-            "write it as SQLAlchemy does, such as sqlite:///runs/history.sqlite or postgresql+psycopg:///enginegate",
+            f"write it {_AS_SQLALCHEMY}",
         ) from error
     except ValueError as error:
         raise RecordError(f"history {shown} cannot be used: its port is no number", "check the URL") from error
@@ -259,18 +280,30 @@ def _address(url: str) -> URL:
     return address if file is None else address.set(database=str(expanded(file)))
 
 
+def _is_uri(address: URL) -> bool:
+    """Whether SQLite gets a database's name as a URI of its own (``file:NAME?mode=ro``)."""
+    return (address.database or "").startswith("file:") and asbool(address.query.get("uri", False))
+
+
 def _file(address: URL) -> Path | None:
     """The file of an SQLite database; None for any other, for one in memory, and for SQLite's own kind of URI."""
     name = address.database
-    if address.get_backend_name() != "sqlite" or not name or name == ":memory:" or name.startswith("file:"):
+    if address.get_backend_name() != "sqlite" or not name or name == ":memory:" or _is_uri(address):
         return None
     return Path(name)
+
+
+def _file_of_uri(address: URL) -> Path | None:
+    """The file that SQLite's own kind of URI names; None for a database in memory, or in a file without a name."""
+    name = unquote(urlsplit(str(address.database)).path)
+    in_memory = address.query.get("mode") == "memory" or address.query.get("vfs") == "memdb"
+    return None if in_memory or name in ("", ":memory:") else Path(name)
 
 
 def check(url: str) -> None:
     """Find out now what makes no sense of a history that is written at the end. No server is asked.
 
-    The folder of an SQLite file is made where it is missing.
+    Nothing is made: the folder of an SQLite file may be missing until something is written.
 
     Raises:
         ConfigError: the URL cannot be read, its kind of database or driver is not known or not installed, or its SQLite
@@ -278,16 +311,18 @@ def check(url: str) -> None:
     """
     shown = without_password(url)
     try:
-        with _database(url) as database:
+        with _database(url, make_folder=False) as database:
             if database.dialect.is_async:
                 raise RecordError(
                     f"history {shown} cannot be used: its driver {database.dialect.driver} is an asynchronous one",
                     "take another driver of that database, e.g. postgresql+psycopg:// or sqlite://",
                 )
-            file = _file(database.url)
+            if database.dialect.name != "sqlite":
+                return
+            file = _file_of_uri(database.url) if _is_uri(database.url) else _file(database.url)
             if file is not None:
                 _check_file(file, shown)
-            elif database.url.database in (None, "", ":memory:") and database.dialect.name == "sqlite":
+            else:
                 raise RecordError(
                     f"history {shown} cannot be used: a database in memory is gone at the end of the session",
                     "name a file, such as sqlite:///runs/history.sqlite",
@@ -300,7 +335,8 @@ def _check_file(file: Path, shown: str) -> None:
     """Raise RecordError or OSError unless an SQLite file is a history of ours, or none yet, and can be written."""
     if file.is_dir():
         raise RecordError(f"history {shown} cannot be used: {file} is a folder", f"name a file: {file}/history.sqlite")
-    with tempfile.TemporaryFile(dir=file.parent):  # SQLite's journal lies there, too
+    there = next(folder for folder in file.absolute().parents if os.path.lexists(folder))
+    with tempfile.TemporaryFile(dir=there):  # SQLite's journal lies there, too
         pass
     if not file.exists():
         return

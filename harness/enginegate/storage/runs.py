@@ -7,12 +7,23 @@ from pathlib import Path
 
 from enginegate.core.errors import RecordError, edge
 from enginegate.core.files import expanded, round_floats, to_json, write_atomically
-from enginegate.core.records import SCHEMA, RunRecord
+from enginegate.core.records import SCHEMA, QualityEntry, RunRecord
+from enginegate.quality.bleu import BLEU_COLUMNS
 from enginegate.storage.migration import RECORD
 from enginegate.storage.reading import Format, repeated, table_problem
 
 #: The name of a run's record inside its folder.
 RECORD_NAME = "run.json"
+
+#: Counts of an item's tokens, words or bytes, and sums over them, that nothing comes near.
+_MOST = 1e9
+#: What the numbers of an item can be, by their column: the suite's own scores make no others. A likelihood is what the
+#: engine says it is, so its sign is for the gate to judge.
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("acc", "acc_norm", "exact", "rouge1", "rouge2", "rougeL", "rougeLsum"), (0.0, 1.0)),
+    **dict.fromkeys((*BLEU_COLUMNS, "length", "reference_length", "tokens", "bytes"), (0.0, _MOST)),
+    "nll": (-_MOST, _MOST),
+}
 
 
 def _problem(record: RunRecord) -> str | None:
@@ -39,9 +50,21 @@ def _problem(record: RunRecord) -> str | None:
         if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
             return f"spec.tensor_parallel of {engine.id} is no number of devices"
     for entry in record.quality:
-        problem = table_problem(entry.columns, entry.items)
+        problem = table_problem(entry.columns, entry.items) or _impossible(entry)
         if problem is not None:
             return f"{entry.metric} of {entry.engine}: {problem}"
+    return None
+
+
+def _impossible(entry: QualityEntry) -> str | None:
+    """The first number of an item that is none of its column, or None. NaN is a score that an engine may have."""
+    for place, column in enumerate(entry.columns):
+        if column not in _RANGES:
+            continue
+        low, high = _RANGES[column]
+        for item, row in entry.items.items():
+            if row[place] < low or row[place] > high:
+                return f"{column} of item {item} is {row[place]:g}, which is not between {low:g} and {high:g}"
     return None
 
 

