@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,131 @@ def gguf_endless_array(folder: Path) -> Got:
     content = b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, len(key)) + key + struct.pack("<IIQ", 9, 5, (1 << 63) - 1)
     (folder / "model.gguf").write_bytes(content)
     return attempt(convert_gguf, folder / "model.gguf", folder, print)
+
+
+def built(folder: Path, kind: str, add: Callable[[int], dict[str, Any]], half: bool = False, **sizes: int) -> Got:
+    """A model as Transformers saves it, and what older versions stored beside the weights of each of its layers."""
+    import torch
+    from safetensors.torch import load_file
+    from safetensors.torch import save_file as save
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(kind, vocab_size=263, **sizes)
+    model = AutoModelForCausalLM.from_config(config)
+    (model.half() if half else model).save_pretrained(folder / "checkpoint")
+    file = folder / "checkpoint" / "model.safetensors"
+    added = {name: value for layer in range(2) for name, value in add(layer).items()}
+    stored = {**load_file(file), **{name: torch.as_tensor(value) for name, value in added.items()}}
+    save({name: value.clone().contiguous() for name, value in stored.items()}, file, metadata={"format": "pt"})
+    return attempt(resolve, f"path:{folder / 'checkpoint'}", cache=folder / "cache", progress=print)
+
+
+NEOX = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+OLDER = {"n_embd": 32, "n_layer": 2, "n_head": 4}
+ROTARY = {**OLDER, "rotary_dim": 4}
+_SOUND = "sound, and refused"
+
+
+def masks(part: str, infinite: bool = False) -> Callable[[int], dict[str, Any]]:
+    """A causal mask and what its gaps are filled with; in float16 that is infinite."""
+
+    def add(layer: int) -> dict[str, Any]:
+        filling = np.float16(-np.inf) if infinite else np.float32(-1e9)
+        prefix = part.format(layer)
+        return {f"{prefix}.bias": np.tril(np.ones((1, 1, 8, 8), np.uint8)), f"{prefix}.masked_bias": np.array(filling)}
+
+    return add
+
+
+@case("checkpoint: GPT-NeoX in float16 with stored masks", kind=_SOUND, expected="accepted")
+def masks_of_gpt_neox(folder: Path) -> Got:
+    return built(folder, "gpt_neox", masks("gpt_neox.layers.{}.attention", infinite=True), half=True, **NEOX)
+
+
+@case("checkpoint: GPT-J in float16 with stored masks", kind=_SOUND, expected="accepted")
+def masks_of_gptj(folder: Path) -> Got:
+    return built(folder, "gptj", masks("transformer.h.{}.attn", infinite=True), half=True, **ROTARY)
+
+
+@case("checkpoint: GPT-Neo with stored masks", kind=_SOUND, expected="accepted")
+def masks_of_gpt_neo(folder: Path) -> Got:
+    sizes: Any = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
+    return built(folder, "gpt_neo", masks("transformer.h.{}.attn.attention"), **sizes)
+
+
+@case("checkpoint: GPT-2 with stored masks", kind=_SOUND, expected="accepted")
+def masks_of_gpt2(folder: Path) -> Got:
+    return built(folder, "gpt2", masks("transformer.h.{}.attn"), **OLDER)
+
+
+@case("checkpoint: CodeGen with a stored causal_mask", kind=_SOUND, expected="accepted")
+def mask_of_codegen(folder: Path) -> Got:
+    def add(layer: int) -> dict[str, Any]:
+        return {f"transformer.h.{layer}.attn.causal_mask": np.ones((1, 1, 8, 8), np.bool_)}
+
+    return built(folder, "codegen", add, **ROTARY)
+
+
+@case("checkpoint: GPTBigCode with a stored mask", kind=_SOUND, expected="accepted")
+def mask_of_gpt_bigcode(folder: Path) -> Got:
+    def add(layer: int) -> dict[str, Any]:
+        return {f"transformer.h.{layer}.attn.bias": np.ones((8, 8), np.bool_)}
+
+    return built(folder, "gpt_bigcode", add, **OLDER)
+
+
+@case("checkpoint: attn.bias that is no mask", kind=_WHOLE, expected="ModelError", says=("2 unexpected", "attn.bias"))
+def bias_that_is_no_mask(folder: Path) -> Got:
+    return built(folder, "gptj", lambda layer: {f"transformer.h.{layer}.attn.bias": np.ones(32, np.float32)}, **ROTARY)
+
+
+@case("checkpoint: GPT-NeoX with a weight that is infinite", kind=_WHOLE, expected="ModelError", says=("dense.bias",))
+def infinite_beside_masks(folder: Path) -> Got:
+    def add(layer: int) -> dict[str, Any]:
+        return {f"gpt_neox.layers.{layer}.attention.dense.bias": np.full(32, np.inf, np.float32)}
+
+    return built(folder, "gpt_neox", add, **NEOX)
+
+
+EXPERTS: Any = {**NEOX, "num_key_value_heads": 2, "num_local_experts": 2, "num_experts_per_tok": 1, "head_dim": 8}
+
+
+@case("checkpoint: experts of GPT-OSS in one tensor", kind=_SOUND, expected="accepted")
+def experts_together(folder: Path) -> Got:
+    return built(folder, "gpt_oss", lambda _: {}, **EXPERTS)
+
+
+@case(
+    "checkpoint: experts of GPT-OSS packed as int8, no word of it",
+    kind=_WHOLE,
+    expected="ModelError",
+    says=("quantized already", "2 weights of element type I8", "gate_up_proj"),
+)
+def packed_experts(folder: Path) -> Got:
+    def add(layer: int) -> dict[str, Any]:
+        return {f"model.layers.{layer}.mlp.experts.gate_up_proj": np.ones((2, 32, 128), np.int8)}
+
+    return built(folder, "gpt_oss", add, **EXPERTS)
+
+
+@case("checkpoint: experts of GPT-OSS as float8", kind=_WHOLE, expected="ModelError", says=("F8_E4M3", "down_proj"))
+def float8_experts(folder: Path) -> Got:
+    import torch
+
+    def add(layer: int) -> dict[str, Any]:
+        return {f"model.layers.{layer}.mlp.experts.down_proj": torch.ones((2, 64, 32)).to(torch.float8_e4m3fn)}
+
+    return built(folder, "gpt_oss", add, **EXPERTS)
+
+
+@case("checkpoint: a bias as int8", kind=_WHOLE, expected="ModelError", says=("element type I8", "q_proj.bias"))
+def packed_bias(folder: Path) -> Got:
+    def add(layer: int) -> dict[str, Any]:
+        return {f"model.layers.{layer}.self_attn.q_proj.bias": np.ones(32, np.int8)}
+
+    return built(folder, "qwen2", add, num_key_value_heads=2, **NEOX)
+
+
+@case("checkpoint: a norm of truth values", kind=_WHOLE, expected="ModelError", says=("element type BOOL", "norm"))
+def truth_values(folder: Path) -> Got:
+    return resolved(folder, {"model.norm.weight": np.ones(64, np.bool_)})

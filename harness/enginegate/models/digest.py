@@ -16,7 +16,7 @@ import numpy as np
 from enginegate.core.cache import Progress, file_sha256
 from enginegate.core.errors import ModelError
 from enginegate.core.files import write_atomically
-from enginegate.models.loading import shown
+from enginegate.models.loading import is_table, shown
 from enginegate.models.tensors import read_tensors
 
 #: Reading this many bytes takes about a second from a warm cache, so it is announced.
@@ -140,6 +140,7 @@ def _check_finite(folder: Path, contents: Mapping[str, FileContent]) -> None:
         f"{tensor} in {name}: {count}"
         for name, content in sorted(contents.items())
         for tensor, count in sorted(content.not_finite.items())
+        if not is_table(tensor)
     ]
     if found:
         raise ModelError(

@@ -17,12 +17,12 @@ from typing import Any
 
 from enginegate.core.errors import ModelError
 from enginegate.core.files import write_atomically
-from enginegate.models.loading import loading_problem, shown
-from enginegate.models.quantized import check_plain
+from enginegate.models.loading import is_mask_or_weight, loading_problem, shown
+from enginegate.models.quantized import check_landed, check_plain
 from enginegate.models.tensors import StoredTensor, stored_tensors
 
 #: Raised when the checks change, so that what passed older ones is looked at again.
-_RECIPE = 1
+_RECIPE = 2
 #: Settings that say how many layers there are. Each has a tensor of its own, at least.
 _LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers")
 #: Settings that say how many experts a layer has, which one tensor may hold together, and more than any model has.
@@ -58,22 +58,39 @@ def check_tensors(folder: Path) -> None:
 
     Raises:
         ModelError: torch is missing, Transformers cannot make this model, tensors are missing, unexpected or of
-            another shape, or two that the config ties differ.
+            another shape, weights are packed in another element type, or two that the config ties differ.
     """
     stored = stored_tensors(folder)
-    model, report = _ask(folder, stored)
-    problem = loading_problem(report)
+    weights: set[str] = set()
+    model, report = _ask(folder, stored, weights)
+    problem = loading_problem(report) or _no_masks(stored, report)
     if problem:
         raise ModelError(
             f"the weights of {folder} are not those of the model in its config.json: {problem}",
             "fetch the checkpoint again, or take config.json and weights of one revision; Transformers would fill the "
             "gaps with random numbers, and leave out what does not fit",
         )
+    check_landed(folder, {name: stored[name].dtype for name in sorted(weights)})
     _check_ties(folder, stored, model)
 
 
-def _ask(folder: Path, stored: Mapping[str, StoredTensor]) -> tuple[Any, Mapping[str, Any]]:
-    """The model of the config, and what Transformers says of the stored tensors."""
+def _no_masks(stored: Mapping[str, StoredTensor], report: Mapping[str, Any]) -> str:
+    """Tensors without a place in the model that have the name of a causal mask, and not its shape: square."""
+    names = sorted(
+        name
+        for name in map(str, report.get("unexpected_keys", ()))
+        if is_mask_or_weight(name)
+        for own, tensor in stored.items()  # the report may have put the model's prefix before the name
+        if name.endswith(own) and (len(tensor.shape) < 2 or tensor.shape[-1] != tensor.shape[-2])
+    )
+    return f"{len(names)} unexpected ({shown(names)})" if names else ""
+
+
+def _ask(folder: Path, stored: Mapping[str, StoredTensor], weights: set[str]) -> tuple[Any, Mapping[str, Any]]:
+    """The model of the config, and what Transformers says of the stored tensors.
+
+    ``weights`` is filled with the names of those that it makes floating-point parameters of.
+    """
     try:
         import torch
     except ImportError as error:
@@ -92,7 +109,7 @@ def _ask(folder: Path, stored: Mapping[str, StoredTensor]) -> tuple[Any, Mapping
             answer: tuple[Any, Mapping[str, Any]] = kind.from_pretrained(
                 None,
                 config=config,
-                state_dict=_without_values(stored),
+                state_dict=_without_values(stored, weights),
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # listed with all others, instead of raised one by one
                 trust_remote_code=False,
@@ -116,14 +133,25 @@ def _check_counts(config: Any, tensors: int) -> None:
             raise ValueError(f"{name} is {count}, but the files hold {tensors} tensors in all")
 
 
-def _without_values(stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
-    """Tensors of the stored names and shapes that take no memory."""
+def _without_values(stored: Mapping[str, StoredTensor], weights: set[str]) -> dict[str, Any]:
+    """Tensors of the stored names and shapes that take no memory; sent to a floating-point type they tell their name.
+
+    A loader sends each tensor that the model has to the type of its parameter, and no other.
+    """
     import torch
 
     class Shape(torch.Tensor):  # type: ignore[misc]
         """A tensor without values, which stays so wherever a loader sends it, and equals every other."""
 
-        def to(self, *_: object, **__: object) -> Any:
+        name_in_file = ""  # of what is made of others: none
+
+        def __getitem__(self, index: Any) -> Any:
+            return self if index is Ellipsis else super().__getitem__(index)
+
+        def to(self, *places: object, **named: object) -> Any:
+            kinds = [place for place in (*places, *named.values()) if isinstance(place, torch.dtype)]
+            if self.name_in_file and any(kind.is_floating_point for kind in kinds):
+                weights.add(self.name_in_file)
             return self
 
         @classmethod
@@ -132,7 +160,10 @@ def _without_values(stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
                 return True
             return super().__torch_function__(function, types, args, kwargs or {})
 
-    return {name: torch.empty(each.shape, device="meta").as_subclass(Shape) for name, each in stored.items()}
+    made = {name: torch.empty(each.shape, device="meta").as_subclass(Shape) for name, each in stored.items()}
+    for name, shape in made.items():
+        shape.name_in_file = name
+    return made
 
 
 @contextmanager
