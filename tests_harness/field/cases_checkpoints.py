@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from enginegate.engines.checkpoint import link_checkpoint
 from enginegate.models.gguf import convert_gguf
 from enginegate.models.sources import resolve
 from field_case import Got, attempt, case
@@ -321,3 +322,77 @@ def packed_bias(folder: Path) -> Got:
 @case("checkpoint: a norm of truth values", kind=_WHOLE, expected="ModelError", says=("element type BOOL", "norm"))
 def truth_values(folder: Path) -> Got:
     return resolved(folder, {"model.norm.weight": np.ones(64, np.bool_)})
+
+
+ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "somewhere/else", "task_type": "CAUSAL_LM"}
+
+
+@case(
+    "checkpoint: adapter_config.json beside whole weights",
+    kind=_WHOLE,
+    expected="ModelError",
+    says=("adapter to another model", "merge the adapter", "take adapter_config.json out"),
+)
+def adapter_beside_weights(folder: Path) -> Got:
+    return resolved(folder, files={"adapter_config.json": ADAPTER})
+
+
+@case("checkpoint: an adapter alone", kind=_WHOLE, expected="ModelError", says=("merge the adapter",))
+def adapter_alone(folder: Path) -> Got:
+    made = folder / "adapter"
+    made.mkdir()
+    save_file({"lora_A.weight": np.ones((2, 2), np.float32)}, made / "adapter_model.safetensors")
+    (made / "adapter_config.json").write_text(json.dumps(ADAPTER))
+    return attempt(resolve, f"path:{made}", cache=folder / "cache", progress=print)
+
+
+@case("engine: adapter_config.json in the checkpoint's folder", kind=_WHOLE, expected="config.json model.safetensors")
+def adapter_in_an_engine(folder: Path) -> Got:
+    checkpoint, engine = folder / "checkpoint", folder / "engine"
+    for made in (checkpoint, engine):
+        made.mkdir()
+    for name in ("config.json", "adapter_config.json"):
+        (checkpoint / name).write_text("{}")
+    save_file({"w": np.ones(1, np.float32)}, checkpoint / "model.safetensors")
+    link_checkpoint(checkpoint, engine)
+    return Got(" ".join(sorted(file.name for file in engine.iterdir())))
+
+
+@case("config.json: rms_norm_eps -1", kind=_WHOLE, expected="ModelError", says=("rms_norm_eps is -1", "from 0"))
+def negative_epsilon(folder: Path) -> Got:
+    return resolved(folder, rms_norm_eps=-1)
+
+
+@case("config.json: rms_norm_eps as text", kind=_WHOLE, expected="ModelError", says=("rms_norm_eps is '1e-5'",))
+def epsilon_as_text(folder: Path) -> Got:
+    return resolved(folder, rms_norm_eps="1e-5")
+
+
+@case("config.json: rope_theta NaN", kind=_WHOLE, expected="ModelError", says=("rope_theta is nan", "above 0"))
+def rotary_base_is_no_number(folder: Path) -> Got:
+    return resolved(folder, rope_theta=float("nan"))
+
+
+@case("config.json: rope_theta 0 in rope_parameters", kind=_WHOLE, expected="ModelError", says=("rope_parameters.",))
+def rotary_base_is_zero(folder: Path) -> Got:
+    return resolved(folder, rope_parameters={"rope_type": "default", "rope_theta": 0})
+
+
+@case("config.json: rope_scaling.factor infinite", kind=_WHOLE, expected="ModelError", says=("rope_scaling.factor",))
+def rotary_factor_is_infinite(folder: Path) -> Got:
+    return resolved(folder, rope_scaling={"rope_type": "linear", "factor": float("inf")})
+
+
+@case("config.json: max_position_embeddings 0", kind=_WHOLE, expected="ModelError", says=("max_position_embeddings",))
+def no_positions(folder: Path) -> Got:
+    return resolved(folder, max_position_embeddings=0)
+
+
+@case("config.json: attention_dropout NaN", kind=_WHOLE, expected="ModelError", says=("attention_dropout is NaN",))
+def setting_is_no_number(folder: Path) -> Got:
+    return resolved(folder, attention_dropout=float("nan"))
+
+
+@case("config.json: numbers left to the model, and an open limit", kind=_SOUND, expected="accepted")
+def settings_left_out(folder: Path) -> Got:
+    return resolved(folder, rope_scaling=None, n_positions=None, time_step_limit=[0.0, float("inf")], rms_norm_eps=0.0)
