@@ -422,3 +422,6 @@ def test_a_report_of_several_kinds_is_one_line() -> None:
         loading_problem({"mismatched_keys": ["c"], "error_msgs": ["no"]}) == "1 of another shape (c); 1 not loaded (no)"
     )
     assert loading_problem({}) == ""
+    masks = ["transformer.h.0.attn.bias", "h.1.attn.attention.masked_bias", "h.0.attn.causal_mask"]
+    assert loading_problem({"unexpected_keys": masks}) == ""
+    assert loading_problem({"unexpected_keys": [*masks, "h.0.c_attn.bias"]}) == "1 unexpected (h.0.c_attn.bias)"
