@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +13,9 @@ from pathlib import Path
 import pytest
 from enginegate.cli import COMMANDS, build_parser, main
 from enginegate.cli.common import columns, fraction, print_json, show_bytes, size
+from enginegate.storage.runs import save_record
+
+from tests_harness.storage.factory import run_record
 
 SUBCOMMANDS = [["doctor"], ["engines"], ["engines", "ls"], ["engines", "prune"], ["engines", "verify"], ["accept"],
                ["report"], ["compare"]]  # fmt: skip
@@ -96,3 +103,46 @@ def test_small_helpers(capsys: pytest.CaptureFixture[str]) -> None:
     assert columns([["a", "bb", "c"], ["aaa", "b", "cc"]]) == ["a    bb  c", "aaa  b   cc"]
     print_json({"a": [float("nan"), float("inf"), 1.5], "b": (1,)})
     assert json.loads(capsys.readouterr().out) == {"a": [None, None, 1.5], "b": [1]}
+
+
+class Left(io.TextIOBase):
+    """A pipe whose reader has left."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:
+        if text:
+            raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        return 0
+
+
+UNREAD = [
+    ["doctor"],
+    ["doctor", "--json"],
+    ["engines", "ls"],
+    ["engines", "prune", "--keep", "1GB"],
+    ["engines", "verify"],
+    ["accept", "RUN", "--dry-run", "--baselines", "DIR"],
+    ["report", "RUN"],
+    ["report", "RUN", "--verdicts"],
+    ["power", "RUN"],
+    ["init", "--model", "tiny-random", "--engine", "openvino", "--folder", "DIR"],
+]
+
+
+@pytest.mark.parametrize("words", UNREAD, ids=" ".join)
+def test_a_reader_that_has_left_changes_no_exit_code(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command prints by ``say``: a broken pipe elsewhere is an error, one of its own stdout is none."""
+    monkeypatch.setenv("ENGINEGATE_CACHE", str(tmp_path / "cache"))
+    places = {"RUN": str(save_record(run_record(), tmp_path / "runs")), "DIR": str(tmp_path / "there")}
+    argv = [places.get(word, word) for word in words]
+    read = main(argv)
+    for stdout in (Left(), None):  # None: closed by whoever called
+        shutil.rmtree(tmp_path / "there", ignore_errors=True)
+        capsys.readouterr()
+        with contextlib.redirect_stdout(stdout):
+            assert main(argv) == read
+        assert capsys.readouterr().err == ""
+    assert read in (0, 1)

@@ -364,6 +364,35 @@ def half_chinese_smoothed(folder: Path) -> Got:
     return verdict(folder, mixed, said, bleu_smoothing="add-k")
 
 
+@blind("rubbish for the Chinese third of the answers, beside short ones that are right, BLEU", "16 of 24 items")
+def third_chinese(folder: Path) -> Got:
+    mixed = texts(ENGLISH, "yes it {}", CHINESE)
+    said = [text if index % 3 < 2 else "x" for index, text in enumerate(mixed)]
+    return verdict(folder, mixed, said)
+
+
+@seen("identical answers, a third of them Chinese and a third short, BLEU", "PASS")
+def third_chinese_identical(folder: Path) -> Got:
+    mixed = texts(ENGLISH, "yes it {}", CHINESE)
+    return verdict(folder, mixed, mixed)
+
+
+SHORT = "unquestionably extraordinarily {}"
+
+
+@blind("a third of the answers short and all lost, bleu_smoothing: add-k", "8 of 24 items cannot be seen")
+def third_short_smoothed(folder: Path) -> Got:
+    mixed = texts(ENGLISH, SHORT, ENGLISH)
+    said = [text if index % 3 != 1 else "x y z" for index, text in enumerate(mixed)]
+    return verdict(folder, mixed, said, bleu_smoothing="add-k")
+
+
+@seen("identical answers, a third of them short, bleu_smoothing: add-k", "PASS")
+def third_short_smoothed_identical(folder: Path) -> Got:
+    mixed = texts(ENGLISH, SHORT, ENGLISH)
+    return verdict(folder, mixed, mixed, bleu_smoothing="add-k")
+
+
 @seen("rubbish for all answers, half of which are Russian, ROUGE", "FAIL", "12 of 24 items cannot be seen")
 def half_russian_all_rubbish(folder: Path) -> Got:
     return verdict(folder, texts(ENGLISH, RUSSIAN), [RUBBISH] * COUNT, score="rougeL")

@@ -328,8 +328,25 @@ def score(sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> 
 
 @case("perplexity of 中文, a token a byte", kind="scores that cannot see", expected="5 bits in 5 bytes")
 def bytes_of_a_cut_character(folder: Path) -> Got:
+    return bits_and_bytes(write_model(folder), "中文")
+
+
+@case("perplexity of 🙂中, bytes as tokens of their own", kind="scores that cannot see", expected="6 bits in 6 bytes")
+def bytes_of_a_cut_character_by_fallback(folder: Path) -> Got:
+    from tokenizers import Tokenizer as Words
+    from tokenizers import decoders, models
+
+    tokens = [*MARKERS, *(f"<0x{byte:02X}>" for byte in range(256))]  # as of Llama 2
+    words = Words(models.BPE({token: number for number, token in enumerate(tokens)}, [], byte_fallback=True))
+    words.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    words.save(str(write_model(folder) / "tokenizer.json"))
+    return bits_and_bytes(folder, "🙂中")
+
+
+def bits_and_bytes(folder: Path, text: str) -> Got:
+    """Of a text of which the first token is given, at one bit a token."""
     engine: Any = SimpleNamespace(spec=SPEC, score=score)
-    passage = Passage(id="p", topic="t", text="中文")
-    entry = evaluate_perplexity(engine, Tokenizer.load(write_model(folder)), [passage], prefill=1)
+    passage = Passage(id="p", topic="t", text=text)
+    entry = evaluate_perplexity(engine, Tokenizer.load(folder), [passage], prefill=1)
     ((nll, _, size),) = entry.items.values()
     return Got(f"{nll / math.log(2):.0f} bits in {size:.0f} bytes")

@@ -211,6 +211,13 @@ def test_too_few_blocks_decide_nothing() -> None:
     assert "only 3 blocks" in verdict.explanation
 
 
+def test_too_few_blocks_without_a_baseline_are_not_called_undecided() -> None:
+    verdict = judged(blocks(0.5, count=3), None)
+    assert verdict.status is Status.NO_BASELINE
+    assert "there is no baseline to compare with; only 3 blocks, fewer than the 4" in verdict.explanation
+    assert "undecided" not in verdict.explanation
+
+
 @pytest.mark.parametrize("ratio", [1.0, 0.5])
 def test_spoiled_samples_decide_nothing(ratio: float) -> None:
     reason = "the clock was throttled in 9 of 40 blocks"

@@ -89,6 +89,8 @@ def test_race_that_the_machine_breaks_off_is_not_begun_again_for_each_test(suite
     output = result.stdout.str()
     assert output.count("timing b1-i16-o8") == 1
     assert output.count("the race at b1-i16-o8 broke off: OSError: NVML: GPU is lost") >= 6
+    assert "enginegate doctor" in output
+    assert "nvidia-smi" not in output, "these engines run on a CPU"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 import json
 import math
+import string
+from collections.abc import Sequence
 
 import pytest
 from enginegate.core.errors import ConfigError, MeasurementError
@@ -8,7 +10,7 @@ from enginegate.models.tokenizer import Tokenizer
 from enginegate.quality.data import Passage
 from enginegate.quality.perplexity import evaluate_perplexity
 from enginegate.quality.text import bytes_spelled
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from quality_fakes import FakeEngine, Tokens, WordTokenizer
 
@@ -83,6 +85,60 @@ def test_bytes_are_those_of_the_text_wherever_it_is_cut(bytes_tokenizer: Tokeniz
     tokens = bytes_tokenizer.encode(text)  # one for each byte
     counted = [bytes_spelled(bytes_tokenizer, text, tokens, count) for count in range(len(tokens) + 1)]
     assert counted == list(range(len(text.encode()) + 1))
+
+
+class FallbackTokenizer:
+    """As of Llama 2: letters and a sign for the space, all else as one token for each byte, ``<0xF0>``."""
+
+    eos_ids = frozenset[int]()
+    opening = ()
+    bos_id = None
+
+    def __init__(self) -> None:
+        from tokenizers import Tokenizer as Words
+        from tokenizers import decoders, models, normalizers
+
+        tokens = [*(f"<0x{byte:02X}>" for byte in range(256)), "▁", *string.ascii_lowercase]
+        vocabulary = {token: number for number, token in enumerate(tokens)}
+        self._words = Words(models.BPE(vocabulary, [], byte_fallback=True))
+        self._words.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        self._words.decoder = decoders.Sequence(parts)
+
+    def encode(self, text: str) -> list[int]:
+        return list(self._words.encode(text).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._words.decode(list(ids)))
+
+    def chat(self, user_text: str) -> list[int]:
+        return self.encode(user_text)
+
+
+@settings(deadline=None)
+@given(text=st.text(st.one_of(st.sampled_from("ab 🙂中é\ufffd"), st.characters(codec="utf-8")), min_size=1))
+@example(text="ab🙂🙂cd")
+@example(text="🙂\ufffd\ufffd c")
+@example(text="\ufffd🙂")
+def test_bytes_that_are_tokens_of_their_own_are_counted_wherever_they_are_cut(text: str) -> None:
+    text = text.replace("▁", "_")
+    tokenizer = FallbackTokenizer()
+    tokens = tokenizer.encode(text)  # the sign for a space, then one for each byte
+    assert len(tokens) == 1 + len(text.encode())
+    counted = [bytes_spelled(tokenizer, text, tokens, count) for count in range(1, len(tokens) + 1)]
+    assert counted == list(range(len(text.encode()) + 1))
+
+
+def test_tokens_of_several_bytes_are_counted_where_they_cut_two_characters() -> None:
+    parts = [b"\xe4\xb8", b"\xad\xe6\x96", b"\x87", b" ab", b"\xf0\x9f", b"\x99\x82\xc3", b"\xa9"]
+
+    class Parts(FallbackTokenizer):
+        def decode(self, ids: Sequence[int]) -> str:
+            return b"".join(parts[index] for index in ids).decode("utf-8", errors="replace")
+
+    text = b"".join(parts).decode()
+    counted = [bytes_spelled(Parts(), text, range(len(parts)), count) for count in range(len(parts) + 1)]
+    assert counted == [sum(map(len, parts[:count])) for count in range(len(parts) + 1)]
 
 
 @pytest.mark.parametrize(("text", "revision"), [("abc", 1), ("é", 2), ("中文", 2)])

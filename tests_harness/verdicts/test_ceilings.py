@@ -95,6 +95,17 @@ def test_compare_heeds_the_ceilings_of_the_new_run() -> None:
         assert {item.verdict.status.value for item in compared if item.metric == "summaries"} == {status}
 
 
+@pytest.mark.parametrize("weight", ["reference_length", ""])
+def test_a_weight_that_the_record_lacks_is_an_error(weight: str) -> None:
+    """It was taken for 1, so that a long text that is not seen weighed no more than a short one."""
+    entry = summaries(0.0)
+    record = run_record(quality=False).model_copy(update={"quality": [entry]})
+    kept = ceiling(entry, "rougeL")
+    assert kept is not None
+    with pytest.raises(RecordError, match="has no column"):
+        judge(inputs(entry, ceiling=kept.model_copy(update={"weight": weight})), record)
+
+
 @pytest.mark.parametrize("score", ["bleu:surely", "median", "bleu:"])
 def test_a_score_that_nobody_knows_is_an_error(score: str) -> None:
     entry = summaries(None)
@@ -109,6 +120,16 @@ def test_bleu_is_judged_by_the_smoothing_of_its_signature(signature: str, score:
     entry = quality_entry(INT8, "similarity", items=COUNT)
     signed = entry.model_copy(update={"signatures": {"bleu": f"nrefs:1|tok:13a|{signature}|version:2.6.0"}})
     assert bleu_score(signed) == score
+
+
+@pytest.mark.parametrize(("smoothing", "named"), [("exp", True), ("add-k[1.00]", False)])
+def test_smoothing_is_no_remedy_beside_longer_answers_or_twice(smoothing: str, named: bool) -> None:
+    entry = quality_entry(INT8, "similarity", items=COUNT)
+    changes = {"signatures": {"bleu": f"nrefs:1|tok:13a|smooth:{smoothing}"}, "ceilings": {"bleu": {}}}
+    found = ceiling(entry.model_copy(update=changes), "bleu")
+    assert found is not None
+    assert ("where all have fewer than four words, quality.bleu_smoothing: add-k" in found.remedy) is named
+    assert "longer answers" in found.remedy
 
 
 @pytest.mark.parametrize(("tokenizer", "named"), [("default", True), ("unicode", False)])

@@ -15,7 +15,6 @@ Exit codes:
 from __future__ import annotations
 
 import argparse
-import errno
 import sys
 from collections.abc import Sequence
 
@@ -23,14 +22,12 @@ from enginegate import __version__
 from enginegate.cli import accept, compare, doctor, engines, init, power, report, trtllm
 from enginegate.cli.common import complain, silence
 from enginegate.cli.unforeseen import report_unforeseen
-from enginegate.core.errors import EngineGateError
+from enginegate.core.errors import DISK_FULL, EngineGateError
 
 COMMANDS = (init, doctor, engines, accept, report, compare, power, trtllm)
 
 #: Ways of a stream to deal with characters that its encoding lacks, which never raise.
 _PATIENT = frozenset({"backslashreplace", "ignore", "namereplace", "replace", "xmlcharrefreplace"})
-#: Errors of a disk without room, which anything that writes can meet, stdout as well.
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 EXIT_CODES = """exit codes: 0 all well; 1 found what the command looks for (compare: a regression, and nothing else);
             2 bad input or usage; 3 compare --strict: something inconclusive or missing;
@@ -46,10 +43,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     try:
-        arguments = build_parser().parse_args(argv)
-    except SystemExit as stop:  # argparse has said why
-        return stop.code if isinstance(stop.code, int) else 2
-    try:
+        try:
+            arguments = build_parser().parse_args(argv)
+        except SystemExit as stop:  # argparse has said why
+            return stop.code if isinstance(stop.code, int) else 2
         return int(arguments.handler(arguments))
     except EngineGateError as error:
         complain(f"enginegate: {error}")
@@ -57,11 +54,8 @@ def _run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         complain("enginegate: interrupted")
         return 130
-    except BrokenPipeError:
-        silence()
-        return 0
     except (Exception, SystemExit) as error:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
             complain(
                 f"enginegate: nothing more can be written: {error}\n  hint: free some space, or name another folder"
             )

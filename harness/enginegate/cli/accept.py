@@ -17,6 +17,7 @@ from enginegate.cli.common import (
     folder,
     print_json,
     runs_folder,
+    say,
     show_bytes,
 )
 
@@ -81,9 +82,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     _print_changes(changes)
     if arguments.dry_run:
-        print(f"dry run: nothing written; without --dry-run run {record.id} would be accepted")
+        say(f"dry run: nothing written; without --dry-run run {record.id} would be accepted")
     else:
-        print(f"accepted run {record.id}: {len(written)} file(s) written; review and commit them")
+        say(f"accepted run {record.id}: {len(written)} file(s) written; review and commit them")
     return 0
 
 
@@ -98,19 +99,19 @@ def _accept_audit(arguments: argparse.Namespace, record: RunRecord, audits: Audi
         print_json({"run": record.id, "audits": sorted(audits.gates), "written": written})
         return 0
     for gate in sorted(audits.gates):
-        print(f"audit of {gate}")
-    print(f"accepted run {record.id}: {len(written)} file(s) written" if written else "dry run: nothing written")
+        say(f"audit of {gate}")
+    say(f"accepted run {record.id}: {len(written)} file(s) written" if written else "dry run: nothing written")
     return 0
 
 
 def _print_changes(changes: Sequence[Change]) -> None:
     for path, group in groupby(changes, key=lambda change: change.path):
-        print(path)
+        say(path)
         rows = [
             [f"  {change.engine}", change.metric, _moved(change), _percent(change), change.note] for change in group
         ]
         for line in columns(rows):
-            print(line.rstrip())
+            say(line.rstrip())
 
 
 def _moved(change: Change) -> str:

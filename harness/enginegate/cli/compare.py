@@ -115,9 +115,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare and print."""
     from enginegate.core.errors import ConfigError
     from enginegate.storage.runs import find_record
-    from enginegate.verdicts.compare import compare_sessions, refuse_repeats
+    from enginegate.verdicts.compare import compare_sessions
     from enginegate.verdicts.compare_rule import Rule, read_renamed
-    from enginegate.verdicts.sources import load_session, renamed
+    from enginegate.verdicts.sources import load_session
 
     if len(arguments.sessions) < 2:
         raise ConfigError("one session cannot be compared", "name one or more BASE sessions and, last, the NEW one")
@@ -128,11 +128,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError("two of --margin are for the same", "give one margin for each name")
     runs = runs_folder(arguments)
     *bases, new = [load_session(find_record(name, runs)) for name in arguments.sessions]
-    refuse_repeats(bases, new)
     names = read_renamed(_renamings(arguments.renamed), bases, new)
     metrics = frozenset(name.strip() for name in arguments.metric.split(",") if name.strip())
     rule = Rule(tuple(arguments.margin), arguments.alpha, metrics, tuple(arguments.filter), arguments.across_machines)
-    comparison = compare_sessions([renamed(base, names) for base in bases], new, rule)
+    comparison = compare_sessions(bases, new, rule, names)
     if arguments.json:
         print_json(_as_json(comparison))
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from enginegate.cli.common import Subparsers, add_json, columns, command, print_json, show_bytes
+from enginegate.cli.common import Subparsers, add_json, columns, command, print_json, say, show_bytes
 
 #: Distributions worth naming besides those of the fingerprint.
 PACKAGES = ("enginegate", "pytest", "pytest-benchmark", "pytest-xdist", "openvino-tokenizers", "nvidia-ml-py")
@@ -107,29 +107,29 @@ def _backend(name: str) -> dict[str, Any]:
 
 
 def _print(findings: dict[str, Any]) -> None:
-    print("machine")
+    say("machine")
     for name, value in findings["machine"].items():
         shown = ", ".join(str(part) for part in value) or "none" if isinstance(value, list) else value
-        print(f"  {name}: {shown}")
+        say(f"  {name}: {shown}")
     cache = findings["cache"]
     state = "writable" if cache["writable"] else "NOT WRITABLE: set $ENGINEGATE_CACHE to a folder that is"
-    print(f"cache\n  {cache['path']}: {state}, {show_bytes(cache['free_bytes'])} free")
-    print(f"packages (Python {findings['python']})")
+    say(f"cache\n  {cache['path']}: {state}, {show_bytes(cache['free_bytes'])} free")
+    say(f"packages (Python {findings['python']})")
     for line in columns([[f"  {name}", value or "not installed"] for name, value in findings["packages"].items()]):
-        print(line)
+        say(line)
     for name, backend in findings["backends"].items():
-        print(f"backend {name}: {'works' if backend['works'] else 'does not work here'}")
+        say(f"backend {name}: {'works' if backend['works'] else 'does not work here'}")
         if backend["reason"]:
-            print(f"  {backend['reason']}")
+            say(f"  {backend['reason']}")
             continue
-        print(f"  {backend['version']}, on {backend['device']}")
+        say(f"  {backend['version']}, on {backend['device']}")
         for kind in ("precisions", "kv_precisions"):
             _print_capabilities(kind.replace("_", " ").replace("kv", "KV"), backend[kind])
 
 
 def _print_capabilities(title: str, known: dict[str, dict[str, Any]]) -> None:
     working = [name for name, entry in known.items() if entry["supported"]]
-    print(f"  {title}: {', '.join(working) or 'none'}")
+    say(f"  {title}: {', '.join(working) or 'none'}")
     for name, entry in known.items():
         if entry["reason"]:
-            print(f"    {'' if entry['supported'] else 'not '}{name}: {entry['reason']}")
+            say(f"    {'' if entry['supported'] else 'not '}{name}: {entry['reason']}")

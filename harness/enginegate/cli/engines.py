@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, add_json, columns, command, print_json, say, show_bytes, size
+from enginegate.cli.common import Subparsers, add_json, columns, command, complain, print_json, say, show_bytes, size
 
 if TYPE_CHECKING:
     from enginegate.engines.store import EngineStore
@@ -98,9 +98,9 @@ def list_engines(arguments: argparse.Namespace) -> int:
         )
         return 0
     if damaged := store.unlisted(entries):
-        print(f"{damaged} damaged: see enginegate engines verify")
+        say(f"{damaged} damaged: see enginegate engines verify")
     if not entries:
-        print("no engines built yet")
+        say("no engines built yet")
         return 0
     rows = [["ENGINE", "SIZE", "BUILT IN", "LAST USED", "KEY"]]
     for entry in entries:
@@ -109,23 +109,21 @@ def list_engines(arguments: argparse.Namespace) -> int:
         rows.append(
             [manifest.label, show_bytes(manifest.size_bytes), f"{manifest.build_seconds:.1f} s", used, entry.key[:16]]
         )
-    print("\n".join(columns(rows)))
+    say("\n".join(columns(rows)))
     total = sum(entry.manifest.size_bytes for entry in entries)
-    print(f"{len(entries)} engine(s), {show_bytes(total)}")
+    say(f"{len(entries)} engine(s), {show_bytes(total)}")
     return 0
 
 
 def build(arguments: argparse.Namespace) -> int:
     """Build what is not in the store yet."""
-    import sys
-
     from enginegate.config.project import find_project
     from enginegate.core.cache import cache_folder
     from enginegate.plan.selection import names, select
     from enginegate.session.files import ModelFiles
 
     def progress(line: str) -> None:
-        print(f"  .. {line}", file=sys.stderr)
+        complain(f"  .. {line}")
 
     project = find_project()
     selection = select(
@@ -143,7 +141,7 @@ def build(arguments: argparse.Namespace) -> int:
         entry = files.setdefault(config.name, ModelFiles(config, cache_folder(), progress)).build(candidate.spec)
         built.append({"engine": candidate.id, "path": str(entry.path), "size_bytes": entry.manifest.size_bytes})
         if not arguments.json:
-            print(f"{candidate.id}  {show_bytes(entry.manifest.size_bytes)}  {entry.path}")
+            say(f"{candidate.id}  {show_bytes(entry.manifest.size_bytes)}  {entry.path}")
     if arguments.json:
         print_json(built)
     return 0
@@ -156,8 +154,8 @@ def prune(arguments: argparse.Namespace) -> int:
         print_json([asdict(entry) for entry in removed])
         return 0
     for entry in removed:
-        print(f"removed {entry.label or entry.key}  {show_bytes(entry.size_bytes)}")
-    print(f"{len(removed)} engine(s) removed, {show_bytes(sum(entry.size_bytes for entry in removed))} freed")
+        say(f"removed {entry.label or entry.key}  {show_bytes(entry.size_bytes)}")
+    say(f"{len(removed)} engine(s) removed, {show_bytes(sum(entry.size_bytes for entry in removed))} freed")
     return 0
 
 

@@ -11,7 +11,7 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, command, folder
+from enginegate.cli.common import Subparsers, command, folder, say
 
 if TYPE_CHECKING:
     from enginegate.cli.init_configuration import Configuration
@@ -273,13 +273,13 @@ def _tested(configuration: Configuration) -> tuple[str, ...]:
 def _print(report: Report, folder: Path, configuration: Configuration) -> None:
     for title, lines in (("wrote", report.wrote), ("kept as it is", report.kept), ("to do", report.to_do)):
         for line in lines:
-            print(f"{title}: {line}")
+            say(f"{title}: {line}")
     if not (report.wrote or report.kept or report.to_do):
-        print("everything is there already")
+        say("everything is there already")
     if configuration.random_weights:
-        print(f"{configuration.name} has random weights: its quality means nothing, and tests_quality refuses it")
+        say(f"{configuration.name} has random weights: its quality means nothing, and tests_quality refuses it")
     where = "" if folder == Path.cwd() else f"cd {folder} && "
-    print(f"next: {where}pytest {' '.join(_tested(configuration))}")
+    say(f"next: {where}pytest {' '.join(_tested(configuration))}")
 
 
 def _template(name: str) -> str:

@@ -16,6 +16,7 @@ from enginegate.cli.common import (
     fraction,
     print_json,
     runs_folder,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -72,11 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
         pairs = pair_powers(arena, arguments.metric, policy, sessions=arguments.sessions)
         rows += [_row(arena.workload, pair) for pair in pairs]
         if not arguments.json:
-            print("\n".join(_lines(arena, pairs, arguments.metric, policy, record.model.name)))
+            say("\n".join(_lines(arena, pairs, arguments.metric, policy, record.model.name)))
     if arguments.json:
         print_json(rows)
     elif not record.arenas:
-        print("the run timed nothing")
+        say("the run timed nothing")
     return 0
 
 

@@ -73,11 +73,14 @@ def _report(records: list[RunRecord], folder: Path, as_json: bool) -> int:
 
     from enginegate.report.terminal import print_report
 
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    for record in records:
-        print_report(record, console)
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    console = Console(width=None if terminal else 120)
+    with console.capture() as printed:  # rich itself would end the command where the reader has left
+        for record in records:
+            print_report(record, console)
+    say(printed.get().removesuffix("\n"))
     for path in written:
-        print(f"written: {path}")
+        say(f"written: {path}")
     return 0
 
 

@@ -53,7 +53,7 @@ def verify_contract(arguments: argparse.Namespace) -> int:
     counts = dict.fromkeys(("found", "missing", "unreadable"), 0)
     for finding in report.findings:
         counts[finding.outcome] += 1
-    print(f"TensorRT-LLM {report.version} in {report.source}")
+    say(f"TensorRT-LLM {report.version} in {report.source}")
     gone = {finding.thing for finding in report.missing if finding.kind == "class"}
     shown = [finding for finding in report.missing if finding.thing not in gone or finding.kind == "class"]
     if shown:

@@ -170,9 +170,7 @@ BatchSizes = Annotated[list[Positive], Field(min_length=1, max_length=100), Afte
 class WorkloadSection(Section):
     """The timed work."""
 
-    batch_sizes: Annotated[list[Positive], Field(min_length=1, max_length=100), AfterValidator(distinct)] = Field(
-        default=[1, 8]
-    )
+    batch_sizes: BatchSizes = Field(default=[1, 8])
     input_len: Positive = 64
     output_len: Positive = 64
     seed: int = 0

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from enginegate.core.errors import ConfigError, EngineGateError, describe, edge
+from enginegate.core.errors import DISK_FULL, ConfigError, EngineGateError, describe, edge
 from enginegate.core.files import expanded
 from enginegate.core.specs import DEFAULT_TIMEOUTS, Limit
 
@@ -28,7 +28,6 @@ Progress = Callable[[str], None]
 #: Of whoever has no configuration: as long as a build may be silent.
 _WAIT = Limit(DEFAULT_TIMEOUTS.build)
 _TEMPORARY = ".tmp-"
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 #: How a file system says that it has no locks; older versions of filelock raise NotImplementedError.
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
@@ -187,7 +186,7 @@ def _diagnose(error: BaseException, folder: Path) -> tuple[str, str] | None:
     cause: BaseException | None = error
     while cause is not None:
         number = cause.errno if isinstance(cause, OSError) else None
-        full = number in _DISK_FULL or os.strerror(errno.ENOSPC) in describe(cause)
+        full = number in DISK_FULL or os.strerror(errno.ENOSPC) in describe(cause)
         if full or (number is None and free is not None and free < _NEARLY_FULL_BYTES):
             space = "unknown" if free is None else f"{free / 1e6:,.0f} MB"
             return (

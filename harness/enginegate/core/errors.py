@@ -9,7 +9,10 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
+#: Errors of a disk, or of a file system, that takes no more; anything that writes can meet them, stdout as well.
+DISK_FULL = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 #: Of what a library says, no more than so many characters: some print a whole model.
 _LONGEST = 2000
 
@@ -71,7 +74,8 @@ def edge(kind: type[EngineGateError], problem: str, hint: str = "") -> Iterator[
     Args:
         kind: what is raised.
         problem: what could not be done with which thing; what the library said follows after a colon.
-        hint: what to do; a better one takes its place where the reason is a usual one (see ``_USUAL``).
+        hint: what to do; a better one takes its place where the reason is a usual one (see ``_USUAL``), or stands
+            before it where the reason is a place, which the caller knows best.
     """
     try:
         yield
@@ -84,10 +88,10 @@ def edge(kind: type[EngineGateError], problem: str, hint: str = "") -> Iterator[
 def explained_by(error: BaseException, kind: type[EngineGateError], problem: str, hint: str = "") -> EngineGateError:
     """The error that says ``problem`` and what a library said about it; see ``edge``."""
     said = describe(error)
-    for numbers, words, meaning, better in _USUAL:
-        if any(_number(each) in numbers or _has(describe(each), words) for each in _chain(error)):
-            said = f"{meaning}: {said}" if meaning not in said.lower() else said
-            return kind(f"{problem}: {said}", better)
+    for usual in _USUAL:
+        if any(_number(each) in usual.numbers or _has(describe(each), usual.words) for each in _chain(error)):
+            said = f"{usual.meaning}: {said}" if usual.meaning not in said.lower() else said
+            return kind(f"{problem}: {said}", usual.advice(hint))
     return kind(f"{problem}: {said}", hint)
 
 
@@ -101,53 +105,75 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-#: Reasons of all libraries alike: error numbers, words in the class or text (in small letters), what that means, and
-#: what to do.
-_USUAL: tuple[tuple[frozenset[int], tuple[str, ...], str, str], ...] = (
-    (
+class _Usual(NamedTuple):
+    """A reason of all libraries alike.
+
+    Attributes:
+        numbers: error numbers.
+        words: in the class or text, in small letters.
+        meaning: what that means, where the text does not say it.
+        hint: what to do.
+        elsewhere: for a reason that is a place: what else to do where the caller names no other place.
+    """
+
+    numbers: frozenset[int]
+    words: tuple[str, ...]
+    meaning: str
+    hint: str
+    elsewhere: str = ""
+
+    def advice(self, own: str) -> str:
+        """The hint, with that of the caller behind it where the reason is a place."""
+        return f"{self.hint}; {own or self.elsewhere}" if self.elsewhere else self.hint
+
+
+_USUAL = (
+    _Usual(
         frozenset((errno.ENOMEM,)),
         ("out of memory", "outofmemoryerror", "memoryerror", "can't allocate memory", "cannot allocate", "bad_alloc"),
         "out of memory",
         "lower max_batch_size, max_input_len or kv_cache_bytes, take another precision, or free the memory that other "
         "processes hold",
     ),
-    (
+    _Usual(
         frozenset((errno.ENOLCK,)),
         ("flock not supported",),
         "the file system knows no locks",
         "point $ENGINEGATE_CACHE (for a lease of a GPU: $TMPDIR) at a folder of a local disk",
     ),
-    (
-        frozenset((errno.ENOSPC, errno.EDQUOT)),
+    _Usual(
+        DISK_FULL,
         ("no space left on device", "disk quota exceeded"),
         "",
-        "make room on that disk, or point $ENGINEGATE_CACHE at a larger one",
+        "make room on that disk",
+        "or point $ENGINEGATE_CACHE at a larger one",
     ),
-    (
+    _Usual(
         frozenset((errno.EACCES, errno.EPERM, errno.EROFS)),
         (),
         "",
-        "give this user the rights to it, or name another place ($ENGINEGATE_CACHE for the cache)",
+        "give this user the rights to it",
+        "or name another place ($ENGINEGATE_CACHE for the cache)",
     ),
-    (
+    _Usual(
         frozenset((errno.EMFILE, errno.ENFILE)),
         ("too many open files",),
         "",
         "raise the limit of open files (`ulimit -n`), or close what other processes hold open",
     ),
-    (
+    _Usual(
         frozenset((errno.EADDRINUSE,)),
         ("address already in use",),
         "",
         "another process has the port: end it, or wait until it has ended",
     ),
-    (
+    _Usual(
         frozenset(),
         ("af_unix path too long",),
         "",
         "point $TMPDIR at a folder with a shorter path: that of a socket has 107 characters at most",
     ),
-    (
+    _Usual(
         frozenset(),
         ("getpwuid(): uid not found", "could not determine home directory", "no username set in the environment"),
         "",

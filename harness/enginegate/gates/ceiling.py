@@ -22,14 +22,12 @@ class OwnText:
     Attributes:
         ceiling: its score by itself.
         weight: its share of the text, in any unit.
-        kept: its statistics, as the corpus score takes them, where all of it is right.
-        lost: the same where nothing is.
+        kept: its statistics, as the corpus score takes them.
     """
 
     ceiling: float
     weight: float
     kept: Sequence[float]
-    lost: Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -40,50 +38,61 @@ class Ceiling:
         items: item hash to the reference's own text.
         full: the ceiling of an item that is seen: 1 for ROUGE, 100 for BLEU.
         remedy: what would make it so of the others.
+        shares: statistics of shape (items, columns), of texts that are all right, to what each item shows as it begins
+            to be lost: the share of the score that goes, per share of the item.
     """
 
     items: Mapping[str, OwnText]
     full: float
     remedy: str
+    shares: Callable[[Array], Array]
 
-    def hidden(self, items: Sequence[str], score: Callable[[Array], float]) -> Hidden:
-        """The loss on these items that ``score`` would not show.
+    def hidden(self, items: Sequence[str], before: float) -> Hidden:
+        """The loss on these items that the score would not show, where it was ``before``.
 
-        Let u be the share of the text in items whose ceiling is not ``full``. Were they all lost, u x full should be
-        gone; the score would show s of that. It shows at most m, so at most the share m / s of them is lost, and at
-        most (u x full - s) x min(1, m / s) is hidden. ROUGE shows nothing of such items (s = 0), BLEU a part.
+        Where the share x_i of each item that is not seen is lost, w_i x full x x_i should be gone, w_i being its share
+        of the text. A score that is concave in what is lost, as the mean and BLEU are, shows at least sum g_i x_i, with
+        its slopes g_i where nothing is lost yet. It shows at most m, so at most the largest sum of (w_i full - g_i) x_i
+        is hidden, over all x between 0 and 1 with sum g_i x_i <= m. ROUGE shows nothing of such items (g_i = 0).
+        The slopes are those of a score ``before`` that had these items right: where it had not, there is less to lose.
         """
         if any(item not in self.items for item in items):
             return Hidden("what the reference scores against itself is not known of every item", _anything, True)
         own = [self.items[item] for item in items]
-        unseen = [not text.ceiling >= self.full * (1 - _ROUNDED) for text in own]
-        if not any(unseen):
+        unseen = np.array([not text.ceiling >= self.full * (1 - _ROUNDED) for text in own])
+        if not unseen.any():
             return Hidden()
+        reason = (
+            f"{int(unseen.sum())} of {len(own)} items cannot be seen: the reference's own text does not reach "
+            f"{self.full:g} against itself, or is too short to count for as much as it is; {self.remedy}"
+        )
+        shares = self.shares(np.nan_to_num(np.array([text.kept for text in own], dtype=np.float64)))
+        nothing = not shares.any()
         weights = np.array([text.weight for text in own], dtype=np.float64)
-        usable = bool(np.all(np.isfinite(weights)) and np.all(weights >= 0)) and float(weights.sum()) > 0
-        share = float(weights[np.array(unseen)].sum() / weights.sum()) if usable else 1.0
-        most = float(score(np.array([text.kept for text in own], dtype=np.float64)))
-        least = float(
-            score(np.array([text.lost if gone else text.kept for text, gone in zip(own, unseen, strict=True)]))
-        )
-        shown, lost = most - least, self.full * share
+        if not (np.all(np.isfinite(weights)) and np.all(weights >= 0) and weights.sum() > 0):
+            return Hidden(reason, _anything, everything=nothing)
+        lost = self.full * weights[unseen] / weights.sum()
+        shown = max(before, 0.0) * shares[unseen]
+        return Hidden(reason, lambda loss: _most_hidden(lost - shown, shown, loss), everything=nothing)
 
-        def extent(loss: float) -> float:
-            part = min(1.0, max(loss, 0.0) / shown) if shown > 0 else 1.0
-            return max(lost - shown, 0.0) * part
 
-        return Hidden(
-            f"{sum(unseen)} of {len(own)} items cannot be seen: the reference's own text does not reach {self.full:g} "
-            f"against itself; {self.remedy}",
-            extent,
-            everything=not most > 0,
-        )
+def _most_hidden(hidden: Array, shown: Array, most: float) -> float:
+    """The largest sum of ``hidden`` times x, where that of ``shown`` times x is ``most`` at most, and 0 <= x <= 1.
+
+    A fractional knapsack: what hides most for what it shows comes first (Dantzig, *Operations Research* 5, 1957).
+    """
+    free = shown <= 0
+    found = float(np.maximum(hidden[free], 0.0).sum())
+    hidden, shown = hidden[~free], shown[~free]
+    order = np.argsort(-hidden / shown, kind="stable")
+    hidden, shown = hidden[order], shown[order]
+    left = max(most, 0.0) - (np.cumsum(shown) - shown)
+    return found + float((np.maximum(hidden, 0.0) * np.clip(left / shown, 0.0, 1.0)).sum())
 
 
 def hidden_loss(
     ceiling: Ceiling | None,
     items: Sequence[str],
-    score: Callable[[Array], float],
     before: float,
     tolerated: float,
     against: str,
@@ -93,14 +102,13 @@ def hidden_loss(
     Args:
         ceiling: of the score; None where that was not measured: then nothing is said to be hidden.
         items: those that are judged.
-        score: statistics of shape (items, columns) to the corpus score.
         before: the score that the candidate is compared with.
         tolerated: the loss that must not pass.
         against: what ``before`` is of.
     """
     if ceiling is None:
         return Hidden()
-    hidden = ceiling.hidden(items, score)
+    hidden = ceiling.hidden(items, before)
     if hidden.everything or before > tolerated:
         return hidden
     reason = f"the {against} itself scores {before:.3f}, so a loss of {tolerated:.3f} could not show"

@@ -100,7 +100,7 @@ def judge_corpus(
         subject=subject,
         reason=reason,
         against=against,
-        hidden=hidden_loss(ceiling, pairing.common, score, before, tolerated, against),
+        hidden=hidden_loss(ceiling, pairing.common, before, tolerated, against),
     )
 
 

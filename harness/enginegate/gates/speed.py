@@ -21,7 +21,7 @@ from enginegate.gates.sequential import (
     sequential_test,
 )
 from enginegate.gates.sessions import Anchor, Baseline, Floor, Known, anchor_of
-from enginegate.gates.verdict import TAIL, Status, Verdict, compared_first
+from enginegate.gates.verdict import TAIL, Status, Verdict
 
 Against = Baseline | Floor | Known
 
@@ -83,9 +83,8 @@ def judge_speed(
         ratio = float(np.exp(np.mean(log_ratios)))
         reason = f"only {count} blocks, fewer than the {MIN_BLOCKS} that an error can be had from"
         nothing = (np.nan, np.nan)
-        return compared_first(
-            gate.verdict(Status.INCONCLUSIVE, count, ratio, nothing, reason=reason), against is not None
-        )
+        status = Status.NO_BASELINE if against is None else Status.INCONCLUSIVE
+        return gate.verdict(status, count, ratio, nothing, reason=reason)
     if order is not None and len(set(order)) == 1:
         gate = replace(gate, warnings=(*gate.warnings, _ONE_ORDER))
     return gate.look(locate(log_ratios, correlation=policy.correlation, order=order), count, last, invalid)
@@ -184,7 +183,7 @@ class SpeedGate:
         visible: float | None = None,
         reason: str | None = None,
     ) -> Verdict:
-        """A verdict in words; ``reason`` says why nothing was decided."""
+        """A verdict in words; ``reason`` says why nothing was decided, or could have been."""
         measured = f"{ratio:.2f}x"
         if np.isfinite(interval[0]):
             measured += f" [{interval[0]:.2f}, {interval[1]:.2f}]"
@@ -193,7 +192,8 @@ class SpeedGate:
             text += f" over {self.reference}"
         text += self._comparison(status, slower)
         if reason:
-            text += f"; undecided: {reason}"
+            # without a baseline nothing was to be decided; that the session is too short to become one is said
+            text += f"; {reason}" if status is Status.NO_BASELINE else f"; undecided: {reason}"
             if visible is not None:
                 text += f"; the smallest slowdown it could have seen is {100 * visible:.1f} %"
         return self._filled(status, count, text, ratio, interval, slower, visible)

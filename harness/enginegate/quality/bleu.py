@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from enginegate.core.errors import MeasurementError
 
@@ -81,9 +81,26 @@ def own_statistics(words: float) -> tuple[float, ...]:
     return (*grams, *grams, words, words)
 
 
-def lost_statistics(words: float) -> tuple[float, ...]:
-    """The counts of a segment of which no word is right, of the reference's length in words."""
-    return (*[0.0] * ORDERS, *own_statistics(words)[ORDERS:])
+def own_shares(statistics: ArrayLike, smoothing: str = SMOOTHING) -> NDArray[np.float64]:
+    """How BLEU of a corpus against itself begins to fall as one of its segments is lost: d log(BLEU) / d share lost.
+
+    BLEU is the geometric mean of precisions that are linear in what is lost, so it is concave, and falls no less than
+    by these shares of itself. An answer of the reference's length is taken, as another length costs more.
+
+    Args:
+        statistics: shape [segments, 10], of segments against themselves.
+        smoothing: as in ``corpus_bleu``; add-k adds 1 to the counts of 2 words and more.
+
+    Returns:
+        Shape [segments]; zeros where the corpus scores 0 against itself.
+    """
+    counts = np.asarray(statistics, dtype=float)[:, :ORDERS]
+    totals = counts.sum(axis=0)
+    if smoothing == "add-k":
+        totals[1:] += 1.0
+    if not np.all(totals > 0):
+        return np.zeros(len(counts))
+    return np.asarray((counts / totals).sum(axis=1) / ORDERS, dtype=np.float64)
 
 
 def bleu_signature(tokenizer: str = TOKENIZER, smoothing: str = SMOOTHING) -> str:

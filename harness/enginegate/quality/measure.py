@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from enginegate.config.loading import Config
-from enginegate.core.errors import ConfigError, MeasurementError, edge
+from enginegate.core.errors import MeasurementError, edge
 from enginegate.core.records import QualityEntry
 from enginegate.engines.base import Engine
 from enginegate.quality.choice import evaluate_cloze, evaluate_letters
@@ -89,13 +89,9 @@ def _scoring(config: Config) -> TextScoring:
 
 
 def _prefix(tokenizer: Tokenizer, config: Config) -> list[int]:
-    if not config.file.quality.add_bos:
-        return []
-    if tokenizer.bos_id is None:
-        raise ConfigError(
-            f"{config.path}: quality.add_bos is set, but the tokenizer of {config.name} has no BOS token", "take it out"
-        )
-    return [tokenizer.bos_id]
+    # the model's tokenizer was refused when it was loaded, if it has none and is asked for one
+    bos = tokenizer.bos_id if config.file.quality.add_bos else None
+    return [] if bos is None else [bos]
 
 
 METRICS: dict[str, Callable[[Engine, Tokenizer, Config, Mapping[str, Answer]], QualityEntry]] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -160,22 +159,39 @@ def score_sequences(
 def bytes_spelled(tokenizer: Tokenizer, text: str, tokens: Sequence[int], count: int) -> int:
     """UTF-8 bytes of ``text`` that the first ``count`` of its ``tokens`` spell, also where they end inside a character.
 
-    Decoded alone, the bytes of a part of a character become U+FFFD, which has three bytes of its own. What the rest of
-    the tokens lacks is counted instead: each stray byte at its beginning becomes one U+FFFD.
+    What a decoder makes of a cut character is no measure: one U+FFFD for its part, or, where bytes are tokens
+    (``<0xF0>``), one for each byte of the whole run of them. So the tokens up to where the character ends are taken,
+    and the bytes of those after ``count`` subtracted, which begin with one U+FFFD for each byte of the cut character.
     """
     spelled = tokenizer.decode(list(tokens[:count]))
-    if not spelled.endswith(_UNREADABLE):
+    end = next(place for place in range(count, len(tokens) + 1) if _ends_whole(tokenizer, text, tokens, place))
+    if end == count:
         return len(spelled.encode())
-    pairs = zip(spelled[:-1], text, strict=False)  # without the last, which may be whole, and what the text has there
-    whole = text[: sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))]
-    cut, after = text[len(whole) :][:1], text[len(whole) + 1 :]
+    whole, rest = tokenizer.decode(list(tokens[:end])), tokenizer.decode(list(tokens[count:end]))
+    stray = _stray(whole, rest, before=len(spelled) - 1)
+    return len(whole.encode()) - stray - len(rest[stray:].encode())
+
+
+def _ends_whole(tokenizer: Tokenizer, text: str, tokens: Sequence[int], count: int) -> bool:
+    """Whether the first tokens end with a whole character; U+FFFD may be one, of the text itself."""
+    spelled = tokenizer.decode(list(tokens[:count]))
+    if count == len(tokens) or not spelled.endswith(_UNREADABLE):
+        return True
     rest = tokenizer.decode(list(tokens[count:]))
-    stray = _leading(rest) - _leading(after)
-    return len(whole.encode()) + len(cut.encode()) - stray
+    return text in (spelled + rest, f"{spelled} {rest}")  # some decoders drop the space that a text begins with
 
 
-def _leading(text: str) -> int:
-    return len(text) - len(text.lstrip(_UNREADABLE))
+def _stray(whole: str, rest: str, before: int) -> int:
+    """How many U+FFFD at the beginning of ``rest`` are bytes of a character that was cut, not of the text.
+
+    The most that leave an end of ``whole``, with a character of more bytes in front, after ``before`` others at most.
+    """
+    leading = len(rest) - len(rest.lstrip(_UNREADABLE))
+    for stray in range(leading, 0, -1):
+        cut = len(whole) - len(rest) + stray - 1
+        if 0 <= cut <= before and whole.endswith(rest[stray:]) and stray < len(whole[cut].encode()):
+            return stray
+    return leading
 
 
 def _before_end(token_ids: Sequence[int], eos_ids: Collection[int]) -> tuple[int, ...]:

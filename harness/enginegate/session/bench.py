@@ -111,7 +111,9 @@ class ModelBench:
 
             self.files.progress(f"timing {workload.id}: {' '.join(contestants)}")
             try:
-                with edge(MeasurementError, f"the race at {workload.id} broke off", "see what nvidia-smi says"):
+                with edge(
+                    MeasurementError, f"the race at {workload.id} broke off", "see what `enginegate doctor` says"
+                ):
                     arena.run(enough, self.files.progress)
             except EngineGateError as error:
                 self._no_race[workload.id] = error

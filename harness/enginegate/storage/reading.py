@@ -22,8 +22,8 @@ Kind = TypeVar("Kind", bound=Stored)
 #: Bytes beyond which a file is not read, packed or unpacked: the largest record kept here has one MB.
 MAX_BYTES = 256 * 2**20
 _GZIP = b"\x1f\x8b"
-#: Digits of the largest whole number of 64 bits.
-_DIGITS_64 = 20
+#: Whole numbers of 64 bits, with a sign or without; and the most characters that one has.
+_WHOLE, _LONGEST_WHOLE = range(-(2**63), 2**64), 20
 
 
 def read_strictly(path: Path) -> Any:
@@ -80,9 +80,10 @@ def _float(text: str) -> float:
 
 
 def _int(text: str) -> int | float:
-    if len(text) > _DIGITS_64:
+    if len(text) > _LONGEST_WHOLE:  # Python refuses to read thousands of digits
         return _float(text)
-    return int(text)
+    value = int(text)
+    return value if value in _WHOLE else float(value)
 
 
 def repeated(names: Iterable[object]) -> object | None:

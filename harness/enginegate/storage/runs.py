@@ -51,7 +51,7 @@ FORMAT = Format(RunRecord, "run record", SCHEMA, RECORD, RecordError, "restore i
 def save_record(record: RunRecord, folder: Path) -> Path:
     """Write ``<folder>/<record id>/run.json`` and return its path. Raises RecordError."""
     path = folder / record.id / RECORD_NAME
-    hint = "free some space there, or name another folder with --runs DIR"
+    hint = "look at that folder, or name another one with --runs DIR"
     with edge(RecordError, f"run record {path} cannot be written", hint):
         write_atomically(path, to_json(round_floats(record.model_dump(mode="python"))))
     return path

@@ -5,10 +5,12 @@ The judge is that of the sessions; what the older ones hold goes into the inputs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import median
+from types import MappingProxyType
 from typing import Any, Literal
 
 from enginegate.config.schema import MarginSection, QualityGatesSection
@@ -33,7 +35,7 @@ from enginegate.verdicts.inputs import (
     UnpairedInputs,
 )
 from enginegate.verdicts.judge import judge
-from enginegate.verdicts.sources import StoredSession
+from enginegate.verdicts.sources import StoredSession, renamed
 
 #: The figures of a memory pass that are compared.
 _MEMORY: tuple[Literal["loaded", "peak"], ...] = ("loaded", "peak")
@@ -74,19 +76,28 @@ class Comparison:
         return worst([item.verdict.status.value for item in self.compared])
 
 
-def compare_sessions(bases: Sequence[StoredSession], new: StoredSession, rule: Rule) -> Comparison:
+def compare_sessions(
+    bases: Sequence[StoredSession], new: StoredSession, rule: Rule, names: Mapping[str, str] = MappingProxyType({})
+) -> Comparison:
     """Compare every benchmark that NEW shares with a base.
+
+    Args:
+        bases, new: the sessions.
+        rule: what takes part, and how much worse is a regression.
+        names: old names, of which a base may have some, to those of NEW.
 
     Raises RecordError where there is none, and where one session was given twice: it would count as two that agree.
     ConfigError: the rule names something that is not there.
     """
-    refuse_repeats(bases, new)
+    _refuse_repeats(bases, new)  # under their own names: two that are swapped would make another session
+    bases = [renamed(base, names) for base in bases]
     series = [item for session in (*bases, new) for item in session.series.items()]
     rule.check({key for session in (*bases, new) for key in _keys(session)}, series)
     elsewhere = "" if rule.across_machines else _other_machine(bases, new)
     compared = list(_samples(bases, new, rule))
     records = [base.record for base in bases if base.record is not None]
-    keys = {key for base in bases for key in base.series}
+    before = {key for base in bases for key in _keys(base)}
+    now = set(_keys(new))
     quality: list[Compared] = []
     if new.record is not None and records:
         compared += _resources(records, new.record, rule)
@@ -101,13 +112,13 @@ def compare_sessions(bases: Sequence[StoredSession], new: StoredSession, rule: R
         )
     return Comparison(
         tuple(compared),
-        tuple(sorted(key for key in keys - new.series.keys() if rule.wants(*key))),
-        tuple(sorted(key for key in new.series.keys() - keys if rule.wants(*key))),
+        tuple(sorted(key for key in before - now if rule.wants(*key))),
+        tuple(sorted(key for key in now - before if rule.wants(*key))),
         tuple(_warnings(bases, new)),
     )
 
 
-def refuse_repeats(bases: Sequence[StoredSession], new: StoredSession) -> None:
+def _refuse_repeats(bases: Sequence[StoredSession], new: StoredSession) -> None:
     """Raise RecordError where one session is there twice, under whatever name."""
     for one, other in combinations((*bases, new), 2):
         if one.is_same(other):
@@ -115,12 +126,16 @@ def refuse_repeats(bases: Sequence[StoredSession], new: StoredSession) -> None:
 
 
 def _keys(session: StoredSession) -> Iterator[tuple[str, str]]:
-    """Every (benchmark, metric) that may be compared: speed, and what a record has of memory, sizes and quality."""
+    """Every (benchmark, metric) that a session has: speed, and what a record has of memory, sizes and quality.
+
+    Bytes of 0 were not measured.
+    """
     yield from session.series
     if session.record is not None:
         for entry in session.record.memory:
-            yield from ((f"{entry.engine} {entry.workload}", f"{name}_memory") for name in _MEMORY)
-        yield from ((engine.id, "engine_size") for engine in session.record.engines)
+            figures = (name for name in _MEMORY if getattr(entry, name) > 0)
+            yield from ((f"{entry.engine} {entry.workload}", f"{name}_memory") for name in figures)
+        yield from ((engine.id, "engine_size") for engine in session.record.engines if engine.size_bytes)
         yield from ((entry.engine, entry.metric) for entry in session.record.quality)
 
 
@@ -164,7 +179,7 @@ def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterat
                 for old in base.memory
                 if (old.engine, old.workload) == (entry.engine, entry.workload) and getattr(old, field) > 0
             ]
-            if before and rule.wants(f"{entry.engine} {entry.workload}", metric):
+            if before and getattr(entry, field) > 0 and rule.wants(f"{entry.engine} {entry.workload}", metric):
                 gate = MemoryInputs(
                     metric=metric,
                     candidate=entry.engine,
@@ -179,7 +194,7 @@ def _resources(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterat
                 yield Compared(f"{entry.engine} {entry.workload}", metric, judge(gate, new))
     for engine in new.engines:
         sizes = [old.size_bytes for base in bases for old in base.engines if old.id == engine.id and old.size_bytes]
-        if sizes and rule.wants(engine.id, "engine_size"):
+        if sizes and engine.size_bytes and rule.wants(engine.id, "engine_size"):
             size = SizeInputs(metric="engine_size", candidate=engine.id, subject="", baseline=median(sizes), limit=None)
             yield Compared(engine.id, "engine_size", judge(size, new))
 
@@ -188,14 +203,35 @@ def _quality(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator
     section = lookup.gates(new).quality
     for entry in new.quality:
         before = [
-            old
-            for base in bases
-            for old in base.quality
-            if (old.engine, old.metric) == (entry.engine, entry.metric) and same_method(old.version, entry.version)
+            old for base in bases for old in base.quality if (old.engine, old.metric) == (entry.engine, entry.metric)
         ]
-        if entry.metric in _QUALITY and before and rule.wants(entry.engine, entry.metric):
-            gate = _QUALITY[entry.metric](entry, before[-1], section, rule.alpha)
+        if entry.metric not in _QUALITY or not before or not rule.wants(entry.engine, entry.metric):
+            continue
+        alike = [old for old in before if same_method(old.version, entry.version)]
+        if alike:
+            gate = _QUALITY[entry.metric](entry, alike[-1], section, rule.alpha)
             yield Compared(entry.engine, entry.metric, judge(gate, new))
+        else:
+            yield Compared(entry.engine, entry.metric, _other_method(entry, before[-1]))
+
+
+def _other_method(new: QualityEntry, old: QualityEntry) -> Verdict:
+    """Scores of two methods (another tokenizer of BLEU, another version of a library) say nothing of each other."""
+    return Verdict(
+        status=Status.INCONCLUSIVE,
+        metric=new.metric,
+        estimate=math.nan,
+        interval=(math.nan, math.nan),
+        unit="",
+        baseline=None,
+        change=None,
+        margin=0.0,
+        alpha=0.0,
+        smallest_visible=None,
+        samples=0,
+        explanation=f"{new.metric} of {new.engine}: undecided: measured by another method: {new.version}, before"
+        f" {old.version}; measure both sessions alike",
+    )
 
 
 def _common(

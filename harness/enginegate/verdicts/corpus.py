@@ -30,10 +30,11 @@ def ceiling(entry: QualityEntry, score: str) -> CeilingInputs | None:
         return None
     longer = _LONGER.get(entry.metric, "longer texts")
     if score == "bleu":
-        remedy = (
-            "set quality.bleu_tokenizer (zh for Chinese, char for any text without spaces), or, for fewer than four "
-            f"words, quality.bleu_smoothing: add-k, or have {longer}"
-        )
+        remedy = "set quality.bleu_tokenizer (zh for Chinese, char for any text without spaces), "
+        if bleu_score(entry) != "bleu:add-k":
+            # among longer ones it makes them score alone, and hardly count all the same
+            remedy += "or, where all have fewer than four words, quality.bleu_smoothing: add-k, "
+        remedy += f"or have {longer}"
         return CeilingInputs(score=score, weight="reference_length", full=BLEU_FULL, remedy=remedy)
     remedy = f"set quality.rouge_tokenizer: unicode for text that is not in Latin letters, or have {longer}"
     if "tok:unicode" in entry.signatures.get("rouge", ""):

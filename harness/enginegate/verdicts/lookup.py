@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast
-
-from pydantic import BaseModel, ValidationError
+from typing import TypeVar
 
 from enginegate.config.schema import GatesSection
 from enginegate.core.errors import RecordError
-from enginegate.core.files import first_problem
 from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RunRecord
 from enginegate.storage.baselines import QualityMetric
+from enginegate.storage.configured import kept_gates
 
 Entry = TypeVar("Entry")
 
@@ -41,31 +39,9 @@ def quality(record: RunRecord, engine_id: str, metric: str) -> QualityEntry:
 def gates(record: RunRecord | None) -> GatesSection:
     """The gates as the run was configured; what it does not say has its default, as all has where there is no record.
 
-    Keys that a later version no longer has are passed over. Raises RecordError where a value cannot be used.
+    Raises RecordError where a value cannot be used.
     """
-    if record is None:
-        return GatesSection()
-    configured = record.config.get("gates", {})
-    try:
-        return GatesSection.model_validate(_known(configured, GatesSection))
-    except ValidationError as error:
-        raise RecordError(
-            f"the configuration that run {record.id} keeps of its gates is not usable: {first_problem(error)}",
-            "restore the record, or record a new run",
-        ) from error
-
-
-def _known(content: Any, section: type[BaseModel]) -> Any:
-    """The content without keys that the section, or one within it, does not have."""
-    if not isinstance(content, dict):
-        return content
-    found = {}
-    for name, field in section.model_fields.items():
-        if name in content:
-            inner = field.annotation
-            nested = isinstance(inner, type) and issubclass(inner, BaseModel)
-            found[name] = _known(content[name], cast("type[BaseModel]", inner)) if nested else content[name]
-    return found
+    return GatesSection() if record is None else kept_gates(record, GatesSection)
 
 
 def columns(entry: QualityEntry, names: Sequence[str]) -> dict[str, list[float]]:

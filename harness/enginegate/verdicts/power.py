@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from itertools import permutations
 from typing import Any
 
-from enginegate.core.errors import ConfigError
+from pydantic import TypeAdapter, ValidationError
+
+from enginegate.core.errors import ConfigError, RecordError
+from enginegate.core.files import first_problem
 from enginegate.core.records import ArenaEntry, RunRecord
 from enginegate.gates.audit import FEWEST_BLOCKS, AuditResult, audit, smallest_seen
 from enginegate.gates.sequential import SpeedPolicy
 from enginegate.measure.ratios import has_value, log_ratios, orders
 from enginegate.storage.summary import session_shift
+from enginegate.verdicts import lookup
 from enginegate.verdicts.audit import centred
 
 #: Slowdowns that are tried.
 SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
+_POLICY = TypeAdapter(SpeedPolicy)
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,23 @@ def run_policy(record: RunRecord, metric: str, **others: float | None) -> SpeedP
     """The policy of the run's own gates of a metric, its share of the error budget included, with ``others`` given.
 
     Raises:
+        RecordError: what the record keeps of its gates cannot be used.
         ConfigError: a margin beyond what is tolerated, or an alpha that is none.
     """
-    speed = (entry.inputs for entry in record.verdicts if entry.inputs.get("gate") == "speed")
-    stored: Mapping[str, Any] = next(speed, {}).get("policy") or record.config.get("gates", {}).get("speed", {})
+    stored = next((each.inputs.get("policy") for each in record.verdicts if each.inputs.get("gate") == "speed"), None)
+    kept = lookup.gates(record).speed.model_dump(mode="json") if stored is None else stored
     names = ("margin", "tolerated", "alpha", "beta", "looks")
-    chosen = {name: stored[name] for name in names if name in stored}
-    chosen |= {name: value for name, value in others.items() if value is not None}
-    chosen["looks"] = tuple(chosen.get("looks", SpeedPolicy.looks))
+    known = {name: kept[name] for name in names if name in kept} if isinstance(kept, dict) else kept
     try:
-        return SpeedPolicy(shift=session_shift(record, metric), **chosen)
+        policy = _POLICY.validate_json(json.dumps(known), strict=True)
+    except ValidationError as error:
+        raise RecordError(
+            f"the policy that run {record.id} keeps of its speed gate is not usable: {first_problem(error)}",
+            "restore the record, or record a new run",
+        ) from error
+    chosen: dict[str, Any] = {name: value for name, value in others.items() if value is not None}
+    try:
+        return replace(policy, shift=session_shift(record, metric), **chosen)
     except ValueError as error:
         raise ConfigError(str(error), "give --margin, --tolerated or --alpha another value") from error
 

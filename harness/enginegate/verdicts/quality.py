@@ -15,11 +15,10 @@ from enginegate.gates.accuracy import judge_accuracy
 from enginegate.gates.ceiling import Ceiling, OwnText
 from enginegate.gates.quality import judge_corpus, judge_flips, judge_lengths, judge_nll
 from enginegate.gates.verdict import Verdict
-from enginegate.quality.bleu import SMOOTHING, corpus_bleu, lost_statistics, own_statistics
+from enginegate.quality.bleu import ORDERS, SMOOTHING, corpus_bleu, own_shares, own_statistics
 from enginegate.verdicts import lookup
 from enginegate.verdicts.inputs import (
     AccuracyInputs,
-    CeilingInputs,
     CorpusInputs,
     FlipsInputs,
     LengthsInputs,
@@ -56,7 +55,7 @@ def judge_corpus_gate(inputs: CorpusInputs, record: RunRecord) -> Verdict:
         metric=inputs.metric,
         unit=inputs.unit,
         subject=inputs.subject,
-        ceiling=_ceiling(inputs.ceiling, entry),
+        ceiling=_ceiling(inputs, entry),
     )
 
 
@@ -101,34 +100,50 @@ def judge_lengths_gate(inputs: LengthsInputs, record: RunRecord) -> Verdict:
     )
 
 
+def _smoothing(score: str) -> str | None:
+    """The smoothing that the name of a corpus score speaks of; None where it is none of BLEU."""
+    kind, _, smoothing = score.partition(":")
+    if score == "bleu":
+        return SMOOTHING
+    return smoothing if kind == "bleu" and smoothing in get_args(BleuSmoothing) else None
+
+
 def _score(name: str) -> Callable[[Any], float]:
     """A corpus score by its name: per-item statistics of shape (items, columns) to one number."""
-    kind, _, smoothing = name.partition(":")
-    if name == "bleu" or (kind == "bleu" and smoothing in get_args(BleuSmoothing)):
-        return partial(corpus_bleu, smoothing=smoothing or SMOOTHING)
+    if smoothing := _smoothing(name):
+        return partial(corpus_bleu, smoothing=smoothing)
     if name == "mean":
         return lambda statistics: float(np.mean(statistics))
     raise RecordError(f"there is no score {name!r}", "the record is of another version of enginegate, or damaged")
 
 
-def _ceiling(inputs: CeilingInputs | None, entry: QualityEntry) -> Ceiling | None:
+def _ceiling(gate: CorpusInputs, entry: QualityEntry) -> Ceiling | None:
+    inputs = gate.ceiling
     if inputs is None:
         return None
     if inputs.score not in entry.ceilings:
         raise RecordError(f"{entry.metric} of {entry.engine} keeps no ceilings of {inputs.score}", "record a new run")
-    weights = _single(lookup.columns(entry, [inputs.weight])) if inputs.weight else {}
-    words = _single(lookup.columns(entry, ["ref_len"])) if inputs.score == "bleu" else {}
+    known = {item: ceiling for item, ceiling in entry.ceilings[inputs.score].items() if item in entry.items}
+    weights = dict.fromkeys(known, 1.0)
+    if inputs.weight is not None:
+        weights = _single(lookup.columns(entry, [inputs.weight]))
+    smoothing = _smoothing(gate.score)
+    if smoothing is None:
+        items = {item: OwnText(ceiling, weights[item], (ceiling,)) for item, ceiling in known.items()}
+        return Ceiling(items, inputs.full, inputs.remedy, _shares_of_mean)
+    words = _single(lookup.columns(entry, ["ref_len"]))
     items = {
-        item: OwnText(
-            ceiling,
-            weights.get(item, 1.0),
-            own_statistics(words[item]) if item in words else (ceiling,),
-            lost_statistics(words[item]) if item in words else (0.0,),
-        )
-        for item, ceiling in entry.ceilings[inputs.score].items()
-        if item in entry.items
+        # smoothed, a text without n-grams of every order reaches 100 by itself; in a corpus it still lacks them
+        item: OwnText(ceiling if words[item] >= ORDERS else 0.0, weights[item], own_statistics(words[item]))
+        for item, ceiling in known.items()
     }
-    return Ceiling(items, inputs.full, inputs.remedy)
+    return Ceiling(items, inputs.full, inputs.remedy, partial(own_shares, smoothing=smoothing))
+
+
+def _shares_of_mean(statistics: Any) -> Any:
+    """What of a mean goes with each item; zeros where it is 0."""
+    total = statistics.sum()
+    return statistics[:, 0] / total if total > 0 else np.zeros(len(statistics))
 
 
 def _reference(inputs: QualityInputs, record: RunRecord) -> dict[str, list[float]] | None:
