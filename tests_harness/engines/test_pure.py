@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from enginegate.core.errors import CapabilityError, EngineError
@@ -67,6 +69,13 @@ def test_end_ids_come_from_the_generation_config_first(tmp_path):
     assert eos_token_ids(tmp_path) == {2}
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [7, 9]}')
     assert eos_token_ids(tmp_path) == {7, 9}
+    for none in (None, -1, [], [-1], [None]):
+        (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": none}))
+        assert eos_token_ids(tmp_path) == {2}
+    for wrong in (True, [True], 2.0, "2", {"id": 2}):
+        (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": wrong}))
+        with pytest.raises(EngineError, match="no token id"):
+            eos_token_ids(tmp_path)
 
 
 @pytest.mark.parametrize(

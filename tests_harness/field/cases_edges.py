@@ -199,6 +199,18 @@ def eos_word(folder: Path) -> Got:
     return attempt(eos_token_ids, folder)
 
 
+@case("eos_token_id -1, which some write for none", kind="boundary", expected="accepted", says=("frozenset()",))
+def eos_minus_one(folder: Path) -> Got:
+    (folder / "config.json").write_text('{"eos_token_id": -1}', encoding="utf-8")
+    return attempt(eos_token_ids, folder)
+
+
+@case("eos_token_id true", kind="boundary", expected="EngineError", says=("eos_token_id is True",))
+def eos_truth(folder: Path) -> Got:
+    (folder / "config.json").write_text('{"eos_token_id": true}', encoding="utf-8")
+    return attempt(eos_token_ids, folder)
+
+
 @case("model without EOS", kind="boundary", expected="accepted", says=("frozenset()",))
 def no_eos(folder: Path) -> Got:
     (folder / "generation_config.json").write_text('{"eos_token_id": null}', encoding="utf-8")

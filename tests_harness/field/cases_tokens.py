@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from enginegate.core.specs import EngineSpec, SamplingParams
 from enginegate.engines.requests import check_prompts, check_sequences
@@ -235,6 +236,32 @@ def no_end(folder: Path) -> Got:
 @case("eos_token that no vocabulary has", kind=KIND, expected="ModelError", says=("'<end>'", "never learnt"))
 def end_that_does_not_exist(folder: Path) -> Got:
     return load(write_model(folder, words={"eos_token": "<end>"}, vocab_size=320, eos_token_id=None))
+
+
+def damaged(folder: Path, **keys: object) -> Got:
+    """Files that a library is lenient about, or that another copy of the folder has lost meanwhile."""
+    from transformers import AutoTokenizer
+
+    write_model(folder)
+    words = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    change(folder / "tokenizer.json", keys)
+    with mock.patch.object(AutoTokenizer, "from_pretrained", return_value=words):
+        return load(folder)
+
+
+@case("added_tokens that are texts", kind="boundary", expected="ModelError", says=("tokenizer's files", "fetch"))
+def added_tokens_are_texts(folder: Path) -> Got:
+    return damaged(folder, added_tokens=["x"])
+
+
+@case("added_tokens without content", kind="boundary", expected="ModelError", says=("tokenizer's files", "content"))
+def added_tokens_without_content(folder: Path) -> Got:
+    return damaged(folder, added_tokens=[{"id": 1}])
+
+
+@case("added_tokens that are a number", kind="boundary", expected="ModelError", says=("tokenizer's files",))
+def added_tokens_are_a_number(folder: Path) -> Got:
+    return damaged(folder, added_tokens=7)
 
 
 @case("chat template that raises", kind="boundary", expected="ModelError", says=("tokenizer_config.json", "No system"))

@@ -16,8 +16,8 @@ SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
 def write_weights(file: Path, size: int = 1000) -> None:
-    """A sound safetensors file with one tensor of bytes."""
-    header = json.dumps({"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
+    """A sound safetensors file with one tensor of bytes, which has the file's name."""
+    header = json.dumps({file.stem: {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}).encode()
     file.write_bytes(len(header).to_bytes(8, "little") + header + bytes(size))
 
 
@@ -43,7 +43,7 @@ def linked(folder: Path) -> Got:
 
 def placed(*names: str) -> dict[str, object]:
     """The index of a model of one tensor in each of these files."""
-    return {"weight_map": {f"w{number}": name for number, name in enumerate(names)}}
+    return {"weight_map": {Path(name).stem: name for name in names}}
 
 
 @case("another safetensors file beside the model", kind=KIND, expected=SINGLE)
@@ -68,6 +68,11 @@ def file_outside_the_index(folder: Path) -> Got:
 @case("the model whole and in parts", kind=KIND, expected=SINGLE)
 def whole_and_in_parts(folder: Path) -> Got:
     return linked(checkpoint(folder, SINGLE, "a.safetensors", index=placed("a.safetensors")))
+
+
+@case("the model whole, and the index of parts that are gone", kind=KIND, expected=SINGLE)
+def index_left_behind(folder: Path) -> Got:
+    return linked(checkpoint(folder, SINGLE, index=placed("a.safetensors", "b.safetensors")))
 
 
 @case("safetensors by a name that no loader takes", kind=KIND, expected="ModelError", says=("no weights", SINGLE))

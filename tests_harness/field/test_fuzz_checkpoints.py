@@ -93,8 +93,8 @@ ODD = st.one_of(
     ),
     st.text(max_size=5),
     st.lists(st.integers(-2, 1 << 40), max_size=4),
-    st.just({}),
-    st.just({"a": {"b": []}}),
+    st.builds(dict),  # made anew each time, as a later edit may change it
+    st.builds(lambda: {"a": {"b": []}}),
 )
 
 

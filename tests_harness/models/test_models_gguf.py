@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from enginegate.core.errors import ModelError
-from enginegate.models.gguf import convert_gguf
+from enginegate.models.gguf import _read_tensors, _Shape, convert_gguf
 from enginegate.models.integrity import check_checkpoint
 from enginegate.models.tokenizer import Tokenizer
 from models_fakes import TEMPLATE, random_weights, write_gguf
@@ -128,3 +129,13 @@ def test_a_file_cut_in_its_tensors_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cut.gguf").write_bytes((tmp_path / "model.gguf").read_bytes()[:-1000])
     with pytest.raises(ModelError, match=r"cut\.gguf"):
         convert_gguf(tmp_path / "cut.gguf", tmp_path, print)
+
+
+@pytest.mark.parametrize(
+    ("layers", "head", "message"),
+    [(9, 16, "says 9 layers, but holds 0 tensors"), (0, 15, "says heads of 15 values, but rotary")],
+)
+def test_sizes_that_no_llama_has_are_each_named(layers: int, head: int, message: str) -> None:
+    shape = _Shape(layers=layers, hidden=64, mlp=96, heads=4, kv_heads=2, head=head, vocabulary=263)
+    with pytest.raises(ModelError, match=message):
+        _read_tensors(SimpleNamespace(tensors=[]), Path("model.gguf"), shape)

@@ -358,7 +358,7 @@ def test_the_default_model(tmp_path: Path) -> None:
     assert len(texts) > 100
     for text in texts:
         assert tokenizer.decode(tokenizer.encode(text)) == text
-    assert (tokenizer.eos_ids, tokenizer.bos_id, tokenizer.pad_id, tokenizer.vocab_size) == ((2,), 1, 2, 49152)
+    assert (tokenizer.eos_ids, tokenizer.bos_id, tokenizer.pad_id, len(tokenizer.vocabulary)) == ((2,), 1, 2, 49152)
 
     model = AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=torch.float32)
     prompt = torch.tensor([tokenizer.chat("What is the capital of France?")])

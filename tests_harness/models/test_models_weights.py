@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from enginegate.core.errors import ModelError
 from enginegate.models.weights import count_weights, other_weights, weight_files
 from enginegate.testing import SHAPE, save_tiny_llama
+from safetensors.numpy import save_file
 
 HEAD = SHAPE["vocab_size"] * SHAPE["hidden_size"]
 
@@ -83,7 +85,9 @@ def test_a_model_that_cannot_be_made_is_a_clear_error(tmp_path: Path, content: d
 
 
 def test_the_index_decides_where_the_model_is_in_parts(tmp_path: Path) -> None:
-    for name in ("b.safetensors", "a.safetensors", "c.safetensors", "consolidated.safetensors.index.json", "notes.txt"):
+    for name, tensors in {"b.safetensors": "xz", "a.safetensors": "y", "c.safetensors": "x"}.items():
+        save_file({tensor: np.zeros(1, np.float32) for tensor in tensors}, tmp_path / name)
+    for name in ("consolidated.safetensors.index.json", "notes.txt"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": {"x": "b.safetensors", "y": "a.safetensors", "z": "b.safetensors"}})

@@ -17,6 +17,7 @@ from enginegate.models.digest import folder_digest, read_content
 from enginegate.models.loading import loading_problem
 from enginegate.models.quantized import quantization_of
 from enginegate.models.sources import resolve
+from enginegate.models.weights import weight_files
 from enginegate.models.whole import check_tensors
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -232,6 +233,14 @@ def test_an_index_beside_a_single_file_that_names_what_it_lacks(folder: Path, tm
     assert "lacks tensors" in refusal(folder, tmp_path)
 
 
+def test_an_index_of_other_files_beside_a_single_file_is_no_concern(folder: Path, tmp_path: Path) -> None:
+    """It was left behind when parts were put together; Transformers takes the single file, and no engine gets it."""
+    placed = dict.fromkeys([*random_weights(), "model.extra.weight"], "model-00001-of-00002.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": placed}))
+    assert resolve(f"path:{folder}", cache=tmp_path / "cache", progress=print).path == folder
+    assert weight_files(folder) == (folder / "model.safetensors",)
+
+
 def test_a_file_with_tensors_that_the_index_lacks(folder: Path, tmp_path: Path) -> None:
     shard(folder)
     index = folder / "model.safetensors.index.json"
@@ -338,6 +347,17 @@ def test_weights_that_are_no_numbers(value: float, dtype: str, folder: Path, tmp
     assert "NaN or infinite" in refusal(folder, tmp_path)  # by the notes, without reading it again
 
 
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "vision/model.safetensors"])
+def test_what_lies_beside_the_model_may_hold_what_is_no_number(name: str, folder: Path, tmp_path: Path) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
+    save_file({"w": np.array([np.nan], np.float32)}, folder / name)
+    resolve(f"path:{folder}", cache=tmp_path / "cache", progress=print)
+    weight = load_file(folder / "model.safetensors")[QUERY]
+    weight[3, :2] = np.inf
+    change(folder, **{QUERY: weight})
+    assert f"in 1 tensors ({QUERY} in model.safetensors: 2)" in refusal(folder, tmp_path)
+
+
 @given(
     values=st.lists(st.integers(0, 65535), min_size=1, max_size=40),
     dtype=st.sampled_from(["bfloat16", "float16", "float8_e5m2", "float8_e4m3fn"]),
@@ -417,11 +437,16 @@ def test_openvino_says_in_the_session_what_does_not_fit(folder: Path, tmp_path: 
 
 def test_a_report_of_several_kinds_is_one_line() -> None:
     report = {"missing_keys": {"b", "a"}, "unexpected_keys": [], "mismatched_keys": [("c", (1,), (2,))]}
-    assert loading_problem(report) == "2 missing (a, b); 1 of another shape (c: stored (1,), in the model (2,))"
-    assert (
-        loading_problem({"mismatched_keys": ["c"], "error_msgs": ["no"]}) == "1 of another shape (c); 1 not loaded (no)"
+    place = Path("model")
+    begin = "the weights of model are not those of the model in its config.json: "
+    assert loading_problem(place, report) == (
+        f"{begin}2 missing (a, b); 1 of another shape (c: stored (1,), in the model (2,))"
     )
-    assert loading_problem({}) == ""
+    old = {"mismatched_keys": ["c"], "error_msgs": ["no"]}
+    assert loading_problem(place, old) == f"{begin}1 of another shape (c); 1 not loaded (no)"
+    assert loading_problem(place, {}) == ""
     masks = ["transformer.h.0.attn.bias", "h.1.attn.attention.masked_bias", "h.0.attn.causal_mask"]
-    assert loading_problem({"unexpected_keys": masks}) == ""
-    assert loading_problem({"unexpected_keys": [*masks, "h.0.c_attn.bias"]}) == "1 unexpected (h.0.c_attn.bias)"
+    assert loading_problem(place, {"unexpected_keys": masks}) == ""
+    assert (
+        loading_problem(place, {"unexpected_keys": [*masks, "h.c_attn.bias"]}) == f"{begin}1 unexpected (h.c_attn.bias)"
+    )

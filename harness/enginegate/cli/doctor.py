@@ -77,12 +77,11 @@ def _cache() -> dict[str, Any]:
 
 
 def _backend(name: str) -> dict[str, Any]:
-    from enginegate.engines.registry import load_backend
+    from enginegate.engines.registry import capabilities, load_backend, version
 
     try:
         backend = load_backend(name)
-        capabilities = backend.capabilities()
-        version = backend.version()
+        able, versions = capabilities(backend), version(backend)
     except Exception as error:  # whatever a backend of others raises is a finding, not the end of the examination
         return {
             "works": False,
@@ -94,13 +93,13 @@ def _backend(name: str) -> dict[str, Any]:
         }
     precisions, kv_precisions = (
         {key: {"supported": entry.supported, "reason": entry.reason} for key, entry in known.items()}
-        for known in (capabilities.precisions, capabilities.kv_precisions)
+        for known in (able.precisions, able.kv_precisions)
     )
     return {
         "works": any(entry["supported"] for entry in precisions.values()),
         "reason": "",
-        "version": version,
-        "device": capabilities.device,
+        "version": versions,
+        "device": able.device,
         "precisions": precisions,
         "kv_precisions": kv_precisions,
     }

@@ -138,7 +138,10 @@ def build(arguments: argparse.Namespace) -> int:
     built = []
     for candidate in selection.candidates:
         config = candidate.config
-        entry = files.setdefault(config.name, ModelFiles(config, cache_folder(), progress)).build(candidate.spec)
+        if config.name not in files:
+            tested = {each.spec.backend for each in selection.candidates if each.config.name == config.name}
+            files[config.name] = ModelFiles(config, cache_folder(), progress, tested)
+        entry = files[config.name].build(candidate.spec)
         built.append({"engine": candidate.id, "path": str(entry.path), "size_bytes": entry.manifest.size_bytes})
         if not arguments.json:
             say(f"{candidate.id}  {show_bytes(entry.manifest.size_bytes)}  {entry.path}")

@@ -16,7 +16,7 @@ from enginegate.core.errors import ConfigError, ModelError
 from enginegate.core.files import expanded
 from enginegate.engines.base import Backend
 from enginegate.engines.registry import capabilities
-from enginegate.models.integrity import check_checkpoint
+from enginegate.models.integrity import check_checkpoint, read_checkpoint_json
 
 #: Precisions that a new configuration tests, of those that the engine has here; the first stands for bf16 and fp16.
 WANTED = ("full_prec", "int8_wo")
@@ -110,7 +110,7 @@ def _limits(positions: int | None) -> str:
 def _chats(checkpoint: Path) -> bool:
     """Whether a checkpoint's tokenizer has a chat template."""
     settings = checkpoint / "tokenizer_config.json"
-    inside = settings.is_file() and '"chat_template"' in settings.read_text(encoding="utf-8")
+    inside = settings.is_file() and bool(read_checkpoint_json(settings).get("chat_template"))
     return inside or (checkpoint / "chat_template.jinja").is_file()
 
 

@@ -275,7 +275,12 @@ def _misfits(config: Config) -> Iterator[str]:
             precision, variant = split_precision(name)
             quantization = QuantizationSpec(group_size=section.section(variant).quantization.group_size)
             try:
-                check(EngineSpec(config.name, backend, precision, quantization, variant=variant), model)
+                with edge(
+                    CapabilityError,
+                    f"backend {backend} cannot say whether it can have this model",
+                    "correct the model's config.json, or report it against the package that brings the backend",
+                ):
+                    check(EngineSpec(config.name, backend, precision, quantization, variant=variant), model)
             except EngineGateError as error:
                 yield f"  engines.{backend}.precisions.{number}: {error.problem}: {error.hint}"
 

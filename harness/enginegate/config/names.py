@@ -13,7 +13,7 @@ from enginegate.config.schema import FULL_PRECISION, WorkloadSection
 from enginegate.core.errors import EngineGateError
 from enginegate.core.specs import PRECISIONS, VARIANT_MARK
 from enginegate.core.spelling import did_you_mean
-from enginegate.engines.registry import REFERENCE, known_backends, load_backend
+from enginegate.engines.registry import REFERENCE, capabilities, known_backends, load_backend
 
 #: Of the full half precision, those that it may stand for.
 _HALVES = ("bf16", "fp16")
@@ -41,7 +41,7 @@ class Backends:
         """What a backend can build on any machine; empty where that cannot be asked here."""
         if name not in self._precisions:
             try:
-                known = list(load_backend(name).capabilities().precisions) if name in self.names else []
+                known = list(capabilities(load_backend(name)).precisions) if name in self.names else []
             except EngineGateError:  # whoever selects it gets this error
                 known = []
             self._precisions[name] = known

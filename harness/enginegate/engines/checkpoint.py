@@ -64,12 +64,9 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def check_loaded(folder: Path, report: Mapping[str, Any]) -> None:
     """Raise EngineError for what Transformers' ``output_loading_info`` calls missing, unexpected or mismatched."""
-    problem = loading_problem(report)
+    problem = loading_problem(folder, report)
     if problem:
-        raise EngineError(
-            f"the weights of {folder} are not those of the model in its config.json: {problem}",
-            "fetch the checkpoint again, or take config.json and weights of one revision",
-        )
+        raise EngineError(problem, "fetch the checkpoint again, or take config.json and weights of one revision")
 
 
 def link_file(file: Path, out_dir: Path) -> None:

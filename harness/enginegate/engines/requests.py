@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -10,9 +9,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from enginegate.core.errors import EngineError, edge
+from enginegate.core.errors import EngineError, ModelError
 from enginegate.core.specs import EngineSpec, SamplingParams
 from enginegate.engines.process.heartbeat import beat
+from enginegate.models.vocabulary import declared_ends
 
 Running = TypeVar("Running")
 
@@ -83,22 +83,14 @@ def _check_tokens(spec: EngineSpec, name: str, tokens: Sequence[int], vocabulary
 
 
 def eos_token_ids(checkpoint: Path) -> frozenset[int]:
-    """End-of-sequence ids of the checkpoint's generation_config.json, else of its config.json; may be empty.
+    """End-of-sequence ids of the checkpoint's or engine's generation_config.json, else of its config.json.
 
-    Raises EngineError where a file cannot be read, or names something else than ids.
+    May be empty. Raises EngineError where a file cannot be read, or names something else than ids.
     """
-    for name in ("generation_config.json", "config.json"):
-        file = checkpoint / name
-        if not file.is_file():
-            continue
-        with edge(EngineError, f"the eos_token_id of {file} cannot be read", "fetch the checkpoint again"):
-            ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
-            if ids is not None:
-                found = ids if isinstance(ids, list) else [ids]
-                if not all(isinstance(each, int) for each in found):
-                    raise TypeError(f"{ids!r} is no token id")
-                return frozenset(found)
-    return frozenset()
+    try:
+        return frozenset(declared_ends(checkpoint))
+    except ModelError as error:
+        raise EngineError(error.problem, error.hint) from error
 
 
 #: Rows that go through decode steps together while they are scored, and the KV cache that they may take.

@@ -7,6 +7,7 @@ file whose modification time says when the engine was last asked for and whose l
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import time
@@ -20,6 +21,7 @@ from filelock import Timeout
 
 from enginegate.core.cache import Progress, discard, exclusive, explained, leftover_targets, staged, sweep, writing
 from enginegate.core.errors import EngineError, StoreError, edge
+from enginegate.core.files import read_json, write_atomically
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.base import Backend
 from enginegate.engines.manifest import (
@@ -33,6 +35,7 @@ from enginegate.engines.manifest import (
 )
 from enginegate.engines.process.building import build_limit
 from enginegate.engines.registry import version
+from enginegate.engines.requests import eos_token_ids
 from enginegate.models.checkpoint import Checkpoint
 
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -249,6 +252,7 @@ def _build(
     hint = "build it alone (`enginegate engines build`), and look into the library's log"
     with edge(EngineError, f"the backend {backend.name} could not build {spec.id}", hint):
         backend.build(spec, checkpoint, engine, progress)
+    _keep_ends(checkpoint, engine)
     seconds = time.monotonic() - started
     files = describe_files(engine)
     if not files:
@@ -267,6 +271,16 @@ def _build(
     ).sealed()
     (folder / _MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     (folder / _LAST_USED).touch()
+
+
+def _keep_ends(checkpoint: Checkpoint, engine: Path) -> None:
+    """Tell the engine the tokens that end an answer where the tokenizer alone names them: no engine reads that."""
+    if not checkpoint.end_ids or eos_token_ids(checkpoint.path):
+        return
+    file = engine / "generation_config.json"
+    kept = read_json(file, EngineError, "build it again") if file.is_file() else {}
+    # In a new file: the one that is there may be a link to the checkpoint's.
+    write_atomically(file, json.dumps({**kept, "eos_token_id": list(checkpoint.end_ids)}) + "\n")
 
 
 def _check_contents(entry: StoreEntry) -> None:

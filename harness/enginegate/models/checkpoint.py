@@ -15,9 +15,11 @@ class Checkpoint:
         digest: SHA-256 over the files' names and contents; two checkpoints with one digest are the same model.
         source: the source it came from, as written in the config.
         random_weights: True where the weights carry no meaning, so that quality must not be measured on it.
+        end_ids: tokens that end an answer, the tokenizer's own among them; empty where the tokenizer was not read.
     """
 
     path: Path
     digest: str
     source: str
     random_weights: bool = False
+    end_ids: tuple[int, ...] = ()

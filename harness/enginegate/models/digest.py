@@ -18,6 +18,7 @@ from enginegate.core.errors import ModelError
 from enginegate.core.files import write_atomically
 from enginegate.models.loading import is_table, shown
 from enginegate.models.tensors import read_tensors
+from enginegate.models.weights import weight_files
 
 #: Reading this many bytes takes about a second from a warm cache, so it is announced.
 _ANNOUNCE_BYTES = 1 << 30
@@ -62,7 +63,7 @@ def folder_digest(folder: Path, *, cache: Path | None, progress: Progress) -> st
         progress: told when more than a gigabyte has to be read.
 
     Raises:
-        ModelError: a safetensors file holds weights that are NaN or infinite.
+        ModelError: weights of the model are NaN or infinite.
     """
     files = {path.relative_to(folder).as_posix(): path for path in _visible_files(folder)}
     stamps = {name: _stamp(path) for name, path in files.items()}
@@ -136,10 +137,14 @@ def _count_not_finite(part: memoryview, dtype: str) -> int:
 
 
 def _check_finite(folder: Path, contents: Mapping[str, FileContent]) -> None:
+    """Raise ModelError where the model's own weights are not finite; an adapter beside them is nobody's concern."""
+    if not any(content.not_finite for content in contents.values()):
+        return
+    own = sorted(file.relative_to(folder).as_posix() for file in weight_files(folder))
     found = [
         f"{tensor} in {name}: {count}"
-        for name, content in sorted(contents.items())
-        for tensor, count in sorted(content.not_finite.items())
+        for name in own
+        for tensor, count in sorted(contents[name].not_finite.items())
         if not is_table(tensor)
     ]
     if found:

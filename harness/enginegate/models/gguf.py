@@ -188,11 +188,10 @@ def _read_tensors(reader: Any, source: Path, shape: _Shape) -> dict[str, np.ndar
 
     hint = "use a Hugging Face checkpoint of this model (path: or hub:)"
     stored = {tensor.name: tensor for tensor in reader.tensors}
-    if shape.layers > len(stored) or shape.head % 2:
-        raise ModelError(
-            f"{source} says {shape.layers} layers and heads of {shape.head} values, but holds {len(stored)} tensors",
-            hint,
-        )
+    if shape.layers > len(stored):
+        raise ModelError(f"{source} says {shape.layers} layers, but holds {len(stored)} tensors in all", hint)
+    if shape.head % 2:
+        raise ModelError(f"{source} says heads of {shape.head} values, but rotary positions turn pairs of them", hint)
     wanted = shape.tensors()
     if "output.weight" in stored:
         wanted["output.weight"] = ("lm_head.weight", (shape.vocabulary, shape.hidden))

@@ -15,7 +15,7 @@ from enginegate.models.integrity import UntrustedError, check_checkpoint
 _REFERENCE = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+|[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 #: Weights, configs and tokenizer of the top folder, without the copies for other frameworks that some models carry.
-_WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+_WANTED = ["*.json", "*.safetensors", "*.model", "*.tiktoken", "*.txt", "*.jinja"]
 
 
 def resolve_hub(reference: str, *, cache: Path, progress: Progress) -> tuple[Path, str]:

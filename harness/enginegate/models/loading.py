@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 #: Names that a message shows of a list.
 SHOWN = 3
@@ -14,13 +15,14 @@ _TABLE = re.compile(r"(^|\.)(masked_bias|causal_mask|rotary_emb\.(inv_freq|cos_c
 _MASK = re.compile(r"(^|\.)(attn|attention)\.bias$")
 
 
-def loading_problem(report: Mapping[str, Iterable[object]]) -> str:
+def loading_problem(folder: Path, report: Mapping[str, Iterable[object]]) -> str:
     """What is wrong with a checkpoint, by ``output_loading_info`` of Transformers; empty where all tensors fit.
 
     What Transformers itself ignores (rotary tables, masks, tied copies) is not in the report. Masks that it does
     report are no problem: the model has no parameter of that name.
 
     Args:
+        folder: the checkpoint.
         report: ``missing_keys`` (which the model got random numbers for), ``unexpected_keys`` (which were left out),
             ``mismatched_keys`` (name, stored shape, shape in the model; of old versions the name alone) and
             ``error_msgs``.
@@ -38,7 +40,12 @@ def loading_problem(report: Mapping[str, Iterable[object]]) -> str:
         )
         if names
     ]
-    return "; ".join(parts)
+    return not_of_config(folder, "; ".join(parts)) if parts else ""
+
+
+def not_of_config(folder: Path, difference: str) -> str:
+    """The sentence that says in what a checkpoint's weights differ from its config."""
+    return f"the weights of {folder} are not those of the model in its config.json: {difference}"
 
 
 def is_table(name: str) -> bool:

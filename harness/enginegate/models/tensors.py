@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,37 +58,38 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
         ModelError: there are no weights, a file is missing or damaged, or the index and the files contradict each
             other.
     """
-    indexed = _indexed(folder) if (folder / WEIGHTS_INDEX).is_file() else {}
-    if (folder / WEIGHTS).is_file():  # which Transformers takes, whatever an index beside it says
-        return read_tensors(folder / WEIGHTS)
-    if not indexed:
+    index = folder / WEIGHTS_INDEX
+    placed = _placed(index) if index.is_file() else {}
+    if (folder / WEIGHTS).is_file():  # which Transformers takes; an index beside it may be that of other files
+        names = [WEIGHTS]
+    elif placed:
+        names = sorted(set(placed.values()))
+    else:
         raise ModelError(
             f"{folder} has no weights: neither {WEIGHTS} nor {WEIGHTS_INDEX} is there",
             f"{_AGAIN}, or save the model with save_pretrained; pickled weights of a hub are not read "
             "(docs/adding_a_model.md)",
         )
-    return indexed
-
-
-def _indexed(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor of the files that the index names."""
-    placed = _placed(folder / WEIGHTS_INDEX)
-    found: dict[str, StoredTensor] = {}
-    names = sorted(set(placed.values()))
     for name in names:
         if not (folder / name).is_file():
             raise ModelError(f"{folder / name} is missing, though {WEIGHTS_INDEX} names it", _AGAIN)
+    found: dict[str, StoredTensor] = {}
     for name in names:
         stored = read_tensors(folder / name)
-        promised = {tensor for tensor, file in placed.items() if file == name}
-        for problem, unmatched in (
-            (f"lacks tensors that {WEIGHTS_INDEX} places in it", promised - stored.keys()),
-            (f"holds tensors that {WEIGHTS_INDEX} does not place in it", stored.keys() - promised),
-        ):
-            if unmatched:
-                raise ModelError(f"{folder / name} {problem}: {len(unmatched)} ({shown(sorted(unmatched))})", _AGAIN)
+        if name in placed.values():
+            _compare(folder / name, stored, {tensor for tensor, file in placed.items() if file == name})
         found |= stored
     return found
+
+
+def _compare(file: Path, stored: Mapping[str, StoredTensor], promised: Set[str]) -> None:
+    """Raise ModelError unless a file holds what the index places in it."""
+    for problem, unmatched in (
+        (f"lacks tensors that {WEIGHTS_INDEX} places in it", promised - stored.keys()),
+        (f"holds tensors that {WEIGHTS_INDEX} does not place in it", stored.keys() - promised),
+    ):
+        if unmatched:
+            raise ModelError(f"{file} {problem}: {len(unmatched)} ({shown(sorted(unmatched))})", _AGAIN)
 
 
 def _placed(index: Path) -> dict[str, str]:
@@ -98,7 +99,10 @@ def _placed(index: Path) -> dict[str, str]:
         raise ModelError(f"{index} has no weight_map of tensors and their files", _AGAIN)
     for tensor, name in placed.items():
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-            raise ModelError(f"{index}: {tensor} lies in {name!r}, which is no safetensors file of the folder", _AGAIN)
+            raise ModelError(
+                f"{index}: its weight_map places {tensor} in {name!r}, which is no safetensors file of the folder",
+                _AGAIN,
+            )
     return placed
 
 

@@ -12,6 +12,7 @@ from enginegate.models.vocabulary import check_files, check_vocabulary, end_ids
 
 #: A text of one letter, by which it is seen what a tokenizer puts before a text of its own accord.
 _LETTER = "a"
+_FETCH = "fetch the checkpoint again: its tokenizer's files are damaged, or of another revision"
 
 
 class Tokenizer:
@@ -57,7 +58,8 @@ class Tokenizer:
                 f"{folder}: quality.add_bos is set, but the tokenizer has no BOS token",
                 "take quality.add_bos out, or name the model's bos_token in tokenizer_config.json",
             )
-        check_vocabulary(folder, made)
+        with edge(ModelError, f"{folder}: the tokenizer's files cannot be held against the model", _FETCH):
+            check_vocabulary(folder, made)
         return made
 
     def encode(self, text: str) -> list[int]:
@@ -67,7 +69,7 @@ class Tokenizer:
 
     def decode(self, ids: list[int] | tuple[int, ...], skip_special: bool = True) -> str:
         """The text of token ids, as it is: no space is tidied away."""
-        with edge(ModelError, f"{self._folder}: the tokenizer cannot spell token ids", "fetch the checkpoint again"):
+        with edge(ModelError, f"{self._folder}: the tokenizer cannot spell token ids", _FETCH):
             kept = {"skip_special_tokens": skip_special, "clean_up_tokenization_spaces": False}
             return str(self._tokenizer.decode(list(ids), **kept))
 
@@ -113,7 +115,9 @@ class Tokenizer:
         """
         if not self._plain_prompts:
             return ()
-        whole, bare = [int(i) for i in self._tokenizer(_LETTER)["input_ids"]], self.encode(_LETTER)
+        with edge(ModelError, f"{self._folder}: the tokenizer cannot read {_LETTER!r}", _FETCH):
+            whole = [int(i) for i in self._tokenizer(_LETTER)["input_ids"]]
+        bare = self.encode(_LETTER)
         begins = (start for start in range(len(whole)) if whole[start : start + len(bare)] == bare)
         own = tuple(whole[: next(begins, 0)])
         bos = [self.bos_id] if self._add_bos and self.bos_id is not None and self.bos_id not in own else []
@@ -154,11 +158,6 @@ class Tokenizer:
     def vocabulary(self) -> Mapping[str, int]:
         """Every token, added ones included, and its id."""
         return {str(token): int(index) for token, index in self._tokenizer.get_vocab().items()}
-
-    @property
-    def vocab_size(self) -> int:
-        """Number of tokens, markers included; ids lie below it. A model's own vocabulary may be larger (padding)."""
-        return len(self._tokenizer)
 
     def _template_file(self) -> Path:
         own = self._folder / "chat_template.jinja"

@@ -125,9 +125,17 @@ def end_ids(folder: Path, own: int | None) -> tuple[int, ...]:
     Raises:
         ModelError: a file names something that is no id.
     """
+    return tuple(dict.fromkeys([*declared_ends(folder), *([] if own is None else [own])]))
+
+
+def declared_ends(folder: Path) -> tuple[int, ...]:
+    """The ids that end an answer as ``generation_config.json`` says, else ``config.json``; none where neither does.
+
+    Raises:
+        ModelError: a file names something that is no id.
+    """
     declared = _declared(folder, "eos")
-    named = declared.get("generation_config.json") or declared.get("config.json") or ()
-    return tuple(dict.fromkeys([*named, *([] if own is None else [own])]))
+    return declared["generation_config.json"] or declared["config.json"]
 
 
 def check_vocabulary(folder: Path, tokenizer: CheckedTokenizer) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from enginegate.core.errors import ModelError
-from enginegate.models.integrity import read_checkpoint_json
+from enginegate.core.errors import ModelError, edge
+from enginegate.models.tensors import WEIGHTS, WEIGHTS_INDEX, stored_tensors
 
-_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+#: Settings that say how many layers there are. Each has a tensor of its own, at least.
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers")
+#: Settings that say how many experts a layer has, which one tensor may hold together, and more than any model has.
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+_TOO_MANY_EXPERTS = 100_000
 #: Weights in formats that no loader here reads. Exported copies of a model often lie beside it.
 _OTHER_FORMATS = frozenset((".gguf", ".ggml", ".h5", ".msgpack", ".onnx", ".onnx_data", ".ot", ".tflite", ".npz"))
 
@@ -20,29 +26,15 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     other safetensors lie beside them belong to something else.
 
     Raises:
-        ModelError: there are none, the index cannot be read, or a file that it names is missing.
+        ModelError: see ``stored_tensors``.
     """
-    if (folder / _SINGLE).is_file():
-        return (folder / _SINGLE,)
-    if not (folder / _INDEX).is_file():
-        raise ModelError(
-            f"{folder} has no weights: neither {_SINGLE} nor {_INDEX} is there",
-            "fetch the checkpoint again, or save the model with save_pretrained",
-        )
-    placed = read_checkpoint_json(folder / _INDEX).get("weight_map")
-    names = set(placed.values()) if isinstance(placed, dict) else set()
-    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
-        raise ModelError(f"{folder / _INDEX} has no weight_map of tensors and files", "fetch the checkpoint again")
-    missing = sorted(name for name in names if not (folder / name).is_file())
-    if missing:
-        raise ModelError(f"{folder / missing[0]} is missing, though {_INDEX} names it", "fetch the checkpoint again")
-    return tuple(folder / name for name in sorted(names))
+    return tuple(sorted({tensor.file for tensor in stored_tensors(folder).values()}))
 
 
 def other_weights(folder: Path) -> frozenset[Path]:
     """Files of weights beside a checkpoint's own: copies in other formats, files that no loader reads, their index."""
     own = weight_files(folder)
-    used = {*own, *([] if own == (folder / _SINGLE,) else [folder / _INDEX])}
+    used = {*own, *([] if own == (folder / WEIGHTS,) else [folder / WEIGHTS_INDEX])}
     return frozenset(
         file
         for file in folder.iterdir()
@@ -60,22 +52,47 @@ def count_weights(folder: Path) -> int:
     return sum(weight.numel() for weight in empty_model(folder).parameters())
 
 
-def empty_model(folder: Path) -> Any:
+def empty_model(folder: Path, tensors: int | None = None) -> Any:
     """The model of ``config.json`` in Transformers, with weights that have a shape and no memory.
 
+    Args:
+        folder: the checkpoint; only its ``config.json`` is read.
+        tensors: how many its files hold. A config of more layers is refused: making millions of them would not end.
+
     Raises:
-        ModelError: Transformers knows no such model, or cannot make it of this configuration.
+        ModelError: torch is missing, Transformers knows no such model, or cannot make it of this configuration.
     """
-    import torch
+    try:
+        import torch
+    except ImportError as error:
+        raise ModelError(
+            f"torch is not installed, so nobody can tell which weights the config of {folder} asks for",
+            "pip install 'enginegate[hf]'",
+        ) from error
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    try:
+    with making(folder):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if tensors is not None:
+            _check_counts(config, tensors)
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(
-                AutoConfig.from_pretrained(folder, trust_remote_code=False), trust_remote_code=False
-            )
-    except Exception as error:  # the libraries raise many kinds
-        raise ModelError(
-            f"{folder / 'config.json'}: Transformers cannot make this model: {type(error).__name__}: {error}",
-            "see that config.json is the model's own, and that the installed Transformers knows its model_type",
-        ) from error
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+
+
+def making(folder: Path) -> AbstractContextManager[None]:
+    """Around what Transformers does with a checkpoint's configuration: what it raises becomes a ModelError."""
+    return edge(
+        ModelError,
+        f"{folder / 'config.json'}: Transformers cannot make this model (version {metadata.version('transformers')})",
+        "check config.json; a model_type that is newer than the installed Transformers needs a newer one",
+    )
+
+
+def _check_counts(config: Any, tensors: int) -> None:
+    """Raise ValueError where there are fewer tensors than layers."""
+    text = config.get_text_config()
+    most = {**dict.fromkeys(_LAYERS, tensors), **dict.fromkeys(_EXPERTS, max(tensors, _TOO_MANY_EXPERTS))}
+    for name, limit in most.items():
+        count = getattr(text, name, None)
+        if isinstance(count, int) and count > limit:
+            raise ValueError(f"{name} is {count}, but the files hold {tensors} tensors in all")

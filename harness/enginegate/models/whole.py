@@ -17,17 +17,13 @@ from typing import Any
 
 from enginegate.core.errors import ModelError
 from enginegate.core.files import write_atomically
-from enginegate.models.loading import is_mask_or_weight, loading_problem, shown
+from enginegate.models.loading import is_mask_or_weight, loading_problem, not_of_config, shown
 from enginegate.models.quantized import check_landed, check_plain
 from enginegate.models.tensors import StoredTensor, stored_tensors
+from enginegate.models.weights import empty_model, making
 
 #: Raised when the checks change, so that what passed older ones is looked at again.
 _RECIPE = 2
-#: Settings that say how many layers there are. Each has a tensor of its own, at least.
-_LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decoder_layers")
-#: Settings that say how many experts a layer has, which one tensor may hold together, and more than any model has.
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
-_TOO_MANY_EXPERTS = 100_000
 _READ_BYTES = 1 << 22
 
 
@@ -62,11 +58,13 @@ def check_tensors(folder: Path) -> None:
     """
     stored = stored_tensors(folder)
     weights: set[str] = set()
-    model, report = _ask(folder, stored, weights)
-    problem = loading_problem(report) or _no_masks(stored, report)
+    with _quiet():
+        kind = type(empty_model(folder, len(stored)))
+        model, report = _ask(folder, kind, stored, weights)
+    problem = loading_problem(folder, report) or _no_masks(folder, stored, report)
     if problem:
         raise ModelError(
-            f"the weights of {folder} are not those of the model in its config.json: {problem}",
+            problem,
             "fetch the checkpoint again, or take config.json and weights of one revision; Transformers would fill the "
             "gaps with random numbers, and leave out what does not fit",
         )
@@ -74,7 +72,7 @@ def check_tensors(folder: Path) -> None:
     _check_ties(folder, stored, model)
 
 
-def _no_masks(stored: Mapping[str, StoredTensor], report: Mapping[str, Any]) -> str:
+def _no_masks(folder: Path, stored: Mapping[str, StoredTensor], report: Mapping[str, Any]) -> str:
     """Tensors without a place in the model that have the name of a causal mask, and not its shape: square."""
     names = sorted(
         name
@@ -83,54 +81,28 @@ def _no_masks(stored: Mapping[str, StoredTensor], report: Mapping[str, Any]) -> 
         for own, tensor in stored.items()  # the report may have put the model's prefix before the name
         if name.endswith(own) and (len(tensor.shape) < 2 or tensor.shape[-1] != tensor.shape[-2])
     )
-    return f"{len(names)} unexpected ({shown(names)})" if names else ""
+    return not_of_config(folder, f"{len(names)} unexpected ({shown(names)})") if names else ""
 
 
-def _ask(folder: Path, stored: Mapping[str, StoredTensor], weights: set[str]) -> tuple[Any, Mapping[str, Any]]:
+def _ask(
+    folder: Path, kind: Any, stored: Mapping[str, StoredTensor], weights: set[str]
+) -> tuple[Any, Mapping[str, Any]]:
     """The model of the config, and what Transformers says of the stored tensors.
 
     ``weights`` is filled with the names of those that it makes floating-point parameters of.
     """
-    try:
-        import torch
-    except ImportError as error:
-        raise ModelError(
-            f"torch is not installed, so the weights of {folder} cannot be compared with its config",
-            "pip install 'enginegate[hf]'",
-        ) from error
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
-    try:
-        with _quiet():
-            config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-            _check_counts(config, len(stored))
-            with torch.device("meta"):
-                kind = type(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
-            answer: tuple[Any, Mapping[str, Any]] = kind.from_pretrained(
-                None,
-                config=config,
-                state_dict=_without_values(stored, weights),
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # listed with all others, instead of raised one by one
-                trust_remote_code=False,
-            )
-    except Exception as error:  # of every kind that a config can provoke in Transformers and torch
-        raise ModelError(
-            f"{folder / 'config.json'}: Transformers {metadata.version('transformers')} cannot make this model of the "
-            f"weights: {type(error).__name__}: {error}",
-            "check config.json; a model_type that is newer than the installed Transformers needs a newer one",
-        ) from error
+    with making(folder):
+        answer: tuple[Any, Mapping[str, Any]] = kind.from_pretrained(
+            None,
+            config=AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
+            state_dict=_without_values(stored, weights),
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # listed with all others, instead of raised one by one
+            trust_remote_code=False,
+        )
     return answer
-
-
-def _check_counts(config: Any, tensors: int) -> None:
-    """Raise ValueError where there are fewer tensors than layers: making millions of modules would not end."""
-    text = config.get_text_config()
-    most = {**dict.fromkeys(_LAYERS, tensors), **dict.fromkeys(_EXPERTS, max(tensors, _TOO_MANY_EXPERTS))}
-    for name, limit in most.items():
-        count = getattr(text, name, None)
-        if isinstance(count, int) and count > limit:
-            raise ValueError(f"{name} is {count}, but the files hold {tensors} tensors in all")
 
 
 def _without_values(stored: Mapping[str, StoredTensor], weights: set[str]) -> dict[str, Any]:

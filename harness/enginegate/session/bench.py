@@ -66,7 +66,7 @@ class ModelBench:
         expected: Sequence[tuple[EngineSpec, RuntimeSpec]] = (),
     ) -> ModelBench:
         """The bench of one configuration; see ModelFiles and RunningEngines for the rest."""
-        files = ModelFiles(config, cache, progress)
+        files = ModelFiles(config, cache, progress, {spec.backend for spec, _ in expected})
         engines = RunningEngines(files, wrap, expected)
         return cls(files, engines, SpeedReference(engines, machine), QualityReference(engines))
 

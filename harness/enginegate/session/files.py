@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from enginegate.config.loading import Config
 from enginegate.config.model_fit import check_positions
 from enginegate.core.cache import Progress
+from enginegate.core.errors import CapabilityError, EngineGateError
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.process.building import build_limits
 from enginegate.engines.registry import load_backend
@@ -25,13 +28,17 @@ class ModelFiles:
         config: the model's configuration.
         cache: folder of models and engines.
         progress: receives one line per long step.
+        tested: the backends whose engines are asked for; none for all that the configuration lists.
     """
 
-    def __init__(self, config: Config, cache: Path, progress: Progress) -> None:
+    def __init__(self, config: Config, cache: Path, progress: Progress, tested: Iterable[str] = ()) -> None:
         self.config = config
         self.cache = cache
         self.progress = progress
+        references = (config.file.reference.backend, config.file.quality.reference.backend)
+        self._backends = {*(tested or config.file.engines), *references}
         self._checkpoint: Checkpoint | None = None
+        self._refused: EngineGateError | None = None
         self._tokenizer: Tokenizer | None = None
         self._store = EngineStore(cache)
         self._built: dict[str, StoreEntry] = {}
@@ -40,21 +47,30 @@ class ModelFiles:
     def checkpoint(self) -> Checkpoint:
         """The model's local checkpoint, whole and with a tokenizer that belongs to it.
 
-        Raises ConfigError where it has too few positions for what is asked of it.
+        Raises ModelError or ConfigError where it cannot be used: the same again whenever it is asked for.
         """
+        if self._refused is not None:
+            raise self._refused
         if self._checkpoint is None:
-            model, quality = self.config.file.model, self.config.file.quality
-            source = model.source
-            if source.startswith("path:"):
-                source = f"path:{self.config.resolve(source.removeprefix('path:'))}"
-            # Some backends run what others have quantized; the rest, the reference among them, refuse it themselves.
-            engines = map(load_backend, self.config.file.engines)
-            plain = not any(getattr(backend, "takes_quantized", False) for backend in engines)
-            found = resolve(source, cache=self.cache, sha256=model.sha256, plain=plain, progress=self.progress)
-            check_positions(self.config.file, found.path)
-            self._tokenizer = Tokenizer.load(found.path, quality.plain_prompts, quality.add_bos)
-            self._checkpoint = found
+            try:
+                self._checkpoint, self._tokenizer = self._found()
+            except EngineGateError as error:
+                self._refused = error
+                raise
         return self._checkpoint
+
+    def _found(self) -> tuple[Checkpoint, Tokenizer]:
+        """The checkpoint and its tokenizer. Raises ConfigError where it has too few positions for what is asked."""
+        model, quality = self.config.file.model, self.config.file.quality
+        source = model.source
+        if source.startswith("path:"):
+            source = f"path:{self.config.resolve(source.removeprefix('path:'))}"
+        # Some backends run what others have quantized; the rest, the reference among them, refuse it themselves.
+        plain = not any(map(_takes_quantized, sorted(self._backends)))
+        found = resolve(source, cache=self.cache, sha256=model.sha256, plain=plain, progress=self.progress)
+        check_positions(self.config.file, found.path)
+        tokenizer = Tokenizer.load(found.path, quality.plain_prompts, quality.add_bos)
+        return replace(found, end_ids=tokenizer.eos_ids), tokenizer
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -82,3 +98,11 @@ class ModelFiles:
     def close(self) -> None:
         """Declare the engines as no longer in use."""
         self._store.close()
+
+
+def _takes_quantized(backend: str) -> bool:
+    """Whether a backend builds engines of checkpoints that are quantized already."""
+    try:
+        return bool(getattr(load_backend(backend), "takes_quantized", False))
+    except CapabilityError:  # it cannot be had here, so it builds nothing: who asks for its engines is told
+        return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import struct
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from enginegate.core.errors import EngineError
 from enginegate.core.files import read_json
 from enginegate.engines.checkpoint import Geometry, read_config
-from enginegate.models.weights import weight_files
+from enginegate.models.tensors import stored_tensors
 
 _ELEMENT_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0}
 
@@ -39,16 +38,13 @@ def dtype(config: Mapping[str, Any]) -> str:
 
 
 def tensor_bytes(folder: Path) -> dict[str, int]:
-    """Bytes of each element type (safetensors' names: F16, F8_E4M3, U8 …) in a folder's own safetensors files."""
+    """Bytes of each element type (safetensors' names: F16, F8_E4M3, U8 …) in a folder's own safetensors files.
+
+    Raises ModelError where these cannot be read.
+    """
     found: Counter[str] = Counter()
-    for file in weight_files(folder):
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        for name, entry in header.items():
-            if name != "__metadata__":
-                begin, end = entry["data_offsets"]
-                found[entry["dtype"]] += end - begin
+    for tensor in stored_tensors(folder).values():
+        found[tensor.dtype] += tensor.end - tensor.begin
     return dict(found)
 
 

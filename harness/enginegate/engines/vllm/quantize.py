@@ -58,9 +58,9 @@ def quantize(precision: str, group_size: int | None, passages: list[str], checkp
         use_safetensors=True,
         output_loading_info=True,
     )
-    problem = loading_problem(report)
+    problem = loading_problem(checkpoint, report)
     if problem:
-        raise SystemExit(f"the weights of {checkpoint} are not those of the model in its config.json: {problem}")
+        raise SystemExit(problem)
     modifiers = _modifiers(precision, group_size)
     calibrated = len(modifiers) > 1 or precision == "int4_gptq"
     data = {"dataset": _dataset(passages, checkpoint), "shuffle_calibration_samples": False} if calibrated else {}
