@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from enginegate.engines.checkpoint import link_checkpoint
 from enginegate.models.gguf import convert_gguf
 from enginegate.models.sources import resolve
 from field_case import Got, attempt, case
@@ -192,3 +194,205 @@ def gguf_endless_array(folder: Path) -> Got:
     content = b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, len(key)) + key + struct.pack("<IIQ", 9, 5, (1 << 63) - 1)
     (folder / "model.gguf").write_bytes(content)
     return attempt(convert_gguf, folder / "model.gguf", folder, print)
+
+
+def built(folder: Path, kind: str, add: Callable[[int], dict[str, Any]], half: bool = False, **sizes: int) -> Got:
+    """A model as Transformers saves it, and what older versions stored beside the weights of each of its layers."""
+    import torch
+    from safetensors.torch import load_file
+    from safetensors.torch import save_file as save
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(kind, vocab_size=263, **sizes)
+    model = AutoModelForCausalLM.from_config(config)
+    (model.half() if half else model).save_pretrained(folder / "checkpoint")
+    file = folder / "checkpoint" / "model.safetensors"
+    added = {name: value for layer in range(2) for name, value in add(layer).items()}
+    stored = {**load_file(file), **{name: torch.as_tensor(value) for name, value in added.items()}}
+    save({name: value.clone().contiguous() for name, value in stored.items()}, file, metadata={"format": "pt"})
+    return attempt(resolve, f"path:{folder / 'checkpoint'}", cache=folder / "cache", progress=print)
+
+
+NEOX = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+OLDER = {"n_embd": 32, "n_layer": 2, "n_head": 4}
+ROTARY = {**OLDER, "rotary_dim": 4}
+_SOUND = "sound, and refused"
+
+
+def masks(part: str, infinite: bool = False) -> Callable[[int], dict[str, Any]]:
+    """A causal mask and what its gaps are filled with; in float16 that is infinite."""
+
+    def add(layer: int) -> dict[str, Any]:
+        filling = np.float16(-np.inf) if infinite else np.float32(-1e9)
+        prefix = part.format(layer)
+        return {f"{prefix}.bias": np.tril(np.ones((1, 1, 8, 8), np.uint8)), f"{prefix}.masked_bias": np.array(filling)}
+
+    return add
+
+
+@case("checkpoint: GPT-NeoX in float16 with stored masks", kind=_SOUND, expected="accepted")
+def masks_of_gpt_neox(folder: Path) -> Got:
+    return built(folder, "gpt_neox", masks("gpt_neox.layers.{}.attention", infinite=True), half=True, **NEOX)
+
+
+@case("checkpoint: GPT-J in float16 with stored masks", kind=_SOUND, expected="accepted")
+def masks_of_gptj(folder: Path) -> Got:
+    return built(folder, "gptj", masks("transformer.h.{}.attn", infinite=True), half=True, **ROTARY)
+
+
+@case("checkpoint: GPT-Neo with stored masks", kind=_SOUND, expected="accepted")
+def masks_of_gpt_neo(folder: Path) -> Got:
+    sizes: Any = {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]}
+    return built(folder, "gpt_neo", masks("transformer.h.{}.attn.attention"), **sizes)
+
+
+@case("checkpoint: GPT-2 with stored masks", kind=_SOUND, expected="accepted")
+def masks_of_gpt2(folder: Path) -> Got:
+    return built(folder, "gpt2", masks("transformer.h.{}.attn"), **OLDER)
+
+
+@case("checkpoint: CodeGen with a stored causal_mask", kind=_SOUND, expected="accepted")
+def mask_of_codegen(folder: Path) -> Got:
+    def add(layer: int) -> dict[str, Any]:
+        return {f"transformer.h.{layer}.attn.causal_mask": np.ones((1, 1, 8, 8), np.bool_)}
+
+    return built(folder, "codegen", add, **ROTARY)
+
+
+@case("checkpoint: GPTBigCode with a stored mask", kind=_SOUND, expected="accepted")
+def mask_of_gpt_bigcode(folder: Path) -> Got:
+    def add(layer: int) -> dict[str, Any]:
+        return {f"transformer.h.{layer}.attn.bias": np.ones((8, 8), np.bool_)}
+
+    return built(folder, "gpt_bigcode", add, **OLDER)
+
+
+@case("checkpoint: attn.bias that is no mask", kind=_WHOLE, expected="ModelError", says=("2 unexpected", "attn.bias"))
+def bias_that_is_no_mask(folder: Path) -> Got:
+    return built(folder, "gptj", lambda layer: {f"transformer.h.{layer}.attn.bias": np.ones(32, np.float32)}, **ROTARY)
+
+
+@case("checkpoint: GPT-NeoX with a weight that is infinite", kind=_WHOLE, expected="ModelError", says=("dense.bias",))
+def infinite_beside_masks(folder: Path) -> Got:
+    def add(layer: int) -> dict[str, Any]:
+        return {f"gpt_neox.layers.{layer}.attention.dense.bias": np.full(32, np.inf, np.float32)}
+
+    return built(folder, "gpt_neox", add, **NEOX)
+
+
+EXPERTS: Any = {**NEOX, "num_key_value_heads": 2, "num_local_experts": 2, "num_experts_per_tok": 1, "head_dim": 8}
+
+
+@case("checkpoint: experts of GPT-OSS in one tensor", kind=_SOUND, expected="accepted")
+def experts_together(folder: Path) -> Got:
+    return built(folder, "gpt_oss", lambda _: {}, **EXPERTS)
+
+
+@case(
+    "checkpoint: experts of GPT-OSS packed as int8, no word of it",
+    kind=_WHOLE,
+    expected="ModelError",
+    says=("quantized already", "2 weights of element type I8", "gate_up_proj"),
+)
+def packed_experts(folder: Path) -> Got:
+    def add(layer: int) -> dict[str, Any]:
+        return {f"model.layers.{layer}.mlp.experts.gate_up_proj": np.ones((2, 32, 128), np.int8)}
+
+    return built(folder, "gpt_oss", add, **EXPERTS)
+
+
+@case("checkpoint: experts of GPT-OSS as float8", kind=_WHOLE, expected="ModelError", says=("F8_E4M3", "down_proj"))
+def float8_experts(folder: Path) -> Got:
+    import torch
+
+    def add(layer: int) -> dict[str, Any]:
+        return {f"model.layers.{layer}.mlp.experts.down_proj": torch.ones((2, 64, 32)).to(torch.float8_e4m3fn)}
+
+    return built(folder, "gpt_oss", add, **EXPERTS)
+
+
+@case("checkpoint: a bias as int8", kind=_WHOLE, expected="ModelError", says=("element type I8", "q_proj.bias"))
+def packed_bias(folder: Path) -> Got:
+    def add(layer: int) -> dict[str, Any]:
+        return {f"model.layers.{layer}.self_attn.q_proj.bias": np.ones(32, np.int8)}
+
+    return built(folder, "qwen2", add, num_key_value_heads=2, **NEOX)
+
+
+@case("checkpoint: a norm of truth values", kind=_WHOLE, expected="ModelError", says=("element type BOOL", "norm"))
+def truth_values(folder: Path) -> Got:
+    return resolved(folder, {"model.norm.weight": np.ones(64, np.bool_)})
+
+
+ADAPTER = {"peft_type": "LORA", "base_model_name_or_path": "somewhere/else", "task_type": "CAUSAL_LM"}
+
+
+@case(
+    "checkpoint: adapter_config.json beside whole weights",
+    kind=_WHOLE,
+    expected="ModelError",
+    says=("adapter to another model", "merge the adapter", "take adapter_config.json out"),
+)
+def adapter_beside_weights(folder: Path) -> Got:
+    return resolved(folder, files={"adapter_config.json": ADAPTER})
+
+
+@case("checkpoint: an adapter alone", kind=_WHOLE, expected="ModelError", says=("merge the adapter",))
+def adapter_alone(folder: Path) -> Got:
+    made = folder / "adapter"
+    made.mkdir()
+    save_file({"lora_A.weight": np.ones((2, 2), np.float32)}, made / "adapter_model.safetensors")
+    (made / "adapter_config.json").write_text(json.dumps(ADAPTER))
+    return attempt(resolve, f"path:{made}", cache=folder / "cache", progress=print)
+
+
+@case("engine: adapter_config.json in the checkpoint's folder", kind=_WHOLE, expected="config.json model.safetensors")
+def adapter_in_an_engine(folder: Path) -> Got:
+    checkpoint, engine = folder / "checkpoint", folder / "engine"
+    for made in (checkpoint, engine):
+        made.mkdir()
+    for name in ("config.json", "adapter_config.json"):
+        (checkpoint / name).write_text("{}")
+    save_file({"w": np.ones(1, np.float32)}, checkpoint / "model.safetensors")
+    link_checkpoint(checkpoint, engine)
+    return Got(" ".join(sorted(file.name for file in engine.iterdir())))
+
+
+@case("config.json: rms_norm_eps -1", kind=_WHOLE, expected="ModelError", says=("rms_norm_eps is -1", "from 0"))
+def negative_epsilon(folder: Path) -> Got:
+    return resolved(folder, rms_norm_eps=-1)
+
+
+@case("config.json: rms_norm_eps as text", kind=_WHOLE, expected="ModelError", says=("rms_norm_eps is '1e-5'",))
+def epsilon_as_text(folder: Path) -> Got:
+    return resolved(folder, rms_norm_eps="1e-5")
+
+
+@case("config.json: rope_theta NaN", kind=_WHOLE, expected="ModelError", says=("rope_theta is nan", "above 0"))
+def rotary_base_is_no_number(folder: Path) -> Got:
+    return resolved(folder, rope_theta=float("nan"))
+
+
+@case("config.json: rope_theta 0 in rope_parameters", kind=_WHOLE, expected="ModelError", says=("rope_parameters.",))
+def rotary_base_is_zero(folder: Path) -> Got:
+    return resolved(folder, rope_parameters={"rope_type": "default", "rope_theta": 0})
+
+
+@case("config.json: rope_scaling.factor infinite", kind=_WHOLE, expected="ModelError", says=("rope_scaling.factor",))
+def rotary_factor_is_infinite(folder: Path) -> Got:
+    return resolved(folder, rope_scaling={"rope_type": "linear", "factor": float("inf")})
+
+
+@case("config.json: max_position_embeddings 0", kind=_WHOLE, expected="ModelError", says=("max_position_embeddings",))
+def no_positions(folder: Path) -> Got:
+    return resolved(folder, max_position_embeddings=0)
+
+
+@case("config.json: attention_dropout NaN", kind=_WHOLE, expected="ModelError", says=("attention_dropout is NaN",))
+def setting_is_no_number(folder: Path) -> Got:
+    return resolved(folder, attention_dropout=float("nan"))
+
+
+@case("config.json: numbers left to the model, and an open limit", kind=_SOUND, expected="accepted")
+def settings_left_out(folder: Path) -> Got:
+    return resolved(folder, rope_scaling=None, n_positions=None, time_step_limit=[0.0, float("inf")], rms_norm_eps=0.0)

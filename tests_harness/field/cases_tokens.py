@@ -62,6 +62,25 @@ def add_marker(folder: Path, text: str) -> None:
     words.save(str(folder / "tokenizer.json"))
 
 
+def begin_texts_with_bos(folder: Path) -> None:
+    """Have the tokenizer put BOS before every text of its own accord, as Llama's does."""
+    begin = {"SpecialToken": {"id": "<s>", "type_id": 0}}
+    text = {"Sequence": {"id": "A", "type_id": 0}}
+    pair = {"Sequence": {"id": "B", "type_id": 1}}
+    marker = {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}}
+    change(
+        folder / "tokenizer.json",
+        {
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [begin, text],
+                "pair": [begin, text, pair],
+                "special_tokens": marker,
+            }
+        },
+    )
+
+
 def load(folder: Path, **options: bool) -> Got:
     """What comes of loading the folder's tokenizer."""
     return attempt(Tokenizer.load, folder, **options)
@@ -174,6 +193,27 @@ def ends_differ(folder: Path) -> Got:
     "bos of config.json and tokenizer differ", kind=KIND, expected="ModelError", says=("bos", "id 1", "config.json [8]")
 )
 def begins_differ(folder: Path) -> Got:
+    return load(write_model(folder, template=f"{{{{ bos_token }}}}{TEMPLATE}", bos_token_id=8))
+
+
+@case("the same, and add_bos writes it", kind=KIND, expected="ModelError", says=("bos", "id 1", "config.json [8]"))
+def begins_differ_before_texts(folder: Path) -> Got:
+    return load(write_model(folder, bos_token_id=8), add_bos=True)
+
+
+@case("the same, and the tokenizer writes it", kind=KIND, expected="ModelError", says=("bos", "config.json [8]"))
+def begins_differ_by_the_tokenizer(folder: Path) -> Got:
+    begin_texts_with_bos(write_model(folder, bos_token_id=8))
+    return load(folder, plain_prompts=True)
+
+
+@case("the same, and nothing writes it: plain prompts", kind="sound, and refused", expected="accepted")
+def begin_that_no_plain_prompt_has(folder: Path) -> Got:
+    return load(write_model(folder, bos_token_id=8), plain_prompts=True)
+
+
+@case("the same, and nothing writes it: a chat", kind="sound, and refused", expected="accepted")
+def begin_that_no_chat_has(folder: Path) -> Got:
     return load(write_model(folder, bos_token_id=8))
 
 

@@ -445,3 +445,8 @@ def test_a_report_of_several_kinds_is_one_line() -> None:
     old = {"mismatched_keys": ["c"], "error_msgs": ["no"]}
     assert loading_problem(place, old) == f"{begin}1 of another shape (c); 1 not loaded (no)"
     assert loading_problem(place, {}) == ""
+    masks = ["transformer.h.0.attn.bias", "h.1.attn.attention.masked_bias", "h.0.attn.causal_mask"]
+    assert loading_problem(place, {"unexpected_keys": masks}) == ""
+    assert (
+        loading_problem(place, {"unexpected_keys": [*masks, "h.c_attn.bias"]}) == f"{begin}1 unexpected (h.c_attn.bias)"
+    )

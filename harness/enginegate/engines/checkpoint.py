@@ -13,7 +13,7 @@ from typing import Any
 from enginegate.core.errors import EngineError, edge
 from enginegate.core.files import read_json
 from enginegate.core.specs import QuantizationSpec
-from enginegate.models.integrity import runs_code
+from enginegate.models.integrity import ADAPTER, runs_code
 from enginegate.models.loading import loading_problem
 from enginegate.models.weights import other_weights
 
@@ -80,14 +80,15 @@ def link_file(file: Path, out_dir: Path) -> None:
 def link_checkpoint(checkpoint: Path, out_dir: Path) -> None:
     """Link a checkpoint's files into ``out_dir``. Raises EngineError where it is no checkpoint.
 
-    Left out are pickles and code, and weights that are not the model's own: an engine's size counts its files.
+    Left out are pickles and code, an adapter's configuration, which would make loaders take another model, and weights
+    that are not the model's own: an engine's size counts its files.
 
     Links rather than a pointer: a checkpoint that is moved or deleted later takes nothing with it, and the engine's own
     manifest covers the weights.
     """
     if not (checkpoint / "config.json").is_file():
         raise EngineError(f"checkpoint {checkpoint} has no config.json", "name a Hugging Face checkpoint")
-    left_out = other_weights(checkpoint)
+    left_out = {*other_weights(checkpoint), checkpoint / ADAPTER}
     for file in sorted(checkpoint.iterdir()):
         if file.is_file() and not runs_code(file) and file not in left_out:
             link_file(file, out_dir)

@@ -16,7 +16,7 @@ import numpy as np
 from enginegate.core.cache import Progress, file_sha256
 from enginegate.core.errors import ModelError
 from enginegate.core.files import write_atomically
-from enginegate.models.loading import shown
+from enginegate.models.loading import is_table, shown
 from enginegate.models.tensors import read_tensors
 from enginegate.models.weights import weight_files
 
@@ -142,7 +142,10 @@ def _check_finite(folder: Path, contents: Mapping[str, FileContent]) -> None:
         return
     own = sorted(file.relative_to(folder).as_posix() for file in weight_files(folder))
     found = [
-        f"{tensor} in {name}: {count}" for name in own for tensor, count in sorted(contents[name].not_finite.items())
+        f"{tensor} in {name}: {count}"
+        for name in own
+        for tensor, count in sorted(contents[name].not_finite.items())
+        if not is_table(tensor)
     ]
     if found:
         raise ModelError(

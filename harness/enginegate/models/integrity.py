@@ -8,12 +8,15 @@ from typing import Any
 
 from enginegate.core.errors import ModelError
 from enginegate.core.files import read_json
+from enginegate.models.settings import check_settings
 from enginegate.models.tensors import WEIGHTS, WEIGHTS_INDEX, stored_tensors
 
 #: Files that are pickles or hold one, which run whatever code they name when they are read.
 _PICKLED = frozenset((".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"))
 #: Pickled files that an error names.
 _NAMED = 5
+#: Says that the folder is an adapter to another model.
+ADAPTER = "adapter_config.json"
 
 
 class UntrustedError(ModelError):
@@ -31,12 +34,13 @@ def check_checkpoint(folder: Path) -> None:
     Pickled weights beside safetensors are ignored here and by all who load.
 
     Raises:
-        ModelError: ``config.json`` is missing or no model's, there are no weights, a file of them is missing or not
-            as long as its header says, or the index and the files contradict each other.
+        ModelError: ``config.json`` is missing or no model's, the folder is an adapter, there are no weights, a file of
+            them is missing or not as long as its header says, or the index and the files contradict each other.
         UntrustedError: ``config.json`` names code to run, or all weights are pickled.
     """
     if not folder.is_dir():
         raise ModelError(f"no checkpoint at {folder}: not a folder", "give the folder that holds config.json")
+    _check_no_adapter(folder)
     config = read_checkpoint_json(folder / "config.json")
     if not isinstance(config.get("model_type"), str):
         raise ModelError(
@@ -44,7 +48,19 @@ def check_checkpoint(folder: Path) -> None:
             "save the model with save_pretrained",
         )
     _check_trust(folder, config)
+    check_settings(folder / "config.json", config)
     stored_tensors(folder)
+
+
+def _check_no_adapter(folder: Path) -> None:
+    """Where peft is installed, Transformers loads the model that this file names instead of the one that is there."""
+    if (folder / ADAPTER).exists():
+        raise ModelError(
+            f"{folder} holds an adapter to another model ({ADAPTER}), and which of the two is loaded depends on what "
+            "is installed",
+            "merge the adapter first (merge_and_unload of peft, then save_pretrained) and name the new folder; where "
+            f"the weights are whole already, take {ADAPTER} out of a copy",
+        )
 
 
 def _check_trust(folder: Path, config: Mapping[str, Any]) -> None:

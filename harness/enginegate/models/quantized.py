@@ -51,15 +51,14 @@ def quantization_of(folder: Path) -> str:
     names = sorted(name for name in tensors if name.rpartition(".")[2] in _PARTS)
     if names:
         return f"{len(names)} tensors that only quantized weights have ({shown(names)})"
-    packed = {
-        name: tensor.dtype
-        for name, tensor in sorted(tensors.items())
-        if name.rpartition(".")[2] == "weight" and tensor.dtype not in _PLAIN
-    }
-    if packed:
-        types = ", ".join(sorted(set(packed.values())))
-        return f"{len(packed)} weights of element type {types} ({shown(packed)})"
-    return ""
+    return _packed({n: tensor.dtype for n, tensor in sorted(tensors.items()) if n.rpartition(".")[2] == "weight"})
+
+
+def _packed(types: Mapping[str, str]) -> str:
+    """Weights whose element type is no plain one; empty where all are plain."""
+    packed = {name: kind for name, kind in types.items() if kind not in _PLAIN}
+    kinds = ", ".join(sorted(set(packed.values())))
+    return f"{len(packed)} weights of element type {kinds} ({shown(packed)})" if packed else ""
 
 
 def _method(stated: object) -> str:
@@ -72,7 +71,22 @@ def _method(stated: object) -> str:
 
 def check_plain(folder: Path) -> None:
     """Raise ModelError where a checkpoint's weights are quantized already."""
-    found = quantization_of(folder)
+    _refuse(folder, quantization_of(folder))
+
+
+def check_landed(folder: Path, types: Mapping[str, str]) -> None:
+    """Raise ModelError where a stored tensor becomes a floating-point parameter, and holds no plain numbers.
+
+    A loader takes the bytes of packed weights for values without a word, whatever their names.
+
+    Args:
+        folder: the checkpoint.
+        types: by name, the element types of the tensors that become floating-point parameters.
+    """
+    _refuse(folder, _packed(types))
+
+
+def _refuse(folder: Path, found: str) -> None:
     if found:
         raise ModelError(
             f"{folder} is quantized already: {found}",

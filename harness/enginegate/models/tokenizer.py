@@ -129,6 +129,15 @@ class Tokenizer:
         return _optional_int(self._tokenizer.bos_token_id)
 
     @property
+    def uses_bos(self) -> bool:
+        """Whether BOS is ever written: before texts by ``add_bos``, into prompts by the tokenizer or its template.
+
+        Raises:
+            ModelError: the chat template raises.
+        """
+        return self.bos_id is not None and (self._add_bos or (self.chats and self.bos_id in self.chat(_LETTER)))
+
+    @property
     def pad_id(self) -> int:
         """Id to pad with: the tokenizer's own, else the first end token, else 0. Masked positions, so any id does."""
         own = _optional_int(self._tokenizer.pad_token_id)

@@ -46,6 +46,11 @@ class CheckedTokenizer(Protocol):
         """Whether ``chat`` works."""
         ...
 
+    @property
+    def uses_bos(self) -> bool:
+        """Whether BOS is ever written before a text or into a prompt."""
+        ...
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text."""
         ...
@@ -163,7 +168,8 @@ def check_vocabulary(folder: Path, tokenizer: CheckedTokenizer) -> None:
                 f"which has no row in the model's embedding; config.json says vocab_size {size}",
                 f"{_ANOTHER}; or resize the embedding",
             )
-    for role in ("bos", "eos"):  # padding may differ: it is masked, and chosen by whoever fine-tuned the model
+    # Padding may differ: it is masked, and chosen by whoever fine-tuned the model. So may a BOS that nothing writes.
+    for role in ("bos", "eos") if tokenizer.uses_bos else ("eos",):
         _check_role(folder, role, tokenizer.special_ids.get(role))
     _check_end(folder, tokenizer)
     _check_sample(folder, tokenizer)

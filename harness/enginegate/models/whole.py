@@ -17,13 +17,13 @@ from typing import Any
 
 from enginegate.core.errors import ModelError
 from enginegate.core.files import write_atomically
-from enginegate.models.loading import loading_problem, shown
-from enginegate.models.quantized import check_plain
+from enginegate.models.loading import is_mask_or_weight, loading_problem, not_of_config, shown
+from enginegate.models.quantized import check_landed, check_plain
 from enginegate.models.tensors import StoredTensor, stored_tensors
 from enginegate.models.weights import empty_model, making
 
 #: Raised when the checks change, so that what passed older ones is looked at again.
-_RECIPE = 1
+_RECIPE = 2
 _READ_BYTES = 1 << 22
 
 
@@ -54,31 +54,50 @@ def check_tensors(folder: Path) -> None:
 
     Raises:
         ModelError: torch is missing, Transformers cannot make this model, tensors are missing, unexpected or of
-            another shape, or two that the config ties differ.
+            another shape, weights are packed in another element type, or two that the config ties differ.
     """
     stored = stored_tensors(folder)
+    weights: set[str] = set()
     with _quiet():
         kind = type(empty_model(folder, len(stored)))
-        model, report = _ask(folder, kind, stored)
-    problem = loading_problem(folder, report)
+        model, report = _ask(folder, kind, stored, weights)
+    problem = loading_problem(folder, report) or _no_masks(folder, stored, report)
     if problem:
         raise ModelError(
             problem,
             "fetch the checkpoint again, or take config.json and weights of one revision; Transformers would fill the "
             "gaps with random numbers, and leave out what does not fit",
         )
+    check_landed(folder, {name: stored[name].dtype for name in sorted(weights)})
     _check_ties(folder, stored, model)
 
 
-def _ask(folder: Path, kind: Any, stored: Mapping[str, StoredTensor]) -> tuple[Any, Mapping[str, Any]]:
-    """The model of the config, and what Transformers says of the stored tensors."""
+def _no_masks(folder: Path, stored: Mapping[str, StoredTensor], report: Mapping[str, Any]) -> str:
+    """Tensors without a place in the model that have the name of a causal mask, and not its shape: square."""
+    names = sorted(
+        name
+        for name in map(str, report.get("unexpected_keys", ()))
+        if is_mask_or_weight(name)
+        for own, tensor in stored.items()  # the report may have put the model's prefix before the name
+        if name.endswith(own) and (len(tensor.shape) < 2 or tensor.shape[-1] != tensor.shape[-2])
+    )
+    return not_of_config(folder, f"{len(names)} unexpected ({shown(names)})") if names else ""
+
+
+def _ask(
+    folder: Path, kind: Any, stored: Mapping[str, StoredTensor], weights: set[str]
+) -> tuple[Any, Mapping[str, Any]]:
+    """The model of the config, and what Transformers says of the stored tensors.
+
+    ``weights`` is filled with the names of those that it makes floating-point parameters of.
+    """
     from transformers import AutoConfig
 
     with making(folder):
         answer: tuple[Any, Mapping[str, Any]] = kind.from_pretrained(
             None,
             config=AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
-            state_dict=_without_values(stored),
+            state_dict=_without_values(stored, weights),
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # listed with all others, instead of raised one by one
             trust_remote_code=False,
@@ -86,14 +105,25 @@ def _ask(folder: Path, kind: Any, stored: Mapping[str, StoredTensor]) -> tuple[A
     return answer
 
 
-def _without_values(stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
-    """Tensors of the stored names and shapes that take no memory."""
+def _without_values(stored: Mapping[str, StoredTensor], weights: set[str]) -> dict[str, Any]:
+    """Tensors of the stored names and shapes that take no memory; sent to a floating-point type they tell their name.
+
+    A loader sends each tensor that the model has to the type of its parameter, and no other.
+    """
     import torch
 
     class Shape(torch.Tensor):  # type: ignore[misc]
         """A tensor without values, which stays so wherever a loader sends it, and equals every other."""
 
-        def to(self, *_: object, **__: object) -> Any:
+        name_in_file = ""  # of what is made of others: none
+
+        def __getitem__(self, index: Any) -> Any:
+            return self if index is Ellipsis else super().__getitem__(index)
+
+        def to(self, *places: object, **named: object) -> Any:
+            kinds = [place for place in (*places, *named.values()) if isinstance(place, torch.dtype)]
+            if self.name_in_file and any(kind.is_floating_point for kind in kinds):
+                weights.add(self.name_in_file)
             return self
 
         @classmethod
@@ -102,7 +132,10 @@ def _without_values(stored: Mapping[str, StoredTensor]) -> dict[str, Any]:
                 return True
             return super().__torch_function__(function, types, args, kwargs or {})
 
-    return {name: torch.empty(each.shape, device="meta").as_subclass(Shape) for name, each in stored.items()}
+    made = {name: torch.empty(each.shape, device="meta").as_subclass(Shape) for name, each in stored.items()}
+    for name, shape in made.items():
+        shape.name_in_file = name
+    return made
 
 
 @contextmanager
