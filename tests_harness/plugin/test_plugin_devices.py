@@ -60,6 +60,7 @@ def test_what_all_workers_audit_lies_with_their_one_run(suite, on_gpu):
     assert sorted(gate.workload for gate in audits.gates.values()) == ["b1-i16-o8"] * 3 + ["b2-i16-o8"] * 3
 
 
+@pytest.mark.heavy
 def test_more_workers_than_cards_is_an_error_with_the_hint(on_gpu):
     result = on_gpu("-n2", "--dist=loadgroup", *SPEED, ENGINEGATE_FAKE_GPUS="1")
     assert result.parseoutcomes()["errors"] == 1
@@ -78,6 +79,7 @@ def test_busy_card_is_refused_with_the_process_that_uses_it(on_gpu):
     assert "Imaginary GPU is in use by process 999999999" in result.stdout.str()
 
 
+@pytest.mark.heavy
 def test_a_card_that_nobody_can_look_at_is_said_in_the_record(suite, on_gpu):
     """It was timed on as a free one, in silence."""
     on_gpu(*SPEED, "--batch-size=1", ENGINEGATE_FAKE_LIST="refused")
@@ -85,6 +87,7 @@ def test_a_card_that_nobody_can_look_at_is_said_in_the_record(suite, on_gpu):
     assert any("does not list the processes" in warning for warning in arena.warnings), arena.warnings
 
 
+@pytest.mark.heavy
 def test_two_sessions_take_two_cards(suite, on_gpu):
     """One that another session has is not measured on: the second card, then none is left."""
     leases = suite.folder / lease_folder().name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from enginegate.core.errors import EngineGateError, MeasurementError
+from enginegate.core.errors import EngineError, MeasurementError, edge
 from enginegate.core.records import MemoryEntry
 from enginegate.core.specs import DEFAULT_TIMEOUTS, EngineSpec, RuntimeSpec, Timeouts, Workload
 from enginegate.engines.process.client import Worker
@@ -32,16 +32,18 @@ def measure_memory(
     card = measure_card() if on_gpu else None
     prompts = [list(prompt) for prompt in prompts]
     subject = f"the memory pass of {spec.id}"
-    worker = Worker(subject, interpreter, timeouts)
+    context = card.context_bytes if card else None
+    job = (spec.backend, str(engine_dir), spec, runtime, prompts, workload.output_len, context)
     try:
-        context = card.context_bytes if card else None
-        job = (spec.backend, str(engine_dir), spec, runtime, prompts, workload.output_len, context)
-        found = worker.ask("memory", "memory_pass", *job)
-    except EngineGateError as error:
+        with edge(MeasurementError, f"{subject} failed", "run its tests alone, and look into the engine's own log"):
+            worker = Worker(subject, interpreter, timeouts)
+            try:
+                found = worker.ask("memory", "memory_pass", *job)
+            finally:
+                worker.close()
+    except EngineError as error:
         problem = error.problem if error.problem.startswith(subject) else f"{subject}: {error.problem}"
-        raise MeasurementError(problem, error.hint) from error
-    finally:
-        worker.close()
+        raise MeasurementError(problem, error.hint) from (error.__cause__ or error)
     return MemoryEntry(
         engine=spec.id,
         workload=workload.id,

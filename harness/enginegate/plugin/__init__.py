@@ -195,7 +195,15 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["enginegate"] = {"key": fingerprint.key, "identity": fingerprint.identity}
 
 
-@pytest.hookimpl(tryfirst=True)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """When the last test has ended, in the workers of xdist, too: speed and quality of each engine, taken together."""
+    result = yield
+    if not hasattr(session.config, "workeroutput"):
+        report_withdrawn(session.config, session.config.stash[SESSION])
+    return result
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Close the engines and write the records, marked partial where the session was cut short."""
     config = session.config
@@ -209,8 +217,6 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     take_over_unfinished(gates)
     if not gates.finish(complete) and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
-    if report_withdrawn(config, gates) and exitstatus == pytest.ExitCode.OK:
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     if exitstatus == pytest.ExitCode.OK and missed_gpu(config, gates.options):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

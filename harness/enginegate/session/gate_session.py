@@ -13,7 +13,15 @@ from enginegate.config.loading import Config
 from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import BaselineError, EngineGateError, RecordError, edge
 from enginegate.core.files import write_atomically
-from enginegate.core.records import ArenaEntry, AttemptEntry, Fingerprint, ModelEntry, RunRecord, VerdictEntry
+from enginegate.core.records import (
+    ArenaEntry,
+    AttemptEntry,
+    Fingerprint,
+    JointEntry,
+    ModelEntry,
+    RunRecord,
+    VerdictEntry,
+)
 from enginegate.core.specs import Workload
 from enginegate.core.urls import without_password
 from enginegate.engines.process.environments import installed
@@ -397,6 +405,11 @@ class GateSession:
         records = [record.model_copy(update={"joint": joint_verdicts(record)}) for record in records]
         self.saved = [(record, save_record(record, self.options.runs)) for record in records]
         return self.saved
+
+    def joint(self) -> list[JointEntry]:
+        """Speed and quality of each engine together, as far as they are known."""
+        records = [*self._own("partial"), *self._merged("partial")]
+        return [entry for record in records for entry in joint_verdicts(record)]
 
     def _own(self, status: Status) -> list[RunRecord]:
         """The records of the models that this process has something to tell of."""
