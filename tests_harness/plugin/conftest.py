@@ -121,6 +121,7 @@ def workspace(tmp_path_factory) -> Workspace:
         "enginegate.storage.history",
         "enginegate.report.plot",
         "enginegate.quality.measure",
+        "enginegate.models.pypi",
     ):
         importlib.import_module(module)
     return made
