@@ -66,7 +66,7 @@ def mutated(tree: Any, random: Random) -> Any:
     tree = copy.deepcopy(tree)
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         if not isinstance(tree, dict | list) or not tree:
-            return random.choice(VALUES)
+            return copy.deepcopy(random.choice(VALUES))
         *to, last = way(tree, random)
         parent = _at(tree, to)
         if random.randrange(3):
@@ -82,7 +82,7 @@ def mutated(tree: Any, random: Random) -> Any:
         elif kind == 2:
             parent[last] = copy.deepcopy(_at(tree, way(tree, random)))
         else:
-            parent[last] = random.choice(VALUES)
+            parent[last] = copy.deepcopy(random.choice(VALUES))
     return tree
 
 
