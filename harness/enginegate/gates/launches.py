@@ -17,7 +17,7 @@ import numpy as np
 from enginegate.gates.robust import Array, Location, locate
 from enginegate.gates.sequential import FAILED, PASSED, UNDECIDED, Outcome, SpeedPolicy, next_look, sequential_test
 from enginegate.gates.sessions import Anchor, Known, ShiftPrior
-from enginegate.gates.speed import SpeedGate
+from enginegate.gates.speed import SpeedGate, first_decision
 from enginegate.gates.verdict import Status, Verdict
 
 #: Belief about the spread (standard deviation) of a launch's number before launches show it: launches of either side
@@ -182,8 +182,9 @@ def replay_launches(
 ) -> Verdict:
     """The verdict that a race of these launches gave: at the first look that decides, or the last."""
     count = len(launches)
-    for look in (*(look for look in policy.looks if look < count), count):
-        verdict = judge_launches(
+
+    def judged(look: int) -> Verdict | None:
+        return judge_launches(
             launches[:look],
             policy,
             metric=metric,
@@ -193,6 +194,5 @@ def replay_launches(
             warnings=warnings,
             invalid=invalid,
         )
-        if verdict is not None:
-            return verdict
-    raise AssertionError("a final look always gives a verdict")
+
+    return first_decision(policy.looks, count, judged)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -109,8 +109,9 @@ def replay_speed(
     compare with nothing is decided, and the ratio is that of all the blocks.
     """
     count = len(log_ratios)
-    for look in (*(look for look in policy.looks if look < count and against is not None), count):
-        verdict = judge_speed(
+
+    def judged(look: int) -> Verdict | None:
+        return judge_speed(
             log_ratios[:look],
             against,
             policy,
@@ -122,6 +123,14 @@ def replay_speed(
             invalid=invalid,
             order=None if order is None else order[:look],
         )
+
+    return first_decision(() if against is None else policy.looks, count, judged)
+
+
+def first_decision(looks: Sequence[int], count: int, judged: Callable[[int], Verdict | None]) -> Verdict:
+    """The verdict at the first of ``looks`` below ``count`` that decides, else the one at ``count``, which must."""
+    for look in (*(look for look in looks if look < count), count):
+        verdict = judged(look)
         if verdict is not None:
             return verdict
     raise AssertionError("a final look always gives a verdict")

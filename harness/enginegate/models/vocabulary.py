@@ -244,7 +244,8 @@ def _check_sample(folder: Path, tokenizer: CheckedTokenizer) -> None:
 
 def _check_chat(folder: Path, tokenizer: CheckedTokenizer) -> None:
     ids = tokenizer.chat(_SAMPLE)  # raises ModelError where the template does
-    beyond = [index for index in ids if index >= vocabulary_size(folder)]
+    size = vocabulary_size(folder)
+    beyond = [index for index in ids if index >= size]
     if beyond:
         raise ModelError(
             f"{folder}: the chat template writes the token {beyond[0]}, which has no row in the model's embedding",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from enginegate.config.schema import Floors, GatesSection, MarginSection
+from enginegate.config.schema import Floors, GatesSection, LiveSection, MarginSection, SpeedSection
 from enginegate.core.errors import BaselineError
 from enginegate.core.identity import runtime_digest
 from enginegate.core.records import MemoryEntry, QualityEntry
@@ -17,6 +17,7 @@ from enginegate.gates.audit import one_line, power_warning
 from enginegate.gates.items import QualityPolicy
 from enginegate.gates.launches import LAUNCH_SPREAD
 from enginegate.gates.sequential import RATIO_SHIFT, SpeedPolicy
+from enginegate.gates.sessions import ShiftPrior
 from enginegate.plan.plan import Plan
 from enginegate.plan.selection import Candidate
 from enginegate.quality.bleu import BLEU_COLUMNS
@@ -407,24 +408,21 @@ class EngineGates:
 def speed_policy(plan: Plan, candidate: Candidate, metric: str) -> SpeedPolicy:
     """The speed gate's margins, and its share of the session's error budget."""
     section = candidate.config.file.gates.speed
-    return SpeedPolicy(
-        margin=section.margin,
-        tolerated=section.tolerated,
-        alpha=plan.alpha(candidate.config),
-        beta=section.beta,
-        looks=tuple(section.looks),
-        shift=replace(RATIO_SHIFT, scale=getattr(section.shift, metric)),
-    )
+    return _policy(plan, candidate, section, replace(RATIO_SHIFT, scale=getattr(section.shift, metric)))
 
 
 def live_policy(plan: Plan, candidate: Candidate, metric: str) -> SpeedPolicy:
     """The margins against a live base, whose looks count launches, and the gate's share of the error budget."""
     section = candidate.config.file.gates.live
+    return _policy(plan, candidate, section, replace(LAUNCH_SPREAD, scale=getattr(section.spread, metric)))
+
+
+def _policy(plan: Plan, candidate: Candidate, section: SpeedSection | LiveSection, shift: ShiftPrior) -> SpeedPolicy:
     return SpeedPolicy(
         margin=section.margin,
         tolerated=section.tolerated,
         alpha=plan.alpha(candidate.config),
         beta=candidate.config.file.gates.speed.beta,
         looks=tuple(section.looks),
-        shift=replace(LAUNCH_SPREAD, scale=getattr(section.spread, metric)),
+        shift=shift,
     )

@@ -31,7 +31,6 @@ class ForeignBackend:
         self._here = backend
         self._timeouts = timeouts
         self._version: str | None = None
-        self.greeting: dict[str, object] = {}
 
     def version(self) -> str:
         """What the backend says there, asked once. Raises EngineError where that Python cannot be asked."""
@@ -63,7 +62,6 @@ class ForeignBackend:
         worker = Worker(f"backend {self.name} in {self.interpreter}", self.interpreter, self._timeouts)
         try:
             found: object = worker.ask(phase, method, *arguments)
-            self.greeting = worker.greeting
         finally:
             worker.close()
         return found
