@@ -15,7 +15,7 @@ import psutil
 import pytest
 from enginegate.core.errors import EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams, Timeouts
-from enginegate.engines.process import client
+from enginegate.engines.process import client, messages
 from enginegate.engines.process.child_engine import ChildEngine
 from enginegate.machine import processes
 
@@ -115,7 +115,7 @@ def test_what_a_library_raises_in_the_child_is_an_error_that_says_so_and_the_chi
         ("half-a-reply,hangs,forks,daemon", "no sign of life"),
         ("no-reply", "cannot be read"),
         ("strange-reply", "cannot be read: .*enginegate_nowhere"),
-        ("other-protocol", "speaks protocol 2, this one 1"),
+        ("other-protocol", f"speaks protocol {messages.PROTOCOL + 1}, this one {messages.PROTOCOL}"),
     ],
 )
 def test_a_reply_that_does_not_come_whole_or_cannot_be_read_ends_the_child(start, folder, fault, why):

@@ -131,13 +131,13 @@ def test_a_bare_environment_serves(bare, tmp_path):
         assert engine.worker.greeting["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
-def test_a_backend_in_another_python_says_what_it_is_there(bare):
+def test_a_backend_in_another_python_says_what_it_is_there(bare, tmp_path):
     class Here:
         name = "faulty"
 
     backend = ForeignBackend(Here(), Interpreter((str(bare),)))  # type: ignore[arg-type]
     assert backend.version() == "1"
-    assert "no precision 'fp32'" in backend.why_not_built(SPEC, RuntimeSpec())
+    assert "no precision 'fp32'" in backend.why_not_built(SPEC, RuntimeSpec(), tmp_path, tmp_path)
 
 
 def test_the_code_travels_to_where_nothing_of_ours_lies(bare, tmp_path):

@@ -169,7 +169,7 @@ def memory_over(
     backend = SimpleNamespace(libraries=(), load=load)
     monkeypatch.setattr("enginegate.engines.process.memory_pass.load_backend", lambda _: backend)
     spec = SimpleNamespace(id="pretended", backend="pretended", tensor_parallel=2)
-    return memory_pass("fake", "engine", spec, RuntimeSpec(), [[1]], 1, GIB // 2)
+    return memory_pass("fake", Path("engine"), spec, RuntimeSpec(), [[1]], 1, GIB // 2)
 
 
 def test_memory_over_two_cards_counts_no_context(used, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,12 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="WHAT",
         help="git:REF, lock:FILE, python:PATH, exec:COMMAND, config:FILE or accepted",
     )
+    parser.add_argument(
+        "--head",
+        default="",
+        metavar="WHAT",
+        help="what is raced against it, in the same words; without: this checkout in this Python",
+    )
     parser.add_argument("--model", default="", help="models by configuration name, comma separated")
     parser.add_argument("--config", default="", help="configuration files of your own, comma separated")
     parser.add_argument("--engine", default="", help="backends, comma separated")
@@ -46,23 +53,29 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Race, judge, write the record, print."""
-    from enginegate.core.errors import EngineGateError
+    from enginegate.machine.termination import as_ever, finish_undisturbed, interrupt_when_terminated
 
-    session = _session(arguments)
-    broken: list[str] = []
+    taken = interrupt_when_terminated()
     try:
-        for candidate in session.selection.candidates:
-            try:
-                _judge(session, candidate)
-            except EngineGateError as error:
-                broken.append(f"{candidate.id}: {error.problem}")
-                session.record_error(candidate.id, error.problem)
+        session = _session(arguments)
+        try:
+            broken = _raced(session)
+        except KeyboardInterrupt:
+            session.ended_early = True
+            raise
+        finally:
+            finish_undisturbed()
+            session.close()
+            session.finish(complete=not session.errors)
+            if session.ended_early:
+                for record, path in session.saved:
+                    complain(f"enginegate: the race is not finished; run {record.id}: {path.parent}")
     finally:
-        session.close()
-        session.finish(complete=not broken)
+        if taken:
+            as_ever()
     verdicts = [entry for record, _ in session.saved for entry in record.verdicts]
     if arguments.json:
-        print_json({"verdicts": [_as_json(entry) for entry in verdicts], "errors": broken})
+        print_json(_as_json(session, verdicts, broken))
     else:
         for entry in verdicts:
             say(f"{entry.status:12}  {entry.explanation}")
@@ -76,6 +89,20 @@ def run(arguments: argparse.Namespace) -> int:
     if broken or not verdicts:
         return 2
     return 3 if arguments.strict and statuses != {"PASS"} else 0
+
+
+def _raced(session: GateSession) -> list[str]:
+    """Race and judge every engine; gives what broke off."""
+    from enginegate.core.errors import EngineGateError
+
+    broken: list[str] = []
+    for candidate in session.selection.candidates:
+        try:
+            _judge(session, candidate)
+        except EngineGateError as error:
+            broken.append(f"{candidate.id}: {error.problem}")
+            session.record_error(candidate.id, error.problem)
+    return broken
 
 
 def _session(arguments: argparse.Namespace) -> GateSession:
@@ -112,6 +139,7 @@ def _session(arguments: argparse.Namespace) -> GateSession:
         audit=False,
         require_gpu=False,
         against=read_against(arguments.base, "--base"),
+        head=read_against(arguments.head, "--head"),
     )
     session = GateSession(options, tuple(sys.argv[1:]), lambda line: complain(f"  .. {line}"))
     session.make_plan(
@@ -127,13 +155,15 @@ def _session(arguments: argparse.Namespace) -> GateSession:
 
 
 def _judge(session: GateSession, candidate: Any) -> None:
-    """Race one engine and conclude each of its gates. Raises EngineGateError where the race broke off."""
-    from enginegate.core.errors import ConfigError
+    """Race one engine and conclude each of its gates; a new one, which is said, has none.
+
+    Raises EngineGateError where the race broke off.
+    """
     from enginegate.verdicts.judge import judge
 
     model = candidate.config.name
     if session.race_against_base(candidate) is None:
-        raise ConfigError(f"{session.options.against} has no such engine", "there is nothing to race against")
+        return
     gates = session.gates_of(candidate)
     for test in session.plan.tests:
         if test.candidate.id == candidate.id and test.workload is not None and test.metric is not None:
@@ -142,5 +172,25 @@ def _judge(session: GateSession, candidate: Any) -> None:
             session.conclude(model, test.test, test.workload.id, verdict, inputs)
 
 
-def _as_json(entry: VerdictEntry) -> dict[str, Any]:
-    return entry.model_dump(exclude={"inputs"})
+def _as_json(session: GateSession, verdicts: Sequence[VerdictEntry], broken: Sequence[str]) -> dict[str, Any]:
+    """What ``--json`` prints. ``head`` is empty for this checkout in this Python."""
+    options = session.options
+    sides = {"versions", "python", "key"}
+    return {
+        "base": str(options.against),
+        "head": str(options.head or ""),
+        "races": [
+            {
+                "engine": race.head.engine,
+                "head": race.head.model_dump(include=sides),
+                "base": race.base.model_dump(include=sides),
+                "launches": len(race.launches),
+                "stopped": race.stopped,
+            }
+            for record, _ in session.saved
+            for race in record.races
+        ],
+        "verdicts": [entry.model_dump(exclude={"inputs"}) for entry in verdicts],
+        "warnings": session.warnings,
+        "errors": list(broken),
+    }

@@ -294,10 +294,24 @@ class LiveSection(Margins):
     tokens: Annotated[int, Field(ge=2)] = 16
 
 
+def _absolute(paths: dict[str, str]) -> dict[str, str]:
+    for here, there in paths.items():
+        if not here.startswith(("/", "~")):
+            raise ValueError(f"{here!r} is no whole path of a folder on this machine: begin with / or ~")
+        if not there.startswith("/"):
+            raise ValueError(f"{there!r} is no whole path: say where {here} lies in the container, beginning with /")
+    distinct(list(paths.values()))
+    return paths
+
+
 class BaseSection(Section):
-    """The live base of a commit. ``lock``: the file, from the repository's root, that pins its environment."""
+    """Live bases. ``lock``: the file, from the repository's root, that pins the environment of a commit.
+
+    ``paths``: for ``exec:``, folders of this machine and where they lie for the command, as a container mounts them.
+    """
 
     lock: str = ""
+    paths: Annotated[dict[str, str], AfterValidator(_absolute)] = Field(default_factory=dict)
 
 
 class ArenaSection(Section):

@@ -199,6 +199,7 @@ class RaceEntry(Stored):
 
     Attributes:
         against: what was asked for, ``python:/opt/base/bin/python``.
+        asked_head: what was asked for as the head, in the same words; empty for this checkout in this Python.
         head, base: the two sides.
         launches: in the order they were made.
         tokens: by workload, the tokens of each answer in its rounds, which may be fewer than the workload's.
@@ -217,6 +218,7 @@ class RaceEntry(Stored):
     stopped: str
     failure: str = ""
     warnings: list[str] = Field(default_factory=list)
+    asked_head: str = ""
 
     def idle(self) -> dict[str, float]:
         """By engine, the share of a core that it took while it was not its turn, the median over launches."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import psutil
@@ -187,14 +187,16 @@ class LaunchRace:
 def _started(sides: Sequence[Side]) -> Iterator[dict[str, ChildEngine]]:
     """Both engines, started in this order, loading beside each other; they are ended at the end, whatever happens."""
     engines: dict[str, ChildEngine] = {}
-    try:
+    with ExitStack() as stack:  # which closes the other, too, where closing one is interrupted
         for side in sides:
-            engines[side.name] = side.start()
+            engine = engines[side.name] = side.start()
+            stack.callback(_close, engine)
         yield engines
-    finally:
-        for engine in engines.values():
-            with suppress(EngineGateError):
-                engine.close()
+
+
+def _close(engine: ChildEngine) -> None:
+    with suppress(EngineGateError):
+        engine.close()
 
 
 def idle_shares(engines: dict[str, ChildEngine]) -> dict[str, float]:

@@ -33,7 +33,7 @@ def measure_memory(
     prompts = [list(prompt) for prompt in prompts]
     subject = f"the memory pass of {spec.id}"
     context = card.context_bytes if card else None
-    job = (spec.backend, str(engine_dir), spec, runtime, prompts, workload.output_len, context)
+    job = (spec.backend, engine_dir.absolute(), spec, runtime, prompts, workload.output_len, context)
     try:
         with edge(MeasurementError, f"{subject} failed", "run its tests alone, and look into the engine's own log"):
             worker = Worker(subject, interpreter, timeouts)

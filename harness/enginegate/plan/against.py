@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
-from enginegate.core.errors import ConfigError
+from enginegate.core.errors import ConfigError, EngineGateError
 
 #: Kind and what stands behind it, for errors and help.
 KINDS = {
@@ -25,13 +27,25 @@ class Against:
     Attributes:
         kind: one of KINDS.
         value: the commit, the file or the command; empty for ``accepted``.
+        option: what asked, for errors.
     """
 
     kind: str
     value: str = ""
+    option: str = field(default="--against", compare=False)
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.value}" if self.value else self.kind
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Meanwhile, an error says which option asked for what goes wrong."""
+        try:
+            yield
+        except EngineGateError as error:
+            told = error.problem.removeprefix(f"{self}: ")
+            link = " " if told.startswith(f"{self} ") else f" {self}: "
+            raise type(error)(f"{self.option}{link}{told}", error.hint) from error
 
 
 def read_against(text: str, option: str = "--against") -> Against | None:
@@ -53,4 +67,4 @@ def read_against(text: str, option: str = "--against") -> Against | None:
             raise ConfigError(
                 f"{option} {text!r} names no command", "for example exec:'docker run --rm -i IMAGE python3'"
             )
-    return Against(kind, value.strip())
+    return Against(kind, value.strip(), option)

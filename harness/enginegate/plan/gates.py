@@ -56,6 +56,7 @@ class LiveTwin:
         size_bytes, build_seconds: of its files, and of making them.
         memory: measures its memory under a workload.
         quality: measures one of its quality metrics.
+        head: where the engine itself is of a head that was named: which one, to be said behind its precision.
     """
 
     id: str
@@ -65,6 +66,7 @@ class LiveTwin:
     build_seconds: float
     memory: Callable[[Workload], MemoryEntry]
     quality: Callable[[str], QualityEntry]
+    head: str = ""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ class EngineGates:
             candidate=self.candidate.id,
             reference=reference,
             reference_label=twin.label,
-            subject=f"{self._name} b{workload.batch_size}{label}",
+            subject=f"{self._name}{twin.head} b{workload.batch_size}{label}",
             against=LiveBase(base=twin.id, label=twin.label),
             policy=live_policy(self.plan, self.candidate, metric),
             notes=list(twin.notes),

@@ -29,6 +29,7 @@ class Options:
         audit: measure the gates' own error rates on this machine.
         require_gpu: fail where no test ran on a GPU.
         against: the live base, or None.
+        head: what is raced against it in place of this checkout in this Python; None for these.
     """
 
     root: Path
@@ -47,3 +48,4 @@ class Options:
     audit: bool
     require_gpu: bool
     against: Against | None = None
+    head: Against | None = None

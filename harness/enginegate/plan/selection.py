@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from enginegate.config.loading import Config, find_config, load_config
 from enginegate.config.project import DEFAULT_MODEL
 from enginegate.config.schema import FULL_PRECISION, check_precision_name, split_precision
 from enginegate.core.errors import CapabilityError, ConfigError
-from enginegate.core.specs import EngineSpec, RuntimeSpec
+from enginegate.core.specs import VARIANT_MARK, EngineSpec, RuntimeSpec
 from enginegate.engines.registry import capabilities, check_precision, load_backend
 
 
@@ -50,6 +51,7 @@ def select(
     batch_sizes: Sequence[int] = (),
     folder: Path | None = None,
     default: str = DEFAULT_MODEL,
+    own: Callable[[Config], Config] = lambda config: config,
 ) -> Selection:
     """Resolve what is tested; what is empty, the configuration file says.
 
@@ -61,6 +63,7 @@ def select(
         batch_sizes: batch sizes of the timed work.
         folder: the project's own configurations.
         default: the model where neither ``models`` nor ``configs`` names one.
+        own: gives the configuration that is tested in place of one that was found.
 
     Raises:
         ConfigError: an unknown model, engine or precision, a batch size over the engine's limit, or a model source that
@@ -68,7 +71,7 @@ def select(
         CapabilityError: a backend that cannot do a precision here, with the reason.
     """
     paths = [Path(path) for path in configs] + [find_config(name, folder) for name in models]
-    loaded = [load_config(path) for path in paths or [find_config(default, folder)]]
+    loaded = [own(load_config(path)) for path in paths or [find_config(default, folder)]]
     candidates: list[Candidate] = []
     sizes: dict[str, tuple[int, ...]] = {}
     for config in loaded:
@@ -79,6 +82,38 @@ def select(
         for backend in dict.fromkeys(engines or (config.file.default_engine,)):
             candidates.extend(_candidates(config, backend, precisions))
     return Selection(tuple(candidates), sizes)
+
+
+def missing(
+    head: Config, base: Config, engines: Sequence[str], precisions: Sequence[str], selected: Sequence[Candidate]
+) -> list[str]:
+    """Engines that a base's configuration lists and the head's does not, as ``openvino int8_wo@kv8``.
+
+    Args:
+        head, base: the configurations.
+        engines, precisions: what was asked for; what it leaves out is not missing.
+        selected: what is tested, whether or not the head's configuration lists it.
+    """
+    found = []
+    for backend, section in base.file.engines.items():
+        if engines and backend not in engines:
+            continue
+        listed = head.file.engines[backend].precisions if backend in head.file.engines else []
+        ours = {_resolved(backend, name) for name in listed}
+        ours |= {each.spec.label.removeprefix(f"{backend}-") for each in selected if each.spec.backend == backend}
+        asked = {_resolved(backend, name) for name in precisions}
+        theirs = dict.fromkeys(_resolved(backend, name) for name in section.precisions)
+        found += [f"{backend} {name}" for name in theirs if name not in ours and (not asked or name in asked)]
+    return found
+
+
+def _resolved(backend: str, name: str) -> str:
+    """``full_prec`` as what it is here, where that is known."""
+    precision, variant = split_precision(name)
+    if precision == FULL_PRECISION:
+        with suppress(CapabilityError):
+            precision = _native_half(backend)
+    return f"{precision}{VARIANT_MARK}{variant}" if variant else precision
 
 
 def _batch_sizes(config: Config, asked: Sequence[int]) -> tuple[int, ...]:

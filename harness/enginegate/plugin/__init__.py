@@ -12,6 +12,7 @@ import pytest
 
 from enginegate.core.errors import EngineGateError
 from enginegate.machine.own_processes import begin_session
+from enginegate.machine.termination import finish_undisturbed
 from enginegate.plugin.auditing import separate_audit
 from enginegate.plugin.devices import claim_device, missed_gpu
 from enginegate.plugin.options import parse_options
@@ -41,7 +42,7 @@ from enginegate.plugin.outcomes import (
 )
 from enginegate.plugin.progress import TerminalProgress
 from enginegate.plugin.replay import replay_clock
-from enginegate.plugin.termination import LastWord, end_well_when_terminated, finish_undisturbed
+from enginegate.plugin.termination import LastWord, end_well_when_terminated
 from enginegate.plugin.workers import PART, part_of_run, plain_id, prepare_worker, take_over, take_over_unfinished
 from enginegate.session.gate_session import GateSession
 

@@ -1,17 +1,17 @@
 """How a session ends that was not to end yet, or not so.
 
-SIGTERM, by which CI systems and schedulers end a job, is as Ctrl-C: engines are closed and a record is left. Whoever
-ends a session early, or sets its exit code, cannot make it green where a verdict was refused.
+SIGTERM is as Ctrl-C. Whoever ends a session early, or sets its exit code, cannot make it green where a verdict was
+refused.
 """
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import pytest
+
+from enginegate.machine.termination import as_ever, interrupt_when_terminated
 
 if TYPE_CHECKING:
     from enginegate.session.gate_session import GateSession
@@ -44,21 +44,5 @@ class LastWord:
 
 def end_well_when_terminated(config: pytest.Config) -> None:
     """Until this session's end, unless somebody else handles the signal."""
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _interrupt)
-        config.add_cleanup(_restore)
-
-
-def finish_undisturbed() -> None:
-    """The session is ending: a job cancelled by Ctrl-C is often sent SIGTERM next, which must not cut that short."""
-    if signal.getsignal(signal.SIGTERM) is _interrupt:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def _interrupt(*_: object) -> None:
-    finish_undisturbed()  # it often comes twice
-    raise KeyboardInterrupt
-
-
-def _restore() -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if interrupt_when_terminated():
+        config.add_cleanup(as_ever)

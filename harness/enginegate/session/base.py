@@ -1,4 +1,4 @@
-"""The live base of a session: where its engines run, and what each of them is."""
+"""The sides of a live race that were named: where their engines run, and what each of them is."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from enginegate.engines.base import Backend
 from enginegate.engines.process.environments import environment
 from enginegate.engines.process.foreign import ForeignBackend
 from enginegate.engines.process.interpreter import HERE, Interpreter
+from enginegate.engines.process.paths import PathMap
 from enginegate.engines.registry import load_backend
 from enginegate.plan.against import Against
 from enginegate.plan.selection import Candidate
@@ -32,19 +33,21 @@ class NewEngineError(ConfigError):
 
 @dataclass
 class Base:
-    """Where the base's engines run, and by which configuration.
+    """Where one side's engines run, and by which configuration: the base, or a head that was named like one.
 
     Attributes:
         against: what was asked for.
-        config: the base's configuration; the head's own where the base has no other.
+        config: its configuration; that of this checkout where it has no other.
         interpreter: the Python of its engines.
         notes: what its verdicts must say.
+        commit: the commit that it is of; empty where it is of none.
     """
 
     against: Against
     config: Config
     interpreter: Interpreter = HERE
     notes: tuple[str, ...] = ()
+    commit: str = ""
     _backends: dict[str, ForeignBackend] = field(default_factory=dict)
 
     def twin(self, candidate: Candidate) -> tuple[EngineSpec, RuntimeSpec]:
@@ -63,7 +66,7 @@ class Base:
         return replace(found, variant=base_variant(spec.variant)), self.config.runtime(spec.backend, spec.variant)
 
     def backend(self, name: str) -> Backend:
-        """The backend that builds and starts the base's engines."""
+        """The backend that builds and starts its engines."""
         if self.interpreter.here:
             return load_backend(name)
         if name not in self._backends:
@@ -72,19 +75,24 @@ class Base:
 
 
 def prepare_base(against: Against, config: Config, root: Path, cache: Path, accepted: Path, progress: Progress) -> Base:
-    """The base of one model's engines, fetched or made where it is not there yet.
+    """One side of a race of one model's engines, fetched or made where it is not there yet.
 
     Args:
         against: what was asked for.
-        config: the head's configuration of the model.
+        config: this checkout's configuration of the model.
         root: the project's root folder.
         cache: the cache folder.
         accepted: the lock of the environment whose figures were accepted.
         progress: told one line as a long step starts.
 
     Raises:
-        EngineGateError: it is not there, or cannot be made.
+        EngineGateError: it is not there, or cannot be made; says which option asked for it.
     """
+    with against.named():
+        return _prepared(against, config, root, cache, accepted, progress)
+
+
+def _prepared(against: Against, config: Config, root: Path, cache: Path, accepted: Path, progress: Progress) -> Base:
     if against.kind == "config":
         other = load_config(expanded(against.value))
         _check_same_model(config, other, against)
@@ -92,7 +100,8 @@ def prepare_base(against: Against, config: Config, root: Path, cache: Path, acce
     if against.kind == "python":
         return Base(against, config, Interpreter((str(find_python(Path(against.value))),)))
     if against.kind == "exec":
-        return Base(against, config, Interpreter(tuple(shlex.split(against.value)), elsewhere=True))
+        paths = PathMap.of(config.file.base.paths)
+        return Base(against, config, Interpreter(tuple(shlex.split(against.value)), elsewhere=True, paths=paths))
     if against.kind == "git":
         return _of_commit(against, config, root, cache, progress)
     lock = expanded(against.value) if against.kind == "lock" else accepted
@@ -109,7 +118,7 @@ def find_python(path: Path) -> Path:
     for place in (path, path / "bin" / "python", path / "bin" / "python3"):
         if place.is_file() and os.access(place, os.X_OK):
             return place
-    raise ConfigError(f"python:{path}: there is no Python", "name an interpreter, or the folder of an environment")
+    raise ConfigError(f"there is no Python at {path}", "name an interpreter, or the folder of an environment")
 
 
 def _of_commit(against: Against, config: Config, root: Path, cache: Path, progress: Progress) -> Base:
@@ -124,7 +133,9 @@ def _of_commit(against: Against, config: Config, root: Path, cache: Path, progre
         notes.append(f"{config.path.name} is not of this repository, and the same on both sides")
     if inside is not None:
         if not (folder / inside).is_file():
-            raise ConfigError(f"{against} has no {inside}: the model is new", "judge it by floors, or accept it")
+            raise ConfigError(
+                f"{against} has no {inside}: there the model is not known", "take floors, or another commit"
+            )
         other = load_config(folder / inside, config.path.parent)
         _check_same_model(config, other, against)
     lock = config.file.base.lock
@@ -138,7 +149,7 @@ def _of_commit(against: Against, config: Config, root: Path, cache: Path, progre
             interpreter = Interpreter((str(made.python),))
     else:
         notes.append("base.lock names no lock: both sides run in this Python")
-    return Base(against, other, interpreter, tuple(notes))
+    return Base(against, other, interpreter, tuple(notes), commit)
 
 
 def _exported(top: Path, commit: str, cache: Path, progress: Progress) -> Path:

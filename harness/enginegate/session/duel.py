@@ -32,6 +32,16 @@ class _Half:
     backend: Backend
     stored: StoreEntry
 
+    @property
+    def interpreter(self) -> Interpreter:
+        """The Python that it runs in."""
+        return self.backend.interpreter if isinstance(self.backend, ForeignBackend) else HERE
+
+    @property
+    def version(self) -> str:
+        """Its libraries in brackets, where they are another Python's."""
+        return f" ({self.backend.version()})" if isinstance(self.backend, ForeignBackend) else ""
+
 
 class Duel:
     """An engine and its live base.
@@ -42,10 +52,10 @@ class Duel:
     """
 
     def __init__(
-        self, bench: ModelBench, against: str, head: _Half, base: _Half, label: str, notes: tuple[str, ...]
+        self, bench: ModelBench, base: _Half, against: str, head: _Half, asked_head: str, notes: tuple[str, ...]
     ) -> None:
         self._bench = bench
-        self._against = against
+        self._against, self._asked_head = against, asked_head
         self._head, self._base = head, base
         self._race: LaunchRace | None = None
         self._works: tuple[Workload, ...] = ()
@@ -53,31 +63,46 @@ class Duel:
         self._engine: ChildEngine | None = None
         manifest = base.stored.manifest
         self.live = LiveTwin(
-            base.spec.id, label, notes, manifest.size_bytes, manifest.build_seconds, self.memory, self.quality
+            base.spec.id,
+            f"{base.spec.label}{base.version}",
+            notes,
+            manifest.size_bytes,
+            manifest.build_seconds,
+            self.memory,
+            self.quality,
+            f" of {asked_head}{head.version}" if asked_head else "",
         )
         self.model = bench.config.name
 
     @classmethod
-    def of(cls, bench: ModelBench, base: Base, candidate: Candidate) -> Duel:
+    def of(cls, bench: ModelBench, base: Base, candidate: Candidate, head: Base | None = None) -> Duel:
         """Build both sides, each with its own libraries where it can.
+
+        Args:
+            bench: the model.
+            base: the live base.
+            candidate: the engine.
+            head: where its engine runs; None for this Python.
 
         Raises EngineGateError where the base has no such engine, or one of them cannot be built.
         """
         spec, runtime = base.twin(candidate)
-        backend = base.backend(spec.backend)
-        here = load_backend(candidate.spec.backend)
-        head = _Half(candidate.spec, candidate.runtime, here, bench.files.build(candidate.spec))
-        builder, notes = backend, list(base.notes)
-        if isinstance(backend, ForeignBackend):
-            why = backend.why_not_built(spec, runtime)
-            if why:
-                builder = here
-                notes.append(f"the base has the runtime alone, and runs an engine that was built here ({why})")
-        stored = bench.files.build(spec, builder)
-        if stored.key == head.stored.key and not isinstance(backend, ForeignBackend) and runtime == candidate.runtime:
+        notes: list[str] = []
+        if head is None:
+            ours = _Half(
+                candidate.spec,
+                candidate.runtime,
+                load_backend(candidate.spec.backend),
+                bench.files.build(candidate.spec),
+            )
+        else:
+            notes += [f"the head is {head.against}", *(f"of the head: {note}" for note in head.notes)]
+            ours = _built(bench, head, candidate.spec, candidate.runtime, "head", notes)
+        notes += base.notes
+        theirs = _built(bench, base, spec, runtime, "base", notes)
+        if (theirs.stored.key, theirs.interpreter, runtime) == (ours.stored.key, ours.interpreter, ours.runtime):
             notes.append("base and head are the same engine in the same Python")
-        label = f"{spec.label} ({backend.version()})" if isinstance(backend, ForeignBackend) else spec.label
-        return cls(bench, str(base.against), head, _Half(spec, runtime, backend, stored), label, tuple(notes))
+        return cls(bench, theirs, str(base.against), ours, str(head.against) if head else "", tuple(notes))
 
     @property
     def raced(self) -> bool:
@@ -105,7 +130,11 @@ class Duel:
         )
         self._works = tuple(workloads)
         self._bench.engines.settle()
-        self._race.run(lambda _: decided(self.entry()), self._look, self._bench.files.progress)
+        try:
+            self._race.run(lambda _: decided(self.entry()), self._look, self._bench.files.progress)
+        except KeyboardInterrupt:
+            self._race.stopped = f"interrupted in launch {len(self._race.launches) + 1}"
+            raise
         if self._race.failure is not None:
             self._bench.files.progress(f"{self._head.spec.id}: {self._race.stopped}")
 
@@ -113,7 +142,7 @@ class Duel:
         """Memory of the base under one workload, measured once, in a fresh process of its own Python."""
         base = self._base
         return self._bench.memory_of(
-            base.spec, base.runtime, workload, stored=base.stored, interpreter=_interpreter(base.backend)
+            base.spec, base.runtime, workload, stored=base.stored, interpreter=base.interpreter
         )
 
     def quality(self, metric: str) -> QualityEntry:
@@ -143,6 +172,7 @@ class Duel:
             stopped=race.stopped,
             failure=race.failure.problem if race.failure else "",
             warnings=list(race.warnings),
+            asked_head=self._asked_head,
         )
 
     def _said_by(self, half: _Half) -> SideEntry:
@@ -150,7 +180,7 @@ class Duel:
         return self._said.get(half.spec.id, nothing)
 
     def _side(self, half: _Half) -> Side:
-        timeouts, interpreter = self._bench.config.timeouts(), _interpreter(half.backend)
+        timeouts, interpreter = self._bench.config.timeouts(), half.interpreter
         name, path = half.backend.name, half.stored.path
         return Side(half.spec.id, lambda: ChildEngine(name, path, half.spec, half.runtime, timeouts, interpreter))
 
@@ -172,5 +202,14 @@ class Duel:
         )
 
 
-def _interpreter(backend: Backend) -> Interpreter:
-    return backend.interpreter if isinstance(backend, ForeignBackend) else HERE
+def _built(bench: ModelBench, side: Base, spec: EngineSpec, runtime: RuntimeSpec, name: str, notes: list[str]) -> _Half:
+    """One side that was named, built; what its verdicts must say of that is added to ``notes``."""
+    with side.against.named():
+        builder = backend = side.backend(spec.backend)
+        if isinstance(backend, ForeignBackend):
+            files = bench.files
+            why = backend.why_not_built(spec, runtime, files.checkpoint.path, files.cache)
+            if why:
+                builder = load_backend(spec.backend)
+                notes.append(f"runtime only: the {name} runs an engine that was built here ({why})")
+        return _Half(spec, runtime, backend, bench.files.build(spec, builder))

@@ -29,10 +29,11 @@ from enginegate.gates.verdict import Verdict
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.lease import Lease
 from enginegate.measure.ratios import timed_metrics
+from enginegate.plan.against import Against
 from enginegate.plan.gates import EngineGates, ModelFacts, speed_policy
 from enginegate.plan.options import Options
 from enginegate.plan.plan import Plan, PlannedTest, make_plan
-from enginegate.plan.selection import Candidate, Selection, select
+from enginegate.plan.selection import Candidate, Selection, missing, select
 from enginegate.session.audit_race import measure_session
 from enginegate.session.base import Base, NewEngineError, prepare_base
 from enginegate.session.bench import ModelBench
@@ -101,6 +102,8 @@ class GateSession:
     _plan: Plan | None = None
     _gates: dict[str, EngineGates] = field(default_factory=dict)
     _bases: dict[str, Base] = field(default_factory=dict)
+    _heads: dict[str, Base] = field(default_factory=dict)
+    _checkouts: dict[str, Config] = field(default_factory=dict)
     _duels: dict[str, Duel | None] = field(default_factory=dict)
     saved: list[tuple[RunRecord, Path]] = field(default_factory=list)
     _workers: dict[str, list[RunRecord]] = field(default_factory=dict)
@@ -120,8 +123,22 @@ class GateSession:
                 batch_sizes=options.batch_sizes,
                 folder=options.root / "configs",
                 default=options.default_model,
+                own=self._own_configuration,
             )
         return self._selection
+
+    def _own_configuration(self, config: Config) -> Config:
+        """The configuration of the head that was named, which is prepared; this checkout's own without one."""
+        if self.options.head is None:
+            return config
+        head = self._prepared(self.options.head, config)
+        self._heads[head.config.name] = head
+        self._checkouts[head.config.name] = config
+        return head.config
+
+    def _prepared(self, against: Against, config: Config) -> Base:
+        accepted = lock_path(self.options.baselines, self.fingerprint.key)
+        return prepare_base(against, config, self.options.root, cache_folder(), accepted, self.progress)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -207,16 +224,23 @@ class GateSession:
             return None
         if candidate.id not in self._duels:
             if config.name not in self._bases:
-                accepted = lock_path(self.options.baselines, self.fingerprint.key)
-                self._bases[config.name] = prepare_base(
-                    against, config, self.options.root, cache_folder(), accepted, self.progress
-                )
+                base = self._bases[config.name] = self._prepared(against, self._checkouts.get(config.name, config))
+                for gone in self._gone(config, base):
+                    self.warn(f"gone: {gone}, which {against} has")
+            base, head = self._bases[config.name], self._heads.get(config.name)
             try:
-                self._duels[candidate.id] = Duel.of(self.bench(config), self._bases[config.name], candidate)
+                self._duels[candidate.id] = Duel.of(self.bench(config), base, candidate, head)
             except NewEngineError as new:
                 self.warn(str(new))
                 self._duels[candidate.id] = None
         return self._duels[candidate.id]
+
+    def _gone(self, config: Config, base: Base) -> list[str]:
+        """Engines that the base's own configuration has, and the head's has not."""
+        if base.config is config:
+            return []
+        selected = [each for each in self.selection.candidates if each.config is config]
+        return missing(config, base.config, self.options.engines, self.options.precisions, selected)
 
     def race_against_base(self, candidate: Candidate) -> Duel | None:
         """Race an engine against its live base at all workloads that tests will read, once; None where it has none."""
@@ -367,7 +391,7 @@ class GateSession:
     def record(self, model: str, status: Status) -> RunRecord:
         """The record of one model as it stands."""
         bench = self._benches[model]
-        checkpoint = bench.files.checkpoint
+        checkpoint, head = bench.files.checkpoint, self._heads.get(model)
         return RunRecord(
             id=self.record_id(model),
             started=self.started,
@@ -375,7 +399,7 @@ class GateSession:
             status=status,
             enginegate=enginegate.__version__,
             arguments=[without_password(argument) for argument in self.arguments],
-            commit=commit(self.options.root),
+            commit=commit(self.options.root) if head is None else head.commit[:12],
             fingerprint=self.fingerprint,
             model=ModelEntry(
                 name=model,
@@ -386,7 +410,7 @@ class GateSession:
             config=bench.config.file.model_dump(by_alias=True),
             engines=list(bench.engines.entries.values()),
             arenas=list(bench.arenas.values()),
-            races=[duel.entry() for duel in self._duels.values() if duel and duel.raced and duel.model == model],
+            races=[duel.entry() for duel in self._raced(model)],
             memory=list(bench.memory.values()),
             quality=list(bench.quality.values()),
             verdicts=self.verdicts.get(model, []),
@@ -395,7 +419,7 @@ class GateSession:
             quality_planned=sorted(
                 {test.candidate.id for test in self._planned() if test.quality and test.candidate.config.name == model}
             ),
-            installed=installed(),
+            installed=installed() if head is None or head.interpreter.here else [],
         )
 
     def save(self, status: Status) -> list[tuple[RunRecord, Path]]:
@@ -416,14 +440,22 @@ class GateSession:
         return [
             self.record(name, status)
             for name, bench in self._benches.items()
-            if bench.engines.entries or bench.memory or self.verdicts.get(name)
+            if bench.engines.entries or bench.memory or self.verdicts.get(name) or self._raced(name)
         ]
+
+    def _raced(self, model: str) -> list[Duel]:
+        """The races of one model against its live base, to whatever end."""
+        return [duel for duel in self._duels.values() if duel and duel.raced and duel.model == model]
 
     def _results(self) -> int:
         """How much there is to write; it grows, but where a test runs again."""
         return sum(map(len, self.verdicts.values())) + sum(
-            len(bench.engines.entries) + len(bench.arenas) + len(bench.memory) + len(bench.quality)
-            for bench in self._benches.values()
+            len(bench.engines.entries)
+            + len(bench.arenas)
+            + len(bench.memory)
+            + len(bench.quality)
+            + len(self._raced(name))
+            for name, bench in self._benches.items()
         )
 
     def _merged(self, status: Status) -> list[RunRecord]:

@@ -39,7 +39,7 @@ class ChildEngine(SelfTimed):
         self._backend = backend_name
         self._loaded = False
         self.worker = Worker(spec.id, interpreter, timeouts)
-        self.worker.send("load", "load", backend_name, str(engine_dir), spec, runtime)
+        self.worker.send("load", "load", backend_name, engine_dir.absolute(), spec, runtime)
 
     @property
     def pid(self) -> int:

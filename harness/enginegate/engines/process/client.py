@@ -25,6 +25,10 @@ _BEATS = 8
 _CLOSE_SECONDS = 60.0
 
 
+class AbsentError(EngineError):
+    """A file of this machine is not there where the worker runs."""
+
+
 class Worker:
     """One worker's process.
 
@@ -43,6 +47,7 @@ class Worker:
 
     def __init__(self, subject: str, interpreter: Interpreter = HERE, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
         self._subject = subject
+        self._interpreter = interpreter
         self._timeouts = timeouts
         self.greeting: dict[str, Any] = {}
         self.pending: tuple[int, str] | None = None
@@ -126,8 +131,10 @@ class Worker:
                 adopt_namespace(str(self.greeting.get("processes", "")))
             elif reply.number == number and reply.kind != "progress":
                 break
-        if reply.kind in ("value", "error"):
+        if reply.kind in ("value", "error", "absent"):
             self.pending = None
+        if reply.kind == "absent":
+            raise self._absent(reply.value[0])
         if reply.kind == "error":
             name, problem, hint = reply.value
             kind = getattr(errors, name, EngineError)
@@ -142,6 +149,13 @@ class Worker:
             except EngineGateError:
                 if self.failed is not None:
                     raise
+
+    def _absent(self, there: str) -> AbsentError:
+        here = self._interpreter.paths.here(there)
+        problem = f"{self._subject}: {there} is not there for {self._interpreter}"
+        if not self._interpreter.elsewhere:
+            return AbsentError(problem, "see what removed it, and run again")
+        return AbsentError(f"{problem}; on this machine it is {here}", "mount it, or map it by base.paths")
 
     def _silent(self, phase: str, limit: Limit) -> EngineError:
         return self._fail(

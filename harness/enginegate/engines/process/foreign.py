@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from enginegate.core.specs import DEFAULT_TIMEOUTS, EngineSpec, RuntimeSpec, Timeouts
 from enginegate.engines.base import Backend, Capabilities, Progress
 from enginegate.engines.process.child_engine import ChildEngine
-from enginegate.engines.process.client import Worker
+from enginegate.engines.process.client import AbsentError, Worker
 from enginegate.engines.process.interpreter import Interpreter
 from enginegate.models.checkpoint import Checkpoint
 
@@ -39,11 +40,29 @@ class ForeignBackend:
             self._version = str(found)
         return self._version
 
-    def why_not_built(self, spec: EngineSpec, runtime: RuntimeSpec) -> str:
-        """Why an engine cannot be built there, in one sentence; empty where it can."""
-        if self.interpreter.elsewhere:
-            return "the store lies on this machine"
-        return str(self._ask("load", "why_not_built", self.name, spec.precision, runtime.kv_precision))
+    def why_not_built(self, spec: EngineSpec, runtime: RuntimeSpec, checkpoint: Path, store: Path) -> str:
+        """Why an engine cannot be built there, in one sentence; empty where it can.
+
+        Args:
+            spec, runtime: the engine.
+            checkpoint: folder of the model.
+            store: folder in which the engine is to lie. A folder of that name may be there, too, and be another: so it
+                is looked for a new one in it.
+        """
+        asked = ("load", "why_not_built", self.name, spec.precision, runtime.kv_precision)
+        if not self.interpreter.elsewhere:
+            return str(self._ask(*asked))
+        calibration = Path(spec.quantization.calibration)
+        try:
+            store.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix="seen-", dir=store) as probe:
+                return str(
+                    self._ask(*asked, checkpoint, *([calibration] if calibration.is_file() else []), Path(probe))
+                )
+        except AbsentError as error:
+            return f"{error.problem}: {error.hint}"
+        except OSError as error:
+            return f"{store} cannot be written: {error.strerror or error}"
 
     def capabilities(self) -> Capabilities:
         """Those of this machine."""
@@ -52,7 +71,7 @@ class ForeignBackend:
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         """Build with the other Python's libraries."""
         progress(f"building {spec.id} with {self.interpreter}")
-        self._ask("build", "build", self.name, spec, checkpoint, str(out_dir), self._timeouts)
+        self._ask("build", "build", self.name, spec, checkpoint, out_dir, self._timeouts)
 
     def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> ChildEngine:
         """Start an engine there; it loads in the background until ``ready`` is called."""

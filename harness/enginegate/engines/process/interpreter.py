@@ -14,8 +14,10 @@ from typing import IO
 
 import enginegate
 from enginegate.engines.process.messages import Channel
+from enginegate.engines.process.paths import PathMap
 from enginegate.machine.processes import ChildProcess, module_command
 
+_SAME_PATHS = PathMap()
 _WORKER = "enginegate.engines.process.worker"
 
 #: For ``python -c`` where nothing of ours lies: takes the code from standard input, its length in eight bytes first.
@@ -50,10 +52,12 @@ class Interpreter:
     Attributes:
         command: what runs it; arguments are added at the end.
         elsewhere: it may not see this machine's files and processes, as in a container. The worker's code is sent.
+        paths: where folders of this machine lie for it.
     """
 
     command: tuple[str, ...] = (sys.executable,)
     elsewhere: bool = False
+    paths: PathMap = _SAME_PATHS
 
     @property
     def here(self) -> bool:
@@ -92,7 +96,7 @@ def start_worker(interpreter: Interpreter, log: IO[bytes], limit: float) -> tupl
             raise
     ours.setblocking(False)
     descriptor = ours.detach()
-    channel = Channel(descriptor, descriptor)
+    channel = Channel(descriptor, descriptor, interpreter.paths.there)
     if interpreter.elsewhere:
         code = _packed_code()
         with suppress(OSError):  # it has ended or takes nothing: the first wait for a reply says how

@@ -92,7 +92,7 @@ class _GpuMeter:
 
 def memory_pass(
     backend_name: str,
-    engine_dir: str,
+    engine_dir: Path,
     spec: EngineSpec,
     runtime: RuntimeSpec,
     prompts: Sequence[Sequence[int]],
@@ -110,7 +110,7 @@ def memory_pass(
     Raises:
         EngineGateError: it cannot be loaded, or the figures cannot be right.
     """
-    folder, on_gpu = Path(engine_dir), context_bytes is not None
+    folder, on_gpu = engine_dir, context_bytes is not None
     backend = load_backend(backend_name)
     if not on_gpu:  # they take memory of the process's own, and none on a card but the context
         for library in backend.libraries:

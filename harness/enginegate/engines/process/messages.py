@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from selectors import EVENT_WRITE, DefaultSelector
@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from enginegate.engines.process.values import decode, encode
 
 #: Raised with every change of what is said; both sides must speak the same.
-PROTOCOL = 1
+PROTOCOL = 2
 #: A mark and the protocol, then the lengths of the JSON and of the arrays, in bytes. The first two stay as they are.
 _MARK = b"eng:"
 _HEAD = struct.Struct("!4sHQQ")
@@ -53,9 +53,9 @@ class Reply:
 
     Attributes:
         number: the request's; 0 for the greeting.
-        kind: "value" or "error", which end the answer; "event", one of several parts; "progress", a sign of life;
-            "greeting", the first of all.
-        value: what the method gave, or the error's class, problem and hint.
+        kind: "value", "error" or "absent", which end the answer; "event", one of several parts; "progress", a sign of
+            life; "greeting", the first of all.
+        value: what the method gave, or the error's class, problem and hint, or the paths that are not there.
     """
 
     number: int
@@ -73,11 +73,12 @@ Message = TypeVar("Message", Request, Reply)
 class Channel:
     """One end of a connection: a descriptor to read from and one to write to, which may be one and the same.
 
-    Where limits are given for sending, the writing descriptor must not block.
+    Where limits are given for sending, the writing descriptor must not block. ``named``: see ``encode``.
     """
 
-    def __init__(self, reading: int, writing: int) -> None:
+    def __init__(self, reading: int, writing: int, named: Callable[[str], str] = str) -> None:
         self.reading, self.writing = reading, writing
+        self._named = named
         self._bytes = bytearray()
         self._open = True
 
@@ -87,7 +88,7 @@ class Channel:
         Raises TimeoutError where the other side does not take it within ``limit`` seconds, another OSError where that
         is gone, and TypeError or ValueError for what cannot be sent, before a byte is.
         """
-        text, arrays = encode(list(vars(message).values()))
+        text, arrays = encode(list(vars(message).values()), self._named)
         self.write(_HEAD.pack(_MARK, PROTOCOL, len(text), len(arrays)) + text + arrays, limit)
 
     def write(self, content: bytes, limit: float | None = None) -> None:

@@ -8,7 +8,7 @@ take 0.03 s that way.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -44,10 +44,13 @@ _LONG = 32
 _ELEMENTS = {float: "<f8", int: "<i8"}
 
 
-def encode(value: object) -> tuple[bytes, bytes]:
-    """JSON, and the arrays that it speaks of. Raises TypeError or ValueError for what cannot be said."""
+def encode(value: object, named: Callable[[str], str] = str) -> tuple[bytes, bytes]:
+    """JSON, and the arrays that it speaks of. Raises TypeError or ValueError for what cannot be said.
+
+    ``named``: how the other side calls what a text names: paths are others there.
+    """
     arrays = bytearray()
-    return json.dumps(_plain(value, arrays), separators=(",", ":")).encode(), bytes(arrays)
+    return json.dumps(_plain(value, arrays, named), separators=(",", ":")).encode(), bytes(arrays)
 
 
 def decode(text: bytes, arrays: bytes) -> Any:
@@ -55,30 +58,32 @@ def decode(text: bytes, arrays: bytes) -> Any:
     return _rich(json.loads(text), arrays)
 
 
-def _plain(value: Any, arrays: bytearray) -> Any:
-    if isinstance(value, str | bool | int | float) or value is None:
+def _plain(value: Any, arrays: bytearray, named: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return named(value)
+    if isinstance(value, bool | int | float) or value is None:
         return value
     if isinstance(value, list | tuple):
         kind = "tuple" if isinstance(value, tuple) else "list"
         packed = _packed(value, kind, arrays)
         if packed is not None:
             return packed
-        items = [_plain(item, arrays) for item in value]
+        items = [_plain(item, arrays, named) for item in value]
         return {_TAG: kind, "items": items} if kind == "tuple" else items
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value) or _TAG in value:
             raise TypeError(f"a mapping with the keys {sorted(map(repr, value))[:3]} cannot be sent: keys are words")
-        return {key: _plain(item, arrays) for key, item in value.items()}
+        return {key: _plain(item, arrays, named) for key, item in value.items()}
     if isinstance(value, tuple(_KNOWN.values())):
         name = type(value).__name__
         if _KNOWN.get(name) is not type(value):
             name = f"{type(value).__module__}:{type(value).__qualname__}"
-        given = {each.name: _plain(getattr(value, each.name), arrays) for each in fields(value)}  # type: ignore[arg-type]
+        given = {each.name: _plain(getattr(value, each.name), arrays, named) for each in fields(value)}  # type: ignore[arg-type]
         return {_TAG: name, "fields": given}
     if isinstance(value, Path):
-        return {_TAG: "path", "path": str(value)}
+        return {_TAG: "path", "path": named(str(value))}
     if hasattr(value, "tolist"):  # numpy's own kinds of number
-        return _plain(value.tolist(), arrays)
+        return _plain(value.tolist(), arrays, named)
     raise TypeError(f"a {type(value).__name__} cannot be sent: {value!r:.80}")
 
 

@@ -15,7 +15,7 @@ import select
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,9 @@ class _Worker:
                     for event in self._loaded().stream(*request.arguments):
                         tell("event", event)
                     value = None
+                elif absent := _absent(request.arguments):
+                    tell("absent", absent)
+                    return
                 else:
                     value = self._do(request.method, *request.arguments)
             tell("value", value)  # fails before a byte is sent where the value cannot be
@@ -134,7 +137,7 @@ class _Worker:
             from enginegate.engines.registry import load_backend
 
             name, engine_dir, spec, runtime = arguments
-            self._engine = load_backend(name).load(Path(engine_dir), spec, runtime)
+            self._engine = load_backend(name).load(engine_dir, spec, runtime)
             return None
         if method == "take_quietest_core":
             take_quietest_core(self._cores)
@@ -164,10 +167,18 @@ def _versions(name: str) -> str:
     return load_backend(name).version()
 
 
-def _why_not_built(name: str, precision: str, kv_precision: str) -> str:
-    """Why this Python cannot build an engine of that precision; empty where it can."""
+def _absent(arguments: Sequence[Any]) -> list[str]:
+    """Paths that are to be used and are not there: the session's files may lie elsewhere for this process."""
+    paths = [each.path if isinstance(each, Checkpoint) else each for each in arguments]
+    return [str(path) for path in paths if isinstance(path, Path) and not path.exists()]
+
+
+def _why_not_built(name: str, precision: str, kv_precision: str, *folders: Path) -> str:
+    """Why this Python cannot build an engine of that precision; empty where it can. It writes to the last folder."""
     from enginegate.engines.registry import check_precision, load_backend
 
+    if folders and not os.access(folders[-1], os.W_OK):
+        return f"it may not write to {folders[-1].parent}"
     try:
         check_precision(load_backend(name), precision, kv_precision)
     except EngineGateError as error:
@@ -175,12 +186,12 @@ def _why_not_built(name: str, precision: str, kv_precision: str) -> str:
     return ""
 
 
-def _build(name: str, spec: EngineSpec, checkpoint: Checkpoint, out_dir: str, timeouts: Timeouts) -> None:
+def _build(name: str, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, timeouts: Timeouts) -> None:
     from enginegate.engines.process.building import build_limits
     from enginegate.engines.registry import load_backend
 
     with build_limits(timeouts):
-        load_backend(name).build(spec, checkpoint, Path(out_dir), print)
+        load_backend(name).build(spec, checkpoint, out_dir, print)
 
 
 def _memory_pass(*arguments: Any) -> dict[str, Any]:
