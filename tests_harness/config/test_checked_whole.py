@@ -221,3 +221,19 @@ def test_a_stored_gate_section_is_read_as_it_was() -> None:
 def test_a_close_name_is_suggested(name: str, meant: str) -> None:
     said = did_you_mean(name, ["openvino", "hf", "int8_wo", "int4_wo"])
     assert said == (f"; did you mean {meant!r}?" if meant else "")
+
+
+@pytest.mark.parametrize(
+    ("paths", "says"),
+    [
+        ({"data": "/d"}, "'data' is no whole path"),
+        ({"/data": "d"}, "'d' is no whole path: say where /data lies"),
+        ({"/data": "~/d"}, "'~/d' is no whole path"),
+        ({"/a": "/d", "/b": "/d"}, "'/d' is given twice"),
+    ],
+)
+def test_paths_of_a_container_are_whole_and_no_two_folders_lie_in_one_place(
+    tmp_path: Path, paths: dict[str, str], says: str
+) -> None:
+    assert any(says in line and "base.paths" in line for line in problems(tmp_path, base={"paths": paths}))
+    assert not problems(tmp_path, base={"paths": {"~/.cache/enginegate": "/cache", "/data": "/"}})

@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
             session.ended_early = True
             raise
         finally:
-            finish_undisturbed()
+            if taken:
+                finish_undisturbed()
             session.close()
             session.finish(complete=not session.errors)
             if session.ended_early:
