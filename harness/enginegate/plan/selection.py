@@ -52,6 +52,7 @@ def select(
     folder: Path | None = None,
     default: str = DEFAULT_MODEL,
     own: Callable[[Config], Config] = lambda config: config,
+    here: Callable[[Config], bool] = lambda _: True,
 ) -> Selection:
     """Resolve what is tested; what is empty, the configuration file says.
 
@@ -64,6 +65,7 @@ def select(
         folder: the project's own configurations.
         default: the model where neither ``models`` nor ``configs`` names one.
         own: gives the configuration that is tested in place of one that was found.
+        here: whether its engines run in this Python, which is then asked what it can.
 
     Raises:
         ConfigError: an unknown model, engine or precision, a batch size over the engine's limit, or a model source that
@@ -80,7 +82,7 @@ def select(
         config.check_source()
         sizes[config.name] = _batch_sizes(config, batch_sizes)
         for backend in dict.fromkeys(engines or (config.file.default_engine,)):
-            candidates.extend(_candidates(config, backend, precisions))
+            candidates.extend(_candidates(config, backend, precisions, here(config)))
     return Selection(tuple(candidates), sizes)
 
 
@@ -128,7 +130,7 @@ def _batch_sizes(config: Config, asked: Sequence[int]) -> tuple[int, ...]:
     return sizes
 
 
-def _candidates(config: Config, backend_name: str, precisions: Sequence[str]) -> list[Candidate]:
+def _candidates(config: Config, backend_name: str, precisions: Sequence[str], here: bool) -> list[Candidate]:
     backend = load_backend(backend_name)
     section = config.file.engines.get(backend_name)
     wanted = precisions or tuple(section.precisions if section else ())
@@ -147,7 +149,8 @@ def _candidates(config: Config, backend_name: str, precisions: Sequence[str]) ->
         if precision == FULL_PRECISION:
             precision = _native_half(backend_name)
         runtime = config.runtime(backend_name, variant)
-        check_precision(backend, precision, runtime.kv_precision)
+        if here:
+            check_precision(backend, precision, runtime.kv_precision)
         candidate = Candidate(config, config.spec(backend_name, precision, variant), runtime)
         other = found.setdefault(candidate.id, candidate)
         if other != candidate:
