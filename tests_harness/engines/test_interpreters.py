@@ -25,6 +25,7 @@ from enginegate.engines.process.values import decode, encode
 from enginegate.engines.trtllm.options import TensorRtRuntime
 from enginegate.machine import own_processes
 from enginegate.machine.own_processes import adopt_namespace, foreign
+from enginegate.models.checkpoint import Checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -221,3 +222,25 @@ os._exit(0)
         time.sleep(0.1)
     assert not any(map(psutil.pid_exists, workers))
     assert os.getpid() not in workers
+
+
+def test_what_is_on_the_path_elsewhere_stays_on_it(bare, tmp_path):
+    """With the working directory off the path, the first place on it is the command's own, and was lost."""
+    faulty.install(tmp_path)
+    command = ("env", "PYTHONSAFEPATH=1", f"PYTHONPATH={tmp_path}", sys.executable)
+    with running(Interpreter(command, elsewhere=True), tmp_path) as engine:
+        assert engine.generate([[7]], TOKENS)[0].token_ids == (7,) * 4
+
+
+def test_what_was_sent_can_start_processes_that_build(bare, tmp_path):
+    """They import the suite, too, where nothing of it is installed."""
+
+    class Here:
+        name = "faulty"
+
+    (tmp_path / "psutil").symlink_to(Path(psutil.__file__).parent)
+    interpreter = Interpreter(("env", "-i", f"PYTHONPATH={tmp_path}", str(bare)), elsewhere=True)
+    backend = ForeignBackend(Here(), interpreter)  # type: ignore[arg-type]
+    spec = EngineSpec("builds-in-child", "faulty", "fp32")
+    backend.build(spec, Checkpoint(tmp_path, "d", ""), tmp_path, lambda _: None)
+    assert (tmp_path / "engine").read_text() == "builds-in-child"

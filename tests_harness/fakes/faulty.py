@@ -103,6 +103,8 @@ class Backend:
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         if "hangs-in-build" in spec.model:
             run_build("enginegate_faulty", b"", subject=f"{spec.id}: the export", hint="wait")
+        if "builds-in-child" in spec.model:
+            run_build("enginegate.engines.process.building", b"", subject=f"{spec.id}: the export", hint="wait")
         (out_dir / "engine").write_text(spec.model)
 
     def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> Engine:

@@ -18,7 +18,7 @@ from enginegate.measure import memory
 from enginegate.storage.runs import latest_record, load_record
 from enginegate.testing import save_tiny_llama
 
-from tests_harness.fakes.workspace import CONFIG, REPOSITORY, make_workspace
+from tests_harness.fakes.workspace import CONFIG, make_workspace
 from tests_harness.trtllm import fake_site
 
 pytestmark = [pytest.mark.heavy, pytest.mark.version(None), pytest.mark.child]
@@ -57,8 +57,7 @@ def place(tmp_path_factory) -> Path:
 
 def python_with(place: Path, version: str) -> str:
     """A command whose Python has that version; the suite's code is sent to it."""
-    path = f"{place / 'sites' / version}:{REPOSITORY / 'harness'}"
-    return f"env PYTHONPATH={path} {sys.executable}"
+    return f"env PYTHONPATH={place / 'sites' / version} {sys.executable}"
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +89,7 @@ def test_each_version_builds_loads_and_answers_in_its_own_python(place, name, tm
         try:
             answers = engine.generate([[5, 6, 7], [8, 9, 10]], SamplingParams(4))
             assert [len(answer.token_ids) for answer in answers] == [4, 4]
-            assert engine.effective().weight_precision == "fp16"
+            assert engine.effective().precision == "fp16"
             assert f"tensorrt_llm {version}" in engine.versions()
             assert (engine.memory().weights or 0) > 100_000
         finally:

@@ -35,12 +35,13 @@ def take(count):
         parts.append(part)
         count -= len(part)
     return b"".join(parts)
-import atexit, runpy, shutil, tempfile
+import atexit, io, runpy, shutil, tempfile, zipfile
 folder = tempfile.mkdtemp(prefix="enginegate-")
 atexit.register(shutil.rmtree, folder, True)
-with open(os.path.join(folder, "code.zip"), "wb") as file:
-    file.write(take(int.from_bytes(take(8), "big")))
-sys.path[0] = file.name
+zipfile.ZipFile(io.BytesIO(take(int.from_bytes(take(8), "big")))).extractall(folder)
+if sys.path[:1] == [""]:
+    del sys.path[0]
+sys.path.insert(0, folder)
 runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
@@ -106,7 +107,7 @@ def start_worker(interpreter: Interpreter, log: IO[bytes], limit: float) -> tupl
 
 @lru_cache(maxsize=1)
 def _packed_code() -> bytes:
-    """The package's own modules, as a zip file that Python imports from."""
+    """The package's own modules, as a zip file. It is unpacked there: processes that build are started from files."""
     root = Path(enginegate.__file__).parent
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
