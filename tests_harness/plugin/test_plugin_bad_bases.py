@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from enginegate.config.loading import load_config
+from enginegate.core.errors import ConfigError
 from enginegate.engines.process import messages
+from enginegate.plan.against import read_against
+from enginegate.session.base import prepare_base
 from workspace import FAKES
 
 from tests_harness.plugin.test_plugin_against import committed
@@ -20,6 +23,15 @@ OTHER = f"""
 import os, struct, time
 os.write(1, struct.pack("!4sHQQ", b"eng:", {messages.PROTOCOL + 97}, 2, 0) + b"[]")
 time.sleep(60)
+"""
+BROKEN = """
+
+def build(*_):
+    raise RuntimeError("no compiler for this")
+
+
+FakeBackend.build = build
+FakeBackend.version = lambda self: "enginegate-fake 2.0"
 """
 OLD = "import sys; sys.version_info = (3, 9); sys.version = '3.9.18 (main)'"
 
@@ -41,14 +53,10 @@ def test_a_base_that_cannot_be_built(suite, tmp_path):
     site = tmp_path / "site"
     site.mkdir()
     code = (FAKES / "enginegate_fake.py").read_text(encoding="utf-8")
-    (site / "enginegate_fake.py").write_text(
-        code + "\n\ndef build(*_):\n    raise RuntimeError('no compiler for this')\n\n\nFakeBackend.build = build\n"
-    )
-    shutil.copytree(FAKES / "enginegate_fake-1.0.dist-info", site / "enginegate_fake-2.0.dist-info")
-    metadata = site / "enginegate_fake-2.0.dist-info" / "METADATA"
-    metadata.write_text(metadata.read_text().replace("1.0", "2.0"))
+    (site / "enginegate_fake.py").write_text(code + BROKEN)
+    shutil.copytree(FAKES / "enginegate_fake-1.0.dist-info", site / "enginegate_fake-1.0.dist-info")
     text = said(suite, f"exec:env PYTHONPATH={site} {sys.executable}")
-    assert "could not build toy-fake-int8_wo@base" in text or "toy-fake-int8_wo@base" in text
+    assert "could not build toy-fake-int8_wo@base" in text
     assert "no compiler for this" in text
 
 
@@ -63,9 +71,11 @@ def test_a_lock_that_cannot_be_solved(suite, tmp_path):
 
 
 def test_a_base_of_another_protocol(suite, tmp_path):
-    worker = tmp_path / "worker.py"
-    worker.write_text(OTHER)
-    text = said(suite, f"exec:{sys.executable} {worker}")
+    (tmp_path / "worker.py").write_text(OTHER)
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\nexec {sys.executable} {tmp_path / 'worker.py'}\n")
+    python.chmod(0o755)
+    text = said(suite, f"python:{python}")
     assert f"the other side speaks protocol {messages.PROTOCOL + 97}, this one {messages.PROTOCOL}" in text
 
 
@@ -85,11 +95,12 @@ def test_an_old_python_here(suite, tmp_path):
 
 def test_a_shallow_clone_says_how_to_fetch_what_it_lacks(suite, tmp_path):
     committed(suite, "before", 1.0, "six==1.16.0\n")
-    committed(suite, "after", 2.0, "six==1.16.0\n")
-    origin = suite.folder.rename(suite.folder.with_name(suite.folder.name + "-origin"))
-    subprocess.run(["git", "clone", "-q", "--depth=1", "--no-tags", f"file://{origin}", str(suite.folder)], check=True)
-    suite.prepare()
-    text = said(suite, "git:before")
-    assert "this repository has no commit 'before'" in text
-    assert "this clone is shallow: `git fetch --depth 1 origin before` brings it" in text
-    assert Path(suite.folder / ".git" / "shallow").exists()
+    config = load_config(committed(suite, "after", 2.0, "six==1.16.0\n"))
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", "--depth=1", "--no-tags", f"file://{suite.folder}", str(clone)], check=True)
+    against = read_against("git:before", "--base")
+    assert against is not None
+    with pytest.raises(ConfigError) as raised:
+        prepare_base(against, config, clone, tmp_path / "cache", tmp_path / "lock.txt", lambda _: None)
+    assert raised.value.problem == "--base git:before: this repository has no commit 'before'"
+    assert raised.value.hint == "this clone is shallow: `git fetch --depth 1 origin before` brings it"

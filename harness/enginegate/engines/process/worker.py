@@ -20,7 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from enginegate.core.errors import EngineError, EngineGateError, explained_by, is_no_failure
+from enginegate.core.errors import EngineError, EngineGateError, edge, explained_by, is_no_failure
 from enginegate.core.specs import EngineSpec, Timeouts
 from enginegate.engines.base import Effective, Engine
 from enginegate.engines.process.heartbeat import beating
@@ -190,7 +190,8 @@ def _build(name: str, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, t
     from enginegate.engines.process.building import build_limits
     from enginegate.engines.registry import load_backend
 
-    with build_limits(timeouts):
+    problem = f"the backend {name} could not build {spec.id}"
+    with build_limits(timeouts), edge(EngineError, problem, "look into the library's log"):
         load_backend(name).build(spec, checkpoint, out_dir, print)
 
 
