@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from enginegate.cli.common import Subparsers, add_json, add_runs, command, compl
 if TYPE_CHECKING:
     from enginegate.core.records import VerdictEntry
     from enginegate.session.gate_session import GateSession
+    from enginegate.storage.audits import AnyAudit
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -34,6 +36,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--precision", default="", help="precisions, comma separated")
     parser.add_argument("--batch-size", default="", help="batch sizes of the timed work, comma separated")
     parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="for all rounds together")
+    parser.add_argument(
+        "--audit",
+        action="store_true",
+        help="judge nothing: the base is a copy of this environment, and tells how launches spread and what is seen",
+    )
     parser.add_argument("--strict", action="store_true", help="exit 3 where a verdict is inconclusive")
     add_json(parser)
     add_runs(parser)
@@ -50,26 +57,29 @@ def run(arguments: argparse.Namespace) -> int:
 
     session = _session(arguments)
     broken: list[str] = []
+    audits: list[AnyAudit] = []
     try:
         for candidate in session.selection.candidates:
             try:
-                _judge(session, candidate)
+                if arguments.audit:
+                    audits += _audited(session, candidate)
+                else:
+                    _judge(session, candidate)
             except EngineGateError as error:
                 broken.append(f"{candidate.id}: {error.problem}")
                 session.record_error(candidate.id, error.problem)
     finally:
         session.close()
         session.finish(complete=not broken)
+    if arguments.audit:
+        return _tell_audits(arguments, session, audits, broken)
     verdicts = [entry for record, _ in session.saved for entry in record.verdicts]
     if arguments.json:
         print_json({"verdicts": [_as_json(entry) for entry in verdicts], "errors": broken})
     else:
         for entry in verdicts:
             say(f"{entry.status:12}  {entry.explanation}")
-        for line in dict.fromkeys([*session.warnings, *broken]):
-            say(f"warning: {line}")
-        for record, path in session.saved:
-            say(f"run {record.id}: {path.parent}")
+        _say_end(session, broken)
     statuses = {entry.status for entry in verdicts}
     if "FAIL" in statuses:
         return 1
@@ -109,7 +119,7 @@ def _session(arguments: argparse.Namespace) -> GateSession:
         time_budget=arguments.time_budget,
         runs=arguments.runs or project.runs,
         history="",
-        audit=False,
+        audit=arguments.audit,
         require_gpu=False,
         against=read_against(arguments.base, "--base"),
     )
@@ -140,6 +150,38 @@ def _judge(session: GateSession, candidate: Any) -> None:
             inputs = gates.speed(test.workload, test.metric)
             verdict = judge(inputs, session.record(model, "partial"))
             session.conclude(model, test.test, test.workload.id, verdict, inputs)
+
+
+def _audited(session: GateSession, candidate: Any) -> list[AnyAudit]:
+    """Race one engine against its copy, and audit each of its gates."""
+    sizes = session.selection.batch_sizes[candidate.config.name]
+    return [gate for size in sizes for gate in session.audit(candidate, size)]
+
+
+def _tell_audits(
+    arguments: argparse.Namespace, session: GateSession, audits: Sequence[AnyAudit], broken: Sequence[str]
+) -> int:
+    from enginegate.storage.audits import AuditedLaunches
+    from enginegate.verdicts.audit import CHANCE, shortcoming
+    from enginegate.verdicts.launch_audit import report
+
+    found = [line for gate in audits if (line := shortcoming(gate, CHANCE / len(audits))) is not None]
+    if arguments.json:
+        rows = [gate.model_dump(mode="json") for gate in audits]
+        print_json({"audits": rows, "shortcomings": found, "errors": list(broken)})
+    else:
+        for gate in audits:
+            if isinstance(gate, AuditedLaunches):
+                say("\n".join(report(gate)))
+        _say_end(session, [*found, *broken])
+    return 2 if broken else int(bool(found))
+
+
+def _say_end(session: GateSession, problems: Sequence[str]) -> None:
+    for line in dict.fromkeys([*session.warnings, *problems]):
+        say(f"warning: {line}")
+    for record, path in session.saved:
+        say(f"run {record.id}: {path.parent}")
 
 
 def _as_json(entry: VerdictEntry) -> dict[str, Any]:

@@ -284,7 +284,10 @@ class SpreadSection(Section):
 
 
 class LiveSection(Margins):
-    """The gates against a live base (``--against``); ``looks``: counts of launches."""
+    """The gates against a live base (``--against``); ``looks``: counts of launches.
+
+    ``audit_launches``: those of one session of ``--gate-audit``.
+    """
 
     margin: Fraction = 0.02
     tolerated: Fraction = 0.05
@@ -292,6 +295,7 @@ class LiveSection(Margins):
     spread: SpreadSection = SpreadSection()
     pairs: Annotated[int, Field(ge=4, multiple_of=2)] = 12
     tokens: Annotated[int, Field(ge=2)] = 16
+    audit_launches: Annotated[int, Field(ge=MIN_BLOCKS, le=1000)] = 12
 
 
 class BaseSection(Section):

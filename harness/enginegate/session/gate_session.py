@@ -11,7 +11,7 @@ from pathlib import Path
 import enginegate
 from enginegate.config.loading import Config
 from enginegate.core.cache import Progress, cache_folder
-from enginegate.core.errors import BaselineError, EngineGateError, RecordError, edge
+from enginegate.core.errors import BaselineError, ConfigError, EngineGateError, MeasurementError, RecordError, edge
 from enginegate.core.files import write_atomically
 from enginegate.core.records import (
     ArenaEntry,
@@ -19,6 +19,7 @@ from enginegate.core.records import (
     Fingerprint,
     JointEntry,
     ModelEntry,
+    RaceEntry,
     RunRecord,
     VerdictEntry,
 )
@@ -29,7 +30,7 @@ from enginegate.gates.verdict import Verdict
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.lease import Lease
 from enginegate.measure.ratios import timed_metrics
-from enginegate.plan.gates import EngineGates, ModelFacts, speed_policy
+from enginegate.plan.gates import EngineGates, ModelFacts, live_policy, speed_policy
 from enginegate.plan.options import Options
 from enginegate.plan.plan import Plan, PlannedTest, make_plan
 from enginegate.plan.selection import Candidate, Selection, select
@@ -39,13 +40,21 @@ from enginegate.session.bench import ModelBench
 from enginegate.session.duel import Duel
 from enginegate.session.engines import Wrap
 from enginegate.session.recording import Status, add_to_history, commit, merge_records, now, run_id, write_reports
-from enginegate.storage.audits import AuditedGate, file_of, save_run_audit
+from enginegate.storage.audits import (
+    AnyAudit,
+    AuditedGate,
+    AuditedLaunches,
+    LaunchSession,
+    file_of,
+    save_run_audit,
+)
 from enginegate.storage.baselines import lock_path
 from enginegate.storage.runs import save_record
 from enginegate.verdicts.audit import continued, new_gate
 from enginegate.verdicts.inputs import GateInputs, SpeedInputs, StoredFloor, StoredSessions
 from enginegate.verdicts.joint import joint_verdicts
-from enginegate.verdicts.speed import live_undecided, speed_undecided
+from enginegate.verdicts.launch_audit import new_launches
+from enginegate.verdicts.speed import launch_numbers, live_undecided, speed_undecided
 
 
 @dataclass(frozen=True)
@@ -281,15 +290,22 @@ class GateSession:
             gate.against.anchor()
         return gate
 
-    def audit(self, candidate: Candidate, batch_size: int) -> list[AuditedGate]:
-        """Measure one session of the speed gates' own error rates.
+    def audit(self, candidate: Candidate, batch_size: int) -> Sequence[AnyAudit]:
+        """Measure one session of the speed gates' own error rates: against a live base by launches, else by blocks.
 
         It lies with the run until it is accepted. What is returned is audited over the accepted sessions and this one.
         """
-        config = candidate.config
-        workload = config.workload(batch_size)
-        policies = {metric: speed_policy(self.plan, candidate, metric) for metric in timed_metrics(workload.output_len)}
+        workload = candidate.config.workload(batch_size)
         accepted = self.plan.audits.get()  # a file that cannot be continued is refused before the race, not after
+        live = self.plan.against is not None
+        measured = (self._audit_launches if live else self._audit_blocks)(candidate, workload)
+        folder = self.options.runs / self.record_id(candidate.config.name)
+        save_run_audit(file_of(self.fingerprint.key, measured), folder)
+        return [gate if accepted is None else continued(accepted, gate) for gate in measured]
+
+    def _audit_blocks(self, candidate: Candidate, workload: Workload) -> Sequence[AuditedGate]:
+        config = candidate.config
+        policies = {metric: speed_policy(self.plan, candidate, metric) for metric in timed_metrics(workload.output_len)}
         bench = self.bench(config)
         engine, reference, prompts = bench.audit_contestants(candidate.spec, candidate.runtime, workload)
         reference_spec = bench.speed_reference.spec()
@@ -309,12 +325,57 @@ class GateSession:
         )
         for line in monitor.warnings if monitor else ():
             self.warn(line)
-        measured = [
+        return [
             new_gate(candidate.id, reference_spec.id, workload.id, metric, policies[metric], session)
             for metric, session in sessions.items()
         ]
-        save_run_audit(file_of(self.fingerprint.key, measured), self.options.runs / self.record_id(config.name))
-        return [gate if accepted is None else continued(accepted, gate) for gate in measured]
+
+    def _audit_launches(self, candidate: Candidate, workload: Workload) -> Sequence[AuditedLaunches]:
+        race = self._race_copies(candidate)
+        measured = []
+        for metric in timed_metrics(workload.output_len):
+            try:
+                numbers = launch_numbers(race, workload.id, metric)
+            except MeasurementError as error:
+                self.progress(f"{workload.id}: no audit of {metric}: {error.problem}")
+                continue
+            session = LaunchSession(run=self.run, started=self.started, against=race.against, numbers=numbers)
+            policy = live_policy(self.plan, candidate, metric)
+            measured.append(new_launches(race.head.engine, race.base.engine, workload.id, metric, policy, session))
+        return measured
+
+    def _race_copies(self, candidate: Candidate) -> RaceEntry:
+        """Race an engine against a copy of itself, once, at all workloads whose gates are audited.
+
+        Raises EngineGateError where the base is no copy of it, or the race broke off.
+        """
+        duel, file = self.duel(candidate), candidate.config.file
+        if duel is None:
+            raise ConfigError(
+                f"{self.options.against} has no engine {candidate.spec.label}: an audit races two copies of one engine",
+                "name a copy of this environment, such as python:COPY",
+            )
+        if not duel.raced:
+            read = [test.workload for test in self.plan.tests if test.candidate.id == candidate.id and test.workload]
+            budget = self.options.time_budget or file.arena.audit_time_budget
+            duel.audit(list(dict.fromkeys(read)), file.gates.live.audit_launches, budget)
+            self.save_if_changed()
+        if duel.failure is not None:
+            raise duel.failure
+        race = duel.entry()
+        for line in race.warnings:
+            self.warn(line)
+        if len(race.launches) < file.gates.live.audit_launches:
+            self.warn(
+                f"{candidate.id}: {len(race.launches)} of {file.gates.live.audit_launches} launches were audited:"
+                f" {race.stopped}"
+            )
+        if duel.one_installation:
+            self.warn(
+                f"{race.against} is the installation that this session runs in: identical files share their pages in"
+                " memory, so that what a separate copy does to speed is hidden; install one, and name that"
+            )
+        return race
 
     def conclude(self, model: str, test: str, workload: str | None, verdict: Verdict, inputs: GateInputs) -> None:
         """Keep one verdict for the record."""
@@ -386,7 +447,7 @@ class GateSession:
             config=bench.config.file.model_dump(by_alias=True),
             engines=list(bench.engines.entries.values()),
             arenas=list(bench.arenas.values()),
-            races=[duel.entry() for duel in self._duels.values() if duel and duel.raced and duel.model == model],
+            races=self._races(model),
             memory=list(bench.memory.values()),
             quality=list(bench.quality.values()),
             verdicts=self.verdicts.get(model, []),
@@ -416,14 +477,23 @@ class GateSession:
         return [
             self.record(name, status)
             for name, bench in self._benches.items()
-            if bench.engines.entries or bench.memory or self.verdicts.get(name)
+            if bench.engines.entries or bench.memory or self.verdicts.get(name) or self._races(name)
         ]
+
+    def _races(self, model: str) -> list[RaceEntry]:
+        """The model's races against a live base so far."""
+        return [duel.entry() for duel in self._duels.values() if duel and duel.raced and duel.model == model]
 
     def _results(self) -> int:
         """How much there is to write; it grows, but where a test runs again."""
-        return sum(map(len, self.verdicts.values())) + sum(
-            len(bench.engines.entries) + len(bench.arenas) + len(bench.memory) + len(bench.quality)
-            for bench in self._benches.values()
+        raced = sum(duel is not None and duel.raced for duel in self._duels.values())
+        return (
+            raced
+            + sum(map(len, self.verdicts.values()))
+            + sum(
+                len(bench.engines.entries) + len(bench.arenas) + len(bench.memory) + len(bench.quality)
+                for bench in self._benches.values()
+            )
         )
 
     def _merged(self, status: Status) -> list[RunRecord]:

@@ -20,8 +20,9 @@ from enginegate.measure.ratios import has_value, log_ratios, orders
 from enginegate.storage.summary import session_shift
 from enginegate.verdicts import lookup
 from enginegate.verdicts.audit import centred
+from enginegate.verdicts.inputs import SpeedInputs, restore_inputs
 from enginegate.verdicts.lookup import gates
-from enginegate.verdicts.speed import launches_of
+from enginegate.verdicts.speed import launch_numbers
 
 #: Slowdowns that are tried.
 SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
@@ -95,6 +96,8 @@ def race_powers(
 ) -> list[RacePower]:
     """The live gate's power for every race of a run that has enough launches at a workload.
 
+    What is believed of the spread of launches is what the run's own gate believed, an audit's where that was accepted.
+
     Args:
         record: the run.
         workload, metric: whose launches.
@@ -102,7 +105,13 @@ def race_powers(
     """
     live = gates(record).live
     spread = replace(LAUNCH_SPREAD, scale=getattr(live.spread, metric))
-    given = [entry.alpha for entry in record.verdicts if (entry.inputs.get("against") or {}).get("kind") == "live"]
+    live_gates = [entry for entry in record.verdicts if (entry.inputs.get("against") or {}).get("kind") == "live"]
+    given = [entry.alpha for entry in live_gates]
+    believed = {
+        entry.engine: restore_inputs(entry.inputs)
+        for entry in live_gates
+        if (entry.workload, entry.metric) == (workload, metric)
+    }
     try:
         policy = SpeedPolicy(
             margin=live.margin if margin is None else margin,
@@ -117,7 +126,9 @@ def race_powers(
     for race in record.races:
         if len(race.launches) < policy.looks[0] or workload not in race.launches[0].blocks:
             continue
-        numbers = [launch.number for launch in launches_of(race, workload, metric)]
+        numbers = launch_numbers(race, workload, metric)
+        own = believed.get(race.head.engine)
+        policy = replace(policy, shift=own.policy.shift if isinstance(own, SpeedInputs) else spread)
         powers = resample_launches(numbers, policy, (0.0, *SLOWDOWNS))
         found.append(
             RacePower(race.head.engine, race.base.engine, len(numbers), float(np.std(numbers, ddof=1)), tuple(powers))

@@ -6,6 +6,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
+import numpy as np
+
 from enginegate.core.errors import MeasurementError
 from enginegate.core.records import ArenaEntry, Block, RaceEntry, RunRecord
 from enginegate.gates.compare import compare_samples
@@ -70,6 +72,16 @@ def launches_of(race: RaceEntry, workload: str, metric: str) -> list[Launch]:
             blocks = whole_answers(blocks, race.tokens[workload], race.output_len[workload])
         found.append(Launch(tuple(log_ratios(blocks, base, head, metric)), tuple(orders(blocks, base, head))))
     return found
+
+
+def launch_numbers(race: RaceEntry, workload: str, metric: str) -> list[float]:
+    """The number of each launch. Raises MeasurementError where one has none: there are no pairs, or a time is none."""
+    numbers = []
+    for launch in launches_of(race, workload, metric):
+        if not launch.log_ratios or not np.all(np.isfinite(launch.log_ratios)):
+            raise MeasurementError(f"a launch at {workload} has no {metric}, or one that is no positive finite number")
+        numbers.append(launch.number)
+    return numbers
 
 
 def live_undecided(inputs: SpeedInputs, race: RaceEntry) -> bool:
