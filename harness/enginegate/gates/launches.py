@@ -74,10 +74,10 @@ def believed_spread(sessions: Sequence[Sequence[float]], prior: ShiftPrior = LAU
         prior: the belief before.
 
     The variance within the audits, moderated by the belief before as in ``locate_launches``: 12 launches that spread by
-    less than was believed move it most of the way, 4 less than half; what spreads by more is believed sooner. How much the belief weighs in a race stays as it was, however
-    many launches were audited: they show how an engine spreads on the days of the audits, and where a day has twice
-    that, a belief worth 15 launches would raise 12 times the stated false alarms, one worth 4 twice as many
-    (docs/gates.md).
+    less than was believed move it most of the way, 4 less than half; what spreads by more is believed sooner. How much
+    the belief weighs in a race stays as it was, however many launches were audited: they show how an engine spreads on
+    the days of the audits. On a day with twice that, a belief that counts for 15 launches raises 12 times the false
+    alarms that are stated, and one that counts for 4 twice as many (docs/gates.md).
     """
     df = sum(len(numbers) - 1 for numbers in sessions)
     squares = sum(float(np.var(numbers, ddof=1)) * (len(numbers) - 1) for numbers in sessions)

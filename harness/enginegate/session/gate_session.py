@@ -362,14 +362,17 @@ class GateSession:
             self.save_if_changed()
         if duel.failure is not None:
             raise duel.failure
-        race = duel.entry()
+        race, live = duel.entry(), file.gates.live
+        count, least = len(race.launches), live.looks[0]
+        if count < least:
+            raise MeasurementError(
+                f"{candidate.id}: an audit needs at least {least} launches, and there were {count}: {race.stopped}",
+                "give it a larger --time-budget, or shorter launches (gates.live.pairs, gates.live.tokens)",
+            )
+        if count < live.audit_launches:
+            self.warn(f"{candidate.id}: {count} of {live.audit_launches} launches were audited: {race.stopped}")
         for line in race.warnings:
             self.warn(line)
-        if len(race.launches) < file.gates.live.audit_launches:
-            self.warn(
-                f"{candidate.id}: {len(race.launches)} of {file.gates.live.audit_launches} launches were audited:"
-                f" {race.stopped}"
-            )
         if duel.one_installation:
             self.warn(
                 f"{race.against} is the installation that this session runs in: identical files share their pages in"

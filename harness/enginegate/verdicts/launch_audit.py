@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from enginegate.core.errors import ConfigError, MeasurementError
+from enginegate.core.errors import ConfigError
 from enginegate.core.records import SideEntry
 from enginegate.gates.audit import SEEN
 from enginegate.gates.launches import LaunchPower, believed_spread, resample_launches
@@ -38,17 +38,17 @@ def new_launches(
         metric: ``speedup``, ``ttft`` or ``itl``.
         policy: as configured, without what earlier audits say of the spread.
         session: what was measured.
-
-    Raises MeasurementError where there are fewer launches than the gate's first look takes.
     """
-    count, least = len(session.numbers), policy.looks[0]
-    if count < least:
-        raise MeasurementError(
-            f"{engine} {workload} {metric}: an audit needs at least {least} launches, and there were {count}",
-            "give it a larger --time-budget, or shorter rounds (gates.live.pairs, gates.live.tokens)",
-        )
-    names = {"engine": engine, "workload": workload, "reference": base, "metric": metric}
-    measured = AuditedLaunches(**names, policy=policy, sessions=[session], spread=policy.shift, rates=[])
+    measured = AuditedLaunches(
+        engine=engine,
+        workload=workload,
+        reference=base,
+        metric=metric,
+        policy=policy,
+        sessions=[session],
+        spread=policy.shift,
+        rates=[],
+    )
     return audited_launches(measured, [session])
 
 
@@ -136,9 +136,10 @@ def warnings(audit: AuditedLaunches) -> list[str]:
     offset, error = float(np.mean(numbers)), float(np.std(numbers, ddof=1)) / float(np.sqrt(len(numbers)))
     found = []
     if abs(offset) > _DIFFERENT * error:
+        slower = float(np.expm1(-offset))
         found.append(
-            f"the two copies differ by {100 * np.expm1(-offset):+.2f} %, which is in none of these shares: a gate would"
-            " take that for a change"
+            f"the engine is {'slower' if slower > 0 else 'faster'} than its copy by {100 * abs(slower):.2g} %, which is"
+            " in none of these shares: a gate would take that for a change"
         )
     if len(audit.sessions) == 1:
         found.append("one session says nothing of how launches spread on another day")
