@@ -87,6 +87,10 @@ def test_an_audit_of_launches_is_accepted_and_believed_by_the_next_race(suite, s
     assert main(["power", str(run), "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["engine"], row["launches"]) == (HEAD, 5)
+    assert main(["power", str(run)]) == 0
+    told = capsys.readouterr().out
+    assert "launches resampled" in told
+    assert "timed nothing" not in told
 
     suite.run(*SPEED, against, config=same)
     judged = suite.record()
