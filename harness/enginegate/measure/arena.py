@@ -217,6 +217,7 @@ class Arena:
             itl_p50=latency.itl_p50,
             itl_p95=latency.itl_p95,
             itl_p99=latency.itl_p99,
+            last_token=latency.last_token,
             foreign_load=load,
             throttled_seconds=held_up,
             disturbed=load > self.policy.foreign_load_limit or held_up > 0 or throttled(device) or intruded,

@@ -88,7 +88,7 @@ def spread_line(spread: ShiftPrior, audit: AuditedLaunches | None) -> str:
     """What a verdict says of the spread that it takes launches to have, and by what."""
     taken = f"launches are taken to spread by {100 * spread.scale:.2g} %"
     if audit is None:
-        return f"{taken} (gates.live.spread), as no audit of them was accepted here"
+        return f"{taken}, as configured: no audit of them was accepted here"
     sessions = len(audit.sessions)
     count = sum(len(session.numbers) for session in audit.sessions)
     return f"{taken}, by an audit of {count}" + (f" in {sessions} sessions" if sessions > 1 else "")

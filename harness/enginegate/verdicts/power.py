@@ -96,39 +96,39 @@ def race_powers(
 ) -> list[RacePower]:
     """The live gate's power for every race of a run that has enough launches at a workload.
 
-    What is believed of the spread of launches is what the run's own gate believed, an audit's where that was accepted.
-
     Args:
         record: the run.
         workload, metric: whose launches.
-        margin, tolerated, alpha: as ``gates.live`` and the error budget were, where None.
+        margin, tolerated, alpha: as the run's own gate had them, where None; so is what it believed of the spread of
+            launches. A run without that gate, such as an audit: as it was configured.
     """
     live = gates(record).live
-    spread = replace(LAUNCH_SPREAD, scale=getattr(live.spread, metric))
-    live_gates = [entry for entry in record.verdicts if (entry.inputs.get("against") or {}).get("kind") == "live"]
-    given = [entry.alpha for entry in live_gates]
-    believed = {
-        entry.engine: restore_inputs(entry.inputs)
-        for entry in live_gates
+    configured = SpeedPolicy(
+        margin=live.margin,
+        tolerated=live.tolerated,
+        looks=tuple(live.looks),
+        shift=replace(LAUNCH_SPREAD, scale=getattr(live.spread, metric)),
+    )
+    judged = [entry for entry in record.verdicts if (entry.inputs.get("against") or {}).get("kind") == "live"]
+    if judged:
+        configured = replace(configured, alpha=judged[0].alpha)
+    own = {
+        entry.engine: inputs.policy
+        for entry in judged
         if (entry.workload, entry.metric) == (workload, metric)
+        and isinstance(inputs := restore_inputs(entry.inputs), SpeedInputs)
     }
-    try:
-        policy = SpeedPolicy(
-            margin=live.margin if margin is None else margin,
-            tolerated=live.tolerated if tolerated is None else tolerated,
-            alpha=alpha or (given[0] if given else SpeedPolicy.alpha),
-            looks=tuple(live.looks),
-            shift=spread,
-        )
-    except ValueError as error:
-        raise ConfigError(str(error), "give --margin, --tolerated or --alpha another value") from error
+    given = {"margin": margin, "tolerated": tolerated, "alpha": alpha}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     found = []
     for race in record.races:
+        try:
+            policy = replace(own.get(race.head.engine, configured), **chosen)
+        except ValueError as error:
+            raise ConfigError(str(error), "give --margin, --tolerated or --alpha another value") from error
         if len(race.launches) < policy.looks[0] or workload not in race.launches[0].blocks:
             continue
         numbers = launch_numbers(race, workload, metric)
-        own = believed.get(race.head.engine)
-        policy = replace(policy, shift=own.policy.shift if isinstance(own, SpeedInputs) else spread)
         powers = resample_launches(numbers, policy, (0.0, *SLOWDOWNS))
         found.append(
             RacePower(race.head.engine, race.base.engine, len(numbers), float(np.std(numbers, ddof=1)), tuple(powers))
