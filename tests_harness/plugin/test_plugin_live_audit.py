@@ -41,8 +41,9 @@ def separate(tmp_path) -> Path:
     return folder
 
 
-def configured(suite, name: str, slower: float = 1.0) -> Path:
+def configured(suite, name: str, slower: float = 1.0, precision: str = "int8_wo") -> Path:
     config = copy.deepcopy(CONFIG)
+    config["engines"]["fake"]["precisions"] = [precision]
     config["engines"]["fake"]["runtime"] = {"slower": slower}
     config["gates"]["live"] = LOOKS
     path = suite.workspace.folder / f"{suite.folder.name}-{name}.yaml"
@@ -101,7 +102,9 @@ def test_an_audit_of_launches_is_accepted_and_believed_by_the_next_race(suite, s
         assert any("are taken to spread by" in line and "by an audit of 5" in line for line in entry.warnings)
         assert entry.inputs["audit"].startswith("this gate on this machine: ")
     main(["report", str(suite.folder / "runs" / judged.id), "--verdicts"])
-    assert "3 of 3 verdicts recomputed" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "3 of 3 verdicts recomputed" in told
+    assert "DIFFERS" not in told
 
 
 @pytest.mark.heavy
@@ -131,6 +134,15 @@ def test_an_audit_of_two_different_engines_is_refused_and_names_what_differs(sui
     assert main(["accept", str(suite.folder / "runs" / suite.record().id)]) == 2
 
 
+def test_an_engine_that_the_base_has_not_cannot_be_audited(suite):
+    suite.prepare(virtual=False)
+    same, other = configured(suite, "same"), configured(suite, "other", precision="int4_wo")
+    result = suite.run(*AUDIT, f"--against=config:{other}", config=same)
+    assert result.ret == 1
+    assert "has no engine fake-int8_wo: an audit races two copies of one engine" in result.stdout.str()
+
+
+@pytest.mark.heavy
 def test_too_few_launches_are_no_audit(suite):
     suite.prepare(virtual=False)
     same = configured(suite, "same")
