@@ -101,9 +101,9 @@ class EngineGates:
 
     def speed(self, workload: Workload, metric: str) -> SpeedInputs:
         """``speedup``, ``ttft`` or ``itl`` over the reference: against stored sessions, else a floor, else nothing."""
+        if self.facts.base is not None:  # nothing is asked of the reference, which may first have to be found
+            return self._live(workload, metric, self.facts.base)
         spec, reference = self.candidate.spec, self.facts.speed_reference()
-        if self.facts.base is not None:
-            return self._live(workload, metric, reference.id, self.facts.base)
         policy = speed_policy(self.plan, self.candidate, metric)
         audited = self._audited(workload, metric)
         if audited is not None:
@@ -121,7 +121,7 @@ class EngineGates:
             notes=self._undecisive(workload, metric),
         )
 
-    def _live(self, workload: Workload, metric: str, reference: str, twin: LiveTwin) -> SpeedInputs:
+    def _live(self, workload: Workload, metric: str, twin: LiveTwin) -> SpeedInputs:
         label = "" if metric == "speedup" else f" {metric.upper()}"
         policy, audit = live_policy(self.plan, self.candidate, metric), self._launches(workload, metric, twin.id)
         if audit is not None:
@@ -130,7 +130,7 @@ class EngineGates:
             metric=metric,
             workload=workload.id,
             candidate=self.candidate.id,
-            reference=reference,
+            reference=twin.id,
             reference_label=twin.label,
             subject=f"{self._name} b{workload.batch_size}{label}",
             against=LiveBase(base=twin.id, label=twin.label),
