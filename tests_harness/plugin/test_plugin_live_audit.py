@@ -143,6 +143,18 @@ def test_an_engine_that_the_base_has_not_cannot_be_audited(suite):
 
 
 @pytest.mark.heavy
+def test_launches_that_no_gate_would_judge_are_no_audit(suite, monkeypatch):
+    """Those of a busy machine spread by 10 % and more, and would be believed on its quiet days."""
+    suite.prepare(virtual=False)
+    same = configured(suite, "same")
+    monkeypatch.setattr("enginegate.measure.arena.foreign_load", lambda *_: 0.8)
+    result = suite.run(*AUDIT, f"--against=config:{same}", config=same)
+    assert result.ret == 1
+    assert "other work disturbed 100% of the pairs" in result.stdout.str()
+    assert not list((suite.folder / "runs").glob("*/audit.json"))
+
+
+@pytest.mark.heavy
 def test_too_few_launches_are_no_audit(suite):
     suite.prepare(virtual=False)
     same = configured(suite, "same")

@@ -54,7 +54,7 @@ from enginegate.verdicts.audit import continued, new_gate
 from enginegate.verdicts.inputs import GateInputs, SpeedInputs, StoredFloor, StoredSessions
 from enginegate.verdicts.joint import joint_verdicts
 from enginegate.verdicts.launch_audit import new_launches
-from enginegate.verdicts.speed import launch_numbers, live_undecided, speed_undecided
+from enginegate.verdicts.speed import launch_numbers, live_undecided, speed_undecided, why_no_race
 
 
 @dataclass(frozen=True)
@@ -340,6 +340,11 @@ class GateSession:
         race = self._race_copies(candidate)
         measured = []
         for metric in timed_metrics(workload.output_len):
+            if (reason := why_no_race(race, workload.id, metric)) is not None:
+                raise MeasurementError(
+                    f"no audit of {candidate.id} {workload.id} {metric}: {reason}",
+                    "audit on a quiet machine: what launches spread by there is believed from then on",
+                )
             try:
                 numbers = launch_numbers(race, workload.id, metric)
             except MeasurementError as error:
