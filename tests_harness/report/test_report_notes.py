@@ -38,6 +38,16 @@ def test_every_speed_table_says_what_the_gate_can_see() -> None:
     assert speed_notes(run_record(verdicts=[])) == []
 
 
+def test_whoever_is_judged_by_a_live_base_is_told_of_the_audit_of_launches() -> None:
+    record = gated_record(2.0)
+    (verdict,) = record.verdicts
+    live = verdict.inputs | {"against": {"kind": "live", "base": f"{INT8}@base", "label": "base"}}
+    record = record.model_copy(update={"verdicts": [verdict.model_copy(update={"inputs": live})]})
+    (line,) = speed_notes(record)
+    for part in ("--eg-gate-audit --eg-against python:COPY", "short --gate-audit --against", "enginegate accept RUN"):
+        assert part in line
+
+
 def test_each_metric_has_its_own_line() -> None:
     record = audited(gated_record(2.0), LINE)
     (speedup,) = record.verdicts

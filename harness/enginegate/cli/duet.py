@@ -13,6 +13,7 @@ from enginegate.cli.common import Subparsers, add_json, add_runs, command, compl
 if TYPE_CHECKING:
     from enginegate.core.records import VerdictEntry
     from enginegate.session.gate_session import GateSession
+    from enginegate.storage.audits import AnyAudit
 
 
 def add_parser(subparsers: Subparsers) -> None:
@@ -41,6 +42,11 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--precision", default="", help="precisions, comma separated")
     parser.add_argument("--batch-size", default="", help="batch sizes of the timed work, comma separated")
     parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="for all rounds together")
+    parser.add_argument(
+        "--audit",
+        action="store_true",
+        help="judge nothing: the base is a copy of this environment, and tells how launches spread and what is seen",
+    )
     parser.add_argument("--strict", action="store_true", help="exit 3 where a verdict is inconclusive")
     add_json(parser)
     add_runs(parser)
@@ -59,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         session = _session(arguments)
         try:
-            broken = _raced(session)
+            broken, audits = _raced(session, audit=arguments.audit)
         except KeyboardInterrupt:
             session.ended_early = True
             raise
@@ -74,16 +80,15 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         if taken:
             as_ever()
+    if arguments.audit:
+        return _tell_audits(arguments, session, audits, broken)
     verdicts = [entry for record, _ in session.saved for entry in record.verdicts]
     if arguments.json:
         print_json(_as_json(session, verdicts, broken))
     else:
         for entry in verdicts:
             say(f"{entry.status:12}  {entry.explanation}")
-        for line in dict.fromkeys([*session.warnings, *broken]):
-            say(f"warning: {line}")
-        for record, path in session.saved:
-            say(f"run {record.id}: {path.parent}")
+        _say_end(session, broken)
     statuses = {entry.status for entry in verdicts}
     if "FAIL" in statuses:
         return 1
@@ -92,18 +97,22 @@ def run(arguments: argparse.Namespace) -> int:
     return 3 if arguments.strict and statuses != {"PASS"} else 0
 
 
-def _raced(session: GateSession) -> list[str]:
-    """Race and judge every engine; gives what broke off."""
+def _raced(session: GateSession, *, audit: bool) -> tuple[list[str], list[AnyAudit]]:
+    """Race every engine, and judge or audit its gates; gives what broke off, and the audits."""
     from enginegate.core.errors import EngineGateError
 
     broken: list[str] = []
+    audits: list[AnyAudit] = []
     for candidate in session.selection.candidates:
         try:
-            _judge(session, candidate)
+            if audit:
+                audits += _audited(session, candidate)
+            else:
+                _judge(session, candidate)
         except EngineGateError as error:
             broken.append(f"{candidate.id}: {error.problem}")
             session.record_error(candidate.id, error.problem)
-    return broken
+    return broken, audits
 
 
 def _session(arguments: argparse.Namespace) -> GateSession:
@@ -137,7 +146,7 @@ def _session(arguments: argparse.Namespace) -> GateSession:
         time_budget=arguments.time_budget,
         runs=arguments.runs or project.runs,
         history="",
-        audit=False,
+        audit=arguments.audit,
         require_gpu=False,
         against=read_against(arguments.base, "--base"),
         head=read_against(arguments.head, "--head"),
@@ -195,3 +204,35 @@ def _as_json(session: GateSession, verdicts: Sequence[VerdictEntry], broken: Seq
         "warnings": session.warnings,
         "errors": list(broken),
     }
+
+
+def _audited(session: GateSession, candidate: Any) -> list[AnyAudit]:
+    """Race one engine against its copy, and audit each of its gates."""
+    sizes = session.selection.batch_sizes[candidate.config.name]
+    return [gate for size in sizes for gate in session.audit(candidate, size)]
+
+
+def _tell_audits(
+    arguments: argparse.Namespace, session: GateSession, audits: Sequence[AnyAudit], broken: Sequence[str]
+) -> int:
+    from enginegate.storage.audits import AuditedLaunches
+    from enginegate.verdicts.audit import CHANCE, shortcoming
+    from enginegate.verdicts.launch_audit import report
+
+    found = [line for gate in audits if (line := shortcoming(gate, CHANCE / len(audits))) is not None]
+    if arguments.json:
+        rows = [gate.model_dump(mode="json") for gate in audits]
+        print_json({"audits": rows, "shortcomings": found, "errors": list(broken)})
+    else:
+        for gate in audits:
+            if isinstance(gate, AuditedLaunches):
+                say("\n".join(report(gate)))
+        _say_end(session, [*found, *broken])
+    return 2 if broken else int(bool(found))
+
+
+def _say_end(session: GateSession, problems: Sequence[str]) -> None:
+    for line in dict.fromkeys([*session.warnings, *problems]):
+        say(f"warning: {line}")
+    for record, path in session.saved:
+        say(f"run {record.id}: {path.parent}")

@@ -89,7 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
             say("\n".join(_race_lines(workload, arguments.metric, races)))
     if arguments.json:
         print_json(rows)
-    elif not record.arenas:
+    elif not record.arenas and not record.races:
         say("the run timed nothing")
     return 0
 

@@ -304,6 +304,7 @@ class LiveSection(Margins):
 
     ``looks``: counts of launches. ``pairs``: of rounds in a launch, ``tokens``: of each answer in them; ``auto``: what
     a pilot finds best. ``gpu``: margins and spread there.
+    ``audit_launches``: those of one session of ``--gate-audit``.
     """
 
     margin: Fraction = 0.02
@@ -313,6 +314,7 @@ class LiveSection(Margins):
     gpu: DeviceSection = DeviceSection()
     pairs: Literal["auto"] | Annotated[int, Field(ge=4, multiple_of=2)] = "auto"
     tokens: Literal["auto"] | Annotated[int, Field(ge=2)] = "auto"
+    audit_launches: Annotated[int, Field(ge=MIN_BLOCKS, le=1000)] = 12
 
 
 def _absolute(paths: dict[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ add.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,13 +64,36 @@ def locate_launches(numbers: Array, prior: ShiftPrior = LAUNCH_SPREAD) -> Locati
     """
     values = np.asarray(numbers, dtype=np.float64)
     count = values.shape[-1]
-    own = values.var(axis=-1, ddof=1)
-    believed = prior.scale**2
-    weight = prior.df * np.minimum(1.0, np.divide(believed, own, out=np.ones_like(own), where=own > 0))
-    df = weight + count - 1
-    variance = (weight * believed + (count - 1) * own) / df
+    variance, df = _moderated(values.var(axis=-1, ddof=1), count - 1, prior)
     nothing = np.zeros(values.shape[:-1])
     return Location(np.asarray(values.mean(axis=-1)), np.asarray(np.sqrt(variance / count)), df, nothing, nothing)
+
+
+def believed_spread(sessions: Sequence[Sequence[float]], prior: ShiftPrior = LAUNCH_SPREAD) -> ShiftPrior:
+    """The belief about the spread once audits have measured it.
+
+    Args:
+        sessions: the numbers of the launches of each audit, two or more in each.
+        prior: the belief before.
+
+    The variance within the audits, moderated by the belief before as in ``locate_launches``: 12 launches that spread by
+    less than was believed move it most of the way, 4 less than half; what spreads by more is believed sooner. How much
+    the belief weighs in a race stays as it was, however many launches were audited: they show how an engine spreads on
+    the days of the audits. On a day with twice that, a belief that counts for 15 launches raises 12 times the false
+    alarms that are stated, and one that counts for 4 twice as many (docs/gates.md).
+    """
+    df = sum(len(numbers) - 1 for numbers in sessions)
+    squares = sum(float(np.var(numbers, ddof=1)) * (len(numbers) - 1) for numbers in sessions)
+    variance, _ = _moderated(np.asarray(squares / df), df, prior)
+    return replace(prior, scale=float(np.sqrt(variance)))
+
+
+def _moderated(own: Array, df: float, prior: ShiftPrior) -> tuple[Array, Array]:
+    """A variance on ``df`` degrees of freedom moderated by the prior, and the degrees of freedom of both together."""
+    believed = prior.scale**2
+    weight = prior.df * np.minimum(1.0, np.divide(believed, own, out=np.ones_like(own), where=own > 0))
+    total = np.asarray(weight + df)
+    return np.asarray((weight * believed + df * own) / total), total
 
 
 @dataclass(frozen=True)

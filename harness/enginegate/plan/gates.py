@@ -21,7 +21,7 @@ from enginegate.gates.sessions import ShiftPrior
 from enginegate.plan.plan import Plan
 from enginegate.plan.selection import Candidate
 from enginegate.quality.bleu import BLEU_COLUMNS
-from enginegate.storage.audits import AuditedGate
+from enginegate.storage.audits import AuditedGate, AuditedLaunches
 from enginegate.storage.baselines import PerfBaseline, PerfEngine, PerfSession, QualityBaseline
 from enginegate.verdicts.audit import judged_by
 from enginegate.verdicts.corpus import bleu_score, ceiling
@@ -42,6 +42,7 @@ from enginegate.verdicts.inputs import (
     StoredFloor,
     StoredSessions,
 )
+from enginegate.verdicts.launch_audit import belief, blind, rate_line, resampled, spread_line
 from enginegate.verdicts.lookup import pick
 
 
@@ -124,6 +125,9 @@ class EngineGates:
 
     def _live(self, workload: Workload, metric: str, twin: LiveTwin) -> SpeedInputs:
         label = "" if metric == "speedup" else f" {metric.upper()}"
+        policy, audit = live_policy(self.plan, self.candidate, metric), self._launches(workload, metric, twin.id)
+        if audit is not None:
+            policy = replace(policy, shift=belief(audit, policy.shift))
         return SpeedInputs(
             metric=metric,
             workload=workload.id,
@@ -132,8 +136,8 @@ class EngineGates:
             reference_label=twin.label,
             subject=f"{self._name}{twin.head} b{workload.batch_size}{label}",
             against=LiveBase(base=twin.id, label=twin.label),
-            policy=live_policy(self.plan, self.candidate, metric),
-            notes=list(twin.notes),
+            policy=policy,
+            notes=[*twin.notes, spread_line(policy.shift, audit)],
         )
 
     def with_remarks(self, inputs: SpeedInputs, workload: Workload) -> SpeedInputs:
@@ -143,7 +147,13 @@ class EngineGates:
         """
         notes, line = list(inputs.notes), inputs.audit
         if isinstance(inputs.against, LiveBase):
-            return inputs
+            launches = self._launches(workload, inputs.metric, inputs.against.base)
+            if launches is None:
+                return inputs
+            rates = resampled(launches, inputs.policy)
+            warning = blind(rates, inputs.policy)
+            notes += [warning] if warning else []
+            return inputs.model_copy(update={"notes": notes, "audit": rate_line(rates, inputs.policy)})
         audited = self._audited(workload, inputs.metric)
         if audited is not None:
             stored = len(inputs.against.sessions) if isinstance(inputs.against, StoredSessions) else 0
@@ -390,7 +400,15 @@ class EngineGates:
 
     def _audited(self, workload: Workload, metric: str) -> AuditedGate | None:
         audits = self.plan.audits.get()
-        return audits.of(self.candidate.id, workload.id, self.facts.speed_reference().id, metric) if audits else None
+        if audits is None:
+            return None
+        found = audits.of(self.candidate.id, workload.id, self.facts.speed_reference().id, metric)
+        return found if isinstance(found, AuditedGate) else None
+
+    def _launches(self, workload: Workload, metric: str, base: str) -> AuditedLaunches | None:
+        audits = self.plan.audits.get()
+        found = audits.of(self.candidate.id, workload.id, base, metric) if audits else None
+        return found if isinstance(found, AuditedLaunches) else None
 
     @property
     def _section(self) -> GatesSection:

@@ -8,9 +8,10 @@ from enginegate.gates.audit import one_line, power_line
 from enginegate.gates.sequential import restore_policy
 from enginegate.plugin.ours import gate_count
 from enginegate.session.gate_session import GateSession
-from enginegate.storage.audits import AuditedGate
+from enginegate.storage.audits import AnyAudit, AuditedLaunches
 from enginegate.storage.baselines import MAX_SESSIONS
 from enginegate.verdicts.audit import judged_by, result
+from enginegate.verdicts.launch_audit import report
 
 #: Numbers of stored sessions for which an audit says what its gate would see.
 STORED = (1, 3, MAX_SESSIONS)
@@ -31,8 +32,10 @@ def separate_audit(config: pytest.Config, items: list[pytest.Item], session: Gat
         items[:] = kept
 
 
-def audit_report(gate: AuditedGate) -> str:
+def audit_report(gate: AnyAudit) -> str:
     """What an audit found, in a few lines."""
+    if isinstance(gate, AuditedLaunches):
+        return "\n".join(report(gate))
     found, latest = result(gate), gate.sessions[-1]
     lines = [f"{gate.engine} {gate.workload} {gate.metric}: {one_line(found)}"]
     lines += [f"  {power_line(judged_by(gate, sessions, restore_policy(gate.policy)))}" for sessions in STORED]

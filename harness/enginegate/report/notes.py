@@ -11,6 +11,10 @@ NOT_AUDITED = (
     "this gate on this machine: no accepted audit of its error rates (pytest --eg-gate-audit, short --gate-audit,"
     " measures one; it counts after enginegate accept RUN)"
 )
+NOT_AUDITED_LIVE = (
+    "this gate on this machine: no accepted audit of its launches (pytest --eg-gate-audit --eg-against python:COPY,"
+    " short --gate-audit --against, measures one; it counts after enginegate accept RUN)"
+)
 
 
 def speed_notes(record: RunRecord) -> list[str]:
@@ -23,7 +27,8 @@ def _audits(record: RunRecord) -> Iterator[str]:
     for verdict in record.verdicts:
         if verdict.inputs.get("gate") == "speed":
             gate = f"{verdict.engine} {verdict.workload} {verdict.metric}"
-            found.setdefault(gate, str(verdict.inputs.get("audit") or NOT_AUDITED))
+            live = (verdict.inputs.get("against") or {}).get("kind") == "live"
+            found.setdefault(gate, str(verdict.inputs.get("audit") or (NOT_AUDITED_LIVE if live else NOT_AUDITED)))
     lines = set(found.values())
     if len(lines) == 1:
         yield lines.pop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from enginegate.core.errors import MeasurementError
+from enginegate.core.errors import EngineGateError, MeasurementError
 from enginegate.core.records import MemoryEntry, QualityEntry, RaceEntry, SideEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.base import Backend
@@ -21,6 +21,7 @@ from enginegate.plan.selection import Candidate
 from enginegate.session.base import Base
 from enginegate.session.bench import ModelBench
 from enginegate.session.engines import plain
+from enginegate.verdicts.launch_audit import refuse_unlike
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class Duel:
         self._race: LaunchRace | None = None
         self._works: tuple[Workload, ...] = ()
         self._said: dict[str, SideEntry] = {}
+        self._homes: dict[str, object] = {}
+        self._copies = False
         self._engine: ChildEngine | None = None
         manifest = base.stored.manifest
         self.live = LiveTwin(
@@ -114,12 +117,36 @@ class Duel:
         """Of rounds so far."""
         return self._race.seconds if self._race is not None else 0.0
 
-    def run(self, workloads: Sequence[Workload], decided: Callable[[RaceEntry], bool], time_budget: float) -> None:
-        """Race them at these workloads until ``decided`` says so. Whatever ends the race early is in its entry."""
+    @property
+    def failure(self) -> EngineGateError | None:
+        """What ended the race before its time, if anything did."""
+        return self._race.failure if self._race is not None else None
+
+    @property
+    def one_installation(self) -> bool:
+        """Whether both sides ran from the same files."""
+        return len(self._homes) > 1 and len(set(self._homes.values())) == 1
+
+    def audit(self, workloads: Sequence[Workload], launches: int, time_budget: float) -> None:
+        """Race them as two copies of one engine, to the last launch. That they are none ends it in the first."""
+        self._copies = True
+        self.run(workloads, lambda _: False, time_budget, launches)
+
+    def run(
+        self,
+        workloads: Sequence[Workload],
+        decided: Callable[[RaceEntry], bool],
+        time_budget: float,
+        launches: int | None = None,
+    ) -> None:
+        """Race them at these workloads until ``decided`` says so. Whatever ends the race early is in its entry.
+
+        ``launches``: at most; None for as many as the gate's last look takes.
+        """
         config = self._bench.config.file
         live = config.gates.live
         policy = LaunchPolicy(
-            looks=tuple(live.looks),
+            looks=tuple(live.looks) if launches is None else (*(n for n in live.looks if n < launches), launches),
             pairs=None if live.pairs == "auto" else live.pairs,
             tokens=None if live.tokens == "auto" else live.tokens,
             spread=live_spread(live, "speedup", capabilities(self._head.backend).device == "cuda"),
@@ -210,6 +237,9 @@ class Duel:
             size_bytes=half.stored.manifest.size_bytes,
             build_seconds=half.stored.manifest.build_seconds,
         )
+        self._homes[name] = engine.worker.greeting.get("home", name)
+        if self._copies and len(self._said) > 1:
+            refuse_unlike(self._said[self._head.spec.id], self._said[self._base.spec.id], self._against)
 
 
 def _built(bench: ModelBench, side: Base, spec: EngineSpec, runtime: RuntimeSpec, name: str, notes: list[str]) -> _Half:

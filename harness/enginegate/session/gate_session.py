@@ -11,7 +11,7 @@ from pathlib import Path
 import enginegate
 from enginegate.config.loading import Config
 from enginegate.core.cache import Progress, cache_folder
-from enginegate.core.errors import BaselineError, EngineGateError, RecordError, edge
+from enginegate.core.errors import BaselineError, ConfigError, EngineGateError, MeasurementError, RecordError, edge
 from enginegate.core.files import write_atomically
 from enginegate.core.records import (
     ArenaEntry,
@@ -19,6 +19,7 @@ from enginegate.core.records import (
     Fingerprint,
     JointEntry,
     ModelEntry,
+    RaceEntry,
     RunRecord,
     VerdictEntry,
 )
@@ -30,7 +31,7 @@ from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.lease import Lease
 from enginegate.measure.ratios import timed_metrics
 from enginegate.plan.against import Against
-from enginegate.plan.gates import EngineGates, ModelFacts, speed_policy
+from enginegate.plan.gates import EngineGates, ModelFacts, live_policy, speed_policy
 from enginegate.plan.options import Options
 from enginegate.plan.plan import Plan, PlannedTest, make_plan
 from enginegate.plan.selection import Candidate, Selection, missing, select
@@ -40,13 +41,21 @@ from enginegate.session.bench import ModelBench
 from enginegate.session.duel import Duel
 from enginegate.session.engines import Wrap
 from enginegate.session.recording import Status, add_to_history, commit, merge_records, now, run_id, write_reports
-from enginegate.storage.audits import AuditedGate, file_of, save_run_audit
+from enginegate.storage.audits import (
+    AnyAudit,
+    AuditedGate,
+    AuditedLaunches,
+    LaunchSession,
+    file_of,
+    save_run_audit,
+)
 from enginegate.storage.baselines import lock_path
 from enginegate.storage.runs import save_record
 from enginegate.verdicts.audit import continued, new_gate
 from enginegate.verdicts.inputs import GateInputs, SpeedInputs, StoredFloor, StoredSessions
 from enginegate.verdicts.joint import joint_verdicts
-from enginegate.verdicts.speed import live_undecided, speed_undecided
+from enginegate.verdicts.launch_audit import new_launches
+from enginegate.verdicts.speed import launch_numbers, live_undecided, speed_undecided, why_no_race
 
 
 @dataclass(frozen=True)
@@ -312,15 +321,22 @@ class GateSession:
             gate.against.anchor()
         return gate
 
-    def audit(self, candidate: Candidate, batch_size: int) -> list[AuditedGate]:
-        """Measure one session of the speed gates' own error rates.
+    def audit(self, candidate: Candidate, batch_size: int) -> Sequence[AnyAudit]:
+        """Measure one session of the speed gates' own error rates: against a live base by launches, else by blocks.
 
         It lies with the run until it is accepted. What is returned is audited over the accepted sessions and this one.
         """
-        config = candidate.config
-        workload = config.workload(batch_size)
-        policies = {metric: speed_policy(self.plan, candidate, metric) for metric in timed_metrics(workload.output_len)}
+        workload = candidate.config.workload(batch_size)
         accepted = self.plan.audits.get()  # a file that cannot be continued is refused before the race, not after
+        live = self.plan.against is not None
+        measured = (self._audit_launches if live else self._audit_blocks)(candidate, workload)
+        folder = self.options.runs / self.record_id(candidate.config.name)
+        save_run_audit(file_of(self.fingerprint.key, measured), folder)
+        return [gate if accepted is None else continued(accepted, gate) for gate in measured]
+
+    def _audit_blocks(self, candidate: Candidate, workload: Workload) -> Sequence[AuditedGate]:
+        config = candidate.config
+        policies = {metric: speed_policy(self.plan, candidate, metric) for metric in timed_metrics(workload.output_len)}
         bench = self.bench(config)
         engine, reference, prompts = bench.audit_contestants(candidate.spec, candidate.runtime, workload)
         reference_spec = bench.speed_reference.spec()
@@ -340,12 +356,65 @@ class GateSession:
         )
         for line in monitor.warnings if monitor else ():
             self.warn(line)
-        measured = [
+        return [
             new_gate(candidate.id, reference_spec.id, workload.id, metric, policies[metric], session)
             for metric, session in sessions.items()
         ]
-        save_run_audit(file_of(self.fingerprint.key, measured), self.options.runs / self.record_id(config.name))
-        return [gate if accepted is None else continued(accepted, gate) for gate in measured]
+
+    def _audit_launches(self, candidate: Candidate, workload: Workload) -> Sequence[AuditedLaunches]:
+        race = self._race_copies(candidate)
+        measured = []
+        for metric in timed_metrics(workload.output_len):
+            if (reason := why_no_race(race, workload.id, metric)) is not None:
+                raise MeasurementError(
+                    f"no audit of {candidate.id} {workload.id} {metric}: {reason}",
+                    "audit on a quiet machine: what launches spread by there is believed from then on",
+                )
+            try:
+                numbers = launch_numbers(race, workload.id, metric)
+            except MeasurementError as error:
+                self.progress(f"{workload.id}: no audit of {metric}: {error.problem}")
+                continue
+            session = LaunchSession(run=self.run, started=self.started, against=race.against, numbers=numbers)
+            policy = live_policy(self.plan, candidate, metric)
+            measured.append(new_launches(race.head.engine, race.base.engine, workload.id, metric, policy, session))
+        return measured
+
+    def _race_copies(self, candidate: Candidate) -> RaceEntry:
+        """Race an engine against a copy of itself, once, at all workloads whose gates are audited.
+
+        Raises EngineGateError where the base is no copy of it, or the race broke off.
+        """
+        duel, file = self.duel(candidate), candidate.config.file
+        if duel is None:
+            raise ConfigError(
+                f"{self.options.against} has no engine {candidate.spec.label}: an audit races two copies of one engine",
+                "name a copy of this environment, such as python:COPY",
+            )
+        if not duel.raced:
+            read = [test.workload for test in self.plan.tests if test.candidate.id == candidate.id and test.workload]
+            budget = self.options.time_budget or file.arena.audit_time_budget
+            duel.audit(list(dict.fromkeys(read)), file.gates.live.audit_launches, budget)
+            self.save_if_changed()
+        if duel.failure is not None:
+            raise duel.failure
+        race, live = duel.entry(), file.gates.live
+        count, least = len(race.launches), live.looks[0]
+        if count < least:
+            raise MeasurementError(
+                f"{candidate.id}: an audit needs at least {least} launches, and there were {count}: {race.stopped}",
+                "give it a larger --time-budget, or shorter launches (gates.live.pairs, gates.live.tokens)",
+            )
+        if count < live.audit_launches:
+            self.warn(f"{candidate.id}: {count} of {live.audit_launches} launches were audited: {race.stopped}")
+        for line in race.warnings:
+            self.warn(line)
+        if duel.one_installation:
+            self.warn(
+                f"{race.against} is the installation that this session runs in: identical files share their pages in"
+                " memory, so that what a separate copy does to speed is hidden; install one, and name that"
+            )
+        return race
 
     def conclude(self, model: str, test: str, workload: str | None, verdict: Verdict, inputs: GateInputs) -> None:
         """Keep one verdict for the record."""

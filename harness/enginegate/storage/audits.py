@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from enginegate.core.cache import exclusive, writing
 from enginegate.core.errors import BaselineError
 from enginegate.core.files import to_json, write_atomically
 from enginegate.core.records import Stored
 from enginegate.core.specs import Limit
+from enginegate.gates.launches import LaunchPower
+from enginegate.gates.sequential import SpeedPolicy
+from enginegate.gates.sessions import ShiftPrior
 from enginegate.storage.reading import Format
 
 #: Raised when the meaning of a stored field changes; an audit file of another schema is refused.
@@ -54,17 +57,67 @@ class AuditSession(Stored):
     live_orders: list[int] = Field(default_factory=list)
 
 
-class AuditedGate(Stored):
-    """The audit of one engine's gate of one speed metric. ``same`` and ``live``: gates.audit.AuditResult as fields."""
+class LaunchSession(Stored):
+    """One measured session of one metric, an engine against a copy of itself.
+
+    Attributes:
+        against: the copy, as it was asked for.
+        numbers: of each launch, log(time of the copy / time of the engine); see ``gates.launches.Launch``.
+    """
+
+    run: str
+    started: str
+    against: str
+    numbers: Annotated[list[Annotated[float, Field(gt=-50, lt=50)]], Field(min_length=2)]
+
+
+class Audited(Stored):
+    """Which gate an audit is of: ``reference`` is what its ratio is taken over, for a live base the twin's id."""
 
     engine: str
     workload: str
     reference: str
     metric: str
+
+    @property
+    def key(self) -> str:
+        """Its name among the audits of a machine."""
+        return _key(self.engine, self.workload, self.reference, self.metric)
+
+
+class AuditedGate(Audited):
+    """The audit of one engine's gate of one speed metric. ``same`` and ``live``: gates.audit.AuditResult as fields."""
+
     policy: dict[str, Any]
     sessions: list[AuditSession]
     same: dict[str, Any]
     live: dict[str, Any]
+
+
+class AuditedLaunches(Audited):
+    """The audit of one engine's gate of one speed metric against a live base.
+
+    Attributes:
+        policy: as configured, with the belief about the spread of launches before they were audited.
+        spread: the belief after the audit.
+        rates: of the gate with that belief, at no slowdown, at the margin, and at those of ``SLOWDOWNS``.
+    """
+
+    kind: Literal["launches"] = "launches"
+    policy: SpeedPolicy
+    sessions: Annotated[list[LaunchSession], Field(min_length=1)]
+    spread: ShiftPrior
+    rates: list[LaunchPower]
+
+
+def _kind(audit: object) -> str:
+    """Audits of blocks, which came first, do not say what they are."""
+    kind = audit.get("kind") if isinstance(audit, dict) else getattr(audit, "kind", None)
+    return "launches" if kind == "launches" else "blocks"
+
+
+#: An audit of either kind.
+AnyAudit: TypeAlias = AuditedGate | AuditedLaunches
 
 
 class AuditFile(Stored):
@@ -72,17 +125,21 @@ class AuditFile(Stored):
 
     schema_version: int = SCHEMA
     fingerprint: str
-    gates: dict[str, AuditedGate]
+    gates: dict[
+        str,
+        Annotated[
+            Annotated[AuditedGate, Tag("blocks")] | Annotated[AuditedLaunches, Tag("launches")], Discriminator(_kind)
+        ],
+    ]
 
-    def of(self, engine: str, workload: str, reference: str, metric: str) -> AuditedGate | None:
+    def of(self, engine: str, workload: str, reference: str, metric: str) -> AnyAudit | None:
         """The audit of this very gate, or None: another engine's noise says nothing of this one's."""
         return self.gates.get(_key(engine, workload, reference, metric))
 
 
-def file_of(fingerprint: str, gates: Sequence[AuditedGate]) -> AuditFile:
+def file_of(fingerprint: str, gates: Sequence[AnyAudit]) -> AuditFile:
     """A file that holds these audits; of two of the same gate, the later."""
-    named = {_key(gate.engine, gate.workload, gate.reference, gate.metric): gate for gate in gates}
-    return AuditFile(fingerprint=fingerprint, gates=named)
+    return AuditFile(fingerprint=fingerprint, gates={gate.key: gate for gate in gates})
 
 
 def _key(engine: str, workload: str, reference: str, metric: str) -> str:

@@ -12,11 +12,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import scipy
 
 from enginegate.core.errors import BaselineError
 from enginegate.gates.audit import AuditResult, audit, autocorrelation, restore
 from enginegate.gates.sequential import SpeedPolicy, restore_policy
-from enginegate.storage.audits import AuditedGate, AuditFile, AuditSession, audit_path, update_audit
+from enginegate.storage.audits import (
+    AnyAudit,
+    AuditedGate,
+    AuditedLaunches,
+    AuditFile,
+    AuditSession,
+    audit_path,
+    update_audit,
+)
+from enginegate.verdicts.launch_audit import RESAMPLES, at, audited_launches
+
+#: How often an audit may find too many false alarms where there are none.
+CHANCE = 0.01
 
 
 def new_gate(
@@ -74,9 +87,29 @@ def judged_by(gate: AuditedGate, sessions: int, policy: SpeedPolicy) -> AuditRes
     return audit(live, policy, orders=ran, baseline_sessions=sessions)
 
 
-def continued(file: AuditFile, gate: AuditedGate) -> AuditedGate:
+def shortcoming(gate: AnyAudit, chance: float) -> str | None:
+    """What an audit shows its gate to be worse at than it states where nothing changed, or None.
+
+    ``chance``: how often it may find too many false alarms where there are none.
+    """
+    if isinstance(gate, AuditedLaunches):
+        policy, resamples, share = gate.policy, RESAMPLES, at(gate.rates, 0.0).fails
+    else:
+        found = result(gate)
+        policy, resamples, share = restore_policy(gate.policy), found.resamples, found.false_alarms.value
+        passed = [each for each in gate.sessions[-1].confirmations if each.slowdown >= policy.tolerated]
+        if any(entry.status == "PASS" for entry in passed):
+            return f"{gate.metric}: a real slowdown passed: {passed}"
+    alarms = round(share * resamples)
+    if scipy.stats.binomtest(alarms, resamples, policy.alpha, alternative="greater").pvalue >= chance:
+        return None
+    stated = f"the {100 * policy.alpha:.3g} % that the gate states"
+    return f"{gate.metric}: {alarms} false alarms in {resamples}, more than {stated}"
+
+
+def continued(file: AuditFile, gate: AnyAudit) -> AnyAudit:
     """``gate`` audited over the sessions of ``file`` and its own. Raises BaselineError where its own are in there."""
-    before = file.of(gate.engine, gate.workload, gate.reference, gate.metric)
+    before = file.gates.get(gate.key)
     if before is None:
         return gate
     if {session.run for session in before.sessions} & {session.run for session in gate.sessions}:
@@ -84,7 +117,13 @@ def continued(file: AuditFile, gate: AuditedGate) -> AuditedGate:
             f"the audit of run {gate.sessions[0].run} was accepted before, and a run is accepted once",
             "accept another run, or leave it as it is",
         )
-    return audited(gate, [*before.sessions, *gate.sessions])
+    if isinstance(gate, AuditedLaunches) and isinstance(before, AuditedLaunches):
+        return audited_launches(gate, [*before.sessions, *gate.sessions])
+    if isinstance(gate, AuditedGate) and isinstance(before, AuditedGate):
+        return audited(gate, [*before.sessions, *gate.sessions])
+    raise BaselineError(
+        f"the accepted audit of {gate.key} is of another kind than this one", "the file is damaged: restore it"
+    )
 
 
 def accept_audit(run: AuditFile, root: Path) -> Path:

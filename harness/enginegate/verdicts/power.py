@@ -20,8 +20,9 @@ from enginegate.measure.ratios import has_value, log_ratios, orders
 from enginegate.storage.summary import session_shift
 from enginegate.verdicts import lookup
 from enginegate.verdicts.audit import centred
+from enginegate.verdicts.inputs import SpeedInputs, restore_inputs
 from enginegate.verdicts.lookup import gates
-from enginegate.verdicts.speed import launches_of
+from enginegate.verdicts.speed import launch_numbers
 
 #: Slowdowns that are tried.
 SLOWDOWNS = (0.01, 0.02, 0.03, 0.05, 0.08, 0.10, 0.15)
@@ -98,26 +99,36 @@ def race_powers(
     Args:
         record: the run.
         workload, metric: whose launches.
-        margin, tolerated, alpha: as ``gates.live`` and the error budget were, where None.
+        margin, tolerated, alpha: as the run's own gate had them, where None; so is what it believed of the spread of
+            launches. A run without that gate, such as an audit: as it was configured.
     """
     live = gates(record).live
-    spread = replace(LAUNCH_SPREAD, scale=getattr(live.spread, metric))
-    given = [entry.alpha for entry in record.verdicts if (entry.inputs.get("against") or {}).get("kind") == "live"]
-    try:
-        policy = SpeedPolicy(
-            margin=live.margin if margin is None else margin,
-            tolerated=live.tolerated if tolerated is None else tolerated,
-            alpha=alpha or (given[0] if given else SpeedPolicy.alpha),
-            looks=tuple(live.looks),
-            shift=spread,
-        )
-    except ValueError as error:
-        raise ConfigError(str(error), "give --margin, --tolerated or --alpha another value") from error
+    configured = SpeedPolicy(
+        margin=live.margin,
+        tolerated=live.tolerated,
+        looks=tuple(live.looks),
+        shift=replace(LAUNCH_SPREAD, scale=getattr(live.spread, metric)),
+    )
+    judged = [entry for entry in record.verdicts if (entry.inputs.get("against") or {}).get("kind") == "live"]
+    if judged:
+        configured = replace(configured, alpha=judged[0].alpha)
+    own = {
+        entry.engine: inputs.policy
+        for entry in judged
+        if (entry.workload, entry.metric) == (workload, metric)
+        and isinstance(inputs := restore_inputs(entry.inputs), SpeedInputs)
+    }
+    given = {"margin": margin, "tolerated": tolerated, "alpha": alpha}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     found = []
     for race in record.races:
+        try:
+            policy = replace(own.get(race.head.engine, configured), **chosen)
+        except ValueError as error:
+            raise ConfigError(str(error), "give --margin, --tolerated or --alpha another value") from error
         if len(race.launches) < policy.looks[0] or workload not in race.launches[0].blocks:
             continue
-        numbers = [launch.number for launch in launches_of(race, workload, metric)]
+        numbers = launch_numbers(race, workload, metric)
         powers = resample_launches(numbers, policy, (0.0, *SLOWDOWNS))
         found.append(
             RacePower(race.head.engine, race.base.engine, len(numbers), float(np.std(numbers, ddof=1)), tuple(powers))

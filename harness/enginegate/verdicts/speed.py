@@ -6,6 +6,8 @@ import math
 import statistics
 from collections.abc import Sequence
 
+import numpy as np
+
 from enginegate.core.errors import MeasurementError
 from enginegate.core.records import ArenaEntry, Block, LaunchEntry, RaceEntry, RunRecord
 from enginegate.gates.compare import compare_samples
@@ -78,6 +80,16 @@ def _rounds_of(launch: LaunchEntry, workload: str, metric: str) -> Sequence[Bloc
     return own or launch.blocks.get(workload, [])
 
 
+def launch_numbers(race: RaceEntry, workload: str, metric: str) -> list[float]:
+    """The number of each launch. Raises MeasurementError where one has none: there are no pairs, or a time is none."""
+    numbers = []
+    for launch in launches_of(race, workload, metric):
+        if not launch.log_ratios or not np.all(np.isfinite(launch.log_ratios)):
+            raise MeasurementError(f"a launch at {workload} has no {metric}, or one that is no positive finite number")
+        numbers.append(launch.number)
+    return numbers
+
+
 def live_undecided(inputs: SpeedInputs, race: RaceEntry) -> bool:
     """Whether a gate against a live base still wants launches."""
     assert isinstance(inputs.against, LiveBase)
@@ -95,19 +107,12 @@ def judge_live_gate(inputs: SpeedInputs, against: LiveBase, record: RunRecord) -
     if race.failure:
         raise MeasurementError(race.failure)
     warnings = [*inputs.notes, *race.warnings]
-    blocks = [block for launch in race.launches for block in _rounds_of(launch, inputs.workload, inputs.metric)]
-    disturbed, load = disturbance(blocks)
+    disturbed, load = _disturbed(race, inputs.workload, inputs.metric)
     if disturbed:
         warnings.append(f"{disturbed:.0%} of pairs ran beside other work (median load {load:.0%} of the machine)")
     tokens, whole = race.tokens.get(inputs.workload, 0), race.output_len.get(inputs.workload, 0)
     if inputs.metric == "speedup" and tokens < whole:
         warnings.append(f"rounds of {tokens} tokens, reckoned to answers of {whole}")
-    invalid = None
-    if disturbed > MAX_DISTURBED:
-        invalid = f"other work disturbed {disturbed:.0%} of the pairs, also when repeated"
-    busy = [name for name, share in race.idle().items() if share > MAX_IDLE_SHARE]
-    if busy:
-        invalid = f"{', '.join(busy)} was busy while it was not its turn: the two are not on equal terms"
     return replay_launches(
         launches_of(race, inputs.workload, inputs.metric),
         inputs.policy,
@@ -115,8 +120,23 @@ def judge_live_gate(inputs: SpeedInputs, against: LiveBase, record: RunRecord) -
         subject=inputs.subject,
         base=against.label,
         warnings=warnings,
-        invalid=invalid,
+        invalid=why_no_race(race, inputs.workload, inputs.metric),
     )
+
+
+def why_no_race(race: RaceEntry, workload: str, metric: str) -> str | None:
+    """Why nothing is concluded from a race's launches, whatever they show; None where they may be judged."""
+    busy = [name for name, share in race.idle().items() if share > MAX_IDLE_SHARE]
+    if busy:
+        return f"{', '.join(busy)} was busy while it was not its turn: the two are not on equal terms"
+    disturbed, _ = _disturbed(race, workload, metric)
+    if disturbed > MAX_DISTURBED:
+        return f"other work disturbed {disturbed:.0%} of the pairs, also when repeated"
+    return None
+
+
+def _disturbed(race: RaceEntry, workload: str, metric: str) -> tuple[float, float]:
+    return disturbance([block for launch in race.launches for block in _rounds_of(launch, workload, metric)])
 
 
 def judge_speed_gate(inputs: SpeedInputs, record: RunRecord) -> Verdict:

@@ -13,6 +13,7 @@ import os
 import platform
 import select
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -48,12 +49,18 @@ def serve(channel: Channel) -> None:
 
 
 def greeting() -> dict[str, object]:
-    """What the session is told first: which Python this is, and where its processes are."""
+    """What the session is told first: which Python this is, where it is installed, and where its processes are."""
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         namespace = ""
-    return {"python": platform.python_version(), "system": platform.platform(), "processes": namespace}
+    home = os.stat(sys.prefix)  # noqa: PTH116 - the folder itself, by whatever path it is reached
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "home": f"{home.st_dev}:{home.st_ino}",
+        "processes": namespace,
+    }
 
 
 _closing = threading.Event()
