@@ -137,7 +137,8 @@ class EngineGates:
     def with_remarks(self, inputs: SpeedInputs, workload: Workload) -> SpeedInputs:
         """The same with what is said beside the verdict: changed libraries, and what the audit says this gate sees.
 
-        Nothing where a live base or a floor judges: both remarks are of stored figures and small changes. The audit is resampled for that very gate, which takes a while: once for each verdict, not for each look.
+        Nothing where a live base or a floor judges: both remarks are of stored figures and small changes. The audit is
+        resampled for that very gate, which takes a while: once for each verdict, not for each look.
         """
         notes, line = list(inputs.notes), inputs.audit
         if isinstance(inputs.against, LiveBase | StoredFloor):
