@@ -97,6 +97,17 @@ for stage in "$@"; do
           timed "power-$stage" 60 python3 -m enginegate power latest --runs "$results/runs-$stage" --metric itl ;;
       esac
       baselines= ;;
+    live:*) # live:PRECISION:LAUNCHES: against a copy of vLLM unpacked apart (LIVE_COPY), so many launches, no early look
+      IFS=: read -r _ precision launches <<< "$stage"
+      printf '#!/bin/sh\nPYTHONPATH="$PYTHONPATH:%s/site" exec python3 "$@"\n' "$LIVE_COPY" > "$LIVE_COPY/python"
+      chmod +x "$LIVE_COPY/python"
+      live=$(variant smollm2-135m live "gates.live.looks=[$launches]")
+      timed "live-$precision" "${LIVE_LIMIT:-540}" python3 -m enginegate duet --base "python:$LIVE_COPY/python" \
+        --config "$live" --engine vllm --precision "$precision" --time-budget 600 --runs "$results/runs-live-$precision"
+      for metric in itl speedup ttft; do
+        timed "power-$precision-$metric" 60 python3 -m enginegate power latest --runs "$results/runs-live-$precision" \
+          --metric "$metric" --margin 0
+      done ;;
     two-workers) # a model each, and a card each
       suite "$stage" 400 tests_perf/test_speedup.py tests_perf/test_memory.py -n 2 --dist loadgroup --engine vllm \
         --model gpt2-random,distilgpt2-random --time-budget 30 ;;

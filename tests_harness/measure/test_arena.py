@@ -247,3 +247,14 @@ def test_a_disturbed_round_is_repeated_and_kept_marked_when_it_stays_so(monkeypa
     assert [[entry.disturbed for entry in block.rounds] for block in arena.blocks] == [[False, False], [True, False]]
     share, _ = disturbance(arena.blocks)
     assert share == 0.5
+
+
+def test_where_every_round_is_disturbed_they_are_not_all_repeated(monkeypatch):
+    monkeypatch.setattr(arena_module, "read_cpu_clock", lambda **_: CpuClock(0.0, 0.0, 0.0))
+    monkeypatch.setattr(arena_module, "foreign_load", lambda before, after: 0.9)
+    arena, _, _ = make(ArenaPolicy(warmup_rounds=1, retries=2, max_blocks=40, time_budget=1e9), a=1.0, b=1.0)
+    arena.run(lambda blocks: False)
+    taken, repeated = sum(len(block.rounds) for block in arena.blocks), sum(block.retries for block in arena.blocks)
+    assert taken == 80
+    assert 30 <= repeated <= taken / 2 + 10
+    assert disturbance(arena.blocks)[0] == 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
@@ -283,15 +283,36 @@ class SpreadSection(Section):
     itl: Fraction = 0.015
 
 
+class DeviceMarginsSection(Margins):
+    """Of one metric against a live base on a GPU; ``spread``: as in SpreadSection."""
+
+    margin: Fraction
+    tolerated: Fraction
+    spread: Fraction
+
+
+class DeviceSection(Section):
+    """The gates against a live base on a GPU, where the metrics differ in what can be seen: one section each."""
+
+    speedup: DeviceMarginsSection = DeviceMarginsSection(margin=0.02, tolerated=0.05, spread=0.013)
+    ttft: DeviceMarginsSection = DeviceMarginsSection(margin=0.05, tolerated=0.15, spread=0.05)
+    itl: DeviceMarginsSection = DeviceMarginsSection(margin=0.01, tolerated=0.03, spread=0.004)
+
+
 class LiveSection(Margins):
-    """The gates against a live base (``--against``); ``looks``: counts of launches."""
+    """The gates against a live base (``--against``).
+
+    ``looks``: counts of launches. ``pairs``: of rounds in a launch, ``tokens``: of each answer in them; ``auto``: what
+    a pilot finds best. ``gpu``: margins and spread there.
+    """
 
     margin: Fraction = 0.02
     tolerated: Fraction = 0.05
     looks: Looks = Field(default=[4, 6, 8, 10, 12, 16])
     spread: SpreadSection = SpreadSection()
-    pairs: Annotated[int, Field(ge=4, multiple_of=2)] = 12
-    tokens: Annotated[int, Field(ge=2)] = 16
+    gpu: DeviceSection = DeviceSection()
+    pairs: Literal["auto"] | Annotated[int, Field(ge=4, multiple_of=2)] = "auto"
+    tokens: Literal["auto"] | Annotated[int, Field(ge=2)] = "auto"
 
 
 class BaseSection(Section):

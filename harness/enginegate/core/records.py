@@ -106,7 +106,8 @@ class Round(Stored):
     """One engine's turn in a block. All times in seconds. ``device``: the GPU right after it, None without one.
 
     The inter-token latencies are None where no token came after another one, as in answers of a single token.
-    ``throttled_seconds``: how long, summed over CPUs, a CPU quota held the session up during it.
+    ``throttled_seconds``: how long, summed over CPUs, a CPU quota held the session up during it. ``last_token``: when
+    the last token came, mean over the batch; None in records that did not keep it.
     """
 
     engine: str
@@ -120,6 +121,7 @@ class Round(Stored):
     throttled_seconds: float = 0.0
     disturbed: bool = False
     device: DeviceReading | None = None
+    last_token: float | None = None
 
     @field_validator("itl_p50", "itl_p95", "itl_p99", mode="before")
     @classmethod
@@ -161,12 +163,15 @@ class LaunchEntry(Stored):
 
     Attributes:
         blocks: by workload, the pairs of rounds that the two took in turn.
+        first_tokens: by workload, pairs of rounds of the prompt and one token, which TTFT is taken from where there
+            are any.
         loading: seconds that starting and loading both took, beside each other.
         idle: by engine, the share of one core that it took while it was not its turn, from 0.2 s after it.
     """
 
     blocks: dict[str, list[Block]]
     loading: float
+    first_tokens: dict[str, list[Block]] = Field(default_factory=dict)
     idle: dict[str, Number] = Field(default_factory=dict)
 
 
@@ -194,6 +199,43 @@ class SideEntry(Stored):
     build_seconds: float = 0.0
 
 
+class TrialEntry(Stored):
+    """A few pairs of rounds of one length, by which the length is chosen.
+
+    Attributes:
+        tokens: of each answer.
+        pairs: how many.
+        seconds: that one pair takes.
+        first_share: share of these seconds until the first tokens.
+        scatter: by speed metric, the robust standard deviation of a pair's log ratio.
+    """
+
+    tokens: int
+    pairs: int
+    seconds: float
+    first_share: float
+    scatter: dict[str, Number]
+
+
+class RoundsEntry(Stored):
+    """How the rounds of one workload are taken in every launch of a race.
+
+    Attributes:
+        tokens: of each answer, which may be fewer than the workload's.
+        pairs: of rounds.
+        first_token_pairs: pairs of rounds of the prompt and one token; 0: TTFT is that of the other rounds.
+        tried: the lengths that were tried for it; empty where the configuration or an earlier race says the length.
+        carry_over: by how much (log ratio) taking turns moves the ratio of the two, and its standard error; None where
+            that was not looked at.
+    """
+
+    tokens: int
+    pairs: int
+    first_token_pairs: int = 0
+    tried: list[TrialEntry] = Field(default_factory=list)
+    carry_over: tuple[Number, Number] | None = None
+
+
 class RaceEntry(Stored):
     """An engine against its live base, launched in pairs.
 
@@ -203,6 +245,8 @@ class RaceEntry(Stored):
         launches: in the order they were made.
         tokens: by workload, the tokens of each answer in its rounds, which may be fewer than the workload's.
         output_len: by workload, the tokens of a whole answer.
+        rounds: by workload, how its rounds were taken; empty in records that did not keep it.
+        apart: why the two were not loaded beside each other but in turns; empty where they were.
         stopped: why there was no further one.
         failure: why the race broke off; empty where it did not.
         warnings: what weakens it.
@@ -215,6 +259,8 @@ class RaceEntry(Stored):
     tokens: dict[str, int]
     output_len: dict[str, int]
     stopped: str
+    rounds: dict[str, RoundsEntry] = Field(default_factory=dict)
+    apart: str = ""
     failure: str = ""
     warnings: list[str] = Field(default_factory=list)
 

@@ -31,6 +31,10 @@ from enginegate.measure.prompts import PromptPool
 _Answered: TypeAlias = "tuple[list[Generation], float, CpuClock | None, CpuClock | None]"
 
 
+#: Rounds that may be repeated before it counts how many were.
+_ALWAYS_REPEATED = 8
+
+
 @dataclass(frozen=True)
 class ArenaPolicy:
     """How rounds are taken.
@@ -38,7 +42,8 @@ class ArenaPolicy:
     Attributes:
         warmup_rounds: rounds of every contestant that are run first and thrown away.
         foreign_load_limit: share of the machine that others may use during a round before it is repeated.
-        retries: how often one disturbed round is repeated before it is kept and marked.
+        retries: how often one disturbed round is repeated before it is kept and marked; no more than every second
+            round or so, as repeating helps only where few are disturbed.
         time_budget: seconds, counted from the end of the warm-up, after which no further block is started.
         max_blocks: no more blocks than this.
     """
@@ -150,13 +155,19 @@ class Arena:
         for name in self._order(index):
             sample = self._turn(name, prompts)
             for _ in range(self.policy.retries):
-                if sample is None or not sample.disturbed or self.clock() > self._deadline:
+                if sample is None or not sample.disturbed or self.clock() > self._deadline or self._pointless(retries):
                     break
                 retries += 1
                 sample = self._turn(name, prompts)
             if sample is not None:
                 rounds.append(sample)
         return Block(rounds=rounds, retries=retries)
+
+    def _pointless(self, retries: int) -> bool:
+        """Whether a round need not be repeated: where most are disturbed, others come back disturbed, too."""
+        blocks = self.blocks
+        taken = sum(len(block.rounds) for block in blocks)
+        return sum(block.retries for block in blocks) + retries > _ALWAYS_REPEATED + taken / 2
 
     def _order(self, index: int) -> list[str]:
         """Who runs in this block. An odd block reverses the one before it, whoever has left since."""
@@ -217,6 +228,7 @@ class Arena:
             itl_p50=latency.itl_p50,
             itl_p95=latency.itl_p95,
             itl_p99=latency.itl_p99,
+            last_token=latency.last_token,
             foreign_load=load,
             throttled_seconds=held_up,
             disturbed=load > self.policy.foreign_load_limit or held_up > 0 or throttled(device) or intruded,

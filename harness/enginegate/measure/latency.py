@@ -21,12 +21,14 @@ class Latency:
         ttft: mean over the batch of the time to the first token.
         itl_p50, itl_p95, itl_p99: percentiles over all gaps between successive tokens of one sequence; see token_gaps.
             None where there is no gap.
+        last_token: mean over the batch of the time to the last token.
     """
 
     ttft: float
     itl_p50: float | None = None
     itl_p95: float | None = None
     itl_p99: float | None = None
+    last_token: float | None = None
 
 
 def check_generations(generations: Sequence[Generation], batch_size: int, output_len: int, seconds: float) -> None:
@@ -67,11 +69,12 @@ def token_gaps(times: Sequence[float]) -> NDArray[np.float64]:
 def summarise(generations: Sequence[Generation]) -> Latency:
     """Latency of one checked round."""
     first = [generation.token_times[0] for generation in generations]
+    last = float(np.mean([generation.token_times[-1] for generation in generations]))
     gaps = np.concatenate([token_gaps(generation.token_times) for generation in generations])
     if gaps.size == 0:
-        return Latency(float(np.mean(first)))
+        return Latency(float(np.mean(first)), last_token=last)
     p50, p95, p99 = np.percentile(gaps, [50, 95, 99])
-    return Latency(float(np.mean(first)), float(p50), float(p95), float(p99))
+    return Latency(float(np.mean(first)), float(p50), float(p95), float(p99), last)
 
 
 def summarise_rounds(rounds: Sequence[Round]) -> dict[str, float]:

@@ -6,25 +6,34 @@ started first, and which runs first, alternates from launch to launch. See ``gat
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import psutil
 
-from enginegate.core.errors import EngineGateError
-from enginegate.core.records import Block, LaunchEntry
+from enginegate.core.errors import EngineError, EngineGateError
+from enginegate.core.records import Block, LaunchEntry, RoundsEntry, TrialEntry
 from enginegate.core.specs import Workload
 from enginegate.engines.process.child_engine import ChildEngine
+from enginegate.gates.launches import LAUNCH_LOOKS, LAUNCH_SPREAD
 from enginegate.machine.gpu import DeviceMonitor
 from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.prompts import PromptPool
+from enginegate.measure.rounds import TRIAL_PAIRS, Trial, best, carry_over, lengths, planned, trial
 
 #: Seconds after its turn from which an engine must be idle, and for how long that is looked at.
 _SETTLING, _LOOKED_AT = 0.2, 0.3
 #: Share of one core beyond which an engine that has nothing to do is not idle.
 MAX_IDLE_SHARE = 0.05
+#: Numbers of the first prompts of a pilot, and of rounds of first tokens: none that a launch's other rounds have.
+_TRIALS, _FIRST_TOKENS = 1_000_000, 2_000_000
+#: A shift of the ratio by taking turns (log) up to which nothing is said.
+_CARRIED = 0.01
+#: Where there is no pilot: tokens and pairs.
+_TOKENS, _PAIRS = 16, 12
 
 
 @dataclass(frozen=True)
@@ -32,21 +41,27 @@ class LaunchPolicy:
     """How launches are raced.
 
     Attributes:
-        most: no more launches than this.
-        pairs: pairs of rounds of each workload in a launch, even, so that each side runs first equally often.
-        tokens: of each answer in a round, where the workload asks for more: many short rounds tell more than few long
-            ones in the same time (docs/gates.md).
+        looks: numbers of launches at which the gates look; no more than the last.
+        pairs: pairs of rounds of each workload in a launch, even; None: what the pilot says.
+        tokens: of each answer in a round, where the workload asks for more; None: what the pilot says.
+        spread: what launches are taken to differ by, for the number of pairs.
         warmup_rounds, foreign_load_limit, retries: as the arena's.
         time_budget: seconds of rounds after which no further launch is made; loading does not count.
     """
 
-    most: int = 16
-    pairs: int = 12
-    tokens: int = 16
+    looks: tuple[int, ...] = LAUNCH_LOOKS
+    pairs: int | None = None
+    tokens: int | None = None
+    spread: float = LAUNCH_SPREAD.scale
     warmup_rounds: int = 2
     foreign_load_limit: float = 0.10
     retries: int = 2
     time_budget: float = 120.0
+
+    @property
+    def most(self) -> int:
+        """The most launches."""
+        return self.looks[-1]
 
 
 @dataclass(frozen=True)
@@ -65,10 +80,13 @@ class LaunchRace:
         works: the workloads, each with the prompts of its rounds.
         policy: see LaunchPolicy.
         monitor: makes what looks at the GPU once both are loaded; gives None on a CPU.
+        tried: by workload, what pilots of like engines found; what is missing is tried in the first launch, and added.
 
     Attributes:
         launches: those so far.
-        stopped: why there was no further one.
+        rounds: by workload, how its rounds are taken; known after the first launch.
+        apart: why the two are loaded in turns; empty where they stand beside each other.
+        stopped: why there was no further launch.
         failure: what ended the race before its time, if anything did.
         warnings: what weakens it.
         seconds: of rounds so far, loading apart.
@@ -81,12 +99,16 @@ class LaunchRace:
         works: Sequence[tuple[Workload, PromptPool]],
         policy: LaunchPolicy,
         monitor: Callable[[], DeviceMonitor | None] = lambda: None,
+        tried: dict[str, list[Trial]] | None = None,
     ) -> None:
         self.head, self.base = head, base
         self._works = tuple(works)
         self._policy = policy
         self._monitor = monitor
+        self._tried = {} if tried is None else tried
         self.launches: list[LaunchEntry] = []
+        self.rounds: dict[str, RoundsEntry] = {}
+        self.apart = ""
         self.stopped = "not started"
         self.failure: EngineGateError | None = None
         self.warnings: list[str] = []
@@ -98,15 +120,15 @@ class LaunchRace:
         look: Callable[[str, ChildEngine], None] = lambda *_: None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Launch until ``decided(launches)`` is true, the budget is spent, or ``most`` is reached.
+        """Launch until ``decided(launches)`` is true, the budget is spent, or the last look is reached.
 
         Args:
             decided: whether enough is known.
             look: called with each side's name and engine in the first launch, before it is timed; what it raises ends
                 the race.
-            progress: told one line as each launch starts.
+            progress: told one line as each launch starts, with the time that is left.
         """
-        policy = self._policy
+        policy, begun = self._policy, time.monotonic()
         while True:
             number = len(self.launches)
             if number and decided(self.launches):
@@ -116,7 +138,10 @@ class LaunchRace:
             elif number and self.seconds > policy.time_budget:
                 self.stopped = f"time budget of {policy.time_budget:.0f} s spent"
             else:
-                progress(f"{self.head.name}: launch {number + 1} beside {self.base.name}")
+                progress(
+                    f"{self.head.name}: launch {number + 1} beside {self.base.name}"
+                    f"{self._left(number, time.monotonic() - begun)}"
+                )
                 try:
                     self.launches.append(self._launch(number, look if number == 0 else lambda *_: None))
                     continue
@@ -125,20 +150,58 @@ class LaunchRace:
                     self.stopped = f"launch {number + 1} failed: {error.problem}"
             return
 
+    def _left(self, number: int, elapsed: float) -> str:
+        """For people: how long it may take to the next look, and at most."""
+        if not number:
+            return ""
+        policy, each = self._policy, elapsed / number
+        look = next(count for count in policy.looks if count > number)
+        fits = max(1.0, (policy.time_budget - self.seconds) / max(self.seconds / number, 1e-9))
+        most = min(policy.most - number, math.ceil(fits))
+        return f", {each * min(look - number, most):.0f} s to the look after {look}, {each * most:.0f} s at most"
+
     def _launch(self, number: int, look: Callable[[str, ChildEngine], None]) -> LaunchEntry:
         sides = (self.base, self.head) if number % 2 == 0 else (self.head, self.base)
+        if self.apart:
+            return self._launched_apart(number, sides, look)
+        try:
+            return self._launched_together(number, sides, look)
+        except _NotLoadedError as error:
+            if number:
+                raise error.reason from None
+            self.apart = error.reason.problem
+        entry = self._launched_apart(number, sides, look)  # raises where one cannot be loaded alone either
+        self._warn(
+            "the two cannot be loaded beside each other, so they were in turns, and their rounds are further apart in"
+            f" time: {self.apart}"
+        )
+        return entry
+
+    def _launched_together(
+        self, number: int, sides: Sequence[Side], look: Callable[[str, ChildEngine], None]
+    ) -> LaunchEntry:
         begun = time.perf_counter()
         with _started(sides) as engines:
             for engine in engines.values():
-                engine.ready()
+                try:
+                    engine.ready()
+                except EngineError as error:
+                    raise _NotLoadedError(error) from error
             loading = time.perf_counter() - begun
             for side in (self.head, self.base):
                 look(side.name, engines[side.name])
             monitor = self._monitor()
-            blocks = {}
+            blocks, first = {}, {}
             for workload, prompts in self._works:
                 begun = time.perf_counter()
-                blocks[workload.id] = self._rounds(number, engines, workload, prompts, monitor)
+                race = _Rounds(self._policy, dict(engines), self.base.name, workload, prompts, monitor)
+                if workload.id not in self.rounds:
+                    self.rounds[workload.id] = self._planned(race, loading)
+                rounds = self.rounds[workload.id]
+                blocks[workload.id] = race.take(rounds.tokens, rounds.pairs, number * rounds.pairs)
+                if rounds.first_token_pairs:
+                    count = rounds.first_token_pairs
+                    first[workload.id] = race.take(1, count, _FIRST_TOKENS + number * count)
                 self.seconds += time.perf_counter() - begun
             idle = idle_shares(engines)
         for line in monitor.warnings if monitor else ():
@@ -148,39 +211,140 @@ class LaunchRace:
                 self._warn(
                     f"{name} takes {share:.0%} of a core while it is not its turn: the two are not on equal terms"
                 )
-        return LaunchEntry(blocks=blocks, loading=loading, idle=idle)
+        return LaunchEntry(blocks=blocks, loading=loading, first_tokens=first, idle=idle)
 
-    def _rounds(
-        self,
-        number: int,
-        engines: dict[str, ChildEngine],
-        workload: Workload,
-        prompts: PromptPool,
-        monitor: DeviceMonitor | None,
-    ) -> list[Block]:
-        policy = self._policy
-        arena = Arena(
-            dict(engines),
-            self.base.name,
-            self.shortened(workload),
-            prompts,
-            ArenaPolicy(policy.warmup_rounds, policy.foreign_load_limit, policy.retries, max_blocks=policy.pairs),
-            monitor=monitor,
-            first=number * policy.pairs,
+    def _launched_apart(
+        self, number: int, sides: Sequence[Side], look: Callable[[str, ChildEngine], None]
+    ) -> LaunchEntry:
+        """One side after the other: the second is loaded when the first is gone."""
+        loading, parts = 0.0, []
+        for side in sides:
+            begun = time.perf_counter()
+            with _started([side]) as engines:
+                engines[side.name].ready()
+                loading += time.perf_counter() - begun
+                look(side.name, engines[side.name])
+                monitor, taken = self._monitor(), {}
+                for workload, prompts in self._works:
+                    begun = time.perf_counter()
+                    race = _Rounds(self._policy, dict(engines), side.name, workload, prompts, monitor)
+                    rounds = self.rounds.setdefault(workload.id, self._unplanned(workload))
+                    taken[workload.id] = race.take(rounds.tokens, rounds.pairs, number * rounds.pairs)
+                    self.seconds += time.perf_counter() - begun
+                for line in monitor.warnings if monitor else ():
+                    self._warn(line)
+            parts.append(taken)
+        blocks = {
+            work: [
+                Block(rounds=[*one.rounds, *other.rounds], retries=one.retries + other.retries)
+                for one, other in zip(parts[0][work], parts[1][work], strict=True)
+            ]
+            for work in parts[0]
+        }
+        return LaunchEntry(blocks=blocks, loading=loading)
+
+    def _planned(self, race: _Rounds, loading: float) -> RoundsEntry:
+        """How the rounds of a workload are taken: as configured, else by a pilot, else by one of like engines."""
+        policy, work = self._policy, race.workload
+        fixed = None if policy.tokens is None else min(policy.tokens, work.output_len)
+        if fixed is not None and policy.pairs is not None:
+            return RoundsEntry(tokens=fixed, pairs=policy.pairs)
+        known, carried = self._tried.get(work.id, []), None
+        trials = list(known)
+        if not known:
+            for tokens in lengths(work.output_len) if fixed is None else (fixed,):
+                blocks = race.take(tokens, TRIAL_PAIRS, _TRIALS)
+                trials.append(trial(blocks, self.base.name, self.head.name, tokens, work.output_len))
+                if len(trials) > 1 and trials[-1].cost > trials[-2].cost:
+                    break
+            self._tried[work.id] = trials
+            tokens = best(trials).tokens
+            carried = carry_over(
+                race.take(tokens, TRIAL_PAIRS, _TRIALS), race.alone(tokens, TRIAL_PAIRS), self.base.name, self.head.name
+            )
+            if abs(carried.shift) > max(_CARRIED, 3 * carried.error):
+                self._warn(
+                    f"{work.id}: taking turns moves the ratio by {carried.shift:+.1%} (standard error"
+                    f" {carried.error:.1%}) from that of rounds alone"
+                )
+        plan = planned(
+            best(trials),
+            loading=loading / len(self._works),
+            spread=policy.spread,
+            limit=policy.time_budget / policy.looks[min(1, len(policy.looks) - 1)] / len(self._works),
         )
-        arena.run(lambda _: False)
-        for name in (self.base.name, self.head.name):
-            if name in arena.failures:
-                raise arena.failures[name]
-        return arena.blocks
+        return RoundsEntry(
+            tokens=plan.tokens,
+            pairs=policy.pairs or plan.pairs,
+            first_token_pairs=plan.first_token_pairs,
+            tried=[] if known else [TrialEntry(**asdict(each)) for each in trials],
+            carry_over=None if carried is None else (carried.shift, carried.error),
+        )
 
-    def shortened(self, workload: Workload) -> Workload:
-        """The work of one round."""
-        return replace(workload, output_len=min(workload.output_len, self._policy.tokens))
+    def _unplanned(self, workload: Workload) -> RoundsEntry:
+        """Without a pilot, which needs both beside each other."""
+        tokens = min(self._policy.tokens or _TOKENS, workload.output_len)
+        return RoundsEntry(tokens=tokens, pairs=self._policy.pairs or _PAIRS)
 
     def _warn(self, line: str) -> None:
         if line not in self.warnings:
             self.warnings.append(line)
+
+
+class _NotLoadedError(Exception):
+    """One side was not loaded while the other was there, or loading, too."""
+
+    def __init__(self, reason: EngineError) -> None:
+        super().__init__(reason.problem)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """What takes rounds of one workload in one launch."""
+
+    policy: LaunchPolicy
+    engines: dict[str, ChildEngine]
+    base: str
+    workload: Workload
+    prompts: PromptPool
+    monitor: DeviceMonitor | None
+
+    def take(self, tokens: int, count: int, first: int) -> list[Block]:
+        """Blocks of answers of so many tokens, with the prompts from a number on. Raises what ended one side."""
+        arena = self._arena(tokens, count, first)
+        arena.run(lambda _: False)
+        for name in self.engines:
+            if name in arena.failures:
+                raise arena.failures[name]
+        return arena.blocks
+
+    def alone(self, tokens: int, count: int) -> list[Block]:
+        """Blocks of which each round came after another one of the same side."""
+        arena, work = self._arena(tokens, count, _TRIALS), self.workload
+        blocks = []
+        for index in range(count):
+            prompts = self.prompts.batch(
+                work.batch_size, work.input_len, seed=work.seed, round_index=_TRIALS + count + index
+            )
+            rounds = []
+            for name in sorted(self.engines, reverse=index % 2 == 1):
+                arena.round(name, prompts[::-1])
+                rounds.append(arena.round(name, prompts))
+            blocks.append(Block(rounds=rounds))
+        return blocks
+
+    def _arena(self, tokens: int, count: int, first: int) -> Arena:
+        policy = self.policy
+        return Arena(
+            dict(self.engines),
+            self.base,
+            replace(self.workload, output_len=min(self.workload.output_len, tokens)),
+            self.prompts,
+            ArenaPolicy(policy.warmup_rounds, policy.foreign_load_limit, policy.retries, max_blocks=count),
+            monitor=self.monitor,
+            first=first,
+        )
 
 
 @contextmanager

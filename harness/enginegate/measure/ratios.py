@@ -66,6 +66,9 @@ def orders(blocks: Sequence[Block], reference: str, candidate: str) -> list[int]
 def whole_answers(blocks: Sequence[Block], tokens: int, output_len: int) -> list[Block]:
     """Rounds of short answers as rounds of whole ones: the first token as it was, then gaps of the measured mean.
 
+    What comes after the last token comes once, too. Rounds that keep no time of their last token take it for one of
+    the gaps' own.
+
     Args:
         blocks: rounds of answers of ``tokens`` tokens each.
         tokens: of a round's answers.
@@ -73,18 +76,13 @@ def whole_answers(blocks: Sequence[Block], tokens: int, output_len: int) -> list
     """
     if output_len <= tokens or tokens < 2:
         return list(blocks)
-    longer = (output_len - 1) / (tokens - 1)
-    return [
-        block.model_copy(
-            update={
-                "rounds": [
-                    each.model_copy(update={"seconds": each.ttft + longer * (each.seconds - each.ttft)})
-                    for each in block.rounds
-                ]
-            }
-        )
-        for block in blocks
-    ]
+    longer = (output_len - tokens) / (tokens - 1)
+
+    def whole(entry: Round) -> Round:
+        last = entry.seconds if entry.last_token is None else entry.last_token
+        return entry.model_copy(update={"seconds": entry.seconds + longer * (last - entry.ttft)})
+
+    return [block.model_copy(update={"rounds": [whole(each) for each in block.rounds]}) for block in blocks]
 
 
 def median_seconds(blocks: Sequence[Block], engine: str, metric: str) -> float:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from enginegate.config.schema import Floors, GatesSection, LiveSection, MarginSection, SpeedSection
+from enginegate.config.schema import Floors, GatesSection, LiveSection, Margins, MarginSection
 from enginegate.core.errors import BaselineError
 from enginegate.core.identity import runtime_digest
 from enginegate.core.records import MemoryEntry, QualityEntry
 from enginegate.core.specs import EngineSpec, Workload
-from enginegate.engines.registry import load_backend, version
+from enginegate.engines.registry import capabilities, load_backend, version
 from enginegate.gates.audit import one_line, power_warning
 from enginegate.gates.items import QualityPolicy
 from enginegate.gates.launches import LAUNCH_SPREAD
@@ -100,9 +100,9 @@ class EngineGates:
 
     def speed(self, workload: Workload, metric: str) -> SpeedInputs:
         """``speedup``, ``ttft`` or ``itl`` over the reference: against stored sessions, else a floor, else nothing."""
+        if self.facts.base is not None:  # nothing is asked of the reference, which may first have to be found
+            return self._live(workload, metric, self.facts.base)
         spec, reference = self.candidate.spec, self.facts.speed_reference()
-        if self.facts.base is not None:
-            return self._live(workload, metric, reference.id, self.facts.base)
         policy = speed_policy(self.plan, self.candidate, metric)
         audited = self._audited(workload, metric)
         if audited is not None:
@@ -120,13 +120,13 @@ class EngineGates:
             notes=self._undecisive(workload, metric),
         )
 
-    def _live(self, workload: Workload, metric: str, reference: str, twin: LiveTwin) -> SpeedInputs:
+    def _live(self, workload: Workload, metric: str, twin: LiveTwin) -> SpeedInputs:
         label = "" if metric == "speedup" else f" {metric.upper()}"
         return SpeedInputs(
             metric=metric,
             workload=workload.id,
             candidate=self.candidate.id,
-            reference=reference,
+            reference=twin.id,
             reference_label=twin.label,
             subject=f"{self._name} b{workload.batch_size}{label}",
             against=LiveBase(base=twin.id, label=twin.label),
@@ -419,21 +419,30 @@ class EngineGates:
 def speed_policy(plan: Plan, candidate: Candidate, metric: str) -> SpeedPolicy:
     """The speed gate's margins, and its share of the session's error budget."""
     section = candidate.config.file.gates.speed
-    return _policy(plan, candidate, section, replace(RATIO_SHIFT, scale=getattr(section.shift, metric)))
+    return _policy(plan, candidate, section, section.looks, replace(RATIO_SHIFT, scale=getattr(section.shift, metric)))
 
 
 def live_policy(plan: Plan, candidate: Candidate, metric: str) -> SpeedPolicy:
     """The margins against a live base, whose looks count launches, and the gate's share of the error budget."""
     section = candidate.config.file.gates.live
-    return _policy(plan, candidate, section, replace(LAUNCH_SPREAD, scale=getattr(section.spread, metric)))
+    on_gpu = capabilities(load_backend(candidate.spec.backend)).device == "cuda"
+    margins: Margins = getattr(section.gpu, metric) if on_gpu else section
+    return _policy(
+        plan, candidate, margins, section.looks, replace(LAUNCH_SPREAD, scale=live_spread(section, metric, on_gpu))
+    )
 
 
-def _policy(plan: Plan, candidate: Candidate, section: SpeedSection | LiveSection, shift: ShiftPrior) -> SpeedPolicy:
+def live_spread(section: LiveSection, metric: str, on_gpu: bool) -> float:
+    """What launches are taken to differ by in a metric, log ratio."""
+    return float(getattr(section.gpu, metric).spread if on_gpu else getattr(section.spread, metric))
+
+
+def _policy(plan: Plan, candidate: Candidate, margins: Margins, looks: Sequence[int], shift: ShiftPrior) -> SpeedPolicy:
     return SpeedPolicy(
-        margin=section.margin,
-        tolerated=section.tolerated,
+        margin=margins.margin,
+        tolerated=margins.tolerated,
         alpha=plan.alpha(candidate.config),
         beta=candidate.config.file.gates.speed.beta,
-        looks=tuple(section.looks),
+        looks=tuple(looks),
         shift=shift,
     )

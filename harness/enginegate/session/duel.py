@@ -13,10 +13,10 @@ from enginegate.engines.effective import check_effective
 from enginegate.engines.process.child_engine import ChildEngine
 from enginegate.engines.process.foreign import ForeignBackend
 from enginegate.engines.process.interpreter import HERE, Interpreter
-from enginegate.engines.registry import load_backend
+from enginegate.engines.registry import capabilities, load_backend
 from enginegate.engines.store import StoreEntry
 from enginegate.measure.launches import LaunchPolicy, LaunchRace, Side
-from enginegate.plan.gates import LiveTwin
+from enginegate.plan.gates import LiveTwin, live_spread
 from enginegate.plan.selection import Candidate
 from enginegate.session.base import Base
 from enginegate.session.bench import ModelBench
@@ -84,13 +84,20 @@ class Duel:
         """Whether there was a race, to whatever end."""
         return self._race is not None
 
+    @property
+    def seconds(self) -> float:
+        """Of rounds so far."""
+        return self._race.seconds if self._race is not None else 0.0
+
     def run(self, workloads: Sequence[Workload], decided: Callable[[RaceEntry], bool], time_budget: float) -> None:
         """Race them at these workloads until ``decided`` says so. Whatever ends the race early is in its entry."""
         config = self._bench.config.file
+        live = config.gates.live
         policy = LaunchPolicy(
-            most=max(config.gates.live.looks),
-            pairs=config.gates.live.pairs,
-            tokens=config.gates.live.tokens,
+            looks=tuple(live.looks),
+            pairs=None if live.pairs == "auto" else live.pairs,
+            tokens=None if live.tokens == "auto" else live.tokens,
+            spread=live_spread(live, "speedup", capabilities(self._head.backend).device == "cuda"),
             warmup_rounds=config.arena.warmup_rounds,
             foreign_load_limit=config.arena.foreign_load_limit,
             retries=config.arena.retries,
@@ -102,6 +109,7 @@ class Duel:
             [(workload, self._bench.pool(workload)) for workload in workloads],
             policy,
             lambda: self._bench.monitor([self._head.spec, self._base.spec]),
+            self._bench.trials.setdefault(self._head.spec.backend, {}),
         )
         self._works = tuple(workloads)
         self._bench.engines.settle()
@@ -138,8 +146,10 @@ class Duel:
             head=self._said_by(self._head),
             base=self._said_by(self._base),
             launches=list(race.launches),
-            tokens={work.id: race.shortened(work).output_len for work in self._works},
+            tokens={work: rounds.tokens for work, rounds in race.rounds.items()},
             output_len={work.id: work.output_len for work in self._works},
+            rounds=dict(race.rounds),
+            apart=race.apart,
             stopped=race.stopped,
             failure=race.failure.problem if race.failure else "",
             warnings=list(race.warnings),

@@ -231,15 +231,21 @@ class GateSession:
             if reader.id == candidate.id
         ]
         inputs = [gates.speed(workload, metric) for workload, metric in read]
-        engines = {reader.id for arena in self.plan.arenas.values() for reader, _ in arena.readers}
-        budget = self.options.time_budget or len(self.plan.arenas) * candidate.config.file.arena.time_budget
         duel.run(
             list(dict.fromkeys(workload for workload, _ in read)),
             lambda race: not any(live_undecided(each, race) for each in inputs),
-            budget / max(1, len(engines)),
+            self._live_budget(candidate),
         )
         self.save_if_changed()
         return duel
+
+    def _live_budget(self, candidate: Candidate) -> float:
+        """Seconds of rounds for one race: its share of what is left, so that what one leaves goes to the others."""
+        raced = {engine: duel.seconds for engine, duel in self._duels.items() if duel is not None and duel.raced}
+        engines = {reader.id for arena in self.plan.arenas.values() for reader, _ in arena.readers}
+        whole = self.options.time_budget or len(self.plan.arenas) * candidate.config.file.arena.time_budget
+        waiting = max(1, len(engines - raced.keys()))
+        return max(whole - sum(raced.values()), whole / max(1, len(engines)) / 2) / waiting
 
     def _race(self, bench: ModelBench, candidate: Candidate, workload: Workload) -> None:
         config = candidate.config

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from enginegate.core.errors import MeasurementError
-from enginegate.core.records import ArenaEntry, Block, RaceEntry, RunRecord
+from enginegate.core.records import ArenaEntry, Block, LaunchEntry, RaceEntry, RunRecord
 from enginegate.gates.compare import compare_samples
 from enginegate.gates.launches import Launch, judge_launches, replay_launches
 from enginegate.gates.sequential import SpeedPolicy
@@ -66,11 +66,17 @@ def launches_of(race: RaceEntry, workload: str, metric: str) -> list[Launch]:
     base, head = race.base.engine, race.head.engine
     found = []
     for launch in race.launches:
-        blocks: Sequence[Block] = launch.blocks.get(workload, [])
+        blocks = _rounds_of(launch, workload, metric)
         if metric == "speedup":
             blocks = whole_answers(blocks, race.tokens[workload], race.output_len[workload])
         found.append(Launch(tuple(log_ratios(blocks, base, head, metric)), tuple(orders(blocks, base, head))))
     return found
+
+
+def _rounds_of(launch: LaunchEntry, workload: str, metric: str) -> Sequence[Block]:
+    """The rounds that a metric is taken from: TTFT has its own where there are any."""
+    own = launch.first_tokens.get(workload) if metric == "ttft" else None
+    return own or launch.blocks.get(workload, [])
 
 
 def live_undecided(inputs: SpeedInputs, race: RaceEntry) -> bool:
@@ -90,7 +96,7 @@ def judge_live_gate(inputs: SpeedInputs, against: LiveBase, record: RunRecord) -
     if race.failure:
         raise MeasurementError(race.failure)
     warnings = [*inputs.notes, *race.warnings]
-    blocks = [block for launch in race.launches for block in launch.blocks.get(inputs.workload, [])]
+    blocks = [block for launch in race.launches for block in _rounds_of(launch, inputs.workload, inputs.metric)]
     disturbed, load = disturbance(blocks)
     if disturbed:
         warnings.append(f"{disturbed:.0%} of pairs ran beside other work (median load {load:.0%} of the machine)")

@@ -299,6 +299,7 @@ def _set_environment(engine_dir: Path) -> None:
     os.environ.setdefault(
         "VLLM_USE_FLASHINFER_SAMPLER", "0"
     )  # greedy decoding samples nothing, and it compiles for long
+    os.environ.setdefault("VLLM_SLEEP_WHEN_IDLE", "1")  # ranks that wait would spin while it is another one's turn
     cache = engine_dir.parent / "vllm-cache"
     if os.access(engine_dir.parent, os.W_OK):
         os.environ["VLLM_CACHE_ROOT"] = str(cache)
