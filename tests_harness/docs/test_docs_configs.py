@@ -6,7 +6,9 @@ import re
 
 import pytest
 from docs_text import REPOSITORY
-from enginegate.config.loading import load_config
+from enginegate.config.loading import find_config, load_config
+from enginegate.config.project import DEFAULT_MODEL
+from enginegate.config.schema import FULL_PRECISION
 from enginegate.core.errors import ConfigError
 from enginegate.models.randomized import GEOMETRIES
 
@@ -78,6 +80,21 @@ def test_sources_are_pinned(config):
 
 def test_floors_only_where_they_were_measured(config):
     assert config.name in MEASURED or not config.file.floors
+
+
+@pytest.mark.parametrize("engine", ["openvino", "vllm"])
+def test_the_default_model_has_a_floor_for_every_speed_verdict(engine):
+    """Of what is selected where nothing is named; a machine's half precision is one of two."""
+    config = load_config(find_config(DEFAULT_MODEL))
+    sizes = {f"b{size}" for size in config.file.workload.batch_sizes}
+    wanted = [
+        half
+        for name in config.file.engines[engine].precisions
+        for half in (("bf16", "fp16") if name == FULL_PRECISION else (name,))
+    ]
+    for precision in wanted:
+        floors = config.file.floors[engine][precision]
+        assert floors.speedup.keys() == floors.ttft.keys() == floors.itl.keys() == sizes, precision
 
 
 @pytest.mark.parametrize(("model", "batch_sizes"), sorted(TABLES.items()))

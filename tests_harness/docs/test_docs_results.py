@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from docs_text import REPOSITORY
+from enginegate.config.loading import find_config, load_config
 from enginegate.core.records import RunRecord, VerdictEntry
 from enginegate.gates.robust import Array
-from enginegate.gates.sequential import restore_policy
+from enginegate.gates.sequential import SpeedPolicy, restore_policy
 from enginegate.measure.ratios import log_ratios, median_seconds
 from enginegate.storage.audits import load_audit
 from enginegate.storage.runs import load_record
 from enginegate.verdicts.audit import judged_by
 from enginegate.verdicts.compare import Rule, compare_sessions
-from enginegate.verdicts.inputs import restore_inputs
+from enginegate.verdicts.inputs import StoredFloor, restore_inputs
 from enginegate.verdicts.judge import judge
 from enginegate.verdicts.sources import load_session
 
@@ -102,6 +104,20 @@ def test_what_the_audits_say_is_seen_of_2_and_3_percent(metric, sessions, failed
     seen = {power.slowdown: 100 * power.fails.value for power in result.powers}
     assert (seen[0.02], seen[0.03]) == pytest.approx(failed, abs=0.51)
     assert result.false_alarms.value <= 0.0005
+
+
+@pytest.mark.parametrize("session", ["20261121-183926-a86a", "20261122-060426-7f35"])
+def test_floors_of_the_default_model_decide_at_the_first_look(session):
+    """All seven precisions, at both batch sizes, by all three metrics."""
+    record, config = load(session), load_config(find_config("smollm2-135m"))
+    gates = [restore_inputs(entry.inputs) for entry in record.verdicts if entry.inputs["gate"] == "speed"]
+    assert len(gates) == 42
+    for gate in gates:
+        floors = config.file.floors["vllm"][gate.candidate.rpartition("-vllm-")[2]]
+        floor = getattr(floors, gate.metric)[gate.workload.partition("-")[0]]
+        policy = replace(gate.policy, looks=SpeedPolicy().looks)
+        verdict = judge(gate.model_copy(update={"against": StoredFloor(ratio=floor), "policy": policy}), record)
+        assert (verdict.status.value, verdict.samples) == ("PASS", policy.looks[0]), verdict.explanation
 
 
 def test_the_second_session_over_eager_hf_fails_nothing_but_one_line_of_compare():

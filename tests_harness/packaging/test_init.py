@@ -8,7 +8,7 @@ import pytest
 import yaml
 from enginegate.cli import main
 from enginegate.config.ini import read_ini
-from enginegate.config.loading import load_config
+from enginegate.config.loading import find_config, load_config
 from enginegate.config.project import find_project
 
 from tests_harness.packaging.conftest import REPOSITORY
@@ -70,6 +70,10 @@ def test_a_model_with_weights_has_its_quality_tested_in_the_workflow(empty):
     assert main(["init", "--model", "smollm2-135m", "--engine", "openvino"]) == 0
     text = (empty / ".github/workflows/enginegate.yml").read_text(encoding="utf-8")
     assert "run: pytest tests_perf tests_quality --junit" in text
+    written = load_config(empty / "configs" / "smollm2-135m.yaml")
+    shipped = load_config(find_config("smollm2-135m"))
+    assert shipped.file.base.lock, "this project's own lock"
+    assert written.file.model_copy(update={"base": shipped.file.base}) == shipped.file, "which no other repository has"
 
 
 def test_run_records_are_not_committed(empty):

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 from enginegate.cli import main
+from enginegate.config.loading import load_config
 from enginegate.core.errors import EngineError
 from enginegate.core.records import RunRecord
+from enginegate.plan.against import Against
+from enginegate.session.base import prepare_base
 from workspace import CONFIG
 
 pytest_plugins = ["pytester"]
@@ -214,6 +217,16 @@ def test_a_change_is_judged_by_the_commit_it_comes_from(suite, monkeypatch):
     committed(suite, "later", 1.0, "six==1.17.0\n")
     suite.run(*SPEED[1:], "--against=git:before", config=config)
     assert made[0] == "six==1.16.0\n", "the lock of that commit"
+
+
+def test_a_lock_is_a_file_of_the_configurations_own_repository(suite, tmp_path):
+    """One that came with the package names a lock that this repository has not."""
+    committed(suite, "before", 1.0, "six==1.16.0\n")
+    config = load_config(configured(suite, "elsewhere", base={"lock": "no-such-lock.txt"}))
+    against = Against("git", "before")
+    base = prepare_base(against, config, suite.folder, tmp_path / "cache", tmp_path / "accepted.txt", lambda _: None)
+    assert base.interpreter.here
+    assert any("elsewhere.yaml names none here: both sides run in this Python" in note for note in base.notes)
 
 
 def test_what_was_accepted_pins_its_environment(suite, monkeypatch):

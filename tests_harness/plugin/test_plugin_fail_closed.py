@@ -60,6 +60,29 @@ def test_a_session_that_is_too_short_is_asked_for_its_baseline_all_the_same(suit
     assert (verdict.status, verdict.accepted) == ("NO_BASELINE", False)
 
 
+def test_a_baseline_of_memory_alone_judges_memory_and_size_and_leaves_speed_to_floors(suite, accepted):
+    """What is left of a baseline whose sessions keep no times of the reference, and so cannot decide."""
+
+    def without_sessions(content):
+        content["reference"] = ""
+        for engine in content["engines"].values():
+            engine["sessions"] = []
+
+    suite.take_baselines(accepted)
+    edit(suite.folder, "baselines/perf/*/toy/b1-*.json", without_sessions)
+    tests = ("tests_perf/test_memory.py", "tests_perf/test_build.py::test_engine_size")
+    result = suite.run(*SPEED, *tests)
+    assert result.ret == 0
+    found = {entry.metric: entry for entry in suite.record().verdicts}
+    (memory,) = accepted.record.memory[:1]
+    size = next(entry.size_bytes for entry in accepted.record.engines if entry.id == memory.engine)
+    assert found["peak_memory"].inputs["baseline"] == memory.peak
+    assert found["engine_size"].inputs["baseline"] == size
+    assert found["speedup"].inputs["against"] == {"kind": "floor", "ratio": 1.5}
+    assert {entry.status for entry in found.values()} == {"PASS"}
+    assert found["speedup"].inputs["notes"] == []
+
+
 def test_perf_baseline_of_another_machine_is_none(suite, accepted):
     suite.take_baselines(accepted)
     (own,) = (suite.folder / "baselines" / "perf").iterdir()

@@ -6,6 +6,7 @@ import math
 import xml.etree.ElementTree as ElementTree
 from dataclasses import asdict
 
+import pytest
 from enginegate.cli import main
 from enginegate.gates.sequential import RATIO_SHIFT
 from enginegate.report.verdicts import recompute_verdicts
@@ -124,3 +125,40 @@ def test_benchmark_disable_leaves_the_gates_as_they_are(suite):
     result = suite.run("tests_perf/test_speedup.py", "-k", "b1 and int8_wo", "--benchmark-disable")
     result.assert_outcomes(passed=1, deselected=3)
     assert [verdict.status for verdict in suite.record().verdicts] == ["PASS"]
+
+
+def last_line(result):
+    """What stands last before pytest's own closing line."""
+    lines = [line for line in result.outlines if line.strip()]
+    return lines[-2]
+
+
+def test_the_last_line_tells_the_next_step(suite, accepted):
+    """Floors see large changes alone."""
+    result = suite.run("tests_perf/test_speedup.py", "--precision=int8_wo", "--batch-size=1")
+    run = f"runs/{suite.record().id}"
+    assert last_line(result).startswith(f"next: `enginegate accept {run}`, then `pytest --against accepted`: ")
+    suite.take_baselines(accepted)
+    result = suite.run("tests_perf/test_speedup.py", "--precision=int8_wo", "--batch-size=1")
+    assert last_line(result).startswith("next: `pytest --against accepted`: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "ci"),
+    [
+        (("tests_perf/test_speedup.py", "--no-require-baseline"), "true"),
+        (("tests_perf/test_speedup.py", "--against=git:no-such-ref"), ""),
+        (("tests_quality/test_perplexity.py",), ""),
+    ],
+)
+def test_where_there_is_no_next_step_none_is_told(suite, monkeypatch, arguments, ci):
+    monkeypatch.setenv("CI", ci)
+    result = suite.run(*arguments, "--precision=int8_wo", "--batch-size=1")
+    assert "next: " not in result.stdout.str()
+
+
+def test_what_accept_would_refuse_is_not_proposed(suite):
+    config = suite.workspace.variant("high", floors={"fake": {"int8_wo": {"speedup": {"b1": 9.0}}}})
+    result = suite.run("tests_perf/test_speedup.py", "--precision=int8_wo", "--batch-size=1", config=config)
+    assert [verdict.status for verdict in suite.record().verdicts] == ["FAIL"]
+    assert "next: " not in result.stdout.str()

@@ -22,6 +22,16 @@ def test_a_perf_baseline(path: Path) -> None:
     baseline.check(baseline.model_digest, baseline.reference, record="another run")
 
 
+@pytest.mark.parametrize("path", PERF, ids=lambda path: "/".join(path.parts[-3:]))
+def test_a_stored_session_can_decide(path: Path) -> None:
+    """Sessions without times of the reference are not believed, so they are not kept; memory needs none."""
+    baseline = read_perf(BASELINES, path.parts[-3], path.parts[-2], path.stem)
+    assert baseline is not None
+    for engine in baseline.engines.values():
+        assert engine.sessions or engine.memory
+        assert all(session.times.keys() == session.log_ratios.keys() for session in engine.sessions)
+
+
 @pytest.mark.parametrize("path", QUALITY, ids=lambda path: path.stem)
 def test_a_quality_baseline(path: Path) -> None:
     name, _, variant = path.stem.partition("@")

@@ -11,7 +11,7 @@ from enginegate.gates.verdict import Verdict
 from enginegate.measure.ratios import log_ratios, median_seconds
 from enginegate.storage.accept import apply_accept
 from enginegate.storage.baselines import read_perf
-from enginegate.verdicts.inputs import SpeedInputs, StoredSessions
+from enginegate.verdicts.inputs import SpeedInputs, StoredFloor, StoredSessions
 from enginegate.verdicts.judge import judge
 from enginegate.verdicts.speed import speed_undecided
 
@@ -100,6 +100,23 @@ def test_no_more_blocks_are_taken_where_they_could_decide_nothing():
     assert speed_undecided(gate(timed(seed=1)), near.model_copy(update={"blocks": near.blocks[:6]}))
     moved = timed(1.31, 1.05, seed=3)
     assert not speed_undecided(gate(timed(seed=1)), moved.model_copy(update={"blocks": moved.blocks[:6]}))
+
+
+def test_a_floor_that_is_passed_wants_no_sharper_ratio():
+    """It was measured on until its interval was as narrow as the margin, for a baseline that nobody may want."""
+    noisy = arena_entry(blocks=6, noise=0.1)
+    low, near = (gate().model_copy(update={"against": StoredFloor(ratio=ratio)}) for ratio in (1.2, 2.4))
+    assert not speed_undecided(low, noisy)
+    assert speed_undecided(near, noisy), "the ratio is about 2.5: this floor is not decided yet"
+    verdict = judge(low, record(noisy))
+    assert (verdict.status.value, verdict.samples) == ("PASS", 6)
+    assert verdict.interval[1] / verdict.interval[0] > (1 + low.policy.margin) ** 2
+
+
+def test_with_nothing_to_compare_with_the_ratio_becomes_as_sharp_as_a_baseline_must_be():
+    alone = gate().model_copy(update={"against": None})
+    assert speed_undecided(alone, arena_entry(blocks=6, noise=0.1))
+    assert not speed_undecided(alone, arena_entry(blocks=6, noise=0.001))
 
 
 def test_accept_stores_the_times_that_a_later_session_is_checked_by(tmp_path):

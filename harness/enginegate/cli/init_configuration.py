@@ -21,6 +21,8 @@ from enginegate.models.source_syntax import RandomSource, read_source
 
 #: Precisions that a new configuration tests, of those that the engine has here; the first stands for bf16 and fp16.
 WANTED = ("full_prec", "int8_wo")
+#: The section of a configuration that names a file of its own repository.
+_BASE = re.compile(r"^base:\n(?:[ #].*\n)*\n?", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def new_configuration(model: str, backend: Backend, folder: Path) -> Configurati
         text = re.sub(
             r"^default_engine:.*$", f"default_engine: {backend.name}", path.read_text(encoding="utf-8"), flags=re.M
         )
+        text = _BASE.sub("", text)
         made = Configuration(file.model.name, text, file.model.source.startswith("random:"))
     with tempfile.TemporaryDirectory() as place:
         trial = Path(place, f"{made.name}.yaml")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -143,7 +143,8 @@ class EngineGates:
     def with_remarks(self, inputs: SpeedInputs, workload: Workload) -> SpeedInputs:
         """The same with what is said beside the verdict: changed libraries, and what the audit says this gate sees.
 
-        The audit is resampled for that very gate, which takes a while: once for each verdict, not for each look.
+        Nothing where a live base or a floor judges: both remarks are of stored figures and small changes. The audit is
+        resampled for that very gate, which takes a while: once for each verdict, not for each look.
         """
         notes, line = list(inputs.notes), inputs.audit
         if isinstance(inputs.against, LiveBase):
@@ -154,6 +155,8 @@ class EngineGates:
             warning = blind(rates, inputs.policy)
             notes += [warning] if warning else []
             return inputs.model_copy(update={"notes": notes, "audit": rate_line(rates, inputs.policy)})
+        if isinstance(inputs.against, StoredFloor):
+            return inputs
         audited = self._audited(workload, inputs.metric)
         if audited is not None:
             stored = len(inputs.against.sessions) if isinstance(inputs.against, StoredSessions) else 0
@@ -204,13 +207,13 @@ class EngineGates:
 
     def engine_size(self, weights: int | None) -> SizeInputs:
         """Bytes of the engine's files. ``weights``: how many the checkpoint has, for the floor; None without one."""
-        stored, floor = self.facts.base or self._newest_session(), self.floors.bits_per_weight
-        limited = stored is None and floor is not None and weights is not None and not self.plan.require_baseline
+        accepted, floor = self._accepted_size(), self.floors.bits_per_weight
+        limited = accepted is None and floor is not None and weights is not None and not self.plan.require_baseline
         return SizeInputs(
             metric="engine_size",
             candidate=self.candidate.id,
             subject=f"{self._name} engine size",
-            baseline=stored.size_bytes if stored else None,
+            baseline=accepted,
             limit=floor * weights / 8 if limited and floor is not None and weights is not None else None,
         )
 
@@ -373,11 +376,21 @@ class EngineGates:
 
     def _newest_session(self) -> PerfSession | None:
         """The session that was accepted last, for the engine's size and build time: the same at every workload."""
+        return next((stored.sessions[-1] for stored in self._all_stored() if stored.sessions), None)
+
+    def _accepted_size(self) -> int | None:
+        """Bytes of the base's files, of the newest session's, or of those whose memory alone was accepted."""
+        latest = self.facts.base or self._newest_session()
+        if latest is not None:
+            return latest.size_bytes
+        return next((stored.memory.disk for stored in self._all_stored() if stored.memory), None)
+
+    def _all_stored(self) -> Iterator[PerfEngine]:
+        """What is accepted of the engine, workload by workload."""
         for size in self.plan.selection.batch_sizes[self.candidate.config.name]:
             stored = self._stored(self.candidate.config.workload(size))
-            if stored is not None and stored.sessions:
-                return stored.sessions[-1]
-        return None
+            if stored is not None:
+                yield stored
 
     def _perf(self, workload: Workload) -> PerfBaseline | None:
         """The workload's baseline, found once to be of this model and this reference."""

@@ -228,8 +228,9 @@ def pytest_testnodedown(node: Any, error: object | None) -> None:
     take_over(node, error, node.config.stash[SESSION])
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """The results table, the verdicts and where the files are."""
+    """The results table, the verdicts, where the files are and what comes next, behind other plugins' tables."""
     verdict_report(terminalreporter, config.stash[SESSION])
     if missed_gpu(config, config.stash[SESSION].options):
         terminalreporter.write_line("--eg-require-gpu: no test ran an engine on an NVIDIA GPU", red=True, bold=True)

@@ -41,12 +41,22 @@ def parse_options(config: pytest.Config) -> Options:
     )
 
 
+def in_ci() -> bool:
+    """Whether a CI system runs this: it sets ``CI``, as GitHub and GitLab do."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+def prefix(config: pytest.Config) -> str:
+    """What the options' names begin with in this project."""
+    return "--" if config.getini(INI) else "--eg-"
+
+
 class _Reader:
     """Reads options by name; an error calls an option as this project may."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._prefix = "--" if config.getini(INI) else "--eg-"
+        self._prefix = prefix(config)
 
     def _value(self, name: str) -> Any:
         return self._config.getoption(f"eg_{name.replace('-', '_')}")
@@ -59,7 +69,7 @@ class _Reader:
 
     def require_baseline(self) -> bool:
         given: bool | None = self._value("require-baseline")
-        return os.environ.get("CI", "").lower() not in ("", "0", "false") if given is None else given
+        return in_ci() if given is None else given
 
     def against(self) -> Against | None:
         return read_against(self.text("against"), f"{self._prefix}against")

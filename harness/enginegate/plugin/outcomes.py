@@ -9,7 +9,8 @@ from unittest import SkipTest
 
 import pytest
 
-from enginegate.core.errors import EngineGateError, MeasurementError
+from enginegate.core.errors import BaselineError, EngineGateError, MeasurementError
+from enginegate.plugin.options import in_ci, prefix
 from enginegate.plugin.ours import CANDIDATE, GATE, needs, parameter
 from enginegate.plugin.workers import plain_id
 
@@ -234,8 +235,36 @@ def report_withdrawn(config: pytest.Config, session: GateSession) -> None:
         config.hook.pytest_runtest_logreport(report=report)
 
 
+def next_step(config: pytest.Config, session: GateSession) -> str | None:
+    """What finds changes that this session could not see; None where it raced against a live base, or in CI.
+
+    Only where speed was judged, and what would be accepted may be.
+    """
+    from enginegate.storage.accept import check_acceptable
+    from enginegate.storage.baselines import lock_path
+
+    options = session.options
+    timed = [
+        (record, path)
+        for record, path in session.saved
+        if any(verdict.inputs["gate"] == "speed" for verdict in record.verdicts)
+    ]
+    if not timed or options.against is not None or in_ci():
+        return None
+    race = f"`pytest {prefix(config)}against accepted`: a race that sees small changes, too"
+    if lock_path(options.baselines, session.fingerprint.key).is_file():
+        return f"next: {race}"
+    try:
+        for record, _ in timed:
+            check_acceptable(record, force=False)
+    except BaselineError:
+        return None
+    accept = " and ".join(f"`enginegate accept {path.parent}`" for _, path in timed)
+    return f"next: {accept}, then {race}"
+
+
 def verdict_report(reporter: pytest.TerminalReporter, session: GateSession) -> None:
-    """The table, the verdicts that are not a PASS, and where the files are."""
+    """The table, the verdicts, where the files are and what comes next."""
     recorded = [line for record, _ in session.saved for line in record.warnings]
     for line in dict.fromkeys([*session.warnings, *recorded]):
         reporter.write_line(f"warning: {line}", yellow=True)
@@ -252,3 +281,5 @@ def verdict_report(reporter: pytest.TerminalReporter, session: GateSession) -> N
         reporter.section(f"{record.model.name} on {record.fingerprint.key}", sep="-")
         print_report(record, console)
         reporter.write_line(f"{record.status} run {record.id}: {path.parent}")
+    if (step := next_step(reporter.config, session)) is not None:
+        reporter.write_line(step, bold=True)

@@ -138,7 +138,7 @@ def _of_commit(against: Against, config: Config, root: Path, cache: Path, progre
             )
         other = load_config(folder / inside, config.path.parent)
         _check_same_model(config, other, against)
-    lock = config.file.base.lock
+    lock = config.file.base.lock if inside is not None else ""  # a file of the configuration's own repository
     interpreter = HERE
     if lock:
         ours, theirs = (top / lock), (folder / lock)
@@ -148,7 +148,8 @@ def _of_commit(against: Against, config: Config, root: Path, cache: Path, progre
             made = environment(theirs, cache, progress=progress, limit=config.timeouts().limit("build"))
             interpreter = Interpreter((str(made.python),))
     else:
-        notes.append("base.lock names no lock: both sides run in this Python")
+        said = "base.lock names no lock" if inside is not None else f"base.lock of {config.path.name} names none here"
+        notes.append(f"{said}: both sides run in this Python")
     return Base(against, other, interpreter, tuple(notes), commit)
 
 

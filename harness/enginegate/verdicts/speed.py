@@ -29,8 +29,9 @@ MAX_DISTURBED = 0.5
 def speed_undecided(inputs: SpeedInputs, entry: ArenaEntry) -> bool:
     """Whether a speed gate still wants blocks from a running arena.
 
-    A speed-up that no stored session vouches for is the one that a baseline will be made of: it is measured until its
-    interval reaches no further than the margin, also where a floor is passed long before.
+    It does until one of its looks decides, against stored sessions or a floor: what a floor decides early keeps a wide
+    interval, which is shown. A speed-up with nothing to compare with may become a baseline: it is measured until its
+    interval reaches no further than the margin.
 
     It does not where the candidate left the race, or the metric has no values: its own test says so.
     """
@@ -52,7 +53,7 @@ def speed_undecided(inputs: SpeedInputs, entry: ArenaEntry) -> bool:
     undecided = yardstick_moved(inputs, entry) is None and all(
         judged(look, against, final=False) is None for look in looks
     )
-    if inputs.metric == "speedup" and not isinstance(against, Baseline):
+    if inputs.metric == "speedup" and inputs.against is None:
         undecided |= not _sharp(judged(looks[-1], None, final=True), policy)
     return undecided
 
