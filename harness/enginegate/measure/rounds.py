@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 from enginegate.core.errors import MeasurementError
 from enginegate.core.records import Block
-from enginegate.gates.launches import LAUNCH_TRIM
-from enginegate.gates.robust import locate
-from enginegate.measure.ratios import has_value, log_ratios, orders, whole_answers
+from enginegate.gates.launches import Launch
+from enginegate.measure.ratios import has_value, log_times, whole_answers
 
 #: Lengths that a pilot tries, the shortest first, until one is worse than the one before.
 LENGTHS = (4, 16, 64)
@@ -68,13 +67,11 @@ def trial(blocks: Sequence[Block], base: str, head: str, tokens: int, output_len
         tokens: of each answer in these rounds.
         output_len: of a whole answer.
     """
-    order = orders(blocks, base, head)
     scatter = {}
     for metric in ("speedup", "ttft", "itl"):
         if has_value(blocks, (base, head), metric):
             taken = whole_answers(blocks, tokens, output_len) if metric == "speedup" else blocks
-            error = float(locate(log_ratios(taken, base, head, metric), LAUNCH_TRIM, order=order).error)
-            scatter[metric] = error * math.sqrt(len(blocks))
+            scatter[metric] = launch_of(taken, base, head, metric).error * math.sqrt(len(blocks))
     rounds = [entry for block in blocks for entry in block.rounds]
     seconds = sum(entry.seconds for entry in rounds)
     first = sum(entry.ttft for entry in rounds)
@@ -142,9 +139,11 @@ def carry_over(turns: Sequence[Block], alone: Sequence[Block], base: str, head: 
         alone: as many of each side whose round before was their own, in pairs, too.
         base, head: the two sides.
     """
-    found = [
-        locate(log_ratios(blocks, base, head), LAUNCH_TRIM, order=orders(blocks, base, head))
-        for blocks in (turns, alone)
-    ]
-    shift = float(found[0].estimate - found[1].estimate)
-    return CarryOver(shift, math.hypot(*(float(each.error) for each in found)))
+    found = [launch_of(blocks, base, head) for blocks in (turns, alone)]
+    return CarryOver(found[0].number - found[1].number, math.hypot(*(each.error for each in found)))
+
+
+def launch_of(blocks: Sequence[Block], base: str, head: str, metric: str = "speedup") -> Launch:
+    """Rounds of one launch as its gate takes them. Raises MeasurementError as ``log_ratios`` does."""
+    ours, theirs = log_times(blocks, base, head, metric)
+    return Launch(tuple(ours), tuple(theirs))

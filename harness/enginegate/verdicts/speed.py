@@ -6,8 +6,6 @@ import math
 import statistics
 from collections.abc import Sequence
 
-import numpy as np
-
 from enginegate.core.errors import MeasurementError
 from enginegate.core.records import ArenaEntry, Block, LaunchEntry, RaceEntry, RunRecord
 from enginegate.gates.compare import compare_samples
@@ -19,6 +17,7 @@ from enginegate.gates.verdict import Verdict
 from enginegate.measure.launches import MAX_IDLE_SHARE
 from enginegate.measure.ratios import disturbance, held_up, log_ratios, median_seconds, orders, whole_answers
 from enginegate.measure.roofline import refuse_impossible
+from enginegate.measure.rounds import launch_of
 from enginegate.verdicts import lookup
 from enginegate.verdicts.inputs import LiveBase, SpeedInputs, StoredSessions, UnpairedInputs
 
@@ -71,7 +70,7 @@ def launches_of(race: RaceEntry, workload: str, metric: str) -> list[Launch]:
         blocks = _rounds_of(launch, workload, metric)
         if metric == "speedup":
             blocks = whole_answers(blocks, race.tokens[workload], race.output_len[workload])
-        found.append(Launch(tuple(log_ratios(blocks, base, head, metric)), tuple(orders(blocks, base, head))))
+        found.append(launch_of(blocks, base, head, metric))
     return found
 
 
@@ -85,7 +84,7 @@ def launch_numbers(race: RaceEntry, workload: str, metric: str) -> list[float]:
     """The number of each launch. Raises MeasurementError where one has none: there are no pairs, or a time is none."""
     numbers = []
     for launch in launches_of(race, workload, metric):
-        if not launch.log_ratios or not np.all(np.isfinite(launch.log_ratios)):
+        if not launch.usable:
             raise MeasurementError(f"a launch at {workload} has no {metric}, or one that is no positive finite number")
         numbers.append(launch.number)
     return numbers
