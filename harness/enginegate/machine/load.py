@@ -17,6 +17,8 @@ from enginegate.machine.cpu import allowed_cpus
 from enginegate.machine.own_processes import adopted
 
 STAT = Path("/proc/stat")
+#: Seconds by which the clock of each CPU may be off: in rounds that last a few of them, so much of the load is chance.
+CLOCK_TICK = 1.0 / os.sysconf("SC_CLK_TCK")
 #: A process by its id and the time that it was started at, as ids are used again.
 ProcessKey = tuple[int, float]
 

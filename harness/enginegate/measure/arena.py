@@ -22,7 +22,7 @@ from enginegate.engines.base import Generation
 from enginegate.engines.timing import Contestant, timed_answer
 from enginegate.machine.cores import quietest_core
 from enginegate.machine.gpu import DeviceMonitor, throttled
-from enginegate.machine.load import CpuClock, foreign_load, read_cpu_clock, throttled_seconds
+from enginegate.machine.load import CLOCK_TICK, CpuClock, foreign_load, read_cpu_clock, throttled_seconds
 from enginegate.measure.latency import check_generations, summarise
 from enginegate.measure.order import block_order
 from enginegate.measure.prompts import PromptPool
@@ -220,6 +220,7 @@ class Arena:
         load, held_up = foreign_load(before, after), throttled_seconds(before, after)
         device = self.monitor.read() if self.monitor else None
         intruded = bool(self.monitor and self.monitor.foreign())
+        limit = self.policy.foreign_load_limit + CLOCK_TICK / seconds
         return Round(
             engine=name,
             seconds=seconds,
@@ -231,7 +232,7 @@ class Arena:
             last_token=latency.last_token,
             foreign_load=load,
             throttled_seconds=held_up,
-            disturbed=load > self.policy.foreign_load_limit or held_up > 0 or throttled(device) or intruded,
+            disturbed=load > limit or held_up > 0 or throttled(device) or intruded,
             device=device,
         )
 

@@ -89,7 +89,8 @@ class LaunchRace:
         stopped: why there was no further launch.
         failure: what ended the race before its time, if anything did.
         warnings: what weakens it.
-        seconds: of rounds so far, loading apart.
+        seconds: of rounds so far; loading and the pilot's do not count.
+        piloting: seconds of the pilot's rounds.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class LaunchRace:
         self.failure: EngineGateError | None = None
         self.warnings: list[str] = []
         self.seconds = 0.0
+        self.piloting = 0.0
 
     def run(
         self,
@@ -193,11 +195,10 @@ class LaunchRace:
             monitor = self._monitor()
             blocks, first = {}, {}
             for workload, prompts in self._works:
-                begun = time.perf_counter()
                 race = _Rounds(self._policy, dict(engines), self.base.name, workload, prompts, monitor)
                 if workload.id not in self.rounds:
                     self.rounds[workload.id] = self._planned(race, loading)
-                rounds = self.rounds[workload.id]
+                rounds, begun = self.rounds[workload.id], time.perf_counter()
                 blocks[workload.id] = race.take(rounds.tokens, rounds.pairs, number * rounds.pairs)
                 if rounds.first_token_pairs:
                     count = rounds.first_token_pairs
@@ -252,17 +253,19 @@ class LaunchRace:
         known, carried = self._tried.get(work.id, []), None
         trials = list(known)
         if not known:
+            begun, turns = time.perf_counter(), {}
             for tokens in lengths(work.output_len) if fixed is None else (fixed,):
-                blocks = race.take(tokens, TRIAL_PAIRS, _TRIALS)
-                trials.append(trial(blocks, self.base.name, self.head.name, tokens, work.output_len))
+                turns[tokens] = race.take(tokens, TRIAL_PAIRS, _TRIALS)
+                trials.append(trial(turns[tokens], self.base.name, self.head.name, tokens, work.output_len))
                 if len(trials) > 1 and trials[-1].cost > trials[-2].cost:
                     break
             self._tried[work.id] = trials
-            tokens = best(trials).tokens
-            carried = carry_over(
-                race.take(tokens, TRIAL_PAIRS, _TRIALS), race.alone(tokens, TRIAL_PAIRS), self.base.name, self.head.name
-            )
-            if abs(carried.shift) > max(_CARRIED, 3 * carried.error):
+            if work.id == self._works[0][0].id:
+                tokens = best(trials).tokens
+                alone = race.alone(tokens, TRIAL_PAIRS)
+                carried = carry_over(turns[tokens], alone, self.base.name, self.head.name)
+            self.piloting += time.perf_counter() - begun
+            if carried is not None and abs(carried.shift) > max(_CARRIED, 3 * carried.error):
                 self._warn(
                     f"{work.id}: taking turns moves the ratio by {carried.shift:+.1%} (standard error"
                     f" {carried.error:.1%}) from that of rounds alone"

@@ -114,8 +114,8 @@ class Duel:
 
     @property
     def seconds(self) -> float:
-        """Of rounds so far."""
-        return self._race.seconds if self._race is not None else 0.0
+        """Of rounds so far, the pilot's with them."""
+        return self._race.seconds + self._race.piloting if self._race is not None else 0.0
 
     @property
     def failure(self) -> EngineGateError | None:
