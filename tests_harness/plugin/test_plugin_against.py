@@ -82,6 +82,7 @@ def test_an_unchanged_head_passes_without_any_stored_baseline(suite):
     assert set(race.launches[0].idle) == {HEAD, BASE}
 
 
+@pytest.mark.heavy
 def test_a_verdict_against_a_live_base_is_recomputed_from_the_record(suite, capsys):
     suite.prepare(virtual=False)
     base, head = configured(suite, "base"), configured(suite, "head", slower=2.5)
@@ -158,6 +159,7 @@ def test_memory_size_and_quality_are_compared_with_the_live_base(suite):
     assert statuses["kv_budget"] == "FAIL"
 
 
+@pytest.mark.heavy
 def test_duet_gives_the_same_verdicts_without_pytest(suite, capsys):
     base, head = configured(suite, "base"), configured(suite, "head", slower=2.5)
     common = ["duet", f"--config={head}", "--precision=int8_wo", "--batch-size=1", f"--runs={suite.folder / 'runs'}"]
@@ -196,6 +198,7 @@ def committed(suite, name: str, slower: float, lock: str) -> Path:
     return folder / "configs" / "toy.yaml"
 
 
+@pytest.mark.heavy
 def test_a_change_is_judged_by_the_commit_it_comes_from(suite, monkeypatch):
     """Same lock, same Python; another lock is installed, once."""
     suite.prepare(virtual=False)

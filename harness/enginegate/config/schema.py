@@ -296,7 +296,7 @@ class DeviceSection(Section):
 
     speedup: DeviceMarginsSection = DeviceMarginsSection(margin=0.02, tolerated=0.05, spread=0.013)
     ttft: DeviceMarginsSection = DeviceMarginsSection(margin=0.05, tolerated=0.15, spread=0.05)
-    itl: DeviceMarginsSection = DeviceMarginsSection(margin=0.01, tolerated=0.03, spread=0.004)
+    itl: DeviceMarginsSection = DeviceMarginsSection(margin=0.01, tolerated=0.03, spread=0.01)
 
 
 class LiveSection(Margins):

@@ -55,7 +55,7 @@ class RoundPlan:
 
 def lengths(output_len: int) -> tuple[int, ...]:
     """The lengths that are tried for answers of so many tokens."""
-    return tuple(length for length in LENGTHS if length < output_len) or (output_len,)
+    return tuple(length for length in LENGTHS if length <= output_len) or (output_len,)
 
 
 def trial(blocks: Sequence[Block], base: str, head: str, tokens: int, output_len: int) -> Trial:

@@ -38,10 +38,13 @@ class _Half:
         """The Python that it runs in."""
         return self.backend.interpreter if isinstance(self.backend, ForeignBackend) else HERE
 
-    @property
-    def version(self) -> str:
-        """Its libraries in brackets, where they are another Python's."""
-        return f" ({self.backend.version()})" if isinstance(self.backend, ForeignBackend) else ""
+    def version_beside(self, other: _Half) -> str:
+        """Where it runs in another Python: in brackets, its libraries in which it differs from the other side."""
+        if not isinstance(self.backend, ForeignBackend):
+            return ""
+        theirs = other.backend.version().split(", ")
+        different = [each for each in self.backend.version().split(", ") if each not in theirs]
+        return f" ({', '.join(each for each in different if not each.endswith(' absent')) or 'the same versions'})"
 
 
 class Duel:
@@ -67,13 +70,13 @@ class Duel:
         manifest = base.stored.manifest
         self.live = LiveTwin(
             base.spec.id,
-            f"{base.spec.label}{base.version}",
+            f"{base.spec.label}{base.version_beside(head)}",
             notes,
             manifest.size_bytes,
             manifest.build_seconds,
             self.memory,
             self.quality,
-            f" of {asked_head}{head.version}" if asked_head else "",
+            f" of {asked_head}{head.version_beside(base)}" if asked_head else "",
         )
         self.model = bench.config.name
 
