@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 from docs_text import REPOSITORY
+from enginegate.config.schema import ShiftSection
 
 
 @pytest.fixture
@@ -15,7 +16,7 @@ def page(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     import page
 
     yield page
-    for name in ("page", "tables", "power"):
+    for name in ("page", "tables", "power", "shift"):
         sys.modules.pop(name, None)
 
 
@@ -30,6 +31,13 @@ def test_the_tables_of_races_are_those_of_their_records(page, monkeypatch):
 def test_so_are_the_tables_of_power(page):
     text = page.PAGE.read_text(encoding="utf-8")
     assert page.filled(text) == text
+
+
+def test_the_belief_about_sessions_is_what_the_stored_ones_show(page):
+    import shift
+
+    shown = {metric: round(value, 3) for metric, value in shift.between_sessions().items()}
+    assert shown == ShiftSection().model_dump()
 
 
 def test_every_record_is_shown(page):

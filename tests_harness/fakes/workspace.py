@@ -6,8 +6,10 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
+from enginegate.gates.sequential import RATIO_SHIFT
 from enginegate.models.sources import resolve
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -17,7 +19,9 @@ ITEMS = 48
 VOCABULARY, HIDDEN, MLP = 259, 8, 72
 CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
-CONFIG = {
+#: What a fake's ratios shift by from session to session, at most.
+SHIFT = dict.fromkeys(("speedup", "ttft", "itl"), RATIO_SHIFT.scale)
+CONFIG: dict[str, Any] = {
     "schema": 1,
     "model": {"name": "toy", "source": "path:checkpoint"},
     "default_engine": "fake",
@@ -66,8 +70,16 @@ class Workspace:
     def variant(self, name: str, **sections: object) -> Path:
         """Another configuration, with some sections replaced."""
         path = self.folder / f"{name}.yaml"
-        path.write_text(yaml.safe_dump({**CONFIG, **sections}), encoding="utf-8")
+        content = {**CONFIG, **sections}
+        content["gates"] = _repeating(content["gates"])
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
         return path
+
+
+def _repeating(gates: Any) -> dict[str, Any]:
+    """The gates believing that ratios repeat, as the fake's do."""
+    speed = gates.get("speed", {})
+    return {**gates, "speed": {**speed, "shift": {**SHIFT, **speed.get("shift", {})}}}
 
 
 def make_workspace(folder: Path) -> Workspace:

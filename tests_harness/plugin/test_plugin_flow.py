@@ -58,7 +58,7 @@ def test_every_gate_of_the_session_shares_its_error_budget(accepted):
 
 
 def test_each_metric_has_the_shift_between_sessions_that_the_configuration_believes(suite, accepted):
-    """Unsaid, it is the gates' own."""
+    """What the configuration says, each metric's own."""
 
     def believed(record):
         speed = [verdict for verdict in record.verdicts if verdict.inputs["gate"] == "speed"]

@@ -228,11 +228,14 @@ class QualitySection(Section):
 
 
 class ShiftSection(Section):
-    """How far each ratio typically shifts from session to session, before the stored sessions show it."""
+    """How far each ratio typically shifts from session to session, before the stored sessions show it.
 
-    speedup: Fraction = 0.007
-    ttft: Fraction = 0.007
-    itl: Fraction = 0.007
+    The defaults are what ten sessions of one shared 2-core machine showed (docs/gates.md).
+    """
+
+    speedup: Fraction = 0.032
+    ttft: Fraction = 0.023
+    itl: Fraction = 0.038
 
 
 def _increasing(looks: list[int]) -> list[int]:

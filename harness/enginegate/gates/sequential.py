@@ -14,9 +14,9 @@ from enginegate.gates.robust import MAX_AUTOCORRELATION, MIN_BLOCKS, TRIM, Array
 from enginegate.gates.sessions import Anchor, ShiftPrior
 from enginegate.gates.spending import nominal_levels
 
-#: Belief about the shift of an interleaved ratio between sessions. Three processes on a shared 2-core machine spread
-#: by 0.3 %, whose 95 % upper limit on 2 degrees of freedom is 1.3 %: this prior has its median at 0.76 % and its 95 %
-#: point at 1.7 %.
+#: Belief about the shift of an interleaved ratio between sessions, where nobody says another: three processes within an
+#: hour on a shared 2-core machine spread by 0.3 %, whose 95 % upper limit on 2 degrees of freedom is 1.3 %. Sessions of
+#: a day spread by more; the configuration's ``gates.speed.shift`` says so.
 RATIO_SHIFT = ShiftPrior(scale=0.007, df=4.0)
 #: What stored policies still have: neither could be set, and neither moved a verdict.
 _FORMER = ("confidence", "seed")
