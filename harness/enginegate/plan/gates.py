@@ -137,7 +137,7 @@ class EngineGates:
             subject=f"{self._name}{twin.head} b{workload.batch_size}{label}",
             against=LiveBase(base=twin.id, label=twin.label),
             policy=policy,
-            notes=[*twin.notes, spread_line(policy.shift, audit)],
+            notes=[*twin.notes, *([spread_line(policy.shift, audit)] if audit is not None else [])],
         )
 
     def with_remarks(self, inputs: SpeedInputs, workload: Workload) -> SpeedInputs:

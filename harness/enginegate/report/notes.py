@@ -12,8 +12,9 @@ NOT_AUDITED = (
     " measures one; it counts after enginegate accept RUN)"
 )
 NOT_AUDITED_LIVE = (
-    "this gate on this machine: no accepted audit of its launches (pytest --eg-gate-audit --eg-against python:COPY,"
-    " short --gate-audit --against, measures one; it counts after enginegate accept RUN)"
+    "this gate on this machine: launches are taken to spread as the configuration says, as no audit of them was"
+    " accepted (pytest --eg-gate-audit --eg-against python:COPY, short --gate-audit --against, measures one; it counts after"
+    " enginegate accept RUN)"
 )
 
 

@@ -84,11 +84,9 @@ def resampled(audit: AuditedLaunches, policy: SpeedPolicy) -> list[LaunchPower]:
     ]
 
 
-def spread_line(spread: ShiftPrior, audit: AuditedLaunches | None) -> str:
-    """What a verdict says of the spread that it takes launches to have, and by what."""
+def spread_line(spread: ShiftPrior, audit: AuditedLaunches) -> str:
+    """What a verdict says of the spread that it takes launches to have. Without an audit the table's foot says it."""
     taken = f"launches are taken to spread by {100 * spread.scale:.2g} %"
-    if audit is None:
-        return f"{taken}, as configured: no audit of them was accepted here"
     sessions = len(audit.sessions)
     count = sum(len(session.numbers) for session in audit.sessions)
     return f"{taken}, by an audit of {count}" + (f" in {sessions} sessions" if sessions > 1 else "")
