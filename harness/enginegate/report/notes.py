@@ -13,8 +13,8 @@ NOT_AUDITED = (
 )
 NOT_AUDITED_LIVE = (
     "this gate on this machine: launches are taken to spread as the configuration says, as no audit of them was"
-    " accepted (pytest --eg-gate-audit --eg-against python:COPY, short --gate-audit --against, measures one; it counts after"
-    " enginegate accept RUN)"
+    " accepted (pytest --eg-gate-audit --eg-against python:COPY, short --gate-audit --against, measures one; it counts"
+    " after enginegate accept RUN)"
 )
 
 
