@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from enginegate.config.schema import ShiftSection
 from enginegate.core.records import RaceEntry, RunRecord
-from enginegate.gates.sequential import SpeedPolicy
+from enginegate.gates.sequential import RATIO_SHIFT, SpeedPolicy
 from enginegate.gates.speed import replay_speed
 from enginegate.measure.ratios import log_ratios, orders
 from enginegate.storage.baselines import PerfBaseline
@@ -38,11 +40,12 @@ def stored_baselines() -> dict[str, PerfBaseline]:
 def stored_way(record: RunRecord, engine: str) -> Counter[str]:
     """The verdicts on one engine by stored sessions, each gate with its share of 1 %, as the live ones have."""
     alphas = [entry.alpha for entry in record.verdicts if entry.alpha]
-    policy = SpeedPolicy(alpha=min(alphas))
+    believed = ShiftSection()
     counts: Counter[str] = Counter()
     for arena in record.arenas:
         stored = stored_baselines()[arena.workload].engines[engine]
         for metric in METRICS:
+            policy = SpeedPolicy(alpha=min(alphas), shift=replace(RATIO_SHIFT, scale=getattr(believed, metric)))
             against = StoredSessions(sessions=stored.log_ratios(metric), orders=stored.orders(metric))
             verdict = replay_speed(
                 log_ratios(arena.blocks, arena.reference, engine, metric),

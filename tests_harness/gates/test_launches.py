@@ -160,3 +160,39 @@ def test_what_cannot_be_measured_does_not_pass():
     assert judged([]).status is Status.FAIL
     assert judged([*[launch(0.0)] * 3, Launch((math.nan,) * 4, (0.0,) * 4)]).status is Status.FAIL
     assert judged([launch(0.0)] * 4, invalid="the card throttled").status is Status.INCONCLUSIVE
+
+
+def test_what_slows_fewer_than_half_of_the_rounds_is_not_passed():
+    """45 % of the head's rounds take a fifth longer: the faster half does not show it, all rounds do."""
+    rng = np.random.default_rng(11)
+
+    def partly_slow() -> Launch:
+        base, head = 0.005 * rng.standard_normal((2, 20))
+        head[:9] += math.log(1.2)
+        return Launch(tuple(base), tuple(head))
+
+    launches = [partly_slow() for _ in range(16)]
+    assert judge_launches(launches[:4], POLICY, metric="itl", subject="", base="base", final=False) is None
+    verdict = judged(launches)
+    assert verdict.status is Status.INCONCLUSIVE
+    assert "by all of them it is slower by" in verdict.explanation
+
+
+def test_noise_in_the_slower_half_of_both_does_not_keep_from_passing():
+    rng = np.random.default_rng(12)
+
+    def noisy() -> Launch:
+        times = 0.005 * rng.standard_normal((2, 20)) + np.where(rng.random((2, 20)) < 0.4, 0.2, 0.0)
+        return Launch(tuple(times[0]), tuple(times[1]))
+
+    assert judged([noisy() for _ in range(8)]).status is Status.PASS
+
+
+@pytest.mark.parametrize("slower", [0.0, 0.025, 0.039, 0.06])
+def test_a_race_that_was_decided_is_replayed_as_it_was_decided(slower: float):
+    launches = [launch(slower, noise=0.004, seed=seed) for seed in range(4)]
+    live = judge_launches(launches, POLICY, metric="itl", subject="", base="base", final=False)
+    if live is not None:
+        assert replay_launches(launches, POLICY, metric="itl", subject="", base="base").status is live.status
+    else:
+        assert replay_launches(launches, POLICY, metric="itl", subject="", base="base").samples == 4

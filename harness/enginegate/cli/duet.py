@@ -177,7 +177,7 @@ def _judge(session: GateSession, candidate: Any) -> None:
     gates = session.gates_of(candidate)
     for test in session.plan.tests:
         if test.candidate.id == candidate.id and test.workload is not None and test.metric is not None:
-            inputs = gates.speed(test.workload, test.metric)
+            inputs = gates.with_remarks(gates.speed(test.workload, test.metric), test.workload)
             verdict = judge(inputs, session.record(model, "partial"))
             session.conclude(model, test.test, test.workload.id, verdict, inputs)
 

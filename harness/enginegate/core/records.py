@@ -207,7 +207,7 @@ class TrialEntry(Stored):
         pairs: how many.
         seconds: that one pair takes.
         first_share: share of these seconds until the first tokens.
-        scatter: by speed metric, the robust standard deviation of a pair's log ratio.
+        scatter: by speed metric, the standard error of the faster half's log ratio, times the root of ``pairs``.
     """
 
     tokens: int
@@ -247,6 +247,8 @@ class RaceEntry(Stored):
         tokens: by workload, the tokens of each answer in its rounds, which may be fewer than the workload's.
         output_len: by workload, the tokens of a whole answer.
         rounds: by workload, how its rounds were taken; empty in records that did not keep it.
+        seconds, pilot_seconds: of all rounds, with warm-up and repeated ones, and of the pilot's; 0 in records that did
+            not keep them.
         apart: why the two were not loaded beside each other but in turns; empty where they were.
         stopped: why there was no further one.
         failure: why the race broke off; empty where it did not.
@@ -261,6 +263,8 @@ class RaceEntry(Stored):
     output_len: dict[str, int]
     stopped: str
     rounds: dict[str, RoundsEntry] = Field(default_factory=dict)
+    seconds: Number = 0.0
+    pilot_seconds: Number = 0.0
     apart: str = ""
     failure: str = ""
     warnings: list[str] = Field(default_factory=list)

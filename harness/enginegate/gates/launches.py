@@ -15,15 +15,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from enginegate.gates.robust import Array, Location
-from enginegate.gates.sequential import FAILED, PASSED, UNDECIDED, Outcome, SpeedPolicy, next_look, sequential_test
+from enginegate.gates.sequential import (
+    FAILED,
+    PASSED,
+    UNDECIDED,
+    Outcome,
+    SpeedPolicy,
+    half_width,
+    next_look,
+    sequential_test,
+)
 from enginegate.gates.sessions import Anchor, Known, ShiftPrior
-from enginegate.gates.speed import SpeedGate, first_decision
+from enginegate.gates.speed import SpeedGate
 from enginegate.gates.verdict import Status, Verdict
 
 #: Belief about the spread (standard deviation) of a launch's number before launches show it: launches of either side
 #: spread by 0.7 to 1.8 % on a quiet 2-core CPU, so the difference of two by 1.0 to 2.5 %, and by 0.2 to 1.3 % on an
 #: H200 (docs/gates.md).
 LAUNCH_SPREAD = ShiftPrior(scale=0.015, df=4.0)
+#: Error probability with which an engine is called slower by all of its rounds.
+_SURE = 0.01
 #: Launches at which it looks. Unchanged engines are mostly decided at the first; the last ones are for small changes.
 LAUNCH_LOOKS = (4, 6, 8, 10, 12, 16)
 
@@ -47,7 +58,8 @@ def faster_half(log_times: Sequence[float]) -> Half:
     Whatever else goes on in a machine makes rounds slower, never faster. On one H200 a fifth to a half of the rounds of
     an unchanged engine took up to 20 % longer, and the others agreed within 0.2 %: by their faster halves launches
     spread by 0.3 % (inter-token latency), by trimmed means of paired log ratios by 1.9 % (docs/gates.md). What slows
-    fewer than half of an engine's rounds is not seen.
+    fewer than half of an engine's rounds, or scatters them, does not show in it; ``judge_launches`` passes no engine
+    that is surely slower by all of its rounds.
     """
     ordered = np.sort(np.asarray(log_times, dtype=np.float64))
     count = len(ordered)
@@ -72,6 +84,11 @@ class Launch:
     def number(self) -> float:
         """log(time of the base / time of the head): positive where the head is faster."""
         return faster_half(self.base).estimate - faster_half(self.head).estimate
+
+    @property
+    def whole(self) -> float:
+        """The same by all rounds: the difference of the means of their log times."""
+        return float(np.mean(self.base) - np.mean(self.head))
 
     @property
     def error(self) -> float:
@@ -228,7 +245,28 @@ def judge_launches(
         reason = f"only {count} launches, fewer than the {policy.looks[0]} of the first look"
         return gate.verdict(Status.INCONCLUSIVE, count, ratio, (np.nan, np.nan), reason=reason)
     last = final or next_look(count, policy) is None
-    return gate.look(locate_launches(numbers, policy.shift), count, last, invalid)
+    verdict = gate.look(locate_launches(numbers, policy.shift), count, last, invalid)
+    if verdict is None or verdict.status is not Status.PASS:
+        return verdict
+    slower = _surely_slower(launches, policy)
+    if slower is None:
+        return verdict
+    if not last:
+        return None
+    ratio, reason = verdict.estimate, f"by the faster half of its rounds it would pass, by all of them it is {slower}"
+    return gate.verdict(Status.INCONCLUSIVE, count, ratio, verdict.interval, reason=reason)
+
+
+def _surely_slower(launches: Sequence[Launch], policy: SpeedPolicy) -> str | None:
+    """By how much the head is slower over all rounds, where that is surely more than the margin; None elsewhere.
+
+    What slows a part of an engine's rounds, or scatters them, hides from their faster half.
+    """
+    whole = locate_launches(np.array([launch.whole for launch in launches]), policy.shift)
+    slower = -float(whole.estimate)
+    if slower - float(half_width(whole, Anchor(0.0), _SURE)) <= np.log1p(policy.margin):
+        return None
+    return f"slower by {100 * np.expm1(slower):.1f} %"
 
 
 def replay_launches(
@@ -244,16 +282,23 @@ def replay_launches(
     """The verdict that a race of these launches gave: at the first look that decides, or the last."""
     count = len(launches)
 
-    def judged(look: int) -> Verdict | None:
+    def judged(look: int, *, final: bool) -> Verdict | None:
         return judge_launches(
             launches[:look],
             policy,
             metric=metric,
             subject=subject,
             base=base,
-            final=look == count,
+            final=final,
             warnings=warnings,
             invalid=invalid,
         )
 
-    return first_decision(policy.looks, count, judged)
+    # One that stopped as all was decided had not spent all of its error rate: a planned look is a plain one first.
+    for look in (look for look in policy.looks if look <= count):
+        verdict = judged(look, final=False)
+        if verdict is not None:
+            return verdict
+    verdict = judged(count, final=True)
+    assert verdict is not None, "a final look always gives a verdict"
+    return verdict

@@ -42,6 +42,11 @@ def adopted() -> list[psutil.Process]:
     return [each for each in psutil.process_iter() if _namespace_of(each.pid) in _namespaces]
 
 
+def within(name: str) -> list[psutil.Process]:
+    """The processes in an adopted namespace; none in another."""
+    return [each for each in adopted() if _namespace_of(each.pid) == name]
+
+
 def _namespace_of(pid: int) -> str:
     try:
         return str(Path(f"/proc/{pid}/ns/pid").readlink())

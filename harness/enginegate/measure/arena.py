@@ -31,6 +31,8 @@ from enginegate.measure.prompts import PromptPool
 _Answered: TypeAlias = "tuple[list[Generation], float, CpuClock | None, CpuClock | None]"
 
 
+#: Of the load in short rounds, at most so much is put down to the clock's ticks.
+_MOST_CHANCE = 0.2
 #: Rounds that may be repeated before it counts how many were.
 _ALWAYS_REPEATED = 8
 
@@ -220,7 +222,7 @@ class Arena:
         load, held_up = foreign_load(before, after), throttled_seconds(before, after)
         device = self.monitor.read() if self.monitor else None
         intruded = bool(self.monitor and self.monitor.foreign())
-        limit = self.policy.foreign_load_limit + CLOCK_TICK / seconds
+        limit = self.policy.foreign_load_limit + min(_MOST_CHANCE, CLOCK_TICK / seconds)
         return Round(
             engine=name,
             seconds=seconds,

@@ -20,6 +20,7 @@ from enginegate.core.specs import Workload
 from enginegate.engines.process.child_engine import ChildEngine
 from enginegate.gates.launches import LAUNCH_LOOKS, LAUNCH_SPREAD
 from enginegate.machine.gpu import DeviceMonitor
+from enginegate.machine.own_processes import within
 from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.prompts import PromptPool
 from enginegate.measure.rounds import TRIAL_PAIRS, Trial, best, carry_over, lengths, planned, trial
@@ -45,7 +46,7 @@ class LaunchPolicy:
         pairs: pairs of rounds of each workload in a launch, even; None: what the pilot says.
         tokens: of each answer in a round, where the workload asks for more; None: what the pilot says.
         spread: what launches are taken to differ by, for the number of pairs.
-        warmup_rounds, foreign_load_limit, retries: as the arena's.
+        warmup_rounds, foreign_load_limit, retries, vocabulary: as the arena's.
         time_budget: seconds of rounds after which no further launch is made; loading does not count.
     """
 
@@ -57,6 +58,7 @@ class LaunchPolicy:
     foreign_load_limit: float = 0.10
     retries: int = 2
     time_budget: float = 120.0
+    vocabulary: int | None = None
 
     @property
     def most(self) -> int:
@@ -133,10 +135,10 @@ class LaunchRace:
         policy, begun = self._policy, time.monotonic()
         while True:
             number = len(self.launches)
-            if number and decided(self.launches):
-                self.stopped = "every gate decided"
-            elif number >= policy.most:
+            if number >= policy.most:
                 self.stopped = f"{policy.most} launches"
+            elif number and decided(self.launches):
+                self.stopped = "every gate decided"
             elif number and self.seconds > policy.time_budget:
                 self.stopped = f"time budget of {policy.time_budget:.0f} s spent"
             else:
@@ -332,7 +334,7 @@ class _Rounds:
             )
             rounds = []
             for name in sorted(self.engines, reverse=index % 2 == 1):
-                arena.round(name, prompts[::-1])
+                arena.round(name, [prompt[::-1] for prompt in prompts])
                 rounds.append(arena.round(name, prompts))
             blocks.append(Block(rounds=rounds))
         return blocks
@@ -344,9 +346,10 @@ class _Rounds:
             self.base,
             replace(self.workload, output_len=min(self.workload.output_len, tokens)),
             self.prompts,
-            ArenaPolicy(policy.warmup_rounds, policy.foreign_load_limit, policy.retries, max_blocks=count),
+            ArenaPolicy(policy.warmup_rounds, policy.foreign_load_limit, policy.retries, math.inf, count),
             monitor=self.monitor,
             first=first,
+            vocabulary=policy.vocabulary,
         )
 
 
@@ -369,19 +372,20 @@ def _close(engine: ChildEngine) -> None:
 def idle_shares(engines: dict[str, ChildEngine]) -> dict[str, float]:
     """By engine, the share of one core that its process takes while nothing is asked of it."""
     time.sleep(_SETTLING)
-    before = {name: _cpu_seconds(engine.pid) for name, engine in engines.items()}
+    before = {name: _cpu_seconds(engine) for name, engine in engines.items()}
     begun = time.perf_counter()
     time.sleep(_LOOKED_AT)
     wall = time.perf_counter() - begun
-    return {name: max(0.0, _cpu_seconds(engine.pid) - before[name]) / wall for name, engine in engines.items()}
+    return {name: max(0.0, _cpu_seconds(engine) - before[name]) / wall for name, engine in engines.items()}
 
 
-def _cpu_seconds(pid: int) -> float:
-    """What a process and all below it have used; what is gone has used nothing."""
+def _cpu_seconds(engine: ChildEngine) -> float:
+    """What an engine's process and all below it have used, in a container, too; what is gone has used nothing."""
     total = 0.0
     with suppress(psutil.Error):
-        process = psutil.Process(pid)
-        for each in (process, *process.children(recursive=True)):
+        process = psutil.Process(engine.pid)
+        family = {process, *process.children(recursive=True), *within(engine.namespace)}
+        for each in family:
             with suppress(psutil.Error):
                 times = each.cpu_times()
                 total += times.user + times.system

@@ -201,7 +201,7 @@ class ModelBench:
             if metric in ASKING:  # before minutes are spent on building and loading
                 self.files.tokenizer.require_chat()
             answers = self.quality_reference.answers() if metric in COMPARED else {}
-            engine = CheckedEngine(had(), self._vocabulary())
+            engine = CheckedEngine(had(), self.vocabulary())
             self.files.progress(f"{metric} of {engine_id}")
             self.quality[key] = measure_quality(metric, engine, self.files.tokenizer, self.config, answers)
         return self.quality[key]
@@ -249,10 +249,11 @@ class ModelBench:
             policy,
             monitor=monitor,
             twins=_twins(contestants),
-            vocabulary=self._vocabulary(),
+            vocabulary=self.vocabulary(),
         )
 
-    def _vocabulary(self) -> int:
+    def vocabulary(self) -> int:
+        """Token ids of answers lie below it."""
         return vocabulary_size(self.files.checkpoint.path)
 
     def pool(self, workload: Workload) -> PromptPool:

@@ -157,6 +157,7 @@ class Duel:
             foreign_load_limit=config.arena.foreign_load_limit,
             retries=config.arena.retries,
             time_budget=time_budget,
+            vocabulary=self._bench.vocabulary(),
         )
         self._race = LaunchRace(
             self._side(self._head),
@@ -186,8 +187,13 @@ class Duel:
     def quality(self, metric: str) -> QualityEntry:
         """One quality metric of the base, measured once, on the same items as the head's."""
         if self._engine is None:
-            self._engine = self._side(self._base).start()
-            self._look(self._base.spec.id, self._engine)
+            engine = self._side(self._base).start()
+            try:
+                self._look(self._base.spec.id, engine)
+            except EngineGateError:
+                engine.close()
+                raise
+            self._engine = engine
         return self._bench.quality_by(self._engine, metric)
 
     def close(self) -> None:
@@ -208,6 +214,8 @@ class Duel:
             tokens={work: rounds.tokens for work, rounds in race.rounds.items()},
             output_len={work.id: work.output_len for work in self._works},
             rounds=dict(race.rounds),
+            seconds=race.seconds,
+            pilot_seconds=race.piloting,
             apart=race.apart,
             stopped=race.stopped,
             failure=race.failure.problem if race.failure else "",

@@ -114,6 +114,7 @@ class GateSession:
     _heads: dict[str, Base] = field(default_factory=dict)
     _checkouts: dict[str, Config] = field(default_factory=dict)
     _duels: dict[str, Duel | None] = field(default_factory=dict)
+    _no_duels: dict[str, EngineGateError] = field(default_factory=dict)
     saved: list[tuple[RunRecord, Path]] = field(default_factory=list)
     _workers: dict[str, list[RunRecord]] = field(default_factory=dict)
     _cut: dict[str, list[RunRecord]] = field(default_factory=dict)
@@ -227,23 +228,32 @@ class GateSession:
     def duel(self, candidate: Candidate) -> Duel | None:
         """The engine beside its live base; None where the session has none, or the base has no such engine.
 
-        Raises EngineGateError where the base cannot be had.
+        Raises EngineGateError where the base cannot be had: the same again whenever it is asked for.
         """
         against, config = self.plan.against, candidate.config
         if against is None:
             return None
+        if candidate.id in self._no_duels:
+            raise self._no_duels[candidate.id]
         if candidate.id not in self._duels:
-            if config.name not in self._bases:
-                base = self._bases[config.name] = self._prepared(against, self._checkouts.get(config.name, config))
-                for gone in self._gone(config, base):
-                    self.warn(f"gone: {gone}, which {against} has")
-            base, head = self._bases[config.name], self._heads.get(config.name)
             try:
-                self._duels[candidate.id] = Duel.of(self.bench(config), base, candidate, head)
+                self._duels[candidate.id] = Duel.of(
+                    self.bench(config), self._base(against, config), candidate, self._heads.get(config.name)
+                )
             except NewEngineError as new:
                 self.warn(str(new))
                 self._duels[candidate.id] = None
+            except EngineGateError as error:
+                self._no_duels[candidate.id] = error
+                raise
         return self._duels[candidate.id]
+
+    def _base(self, against: Against, config: Config) -> Base:
+        if config.name not in self._bases:
+            base = self._bases[config.name] = self._prepared(against, self._checkouts.get(config.name, config))
+            for gone in self._gone(config, base):
+                self.warn(f"gone: {gone}, which {against} has")
+        return self._bases[config.name]
 
     def _gone(self, config: Config, base: Base) -> list[str]:
         """Engines that the base's own configuration has, and the head's has not."""
@@ -278,8 +288,9 @@ class GateSession:
         raced = {engine: duel.seconds for engine, duel in self._duels.items() if duel is not None and duel.raced}
         engines = {reader.id for arena in self.plan.arenas.values() for reader, _ in arena.readers}
         whole = self.options.time_budget or len(self.plan.arenas) * candidate.config.file.arena.time_budget
-        waiting = max(1, len(engines - raced.keys()))
-        return max(whole - sum(raced.values()), whole / max(1, len(engines)) / 2) / waiting
+        without = {engine for engine, duel in self._duels.items() if duel is None} | self._no_duels.keys()
+        waiting = max(1, len(engines - raced.keys() - without))
+        return max((whole - sum(raced.values())) / waiting, whole / max(1, len(engines)) / 2)
 
     def _race(self, bench: ModelBench, candidate: Candidate, workload: Workload) -> None:
         config = candidate.config
@@ -290,7 +301,7 @@ class GateSession:
         contestants.setdefault(candidate.id, (candidate.spec, candidate.runtime))
         looks = config.file.gates.speed.looks
         #: Where all have a live base, the ratio over the reference is shown, and judges nothing.
-        shown_only = all(self.duel(reader) is not None for reader, _ in readers)
+        shown_only = all(self._live(reader) for reader, _ in readers)
         gates = [gate for reader, metric in readers if (gate := self._readable(reader, workload, metric))]
 
         def decided(entry: ArenaEntry) -> bool:
@@ -302,6 +313,13 @@ class GateSession:
         most = min(looks) if shown_only else max(looks)
         bench.race(list(contestants.values()), workload, decided, budget, most)
 
+    def _live(self, reader: Candidate) -> bool:
+        """Whether a live base judges an engine, or would, if it could be had: its own tests say that it cannot."""
+        try:
+            return self.duel(reader) is not None
+        except EngineGateError:
+            return True
+
     def _refuse_unusable(self, candidate: Candidate, workload: Workload) -> None:
         """Raise BaselineError before the race where this engine's own baseline cannot be used."""
         for reader, metric in self.plan.arena(candidate.config, workload).readers:
@@ -309,7 +327,9 @@ class GateSession:
                 self._inputs(reader, workload, metric)
 
     def _readable(self, reader: Candidate, workload: Workload, metric: str) -> SpeedInputs | None:
-        """What a reader's gate compares; None where its baseline cannot be used, which its own test says."""
+        """What a reader's gate compares; None where its baseline or base cannot be used, which its own test says."""
+        if reader.id in self._no_duels:
+            return None
         try:
             return self._inputs(reader, workload, metric)
         except BaselineError:

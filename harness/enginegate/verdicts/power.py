@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from enginegate.core.errors import ConfigError, RecordError
+from enginegate.core.errors import ConfigError, MeasurementError, RecordError
 from enginegate.core.files import first_problem
 from enginegate.core.records import ArenaEntry, RunRecord
 from enginegate.gates.audit import FEWEST_BLOCKS, AuditResult, audit, smallest_seen
@@ -128,7 +128,10 @@ def race_powers(
             raise ConfigError(str(error), "give --margin, --tolerated or --alpha another value") from error
         if len(race.launches) < policy.looks[0] or workload not in race.launches[0].blocks:
             continue
-        numbers = launch_numbers(race, workload, metric)
+        try:
+            numbers = launch_numbers(race, workload, metric)
+        except MeasurementError:  # it has no values of the metric
+            continue
         powers = resample_launches(numbers, policy, (0.0, *SLOWDOWNS))
         found.append(
             RacePower(race.head.engine, race.base.engine, len(numbers), float(np.std(numbers, ddof=1)), tuple(powers))

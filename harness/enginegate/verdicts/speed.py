@@ -91,9 +91,12 @@ def launch_numbers(race: RaceEntry, workload: str, metric: str) -> list[float]:
 
 
 def live_undecided(inputs: SpeedInputs, race: RaceEntry) -> bool:
-    """Whether a gate against a live base still wants launches."""
+    """Whether a gate against a live base still wants launches; not where the metric has no values, as its test says."""
     assert isinstance(inputs.against, LiveBase)
-    launches = launches_of(race, inputs.workload, inputs.metric)
+    try:
+        launches = launches_of(race, inputs.workload, inputs.metric)
+    except MeasurementError:
+        return False
     looks = [look for look in inputs.policy.looks if look <= len(launches)]
     return all(
         judge_launches(launches[:look], inputs.policy, metric=inputs.metric, subject="", base="", final=False) is None
@@ -106,6 +109,9 @@ def judge_live_gate(inputs: SpeedInputs, against: LiveBase, record: RunRecord) -
     race = lookup.race(record, inputs.candidate)
     if race.failure:
         raise MeasurementError(race.failure)
+    for entry in record.arenas:  # where the reference was timed, too, the roofline is known
+        if inputs.metric == "speedup" and entry.workload == inputs.workload and inputs.candidate in entry.contestants:
+            refuse_impossible(record, entry, inputs.candidate)
     warnings = [*inputs.notes, *race.warnings]
     disturbed, load = _disturbed(race, inputs.workload, inputs.metric)
     if disturbed:

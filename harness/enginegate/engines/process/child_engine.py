@@ -46,6 +46,11 @@ class ChildEngine(SelfTimed):
         """The child's process id."""
         return self.worker.pid
 
+    @property
+    def namespace(self) -> str:
+        """The PID namespace that the child says it is in, as ``/proc/PID/ns/pid`` names it."""
+        return str(self.worker.greeting.get("processes", ""))
+
     def ready(self) -> None:
         """Wait until the engine is loaded. Several children may load at once. Raises what loading raised, each time."""
         self.worker.check_open()
