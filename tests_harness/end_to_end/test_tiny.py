@@ -76,6 +76,7 @@ def test_its_files_tell_the_same(place, first):
     assert all(entry.agrees for entry in recompute_verdicts(record))
 
 
+@pytest.mark.heavy
 def test_a_second_run_builds_nothing_and_is_gated_by_what_was_accepted(place, first):
     _, record = first
     accepted = run(
@@ -96,6 +97,7 @@ def test_quality_refuses_random_weights_with_the_reason(place, first):
     assert "its weights are random" in done.stdout
 
 
+@pytest.mark.heavy
 def test_a_kv_budget_twice_the_accepted_one_fails_memory(place, first, tmp_path):
     baselines = tmp_path / "baselines"
     shutil.copytree(place / "baselines", baselines)
