@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from enginegate.core.errors import EngineError
-from enginegate.core.records import Block, Round
+from enginegate.core.records import Block, LaunchEntry, Round
 from enginegate.core.specs import SamplingParams, Workload
 from enginegate.engines.base import Generation
 from enginegate.engines.timing import SelfTimed
@@ -242,6 +242,25 @@ def test_one_that_cannot_be_loaded_at_all_ends_the_race():
     assert race.failure is not None
     assert "broken" in race.failure.problem
     assert not race.launches
+
+
+def test_a_race_comes_to_its_first_look_within_twice_its_budget():
+    class Slow(LaunchRace):
+        """Every launch takes 40 seconds of rounds."""
+
+        def _launch(self, number, look):
+            self.seconds += 40.0
+            return LaunchEntry(blocks={}, loading=0.0)
+
+    def launches_in(budget: float) -> int:
+        race = race_of(0.05, quick(looks=(4, 6), time_budget=budget))
+        slow = Slow(race.head, race.base, [(WORK, POOL)], race._policy)
+        slow.run(lambda _: False)
+        return len(slow.launches)
+
+    assert launches_in(100.0) == 4
+    assert launches_in(170.0) == 5
+    assert launches_in(30.0) == 2
 
 
 def test_progress_tells_the_time_that_is_left():

@@ -47,7 +47,8 @@ class LaunchPolicy:
         tokens: of each answer in a round, where the workload asks for more; None: what the pilot says.
         spread: what launches are taken to differ by, for the number of pairs.
         warmup_rounds, foreign_load_limit, retries, vocabulary: as the arena's.
-        time_budget: seconds of rounds after which no further launch is made; loading does not count.
+        time_budget: seconds of rounds after which no further launch is made; loading does not count. To come to the
+            first look, without which nothing is decided, a race may take twice as many.
     """
 
     looks: tuple[int, ...] = LAUNCH_LOOKS
@@ -139,7 +140,7 @@ class LaunchRace:
                 self.stopped = f"{policy.most} launches"
             elif number and decided(self.launches):
                 self.stopped = "every gate decided"
-            elif number and self.seconds > policy.time_budget:
+            elif number and self.seconds > policy.time_budget * (1 if number >= policy.looks[0] else 2):
                 self.stopped = f"time budget of {policy.time_budget:.0f} s spent"
             else:
                 progress(
