@@ -79,7 +79,8 @@ class Workspace:
 def _repeating(gates: Any) -> dict[str, Any]:
     """The gates believing that ratios repeat, as the fake's do."""
     speed = gates.get("speed", {})
-    return {**gates, "speed": {**speed, "shift": {**SHIFT, **speed.get("shift", {})}}}
+    shift = speed.get("shift", {})
+    return {**gates, "speed": {**speed, "shift": {**SHIFT, **shift} if isinstance(shift, dict) else shift}}
 
 
 def make_workspace(folder: Path) -> Workspace:

@@ -144,6 +144,7 @@ def test_beside_their_tests_both_are_green(installed, beside, tmp_path):
     assert folders == {"tests", "tests_perf", "tests_quality"}, "pytest alone still runs theirs"
 
 
+@pytest.mark.heavy
 def test_in_company_and_from_any_working_directory(installed, beside, tmp_path):
     """Other plugins, another import mode, no cache and no pytest-benchmark, from a folder elsewhere."""
     elsewhere = tmp_path / "elsewhere"

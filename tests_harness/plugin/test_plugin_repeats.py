@@ -121,7 +121,13 @@ def test_once(gate):
 """
 
 
-@pytest.mark.parametrize("spread", [(), ("-n1", "--dist=loadgroup")], ids=["here", "xdist"])
+@pytest.mark.parametrize(
+    "spread",
+    [
+        pytest.param((), id="here"),
+        pytest.param(("-n1", "--dist=loadgroup"), id="xdist", marks=pytest.mark.heavy),
+    ],
+)
 def test_the_last_attempt_counts_and_the_others_are_kept(suite, spread):
     """One FAIL was three times in the record; and nobody saw that a PASS was the third of three attempts."""
     (suite.folder / "tests_quality" / "test_attempts.py").write_text(ATTEMPTS, encoding="utf-8")
