@@ -211,7 +211,7 @@ def _ended(name: str, given: str, expected: str, function: str, *statuses: str) 
         arguments = [str(file), "-pno:cacheprovider", "--import-mode=importlib", f"-c{folder / 'pytest.ini'}"]
         environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
         with patch.dict(os.environ, environment), contextlib.redirect_stdout(io.StringIO()):
-            code = pytest.main(arguments, plugins=[LastWord(session)])
+            code = pytest.main(arguments, plugins=[LastWord(session, owns_signal=False)])
         return Got(f"exit {int(code)}, {'partial' if session.ended_early else 'whole'}")
 
     run.__name__ = f"ended_{name}"

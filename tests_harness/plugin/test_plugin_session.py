@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 from enginegate.core.errors import BaselineError
 from enginegate.gates.robust import MIN_BLOCKS
@@ -135,11 +137,14 @@ def test_nobody_ends_a_session_with_a_refused_verdict_as_if_all_were_well(suite,
 
 
 def test_a_session_that_was_ended_early_is_partial_and_ends_as_it_was_told_to(suite):
+    """It leaves SIGTERM to the session around it, which would not hear it any more."""
+    before = signal.getsignal(signal.SIGTERM)
     suite.prepare(more=f"\nimport pytest\n{EXITS['after the test']}")
     assert suite.run("tests_perf/test_build.py", "--precision=int8_wo", "-k", "size").ret == pytest.ExitCode.OK
     record = suite.record()
     assert [verdict.accepted for verdict in record.verdicts] == [True]
     assert record.status == "partial"
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 ENDS = """

@@ -12,7 +12,6 @@ import pytest
 
 from enginegate.core.errors import EngineGateError
 from enginegate.machine.own_processes import begin_session
-from enginegate.machine.termination import finish_undisturbed
 from enginegate.plugin.auditing import separate_audit
 from enginegate.plugin.devices import claim_device, missed_gpu
 from enginegate.plugin.options import parse_options
@@ -83,15 +82,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except EngineGateError as error:
         raise pytest.UsageError(str(error)) from error
     config.stash[SESSION] = session
-    config.pluginmanager.register(LastWord(session))
     begin_session()
-    end_well_when_terminated(config)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_keyboard_interrupt() -> None:
-    """Engines are still to be closed, and the record to be written."""
-    finish_undisturbed()
+    config.pluginmanager.register(LastWord(session, owns_signal=end_well_when_terminated(config)))
 
 
 @pytest.hookimpl(optionalhook=True)
