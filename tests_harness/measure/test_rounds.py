@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from enginegate.core.errors import EngineError
-from enginegate.core.records import Block, LaunchEntry, Round
+from enginegate.core.records import Block, LaunchEntry, Round, TrialEntry
 from enginegate.core.specs import SamplingParams, Workload
 from enginegate.engines.base import Generation
 from enginegate.engines.timing import SelfTimed
@@ -23,7 +23,6 @@ from enginegate.measure.ratios import whole_answers
 from enginegate.measure.rounds import (
     FEWEST_PAIRS,
     MOST_PAIRS,
-    Trial,
     best,
     carry_over,
     lengths,
@@ -49,8 +48,9 @@ def blocks_of(ratios: Sequence[float], seconds: float = 0.2) -> list[Block]:
     return [Block(rounds=pair[:: 1 if index % 2 == 0 else -1]) for index, pair in enumerate(pairs)]
 
 
-def a_trial(tokens: int = 16, seconds: float = 0.4, first: float = 0.2, **scatter: float) -> Trial:
-    return Trial(tokens, 6, seconds, first, {"speedup": 0.05, "ttft": 0.05, "itl": 0.05} | scatter)
+def a_trial(tokens: int = 16, seconds: float = 0.4, first: float = 0.2, **scatter: float) -> TrialEntry:
+    scatter = {"speedup": 0.05, "ttft": 0.05, "itl": 0.05} | scatter
+    return TrialEntry(tokens=tokens, pairs=6, seconds=seconds, first_share=first, scatter=scatter)
 
 
 def test_lengths_stop_short_of_the_whole_answer():
@@ -194,7 +194,7 @@ def test_a_pilot_chooses_short_rounds_where_the_scatter_is_the_same():
 
 
 def test_a_pilot_serves_like_engines_once():
-    tried: dict[str, list[Trial]] = {}
+    tried: dict[str, list[TrialEntry]] = {}
     race_of(0.05, quick(), tried=tried).run(lambda _: False)
     second = race_of(0.05, quick(), tried=tried)
     second.run(lambda _: False)

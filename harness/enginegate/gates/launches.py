@@ -26,7 +26,7 @@ from enginegate.gates.sequential import (
     sequential_test,
 )
 from enginegate.gates.sessions import Anchor, Known, ShiftPrior
-from enginegate.gates.speed import SpeedGate
+from enginegate.gates.speed import SpeedGate, first_decision
 from enginegate.gates.verdict import Status, Verdict
 
 #: Belief about the spread (standard deviation) of a launch's number before launches show it: launches of either side
@@ -282,7 +282,7 @@ def replay_launches(
     """The verdict that a race of these launches gave: at the first look that decides, or the last."""
     count = len(launches)
 
-    def judged(look: int, *, final: bool) -> Verdict | None:
+    def judged(look: int, final: bool) -> Verdict | None:
         return judge_launches(
             launches[:look],
             policy,
@@ -295,10 +295,4 @@ def replay_launches(
         )
 
     # One that stopped as all was decided had not spent all of its error rate: a planned look is a plain one first.
-    for look in (look for look in policy.looks if look <= count):
-        verdict = judged(look, final=False)
-        if verdict is not None:
-            return verdict
-    verdict = judged(count, final=True)
-    assert verdict is not None, "a final look always gives a verdict"
-    return verdict
+    return first_decision([look for look in policy.looks if look <= count], count, judged)

@@ -110,7 +110,7 @@ def replay_speed(
     """
     count = len(log_ratios)
 
-    def judged(look: int) -> Verdict | None:
+    def judged(look: int, final: bool) -> Verdict | None:
         return judge_speed(
             log_ratios[:look],
             against,
@@ -118,19 +118,22 @@ def replay_speed(
             metric=metric,
             subject=subject,
             reference=reference,
-            final=look == count,
+            final=final,
             warnings=warnings,
             invalid=invalid,
             order=None if order is None else order[:look],
         )
 
-    return first_decision(() if against is None else policy.looks, count, judged)
+    return first_decision([] if against is None else [look for look in policy.looks if look < count], count, judged)
 
 
-def first_decision(looks: Sequence[int], count: int, judged: Callable[[int], Verdict | None]) -> Verdict:
-    """The verdict at the first of ``looks`` below ``count`` that decides, else the one at ``count``, which must."""
-    for look in (*(look for look in looks if look < count), count):
-        verdict = judged(look)
+def first_decision(looks: Sequence[int], count: int, judged: Callable[[int, bool], Verdict | None]) -> Verdict:
+    """The verdict at the first of ``looks`` that decides, else the final one at ``count``, which must.
+
+    ``judged``: the verdict at a look, and whether it is the final one.
+    """
+    for look, final in (*((look, False) for look in looks), (count, True)):
+        verdict = judged(look, final)
         if verdict is not None:
             return verdict
     raise AssertionError("a final look always gives a verdict")

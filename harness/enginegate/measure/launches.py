@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -23,7 +23,7 @@ from enginegate.machine.gpu import DeviceMonitor
 from enginegate.machine.own_processes import within
 from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.prompts import PromptPool
-from enginegate.measure.rounds import TRIAL_PAIRS, Trial, best, carry_over, lengths, planned, trial
+from enginegate.measure.rounds import TRIAL_PAIRS, best, carry_over, cost, lengths, planned, trial
 
 #: Seconds after its turn from which an engine must be idle, and for how long that is looked at.
 _SETTLING, _LOOKED_AT = 0.2, 0.3
@@ -103,7 +103,7 @@ class LaunchRace:
         works: Sequence[tuple[Workload, PromptPool]],
         policy: LaunchPolicy,
         monitor: Callable[[], DeviceMonitor | None] = lambda: None,
-        tried: dict[str, list[Trial]] | None = None,
+        tried: dict[str, list[TrialEntry]] | None = None,
     ) -> None:
         self.head, self.base = head, base
         self._works = tuple(works)
@@ -260,7 +260,7 @@ class LaunchRace:
             for tokens in lengths(work.output_len) if fixed is None else (fixed,):
                 turns[tokens] = race.take(tokens, TRIAL_PAIRS, _TRIALS)
                 trials.append(trial(turns[tokens], self.base.name, self.head.name, tokens, work.output_len))
-                if len(trials) > 1 and trials[-1].cost > trials[-2].cost:
+                if len(trials) > 1 and cost(trials[-1]) > cost(trials[-2]):
                     break
             self._tried[work.id] = trials
             if work.id == self._works[0][0].id:
@@ -279,12 +279,12 @@ class LaunchRace:
             spread=policy.spread,
             limit=policy.time_budget / policy.looks[min(1, len(policy.looks) - 1)] / len(self._works),
         )
-        return RoundsEntry(
-            tokens=plan.tokens,
-            pairs=policy.pairs or plan.pairs,
-            first_token_pairs=plan.first_token_pairs,
-            tried=[] if known else [TrialEntry(**asdict(each)) for each in trials],
-            carry_over=None if carried is None else (carried.shift, carried.error),
+        return plan.model_copy(
+            update={
+                "pairs": policy.pairs or plan.pairs,
+                "tried": [] if known else trials,
+                "carry_over": None if carried is None else (carried.shift, carried.error),
+            }
         )
 
     def _unplanned(self, workload: Workload) -> RoundsEntry:

@@ -8,11 +8,11 @@ so a pilot tries a few pairs of each.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from enginegate.core.errors import MeasurementError
-from enginegate.core.records import Block
+from enginegate.core.records import Block, RoundsEntry, TrialEntry
 from enginegate.gates.launches import Launch
 from enginegate.measure.ratios import has_value, log_times, whole_answers
 
@@ -24,41 +24,12 @@ TRIAL_PAIRS = 6
 FEWEST_PAIRS, MOST_PAIRS = 6, 24
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A few pairs of rounds of one length; see ``core.records.TrialEntry`` for the fields."""
-
-    tokens: int
-    pairs: int
-    seconds: float
-    first_share: float
-    scatter: Mapping[str, float]
-
-    @property
-    def cost(self) -> float:
-        """Squared error times seconds, the same for any number of pairs: geometric mean over end-to-end time and ITL.
-
-        TTFT does not count: it can have rounds of its own.
-        """
-        variances = [self.scatter[metric] ** 2 for metric in ("speedup", "itl") if metric in self.scatter]
-        return self.seconds * math.prod(variances) ** (1 / len(variances))
-
-
-@dataclass(frozen=True)
-class RoundPlan:
-    """How the rounds of one workload are taken in every launch; see ``core.records.RoundsEntry`` for the fields."""
-
-    tokens: int
-    pairs: int
-    first_token_pairs: int = 0
-
-
 def lengths(output_len: int) -> tuple[int, ...]:
     """The lengths that are tried for answers of so many tokens."""
     return tuple(length for length in LENGTHS if length <= output_len) or (output_len,)
 
 
-def trial(blocks: Sequence[Block], base: str, head: str, tokens: int, output_len: int) -> Trial:
+def trial(blocks: Sequence[Block], base: str, head: str, tokens: int, output_len: int) -> TrialEntry:
     """What a few pairs of rounds of one length say.
 
     Args:
@@ -75,17 +46,32 @@ def trial(blocks: Sequence[Block], base: str, head: str, tokens: int, output_len
     rounds = [entry for block in blocks for entry in block.rounds]
     seconds = sum(entry.seconds for entry in rounds)
     first = sum(entry.ttft for entry in rounds)
-    return Trial(tokens, len(blocks), seconds / len(blocks), first / seconds, scatter)
+    return TrialEntry(
+        tokens=tokens,
+        pairs=len(blocks),
+        seconds=seconds / len(blocks),
+        first_share=first / seconds,
+        scatter=scatter,
+    )
 
 
-def best(trials: Sequence[Trial]) -> Trial:
+def cost(tried: TrialEntry) -> float:
+    """Squared error times seconds, the same for any number of pairs: geometric mean over end-to-end time and ITL.
+
+    TTFT does not count: it can have rounds of its own.
+    """
+    variances = [tried.scatter[metric] ** 2 for metric in ("speedup", "itl") if metric in tried.scatter]
+    return tried.seconds * math.prod(variances) ** (1 / len(variances))
+
+
+def best(trials: Sequence[TrialEntry]) -> TrialEntry:
     """The trial whose length gives the smallest error in a given time."""
     if not trials:
         raise MeasurementError("no length of round was tried")
-    return min(trials, key=lambda each: each.cost)
+    return min(trials, key=cost)
 
 
-def planned(chosen: Trial, *, loading: float, spread: float, limit: float) -> RoundPlan:
+def planned(chosen: TrialEntry, *, loading: float, spread: float, limit: float) -> RoundsEntry:
     """How many pairs a launch takes.
 
     Args:
@@ -107,7 +93,7 @@ def planned(chosen: Trial, *, loading: float, spread: float, limit: float) -> Ro
     taken = chosen.seconds * (pairs + first * chosen.first_share)
     if taken > limit:
         pairs, first = (_even(count * limit / taken) if count else 0 for count in (pairs, first))
-    return RoundPlan(chosen.tokens, pairs, first)
+    return RoundsEntry(tokens=chosen.tokens, pairs=pairs, first_token_pairs=first)
 
 
 def _pairs(cost: float, scatter: float) -> int:

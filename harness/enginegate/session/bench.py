@@ -10,7 +10,7 @@ from pathlib import Path
 from enginegate.config.loading import Config, find_config, load_config
 from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import EngineError, EngineGateError, MeasurementError, edge
-from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry
+from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry, TrialEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
@@ -23,7 +23,6 @@ from enginegate.machine.gpu import DeviceMonitor
 from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.memory import measure_memory
 from enginegate.measure.prompts import PromptPool
-from enginegate.measure.rounds import Trial
 from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
 from enginegate.quality.measure import ASKING, COMPARED, measure_quality
@@ -56,7 +55,7 @@ class ModelBench:
     left: dict[str, dict[str, EngineGateError]] = field(default_factory=dict)
     memory: dict[str, MemoryEntry] = field(default_factory=dict)
     quality: dict[str, QualityEntry] = field(default_factory=dict)
-    trials: dict[str, dict[str, list[Trial]]] = field(default_factory=dict)
+    trials: dict[str, dict[str, list[TrialEntry]]] = field(default_factory=dict)
     _no_memory: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
     _no_race: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
 
