@@ -5,11 +5,16 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 ARGS ?=
 
-.PHONY: bench-trtllm bench test test-all lint format clean
+.PHONY: bench-trtllm bench demo test test-all lint format clean
 
 bench:
 	@$(PYTHON) scripts/install.py openvino
 	$(RUN) pytest tests_perf tests_quality $(ARGS)
+
+# The notebook docs/demo.ipynb, run from top to bottom; its outputs go to runs/demo.ipynb.
+demo:
+	@$(PYTHON) scripts/install.py openvino,demo
+	.venv/bin/python scripts/demo.py $(ARGS)
 
 test: lint
 	$(RUN) pytest tests_harness -n 2 --dist loadfile -m "not heavy" $(ARGS)
