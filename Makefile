@@ -20,7 +20,8 @@ test: lint
 	$(RUN) pytest tests_harness -n 2 --dist loadfile -m "not heavy" $(ARGS)
 
 test-all: lint
-	$(RUN) pytest tests_harness -n 2 --dist loadfile $(ARGS)
+	$(RUN) pytest tests_harness -n 2 --dist loadfile -m "not alone" $(ARGS)
+	$(RUN) pytest tests_harness -m alone
 
 lint:
 	@$(PYTHON) scripts/install.py openvino,dev

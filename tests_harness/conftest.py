@@ -25,3 +25,4 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "heavy: takes more than 20 seconds, or installs something; make test-all runs it"
     )
+    config.addinivalue_line("markers", "alone: times engines for a verdict; make test-all runs it last, beside nothing")

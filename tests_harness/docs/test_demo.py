@@ -141,20 +141,23 @@ def test_its_links_lead_somewhere():
 
 
 @pytest.mark.heavy
+@pytest.mark.alone
 def test_it_runs_from_top_to_bottom_and_catches_the_regression(demo, tmp_path, monkeypatch):
-    """On the default engine. Other tests may run beside it, so rounds count though other work disturbed them."""
+    """On the default engine, with the engines and the reference's scores of the user's own cache."""
     pytest.importorskip("openvino_genai")
     copy = tmp_path / "enginegate"
     ignored = shutil.ignore_patterns(".*", "runs", "__pycache__", "*.egg-info", "harness", "tests_harness")
     shutil.copytree(REPOSITORY, copy, ignore=ignored)
-    with (copy / "configs" / "smollm2-135m.yaml").open("a", encoding="utf-8") as file:
-        file.write("\narena:\n  foreign_load_limit: 0.99\n")
     for name in [name for name in os.environ if name == "CI" or name.startswith("PYTEST_")]:
         monkeypatch.delenv(name)
     notebook, problem = demo.execute(copy / "docs" / "demo.ipynb")
     assert not problem
     assert kinds(notebook) == kinds(NOTEBOOK)
-    assert {line.partition(":")[0] for line in said(notebook, CAUGHT).splitlines()} == {"FAIL"}
     record = load_record(latest_record(copy / "runs"))
-    assert {verdict.status for verdict in record.verdicts} == {"FAIL"}
+    told = [f"{verdict.status}: {verdict.explanation}" for verdict in record.verdicts]
+    assert said(notebook, CAUGHT).splitlines() == told
     assert not [line for line in said(notebook, "unchanged").splitlines() if line.startswith("FAIL")]
+    disturbed = [line for line in told if line.startswith("INCONCLUSIVE") and "other work disturbed" in line]
+    if disturbed:
+        pytest.skip(f"the machine is busy: {disturbed[0]}")
+    assert {verdict.status for verdict in record.verdicts} == {"FAIL"}
