@@ -26,7 +26,7 @@ TEXT = "\n\n".join(cell.source for cell in NOTEBOOK.cells if cell.cell_type == "
 #: The cell that shows the regression's verdicts.
 CAUGHT = "verdicts"
 #: An absolute path, which follows no letter ("tokens/s") and no other part of a path.
-ABSOLUTE = re.compile(r"(?<![\w.:/<*])/[A-Za-z_.][\w.-]*(?:/[\w.-]+)+")
+ABSOLUTE = re.compile(r"(?<![\w./<*])/[A-Za-z_.][\w.-]*(?:/[\w.-]+)+")
 #: Where the committed outputs were made: a clone at a place that is nobody's home.
 NEUTRAL = "/tmp/enginegate/"
 
