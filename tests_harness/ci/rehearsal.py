@@ -1,7 +1,8 @@
 """The steps of the GitHub Action and the script of the GitLab component, run as a runner's shell would run them.
 
 What the services themselves do is stood in for: expressions are evaluated here, ``python -m pip`` and ``gh`` only note
-that they were called, artifacts are folders. All else is real: bash or sh, git, pytest, the command line.
+that they were called, artifacts are folders. All else is real: bash or sh, git, the command line, and pytest, where its
+results are not prepared.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from enginegate.core.records import RunRecord
+from enginegate.storage.runs import save_record
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ACTION = yaml.safe_load((REPOSITORY / "action.yml").read_text(encoding="utf-8"))
@@ -26,6 +29,14 @@ SPEC, COMPONENT = yaml.safe_load_all((REPOSITORY / "templates" / "enginegate.yml
 
 PYTHON = """#!/bin/sh
 if [ "$1 $2" = "-m pip" ]; then echo "$@" >> "{log}"; exit 0; fi
+if [ "$1 $2" = "-m pytest" ] && [ -d "$REHEARSAL/prepared" ]; then
+    shift 2
+    printf '%s\n' "$@" > "$REHEARSAL/pytest.log"
+    for word; do case $word in --eg-runs=*) runs=${{word#*=}} ;; esac; done
+    mkdir -p "$runs"
+    cp -r "$REHEARSAL/prepared/." "$runs"
+    exit "$(cat "$REHEARSAL/code")"
+fi
 exec "{python}" "$@"
 """
 #: Lists the comments that are there, and notes what was written with its body.
@@ -75,6 +86,16 @@ class Project:
         """What pip was asked for."""
         log = self.place / "pip.log"
         return log.read_text() if log.exists() else ""
+
+    def prepare(self, record: RunRecord, code: int) -> None:
+        """Have pytest note its arguments, leave this record and end with this code."""
+        save_record(record, self.place / "prepared")
+        (self.place / "code").write_text(str(code))
+
+    @property
+    def arguments(self) -> list[str]:
+        """What pytest was asked for, where its results were prepared."""
+        return (self.place / "pytest.log").read_text().splitlines()
 
     @property
     def comments(self) -> list[dict[str, Any]]:
@@ -168,19 +189,34 @@ def _use(action: str, given: Mapping[str, str], project: Project) -> dict[str, s
     return {}
 
 
-def gitlab(project: Project, part: str = "", node: int = 1, **inputs: object) -> Job:
-    """Run the component's job, or its merging one (``part="-merge"``)."""
+def component(**inputs: object) -> dict[str, Any]:
+    """The component's jobs, with its inputs put in as GitLab does: what is nothing but an input keeps its type."""
     known = SPEC["spec"]["inputs"]
     assert inputs.keys() <= known.keys()
     values = {name: inputs.get(name, each["default"]) for name, each in known.items()}
+    mark = re.compile(r"\$\[\[ inputs\.(\w+) \]\]")
 
-    def filled(text: str) -> str:
-        return re.sub(r"\$\[\[ inputs\.(\w+) \]\]", lambda found: str(values[found[1]]), text)
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {filled(key): filled(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [filled(each) for each in value]
+        if not isinstance(value, str):
+            return value
+        alone = mark.fullmatch(value)
+        return values[alone[1]] if alone else mark.sub(lambda found: str(values[found[1]]), value)
 
-    job = {filled(name): each for name, each in COMPONENT.items()}[f"{values['job']}{part}"]
-    nodes = {"CI_NODE_INDEX": str(node), "CI_NODE_TOTAL": str(values["shards"])}
+    jobs: dict[str, Any] = filled(COMPONENT)
+    return jobs
+
+
+def gitlab(project: Project, part: str = "", node: int = 1, **inputs: object) -> Job:
+    """Run the component's job, or its merging one (``part="-merge"``)."""
+    jobs = component(**inputs)
+    job = jobs[f"{next(iter(jobs))}{part}"]
+    nodes = {"CI_NODE_INDEX": str(node), "CI_NODE_TOTAL": str(job.get("parallel", ""))}
     predefined = {"CI_PROJECT_DIR": str(project.folder), "CI_MERGE_REQUEST_DIFF_BASE_SHA": project.base, **nodes}
-    variables = {name: filled(value) for name, value in job["variables"].items() if name != "ENGINEGATE_CACHE"}
+    variables = {name: str(value) for name, value in job["variables"].items() if name != "ENGINEGATE_CACHE"}
     left = Job(files=project.folder)
     lines = [*job["before_script"], *job["script"]]
     for script in ("\n".join(lines), "\n".join(job["after_script"])):

@@ -6,6 +6,7 @@ import copy
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,6 +21,9 @@ if str(FAKES) not in sys.path:
 from workspace import CONFIG, REPOSITORY, Workspace, make_workspace  # noqa: E402
 
 from tests_harness.ci.rehearsal import Project, github, gitlab  # noqa: E402
+from tests_harness.storage.factory import run_record, verdict_entry  # noqa: E402
+
+pytest_plugins = ["pytester"]
 
 #: One exact gate: the bytes that an engine takes for its KV cache.
 GATE = {"tests": "tests_perf/test_memory.py", "arguments": "-k kv_budget --eg-batch-size=1"}
@@ -32,41 +36,53 @@ def workspace(tmp_path_factory) -> Workspace:
 
 
 @pytest.fixture
-def project(workspace, tmp_path):
-    """Makes a repository whose pull request has one change of the engines' KV cache, and clones it as a runner does."""
+def cloned(tmp_path):
+    """Makes a repository with a change to be judged, and clones what it becomes when it is merged, as a runner does.
 
-    def made(kv_cache_bytes: int | None = None) -> Project:
+    ``before``, ``after``: write the files of the base, and what the change writes.
+    """
+
+    def made(before: Callable[[Path], object], after: Callable[[Path], object], **more: str) -> Project:
         origin = tmp_path / "origin"
         git(tmp_path, "init", "-q", "-b", "main", str(origin))
         git(origin, "config", "uploadpack.allowAnySHA1InWant", "true")  # as GitHub and GitLab have it
-        for name in ("tests_perf", "tests_quality"):
-            shutil.copytree(REPOSITORY / name, origin / name, ignore=shutil.ignore_patterns("__pycache__"))
-        (origin / "conftest.py").write_text('pytest_plugins = ["enginegate.plugin", "virtual_time"]\n')
-        (origin / "pytest.ini").write_text(
-            "[pytest]\nenginegate = true\nenginegate_model = toy\naddopts = -pno:randomly\n"
-        )
         (origin / "lock.txt").write_text("# nothing\n")
-        configure(origin, workspace)
+        before(origin)
         commit(origin, "base")
         git(origin, "checkout", "-q", "-b", "change")
-        if kv_cache_bytes is not None:
-            configure(origin, workspace, runtime={"kv_cache_bytes": kv_cache_bytes})
         (origin / "notes.txt").write_text("a change\n")
+        after(origin)
         commit(origin, "change")
         git(origin, "checkout", "-q", "main")
         (origin / "more.txt").write_text("the base went on\n")
         commit(origin, "more")
         base = git(origin, "rev-parse", "HEAD")
-        git(origin, "merge", "-q", "--no-ff", "-m", "parent of nothing\n\nparent 0123", "change")
+        git(origin, "merge", "-q", "--no-ff", "-m", "a message\n\nparent 0123", "change")
         git(tmp_path, "clone", "-q", "--depth=1", f"file://{origin}", str(tmp_path / "checkout"))
         head = git(tmp_path / "checkout", "rev-parse", "HEAD")
-        return Project(tmp_path / "checkout", tmp_path / "runner", environment(workspace, tmp_path), base, head)
+        kept = {"HOME": str(tmp_path), "LANG": "C.UTF-8", "MPLCONFIGDIR": str(tmp_path / "matplotlib"), **more}
+        return Project(tmp_path / "checkout", tmp_path / "runner", kept, base, head)
 
     return made
 
 
-def environment(workspace: Workspace, home: Path) -> dict[str, str]:
-    return {**workspace.environment, "HOME": str(home), "LANG": "C.UTF-8", "MPLCONFIGDIR": str(workspace.folder)}
+@pytest.fixture
+def project(workspace, cloned):
+    """The same with fake engines, whose KV cache the change makes larger."""
+
+    def before(origin: Path) -> None:
+        for name in ("tests_perf", "tests_quality"):
+            shutil.copytree(REPOSITORY / name, origin / name, ignore=shutil.ignore_patterns("__pycache__"))
+        (origin / "conftest.py").write_text('pytest_plugins = ["enginegate.plugin", "virtual_time"]\n')
+        ini = "[pytest]\nenginegate = true\nenginegate_model = toy\naddopts = -pno:randomly\n"
+        (origin / "pytest.ini").write_text(ini)
+        configure(origin, workspace)
+
+    def made(kv_cache_bytes: int | None = None) -> Project:
+        more = {} if kv_cache_bytes is None else {"runtime": {"kv_cache_bytes": kv_cache_bytes}}
+        return cloned(before, lambda origin: configure(origin, workspace, **more), **workspace.environment)
+
+    return made
 
 
 def configure(origin: Path, workspace: Workspace, **engine: object) -> None:
@@ -93,6 +109,62 @@ def failures(junit: Path) -> list[str | None]:
     return [case.get("name") for case in cases if case.find("failure") is not None]
 
 
+@pytest.fixture
+def prepared(cloned):
+    """A change of nothing that is tested here, and what pytest found of it."""
+
+    def made(status: str) -> Project:
+        project = cloned(lambda _: None, lambda _: None, PYTHONPATH=str(REPOSITORY / "harness"))
+        verdict = verdict_entry("tiny-8m-openvino-int8_wo", status=status, accepted=status == "PASS")
+        project.prepare(run_record("found", verdicts=[verdict]), 0 if status == "PASS" else 1)
+        return project
+
+    return made
+
+
+@pytest.mark.parametrize("status", ["FAIL", pytest.param("PASS", marks=pytest.mark.heavy)])
+def test_the_action_tells_what_pytest_found_and_ends_as_it_did(prepared, pytester, status):
+    found = prepared(status)
+    job = github(found, comment="true", install="one  two", arguments="--eg-precision=int8_wo\n-v", shard="")
+    assert job.failed == (status == "FAIL"), job.log
+    assert found.installed == "-m pip install -r lock.txt one two\n"
+    (pytester.path / "tests_perf").mkdir()
+    (pytester.path / "tests_quality").mkdir()
+    config = pytester.parseconfig(*found.arguments)
+    assert config.args == ["tests_perf", "tests_quality"]
+    assert config.option.eg_against == f"git:{found.base}", (
+        "what the change was merged into, not where its branch began"
+    )
+    assert (config.option.eg_precision, config.option.verbose, config.option.eg_shard) == ("int8_wo", 1, "")
+    assert Path(config.option.xmlpath) == job.files / "junit.xml"
+    assert git(found.folder, "cat-file", "-t", found.base) == "commit", "fetched"
+    assert f"tiny-8m: 1 {status}" in job.summary
+    (comment,) = found.comments
+    assert comment["words"][:4] == ["api", "--method", "POST", "repos/somebody/project/issues/7/comments"]
+    mark, heading = comment["body"].splitlines()[:2]
+    assert mark == "<!-- enginegate: enginegate -->"
+    assert heading == f"### {'❌' if status == 'FAIL' else '✅'} enginegate: tiny-8m: 1 {status}"
+    left = {path.name for path in (found.place / "artifacts" / "enginegate").iterdir()}
+    assert left >= {"found", "summary.md", "comment.md", "benchmark_results.csv", "plot.png"}
+    assert job.used["Keep the cache"]["key"] == job.used["Cache"]["key"] == "Linux-X64-enginegate-0123"
+
+
+def test_the_component_asks_for_the_same_and_ends_as_pytest_did(prepared, pytester):
+    found = prepared("FAIL")
+    job = gitlab(found, arguments="--eg-precision=int8_wo", shards=3, node=2)
+    assert job.failed, job.log
+    (pytester.path / "tests_perf").mkdir()
+    (pytester.path / "tests_quality").mkdir()
+    config = pytester.parseconfig(*found.arguments)
+    assert config.args == ["tests_perf", "tests_quality"]
+    assert (config.option.eg_against, config.option.eg_shard) == (f"git:{found.base}", "2/3")
+    runs = found.folder / "runs" / "2"
+    assert config.option.xmlpath == "runs/2/junit.xml"
+    assert "tiny-8m: 1 FAIL" in (runs / "comment.md").read_text()
+    assert "tiny-8m: 1 FAIL" in (runs / "summary.md").read_text()
+
+
+@pytest.mark.heavy
 def test_a_planted_regression_fails_the_job_and_is_told(project):
     changed = project(kv_cache_bytes=3 << 20)
     job = github(changed, comment="true", **GATE | {"arguments": f"{GATE['arguments']} --eg-precision=int8_wo"})
@@ -104,15 +176,8 @@ def test_a_planted_regression_fails_the_job_and_is_told(project):
     assert "❌ FAIL" in job.summary
     assert record.verdicts[0].explanation in job.summary
     assert failures(job.files / "junit.xml") == [f"test_memory[{HEAD}-b1-kv_budget]"]
-    (comment,) = changed.comments
-    assert comment["words"][:4] == ["api", "--method", "POST", "repos/somebody/project/issues/7/comments"]
-    mark, heading = comment["body"].splitlines()[:2]
-    assert mark == "<!-- enginegate: enginegate -->"
-    assert heading == "### ❌ enginegate: toy: 1 FAIL"
-    assert record.verdicts[0].explanation in comment["body"]
-    left = {path.name for path in (changed.place / "artifacts" / "enginegate").iterdir()}
-    assert left >= {record.id, "summary.md", "comment.md", "junit.xml", "benchmark_results.csv", "plot.png"}
-    assert job.used["Keep the cache"]["key"] == job.used["Cache"]["key"]
+    assert record.verdicts[0].explanation in changed.comments[0]["body"]
+    assert (changed.place / "artifacts" / "enginegate" / record.id / "run.json").is_file()
 
 
 @pytest.mark.heavy

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from docs_text import REPOSITORY, blocks, read
 from enginegate.plan.shards import read_shard
+
+from tests_harness.docs.docs_text import REPOSITORY, blocks, read
 
 pytest_plugins = ["pytester"]
 

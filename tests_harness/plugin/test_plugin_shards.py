@@ -66,7 +66,9 @@ def test_shards_run_their_engines_and_are_merged_into_the_session(suite, capsys)
         result = suite.run(*TESTS, f"--shard={shard}", "--batch-size=1")
         part = suite.record()
         parts.append(part)
-        result.stdout.fnmatch_lines([f"shard {shard}: {engine} (1 of 2 engines; *all 10 gates of the session)"])
+        result.stdout.fnmatch_lines(
+            [f"shard {shard}: {engine} (1 of 2 engines; all 10 gates of the session share its error budget)"]
+        )
         assert {verdict.engine for verdict in part.verdicts} == {engine}
         assert [entry.id for entry in part.engines if entry.role == "candidate"] == [engine]
         assert part.arenas[0].contestants == ["toy-fake-fp32", engine]
@@ -115,11 +117,11 @@ def test_an_empty_shard_is_green_beside_xdist(suite):
     result = suite.run_apart("tests_quality/test_perplexity.py", "--shard=3/3", "-n1", "--dist=loadgroup")
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(["*shard 3/3 is empty*"])
-    result = suite.run_apart("tests_quality/test_perplexity.py", "--shard=2/2", "-n1", "--dist=loadgroup")
+    result = suite.run_apart("tests_quality/test_perplexity.py", "--shard=1/2", "-n1", "--dist=loadgroup")
     assert result.ret == pytest.ExitCode.OK
     record = suite.record()
-    assert {verdict.engine for verdict in record.verdicts} == {INT4}
-    assert str(record.shards) == "shard 2 of 2"
+    assert {verdict.engine for verdict in record.verdicts} == {INT8}
+    assert str(record.shards) == "shard 1 of 2"
 
 
 def test_tests_of_other_plans_are_no_shards_of_one_session(suite, capsys):
