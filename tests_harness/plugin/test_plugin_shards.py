@@ -69,6 +69,7 @@ def test_shards_run_their_engines_and_are_merged_into_the_session(suite, capsys)
         result.stdout.fnmatch_lines(
             [f"shard {shard}: {engine} (1 of 2 engines; all 10 gates of the session share its error budget)"]
         )
+        result.stdout.no_fnmatch_line("next: *")
         assert {verdict.engine for verdict in part.verdicts} == {engine}
         assert [entry.id for entry in part.engines if entry.role == "candidate"] == [engine]
         assert part.arenas[0].contestants == ["toy-fake-fp32", engine]

@@ -218,7 +218,9 @@ def test_a_missing_shard_makes_a_partial_record_and_an_empty_one_does_not(tmp_pa
     assert all(outcome.agrees for outcome in recompute_verdicts(record))
     whole = merged(*(shard(number, 5) for number in (1, 2, 3)))
     assert whole.status == "complete", "shards 4 and 5 have no engine"
-    assert merged(shard(1), shard(2, status="partial")).status == "partial"
+    record = merged(shard(1), shard(2, status="partial"))
+    assert record.status == "partial"
+    assert "shard 2 did not come to its end, or has tests without a verdict: run run-2" in record.warnings
 
 
 def test_speed_and_quality_are_taken_together_anew():

@@ -236,7 +236,7 @@ def report_withdrawn(config: pytest.Config, session: GateSession) -> None:
 
 
 def next_step(config: pytest.Config, session: GateSession) -> str | None:
-    """What finds changes that this session could not see; None where it raced against a live base, or in CI.
+    """What finds changes that this session could not see; None for a shard, against a live base, and in CI.
 
     Only where speed was judged, and what would be accepted may be.
     """
@@ -249,7 +249,7 @@ def next_step(config: pytest.Config, session: GateSession) -> str | None:
         for record, path in session.saved
         if any(verdict.inputs["gate"] == "speed" for verdict in record.verdicts)
     ]
-    if not timed or options.against is not None or in_ci():
+    if not timed or options.against is not None or options.shard is not None or in_ci():
         return None
     race = f"`pytest {prefix(config)}against accepted`: a race that sees small changes, too"
     if lock_path(options.baselines, session.fingerprint.key).is_file():

@@ -168,6 +168,8 @@ def _warnings(parts: Sequence[RunRecord], record: RunRecord) -> Iterator[str]:
     for number in missing_shards(record):
         yield f"shard {number} is missing, with {', '.join(record.shards.engines[number - 1])}"
     for part in parts:
+        if part.status == "partial":
+            yield f"shard {_number(part)} did not come to its end, or has tests without a verdict: run {part.id}"
         yield from (f"shard {_number(part)}: {line}" for line in part.warnings)
 
 
