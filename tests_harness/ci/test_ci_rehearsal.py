@@ -206,7 +206,7 @@ def test_shards_are_merged_by_the_jobs_that_run_them(project):
     record = load_record(latest_record(merged.files))
     assert record.status == "complete"
     assert sorted(entry.engine for entry in record.verdicts) == sorted([HEAD, OTHER])
-    assert "This is shards 1, 2 of 3 of one session." in merged.summary
+    assert "It holds shards 1, 2 of 3 (3 without engines) of one session." in merged.summary
     assert "toy: 2 FAIL" in changed.comments[0]["body"]
     assert "-m pip install enginegate" in changed.installed
     shutil.rmtree(changed.place / "artifacts" / "enginegate-shard-2-of-3")

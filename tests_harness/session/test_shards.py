@@ -116,7 +116,7 @@ def test_nothing_is_lost_and_nothing_is_there_twice(tmp_path):
     assert record.warnings == ["shard 1: the machine was busy", "shard 2: the machine was busy"]
     assert record.fingerprint == one.fingerprint
     text = markdown_summary(record)
-    assert "This is shards 1, 2 of 2 of one session." in text
+    assert "It holds shards 1, 2 of 2 of one session." in text
     assert "- shard 2: run `run-2` on `epyc-2c-0a1b2c3d`" in text
 
 
@@ -217,7 +217,8 @@ def test_a_missing_shard_makes_a_partial_record_and_an_empty_one_does_not(tmp_pa
     assert "Not all of the session is here" in markdown_summary(record)
     assert all(outcome.agrees for outcome in recompute_verdicts(record))
     whole = merged(*(shard(number, 5) for number in (1, 2, 3)))
-    assert whole.status == "complete", "shards 4 and 5 have no engine"
+    assert whole.status == "complete"
+    assert str(whole.shards) == "shards 1, 2, 3 of 5 (4, 5 without engines)"
     record = merged(shard(1), shard(2, status="partial"))
     assert record.status == "partial"
     assert "shard 2 did not come to its end, or has tests without a verdict: run run-2" in record.warnings

@@ -412,7 +412,9 @@ class ShardsEntry(Stored):
 
     def __str__(self) -> str:
         numbers = ", ".join(str(shard.number) for shard in self.held)
-        return f"shard{'s' if len(self.held) > 1 else ''} {numbers} of {len(self.engines)}"
+        empty = ", ".join(str(number) for number, engines in enumerate(self.engines, 1) if not engines)
+        text = f"shard{'s' if len(self.held) > 1 else ''} {numbers} of {len(self.engines)}"
+        return f"{text} ({empty} without engines)" if empty else text
 
 
 class RunRecord(Stored):

@@ -53,7 +53,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
     partial = "" if reason is None else f" **{reason}**"
     yield f"Run `{record.id}`, commit `{record.commit or 'unknown'}`, {record.started} to {record.finished}.{partial}"
     if record.shards is not None:
-        yield f"\nThis is {record.shards} of one session."
+        yield f"\nIt holds {record.shards} of one session."
     if record.model.random_weights:
         yield f"\n**{RANDOM_WEIGHTS}**"
     yield from _results(record_rows(record), speed_notes(record))
