@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, add_json, add_runs, command, complain, print_json, runs_folder, say
+from enginegate.cli.common import (
+    Subparsers,
+    add_json,
+    add_runs,
+    command,
+    complain,
+    print_json,
+    runs_folder,
+    say,
+    say_printed,
+)
 
 if TYPE_CHECKING:
     from enginegate.core.records import RunRecord
@@ -44,12 +55,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({"runs": [_row(record, str(path.parent)) for record, path in saved], "missing_models": gone})
     else:
-        from enginegate.cli.report import print_records
+        from enginegate.report.terminal import print_screen
 
-        print_records(records)
         for record, path in saved:
             for line in record.warnings:
                 say(f"warning: {line}")
+            say_printed(partial(print_screen, record), 80)
             say(f"{record.status} run {record.id}, {record.shards}: {path.parent}")
     for model in gone:
         complain(f"enginegate: no run of {model} was named, which the session tests")

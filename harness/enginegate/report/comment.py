@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from enginegate.core.records import RunRecord
 from enginegate.report.markdown import RANDOM_WEIGHTS, SYMBOLS, incomplete, markdown_table, tally
+from enginegate.report.reasons import reasons
 from enginegate.report.rows import SPEEDUP_HEADING, cell, record_rows, speedup_text
-from enginegate.storage.summary import SEVERITY, worst
+from enginegate.storage.summary import worst
 
 #: Characters that a comment has at most: GitHub takes 65,536, and whoever posts it may add a line.
 LIMIT = 60_000
@@ -72,15 +73,11 @@ def _table(record: RunRecord) -> Iterator[str]:
 
 
 def _not_passed(record: RunRecord) -> Iterator[str]:
-    """Each verdict that is not PASS; how many have nothing to be compared with, since these say all the same."""
-    told = [verdict for verdict in record.verdicts if verdict.status not in ("PASS", "NO_BASELINE")]
-    told.sort(key=lambda verdict: SEVERITY.index(verdict.status))
-    for verdict in told[:MOST]:
-        yield f"- {SYMBOLS[verdict.status]} {verdict.status} {_short(verdict.explanation)}"
-    yield from _more(len(told))
-    missing = sum(verdict.status == "NO_BASELINE" for verdict in record.verdicts)
-    if missing:
-        yield f"- {SYMBOLS['NO_BASELINE']} NO_BASELINE: {missing} verdict(s) have nothing to be compared with"
+    """What is not PASS, the same reason once for all that share it."""
+    found = reasons(record)
+    for reason in found[:MOST]:
+        yield f"- {SYMBOLS[reason.status]} {reason.status} {_short(reason.sentence(record))}"
+    yield from _more(len(found))
 
 
 def _more(count: int) -> Iterator[str]:
