@@ -181,15 +181,13 @@ def test_a_planted_regression_fails_the_job_and_is_told(project):
 
 
 @pytest.mark.heavy
-def test_what_did_not_change_passes_and_renews_its_comment(project):
-    same = project()
+def test_the_comment_is_renewed(prepared):
+    found = prepared("PASS")
     for _ in range(2):
-        job = github(same, comment="true", **GATE)
+        job = github(found, comment="true")
         assert not job.failed, job.log
-        assert "✅" in job.summary
-    assert [call["words"][2] for call in same.comments] == ["POST", "PATCH"]
-    assert same.comments[1]["words"][3] == "repos/somebody/project/issues/comments/1"
-    assert failures(job.files / "junit.xml") == []
+    assert [call["words"][2] for call in found.comments] == ["POST", "PATCH"]
+    assert found.comments[1]["words"][3] == "repos/somebody/project/issues/comments/1"
 
 
 @pytest.mark.heavy
@@ -228,20 +226,31 @@ def test_a_job_that_measures_nothing_says_so(project):
 
 
 @pytest.mark.heavy
-def test_without_a_base_accepted_baselines_judge_and_a_missing_one_fails(project):
-    same = project()
-    job = github(same, event={}, **GATE)
-    assert job.failed
-    assert "➖ NO_BASELINE" in job.summary
-    job = github(same, event={}, **GATE | {"arguments": f"{GATE['arguments']} --eg-no-require-baseline"})
+@pytest.mark.parametrize(
+    ("inputs", "event", "against"),
+    [
+        ({}, {}, []),
+        ({"against": ""}, None, []),
+        ({"against": "python:/opt/old"}, None, ["--eg-against=python:/opt/old"]),
+        ({}, {"merge_group": {"base_sha": "BASE"}}, ["--eg-against=git:BASE"]),
+    ],
+)
+def test_what_is_raced_against(prepared, inputs, event, against):
+    """Accepted baselines judge where there is no pull request, or where that is asked for."""
+    found = prepared("PASS")
+    if event and "merge_group" in event:
+        event = {"merge_group": {"base_sha": found.base}}
+    job = github(found, event=event, **inputs)
     assert not job.failed, job.log
+    asked = [word.replace(found.base, "BASE") for word in found.arguments if word.startswith("--eg-against")]
+    assert asked == against
 
 
 @pytest.mark.heavy
-def test_a_pull_request_from_a_fork_is_judged_though_its_comment_is_refused(project):
-    same = project()
-    same.environment = {**same.environment, "GH_REFUSES": "1"}
-    job = github(same, comment="true", **GATE)
+def test_a_pull_request_from_a_fork_is_judged_though_its_comment_is_refused(prepared):
+    found = prepared("PASS")
+    found.environment = {**found.environment, "GH_REFUSES": "1"}
+    job = github(found, comment="true")
     assert not job.failed, job.log
     assert "::warning::enginegate could not comment" in job.log
 
