@@ -356,7 +356,7 @@ def test_inconclusive_is_an_outcome_of_its_own_and_fails_under_strict_gates(suit
     result.stdout.fnmatch_lines(["*INCONCLUSIVE*", "*1 inconclusive*"])
     assert "passed" not in result.parseoutcomes()
     assert result.ret == pytest.ExitCode.OK
-    assert_refused(suite.run(*summaries, "--strict-gates"), "INCONCLUSIVE: int8_wo summary rougeL")
+    assert_refused(suite.run(*summaries, "--strict-gates"), "INCONCLUSIVE: int8_wo ")
 
 
 def test_random_weights_are_refused_for_quality_with_the_reason(suite):
