@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,6 +36,8 @@ def close_report(reporter: pytest.TerminalReporter, session: GateSession) -> Non
         reporter.section(f"{record.model.name} on {record.fingerprint.key}", sep="-")
         (print_report if everything else print_screen)(record, console)
         reporter.write_line(f"{record.status} run {record.id}: {path.parent / 'summary.md'}")
+    for reason, count in _skipped(reporter).items():
+        reporter.write_line(f"skipped {count}: {reason}")
     if not everything:
         folders = " ".join(str(path.parent) for _, path in session.saved)
         reporter.write_line(f"all verdicts and tables: -v, or `enginegate report {folders}`")
@@ -42,18 +45,25 @@ def close_report(reporter: pytest.TerminalReporter, session: GateSession) -> Non
         reporter.write_line(f"next: {step}", bold=True)
 
 
+def _skipped(reporter: pytest.TerminalReporter) -> dict[str, int]:
+    """How many tests of ours were skipped, by the reason."""
+    ours = [report for report in reporter.stats.get("skipped", []) if {"eg_perf", "eg_quality"} & set(report.keywords)]
+    reasons = [report.longrepr[2] for report in ours if isinstance(report.longrepr, tuple)]
+    return dict(Counter(reason.partition(": ")[2] for reason in reasons))
+
+
 def next_step(config: pytest.Config, session: GateSession) -> str | None:
     """What to do about speed that failed or is undecided, or what sees smaller changes; None where there is neither.
 
-    None in CI, too. What would be refused is not proposed.
+    None in CI and for a shard, too. What would be refused is not proposed.
     """
     from enginegate.storage.accept import check_acceptable
     from enginegate.storage.baselines import lock_path
 
     timed = [(record, path) for record, path in session.saved if _speed(record)]
-    if not timed or in_ci():
-        return None
     options = session.options
+    if not timed or options.shard is not None or in_ci():
+        return None
     statuses = {status for record, _ in timed for status in _speed(record)}
     race = f"`pytest {prefix(config)}against accepted`"
     if options.against is None and lock_path(options.baselines, session.fingerprint.key).is_file():
