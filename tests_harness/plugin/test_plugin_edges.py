@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from enginegate.cli import main
 from enginegate.measure.arena import Arena
 from enginegate.storage import history
 from enginegate.storage.runs import latest_record, load_record
@@ -135,3 +138,17 @@ def test_whole_session_from_a_cache_of_somebody_else_without_a_home(tmp_path):
     with belonging_to_somebody(tmp_path / "cache"):
         assert session("second", *(WITHOUT_RIGHTS if os.geteuid() == 0 else ())) == first
     assert [event for event in workspace.events()[len(events) :] if event.startswith("build")] == []
+
+
+def test_engines_are_built_before_any_session(suite, tmp_path, monkeypatch, capsys):
+    """``enginegate engines build`` builds what is missing, once, and a session then builds nothing."""
+    monkeypatch.setenv("ENGINEGATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ENGINEGATE_FAKE_LOG", str(tmp_path / "engines.log"))
+    command = ["engines", "build", f"--config={suite.workspace.config}", "--precision=int8_wo"]
+    assert main(command) == 0
+    assert "toy-fake-int8_wo" in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["engine"] == "toy-fake-int8_wo"
+    assert Path(entry["path"]).is_dir()
+    assert (tmp_path / "engines.log").read_text(encoding="utf-8").splitlines() == ["build toy-fake-int8_wo"]
