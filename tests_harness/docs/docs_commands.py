@@ -14,17 +14,19 @@ from dataclasses import dataclass
 from docs_text import _FENCED, indented, spans
 
 #: Programs that a line of a block, or a code span, is a command of.
-PROGRAMS = frozenset(
-    "actionlint bash cat cd cp curl docker enginegate export git jupyter make mkdir nvidia-smi pip pipx pytest python"
-    " python3 rm sh tmux uv wget".split()
-)
+PROGRAMS = frozenset({
+    "actionlint", "bash", "cat", "cd", "cp", "curl", "docker", "enginegate", "export", "git", "jupyter", "make",
+    "mkdir", "nvidia-smi", "pip", "pipx", "pytest", "python", "python3", "rm", "sh", "tmux", "uv", "wget",
+})  # fmt: skip
 #: Languages of fenced blocks of commands.
 SHELLS = frozenset({"sh", "bash", "shell", "console"})
 
 #: Commands that other tests run: a pattern for the whole line, and the tests.
 ELSEWHERE = {
     r"make (bench|test|test-all|format|lint)": "docs/test_docs_commands.py::test_what_make_does_is_run",
-    r"pip install '?(enginegate|PATH)\[openvino\]'?": "packaging/test_first_session.py::test_wheel_with_its_dependencies",
+    r"pip install '?(enginegate|PATH)\[openvino\]'?": (
+        "packaging/test_first_session.py::test_wheel_with_its_dependencies"
+    ),
     r"pip install -e '?\.(\[openvino\])?'?": "packaging/test_wheel.py::test_both_kinds_of_install_find_the_same_files",
     r"scripts/setup_tensorrt_llm\.sh --check": "trtllm/test_require.py::test_setup_script_explains_a_missing_driver",
     # The memory pass opens a CUDA context, so that a pretended GPU serves the timed tests alone.
@@ -70,17 +72,21 @@ def is_command(line: str) -> bool:
 
 
 def command_blocks(text: str) -> Iterator[Block]:
-    """Every block of code in which a line is a command, in the order of the page."""
-    found = [(first, "\n".join(line.strip() for line in lines)) for first, lines in indented(text)]
+    """Every block of commands, in the order of the page.
+
+    Those are fenced blocks in a shell's language, and others in which a line is a command: then all lines are, or those
+    behind a prompt where there is one.
+    """
+    found = [(first, "", "\n".join(line.strip() for line in lines)) for first, lines in indented(text)]
     for match in _FENCED.finditer(text):
         if match["language"] in SHELLS or not match["language"]:
-            found.append((text.count("\n", 0, match.start()) + 2, match["text"]))
-    for first, content in sorted(found):
-        lines = [re.sub(r"^\$ ", "", line) for line in re.sub(r"\\\n\s*", "", content).splitlines()]
-        marked = _marked_before(text, first)
-        commands = tuple(_command(line, marked) for line in lines if is_command(line))
-        if commands:
-            yield Block(first, commands)
+            found.append((text.count("\n", 0, match.start()) + 2, match["language"], match["text"]))
+    for first, language, content in sorted(found):
+        lines = [line for line in re.sub(r"\\\n\s*", "", content).splitlines() if line and not line.startswith("#")]
+        lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")] or lines
+        if language in SHELLS or any(map(is_command, lines)):
+            marked = _marked_before(text, first)
+            yield Block(first, tuple(_command(line, marked) for line in lines))
 
 
 def _command(line: str, marked: bool) -> Command:

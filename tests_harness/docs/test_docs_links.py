@@ -62,7 +62,8 @@ WRONG = """
 [defined]: none-defined.md
 """
 RIGHT = """
-[file](other.md), [heading](other.md#twice), [second](other.md#twice-1), [code](other.md#a-b_c), [by hand](other.md#here)
+[file](other.md), [heading](other.md#twice), [second](other.md#twice-1), [code](other.md#a-b_c)
+[by hand](other.md#here)
 [a reference][x], [x][], <https://example.org/a_b>, [spaced](<other.md> 'title'), [![badge](p.png)](other.md)
 `[no](link.md)`, <!-- [hidden](none.md) -->
 [under](other.md#underlined), [linked](other.md#see-this-page), [mail](mailto:a@example.org)

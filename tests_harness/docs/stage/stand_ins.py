@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 from enginegate.engines.base import Capabilities, Capability
+from enginegate.engines.registry import BUILT_IN
 from enginegate_fake import PRECISIONS, FakeBackend
 from workspace import CONFIG, SHIFT
 
@@ -35,8 +36,6 @@ ALIKE = {
     "nvfp4": "int4_wo",
 }
 
-PRECISIONS.update({name: PRECISIONS[other] for name, other in ALIKE.items()})
-
 
 class _StandIn(FakeBackend):
     def capabilities(self) -> Capabilities:
@@ -46,8 +45,9 @@ class _StandIn(FakeBackend):
 
 def __getattr__(name: str) -> type[FakeBackend]:
     """The backend that stands in for the one of this name, its dashes being underscores."""
-    if name.startswith("__"):
+    if name.replace("_", "-") not in BUILT_IN:
         raise AttributeError(name)
+    PRECISIONS.update({alike: PRECISIONS[other] for alike, other in ALIKE.items()})
     return type("StandIn", (_StandIn,), {"name": name.replace("_", "-")})
 
 
@@ -62,7 +62,7 @@ def configuration(name: str, engines: Mapping[str, Sequence[str]], default: str)
         "engines": {backend: {"precisions": _without_variants(found)} for backend, found in engines.items()},
         "limits": {"max_batch_size": 8, "max_input_len": 256, "max_output_len": 32},
         "reference": REFERENCE,
-        "workload": {"batch_sizes": [1, 8], "input_len": 16, "output_len": 8},
+        "workload": {"batch_sizes": [1], "input_len": 16, "output_len": 8},
         "quality": content["quality"] | data | {"reference": REFERENCE},
         "arena": {"time_budget": 30, "audit_blocks": 8},
         "gates": content["gates"]
