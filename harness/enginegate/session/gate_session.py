@@ -283,6 +283,14 @@ class GateSession:
         self.save_if_changed()
         return duel
 
+    @property
+    def speed_budget(self) -> float:
+        """Seconds of rounds that the session's timed work has, or had, all arenas together."""
+        if self.options.time_budget is not None:
+            return self.options.time_budget
+        budgets = [arena.config.file.arena.time_budget for arena in self.plan.arenas.values()]
+        return sum(budgets) if self.options.against is not None else max(budgets, default=0.0)
+
     def _live_budget(self, candidate: Candidate) -> float:
         """Seconds of rounds for one race: its share of what is left, so that what one leaves goes to the others."""
         raced = {engine: duel.seconds for engine, duel in self._duels.items() if duel is not None and duel.raced}
