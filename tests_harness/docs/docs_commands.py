@@ -18,6 +18,8 @@ PROGRAMS = frozenset({
     "actionlint", "bash", "cat", "cd", "cp", "curl", "docker", "enginegate", "export", "git", "jupyter", "make",
     "mkdir", "nvidia-smi", "pip", "pipx", "pytest", "python", "python3", "rm", "sh", "tmux", "uv", "wget",
 })  # fmt: skip
+#: Those that fetch something, or need what a test has not.
+OUTSIDE = frozenset({"curl", "docker", "pip", "pipx", "uv", "wget"})
 #: Languages of fenced blocks of commands.
 SHELLS = frozenset({"sh", "bash", "shell", "console"})
 
@@ -114,9 +116,12 @@ def command_spans(text: str) -> list[str]:
     return found
 
 
-def words(command: str) -> list[str]:
-    """A command as a shell would split it, without variables before it and without what follows it in the line."""
-    split = shlex.split(re.split(r" (?:&&|\|\||[|>]) ", command)[0])
-    while re.match(r"[A-Z][A-Z0-9_]*=", split[0]):
-        split = split[1:]
-    return split
+def calls(command: str) -> list[list[str]]:
+    """The programs that a line calls one after the other, each with its arguments, without variables before it."""
+    found = []
+    for part in re.split(r" (?:&&|\|\|) ", command):
+        words = shlex.split(re.split(r" [|>] ", part)[0])
+        while re.match(r"[A-Z][A-Z0-9_]*=", words[0]):
+            words = words[1:]
+        found.append(words)
+    return found

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from docs_commands import ELSEWHERE, Block, Command, command_blocks, command_spans, words
+from docs_commands import ELSEWHERE, OUTSIDE, Block, Command, calls, command_blocks, command_spans
 from docs_text import PAGES, REPOSITORY, blocks, read
 from enginegate.cli import build_parser
 from enginegate.config.loading import find_config, load_config
@@ -135,9 +135,9 @@ def understood_by_enginegate(arguments: list[str]) -> None:
             assert "the following arguments are required" in said.getvalue(), said.getvalue()
 
 
-def understood(command: str, pytester: pytest.Pytester) -> None:
-    """Fails where the program that a command calls would not take it."""
-    program, *arguments = (STANDS_FOR.get(word, word) for word in words(command))
+def understood(call: list[str], pytester: pytest.Pytester) -> None:
+    """Fails where the program that is called would not take its arguments."""
+    program, *arguments = (STANDS_FOR.get(word, word) for word in call)
     arguments = [re.sub(r"^(python|lock|config):[A-Z]+$", r"\1:/some/where", each) for each in arguments]
     match program:
         case "pytest":
@@ -153,12 +153,14 @@ def understood(command: str, pytester: pytest.Pytester) -> None:
             project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
             assert all(re.search(rf"^{extra} = \[", project, re.MULTILINE) for extra in extras)
         case "python" | "python3" if arguments[0] == "-c":
-            compile(arguments[1], command, "exec")
+            compile(arguments[1], program, "exec")
         case "python" | "python3" if arguments[0].startswith("-"):
             pass
         case "python" | "python3":
             understood_by_a_script(arguments)
-        case "export" | "git" | "docker" | "cd" | "mkdir":
+        case "export" | "git" | "docker" | "cd" | "mkdir" | "pre-commit":
+            pass
+        case _ if program.endswith("/bin/pip"):
             pass
         case _ if program.startswith(("scripts/", "./scripts/")):
             understood_by_a_script([program, *arguments])
@@ -183,9 +185,17 @@ def test_every_command_is_understood(page, pytester):
     commands = [each.text for block in command_blocks(text) for each in block.commands]
     for command in [*commands, *command_spans(text)]:
         try:
-            understood(command, pytester)
+            for call in calls(command):
+                understood(call, pytester)
         except (Exception, pytest.fail.Exception) as error:
             raise AssertionError(f"{page.name}: `{command}`: {error}") from error
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_what_fetches_something_is_run_by_its_own_test_or_marked(page):
+    left = [line for block in command_blocks(page.read_text(encoding="utf-8")) for line in block.script]
+    fetching = [line for line in left if OUTSIDE & {call[0] for call in calls(line)}]
+    assert fetching == [], "name a test in docs_commands.ELSEWHERE, or say on the page that it is not run"
 
 
 @pytest.mark.parametrize("target", ["bench", "test", "test-all", "format", "lint", "bench-trtllm"])
@@ -443,7 +453,7 @@ FILLED_IN = {
 def _whole(command: str) -> bool:
     with contextlib.redirect_stderr(io.StringIO()):
         try:
-            build_parser().parse_args(words(command)[1:])
+            build_parser().parse_args(calls(command)[0][1:])
         except SystemExit:
             return False
     return True
