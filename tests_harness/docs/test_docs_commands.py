@@ -299,7 +299,13 @@ class Theatre:
         self.prepared = place / "prepared"
         self.programs = place / "bin"
         self.programs.mkdir()
-        for name, call in (("pytest", "-m pytest"), ("enginegate", "-m enginegate"), ("python", ""), ("python3", "")):
+        for name, call in (
+            ("pytest", "-m pytest"),
+            ("enginegate", "-m enginegate"),
+            ("python", ""),
+            ("python3", ""),
+            ("uv", f'"{STAGE / "uv.py"}"'),
+        ):
             _program(self.programs, name, call)
         site = place / "site"
         site.mkdir()
@@ -362,7 +368,7 @@ class Theatre:
             for name, value in os.environ.items()
             if name not in outside and not name.startswith(("PYTEST_", "GIT_", "ENGINEGATE_"))
         }
-        path = (STAGE, FAKES, self.place / "site")
+        path = (STAGE, FAKES, self.place / "site", REPOSITORY / "harness")
         person = {f"GIT_{who}_{what}": "a@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         return (
             kept
