@@ -52,14 +52,14 @@ def __getattr__(name: str) -> type[FakeBackend]:
 
 
 def configuration(name: str, engines: Mapping[str, Sequence[str]], default: str) -> dict[str, Any]:
-    """A configuration of this name with these engines' precisions, whose sessions are short."""
+    """A configuration of this name with the first two of these engines' precisions, whose sessions are short."""
     content = copy.deepcopy(CONFIG)
     place = Path(os.environ[PLACE])
     data = {key: str(place / "data" / f"{key}.jsonl") for key in ("prompts", "articles", "passages", "questions")}
     return content | {
         "model": {"name": name, "source": f"path:{place / 'checkpoint'}"},
         "default_engine": default,
-        "engines": {backend: {"precisions": _without_variants(found)} for backend, found in engines.items()},
+        "engines": {backend: {"precisions": _without_variants(found)[:2]} for backend, found in engines.items()},
         "limits": {"max_batch_size": 8, "max_input_len": 256, "max_output_len": 32},
         "reference": REFERENCE,
         "workload": {"batch_sizes": [1], "input_len": 16, "output_len": 8},
@@ -79,7 +79,7 @@ def _without_variants(precisions: Sequence[str]) -> list[str]:
 
 
 def main(files: Sequence[str]) -> None:
-    """Replace configurations by stand-ins with the same name, engines and precisions."""
+    """Replace configurations by stand-ins with the same name and engines."""
     for file in map(Path, files):
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
         engines = {backend: section["precisions"] for backend, section in found["engines"].items()}
