@@ -64,7 +64,7 @@ def configuration(name: str, engines: Mapping[str, Sequence[str]], default: str)
         "reference": REFERENCE,
         "workload": {"batch_sizes": [1], "input_len": 16, "output_len": 8},
         "quality": content["quality"] | data | {"reference": REFERENCE},
-        "arena": {"time_budget": 30, "audit_blocks": 8},
+        "arena": {"time_budget": 30, "audit_blocks": 8, "foreign_load_limit": 1.0},
         "gates": content["gates"]
         | {
             "speed": {"shift": SHIFT},
