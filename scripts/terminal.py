@@ -2,12 +2,13 @@
 
     python scripts/terminal.py docs/terminal/red 'pytest tests_perf --against git:origin/main'
 
-Writes ``docs/terminal/red.txt`` and ``docs/terminal/red.svg``: the command, and what stands on the screen when it has ended.
-Needs tmux.
+Writes ``docs/terminal/red.txt`` and ``docs/terminal/red.svg``: the command, and what stands on the screen when it has
+ended. Needs tmux.
 """
 
 from __future__ import annotations
 
+import io
 import shlex
 import subprocess
 import sys
@@ -44,7 +45,7 @@ def main(target: Path, command: str) -> None:
     """Record, and write both files."""
     screen = record(command).rstrip()
     text = Text.from_ansi(f"$ {command}\n{screen}")
-    console = Console(width=COLUMNS, record=True, file=open("/dev/null", "w"), force_terminal=True)  # noqa: SIM115
+    console = Console(width=COLUMNS, record=True, file=io.StringIO(), force_terminal=True)
     console.print(text)
     target.parent.mkdir(parents=True, exist_ok=True)
     lines = [line.rstrip() for line in text.plain.splitlines()]

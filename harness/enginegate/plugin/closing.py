@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,11 +36,20 @@ def close_report(reporter: pytest.TerminalReporter, session: GateSession) -> Non
         reporter.section(f"{record.model.name} on {record.fingerprint.key}", sep="-")
         (print_report if everything else print_screen)(record, console)
         reporter.write_line(f"{record.status} run {record.id}: {path.parent / 'summary.md'}")
+    for reason, count in _skipped(reporter).items():
+        reporter.write_line(f"skipped {count}: {reason}")
     if not everything:
         folders = " ".join(str(path.parent) for _, path in session.saved)
         reporter.write_line(f"all verdicts and tables: -v, or `enginegate report {folders}`")
     if (step := next_step(reporter.config, session)) is not None:
         reporter.write_line(f"next: {step}", bold=True)
+
+
+def _skipped(reporter: pytest.TerminalReporter) -> dict[str, int]:
+    """How many tests of ours were skipped, by the reason."""
+    ours = [report for report in reporter.stats.get("skipped", []) if {"eg_perf", "eg_quality"} & set(report.keywords)]
+    reasons = [report.longrepr[2] for report in ours if isinstance(report.longrepr, tuple)]
+    return dict(Counter(reason.partition(": ")[2] for reason in reasons))
 
 
 def next_step(config: pytest.Config, session: GateSession) -> str | None:
