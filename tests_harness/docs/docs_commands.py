@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from docs_text import _FENCED, indented, spans
+from docs_text import FENCED, indented, spans
 
 #: Programs that a line of a block, or a code span, is a command of.
 PROGRAMS = frozenset({
@@ -80,7 +80,7 @@ def command_blocks(text: str) -> Iterator[Block]:
     behind a prompt where there is one.
     """
     found = [(first, "", "\n".join(line.strip() for line in lines)) for first, lines in indented(text)]
-    for match in _FENCED.finditer(text):
+    for match in FENCED.finditer(text):
         if match["language"] in SHELLS or not match["language"]:
             found.append((text.count("\n", 0, match.start()) + 2, match["language"], match["text"]))
     for first, language, content in sorted(found):

@@ -12,7 +12,7 @@ DOCS = REPOSITORY / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *REPOSITORY.glob("*.md")])
 NOTEBOOKS = sorted(DOCS.rglob("*.ipynb"))
 
-_FENCED = re.compile(r"^```(?P<language>\w*)(?: title=(?P<title>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCED = re.compile(r"^```(?P<language>\w*)(?: title=(?P<title>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"(`+)(?!`)((?:[^\n]|\n(?!\s*\n))+?)(?<!`)\1(?!`)")
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 #: ``[text](target "title")`` and images; the text may hold an image of its own.
@@ -42,14 +42,14 @@ def markdown(page: Path) -> str:
 
 def blocks(text: str, language: str, title: str = "") -> list[str]:
     """Fenced blocks of one language, and of one title where that is given."""
-    found = _FENCED.finditer(text)
+    found = FENCED.finditer(text)
     return [block["text"] for block in found if block["language"] == language and title in ("", block["title"])]
 
 
 def code(text: str) -> list[str]:
     """Everything set as code: spans, fenced blocks and indented lines."""
-    fenced = [block["text"] for block in _FENCED.finditer(text)]
-    rest = _FENCED.sub("", text)
+    fenced = [block["text"] for block in FENCED.finditer(text)]
+    rest = FENCED.sub("", text)
     indented = re.findall(r"^(?:    |      )\S.*$", rest, re.MULTILINE)
     return [*fenced, *indented, *re.findall(r"`([^`\n]+)`", rest)]
 
@@ -79,7 +79,7 @@ def prose(text: str) -> str:
     for first, block in indented(text):
         for number in range(first, first + len(block)):
             lines[number - 1] = ""
-    return _FENCED.sub("", "\n".join(lines) + "\n")
+    return FENCED.sub("", "\n".join(lines) + "\n")
 
 
 def spans(text: str) -> list[str]:
@@ -127,7 +127,7 @@ def table_after(text: str, marker: str) -> list[list[str]]:
 
 def anchors(page: Path) -> set[str]:
     """Anchors on a page, as GitHub makes them: of headings, the second of a name with ``-1``, and named by hand."""
-    text = _FENCED.sub("", markdown(page))
+    text = FENCED.sub("", markdown(page))
     headings = sorted((match.start(), match[1]) for each in (_HEADING, _UNDERLINED) for match in each.finditer(text))
     found = set(_NAMED.findall(text))
     seen: Counter[str] = Counter()
