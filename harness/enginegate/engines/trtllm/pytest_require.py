@@ -1,7 +1,7 @@
 """``--eg-require-trtllm``: every skip fails, so that a GPU job cannot be green without having run.
 
-A pytest plugin that is registered where the option is given. What the suite itself skips, on any machine, since there is
-nothing to test (``NotTested``), stays skipped.
+A pytest plugin that is registered where the option is given. What the suite itself skips on any machine, since there
+is nothing to test (``NotTested``), stays skipped.
 """
 
 from __future__ import annotations
