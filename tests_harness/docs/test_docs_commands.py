@@ -56,6 +56,7 @@ OPTION_TESTS = {
     "runs": "plugin/test_plugin_fail_closed.py::test_records_that_cannot_be_written_are_told_and_the_exit_code_says_so",
     "history": "plugin/test_plugin_edges.py"
     "::test_history_that_makes_no_sense_is_a_usage_error_before_anything_is_measured",
+    "shard": "plugin/test_plugin_shards.py::test_shards_run_their_engines_and_are_merged_into_the_session",
     "gate-audit": "plugin/test_plugin_audits.py::test_an_audit_lies_with_its_run_until_it_is_accepted",
     "require-gpu": "plugin/test_plugin_devices.py::test_require_gpu",
     "require-trtllm": "trtllm/test_require.py::test_skips_fail_where_it_is_required",
@@ -70,6 +71,7 @@ SUBCOMMAND_TESTS = {
     "engines prune": "cli/test_cli_engines_doctor.py::test_prune_keeps_what_fits",
     "duet": "plugin/test_plugin_against.py::test_duet_gives_the_same_verdicts_without_pytest",
     "accept": "cli/test_cli_accept_report.py::test_accept_prints_what_moves_and_writes",
+    "merge": "session/test_shards.py::test_the_command_writes_what_a_session_writes",
     "report": "cli/test_cli_accept_report.py::test_report_prints_the_table_and_writes_beside_the_run",
     "compare": "cli/test_cli_compare.py::test_exit_codes",
     "power": "cli/test_cli_power.py::test_table_has_a_column_for_each_reference",
@@ -266,6 +268,8 @@ def test_commands_are_found_and_marks_are_seen():
 HAVE = {
     "runs/<id>": '"$(ls -d runs/2* | tail -1)"',
     "path/to/runs/RUN": '"$(ls -d runs/2* | tail -1)"',
+    "RUN-OF-1": '"$(ls -d runs/2* | tail -2 | head -1)"',
+    "RUN-OF-2": '"$(ls -d runs/2* | tail -1)"',
     "python:/opt/old/bin/python": f"python:{sys.executable}",
     "python:COPY": f"python:{sys.executable}",
     '"OLD"': '"../checkpoint"',
@@ -465,13 +469,15 @@ def _whole(command: str) -> bool:
     return True
 
 
+#: Subcommands that need what the stage has not (a wheel of TensorRT-LLM), or has in a block alone (shards).
+ELSEWHERE_ALONE = {"trtllm", "merge"}
 #: Commands of sentences that are whole once their reader has filled them in, each once.
 FILLED = sorted(
     {
         " ".join(FILLED_IN.get(word, word) for word in command.split())
         for page in PAGES
         for command in command_spans(page.read_text(encoding="utf-8"))
-        if command.startswith("enginegate ") and "trtllm" not in command and _whole(command)
+        if command.startswith("enginegate ") and command.split()[1] not in ELSEWHERE_ALONE and _whole(command)
     }
 )
 
