@@ -1,6 +1,6 @@
 """The commands that the pages give, and what becomes of each: run, run by another test, or marked as not run.
 
-A block of commands is run word for word in a shell (``test_docs_commands``), but for the lines that another test runs
+A block of commands is run word for word in a shell (``test_docs_run``), but for the lines that another test runs
 (``ELSEWHERE``) and those marked ``not run``: in a comment of their own, or in the last sentence before the block.
 """
 
