@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from enginegate.core.errors import EngineError
+from enginegate.core.progress import Step
 from enginegate.core.records import Block, LaunchEntry, Round, TrialEntry
 from enginegate.core.specs import SamplingParams, Workload
 from enginegate.engines.base import Generation
@@ -270,3 +271,7 @@ def test_progress_tells_the_time_that_is_left():
     assert "to the look after 4" in lines[1]
     assert "to the look after 6" in lines[5]
     assert all("at most" in line for line in lines[1:])
+    assert lines[0].endswith("launch 1 of at most 6"), "nobody knows yet how long one takes"
+    shares = [line.share for line in lines[1:] if isinstance(line, Step)]
+    assert len(shares) == 5
+    assert all(0 < share < 1 for share in shares)

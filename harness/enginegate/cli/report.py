@@ -71,10 +71,11 @@ def _report(records: list[RunRecord], folder: Path, as_json: bool) -> int:
 
     from rich.console import Console
 
+    from enginegate.core.terminal import wants_colour
     from enginegate.report.terminal import print_report
 
     terminal = sys.stdout is not None and sys.stdout.isatty()
-    console = Console(width=None if terminal else 120)
+    console = Console(width=None if terminal else 120, force_terminal=wants_colour(sys.stdout))
     with console.capture() as printed:  # rich itself would end the command where the reader has left
         for record in records:
             print_report(record, console)
