@@ -275,14 +275,14 @@ def test_progress_is_told_between_rounds_and_never_while_one_is_timed():
         engine.generate = _noting(engine.generate, engine.name, answering)
     arena.run(lambda _: False, progress)
     assert all(isinstance(step, Step) for step in steps)
-    assert steps[0] == "timing b2-i4-o5: warming up a, b"
-    assert steps[1:] == [
+    assert steps[:2] == [f"timing b2-i4-o5: round {number} of 2 to warm up" for number in (1, 2)]
+    assert steps[2:] == [
         "timing b2-i4-o5: block 1 of at most 4, at most 9 s left",
         "timing b2-i4-o5: block 2 of at most 4, at most 6 s left",
         "timing b2-i4-o5: block 3 of at most 4, at most 3 s left",
         "timing b2-i4-o5: block 4 of at most 4, at most 0 s left",
     ]
-    assert [step.share for step in steps[1:]] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert [step.share for step in steps[2:]] == pytest.approx([0.25, 0.5, 0.75, 1.0])
 
 
 def _noting(generate, name, answering):
@@ -299,6 +299,6 @@ def test_the_time_left_is_no_longer_than_the_budget():
     arena, _, _ = make(ArenaPolicy(warmup_rounds=0, max_blocks=40, time_budget=10.0), a=1.0, b=2.0)
     steps: list[Step] = []
     arena.run(lambda _: False, steps.append)
-    assert steps[1] == "timing b2-i4-o5: block 1 of at most 40, at most 7 s left"
-    assert steps[1].share == pytest.approx(0.3)
+    assert steps[0] == "timing b2-i4-o5: block 1 of at most 40, at most 7 s left"
+    assert steps[0].share == pytest.approx(0.3)
     assert steps[-1].share == 1.0

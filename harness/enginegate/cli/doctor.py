@@ -123,7 +123,10 @@ def _print(findings: dict[str, Any]) -> None:
 
 
 def _print_backend(name: str, backend: dict[str, Any]) -> None:
-    """One backend; a reason that several of its precisions share is said once."""
+    """One backend; a reason that several of its precisions share is said once.
+
+    Where no precision works, the reason that most share is why the backend does not, and is said without their names.
+    """
     say(f"backend {name}: {'works' if backend['works'] else 'does not work here'}")
     if backend["reason"]:
         _say_wrapped(f"  {backend['reason']}")
@@ -132,16 +135,18 @@ def _print_backend(name: str, backend: dict[str, Any]) -> None:
     sharing: dict[tuple[str, bool], list[str]] = {}
     for kind, prefix in (("precisions", ""), ("kv_precisions", "KV ")):
         for precision, entry in backend[kind].items():
-            sharing.setdefault((entry["reason"], entry["supported"]), []).append(f"{prefix}{precision}")
-    if len(sharing) == 1 and not backend["works"] and next(iter(sharing))[0]:
-        _say_wrapped(f"  {next(iter(sharing))[0]}")
-        return
-    for kind, title in (("precisions", "precisions"), ("kv_precisions", "KV precisions")):
-        working = [precision for precision, entry in backend[kind].items() if entry["supported"]]
-        _say_wrapped(f"  {title}: {', '.join(working) or 'none'}")
+            if entry["reason"]:
+                sharing.setdefault((entry["reason"], entry["supported"]), []).append(f"{prefix}{precision}")
+    if backend["works"]:
+        for kind, title in (("precisions", "precisions"), ("kv_precisions", "KV precisions")):
+            working = [precision for precision, entry in backend[kind].items() if entry["supported"]]
+            _say_wrapped(f"  {title}: {', '.join(working) or 'none'}")
+    elif refusing := [each for each in sharing if not each[1]]:
+        most = max(refusing, key=lambda each: len(sharing[each]))
+        _say_wrapped(f"  {most[0]}")
+        del sharing[most]
     for (reason, supported), precisions in sharing.items():
-        if reason:
-            _say_wrapped(f"    {'' if supported else 'not '}{', '.join(precisions)}: {reason}")
+        _say_wrapped(f"    {'' if supported else 'not '}{', '.join(precisions)}: {reason}")
 
 
 def _say_wrapped(text: str) -> None:

@@ -109,10 +109,12 @@ class Arena:
 
         ``progress`` is told between two blocks, never while a round is timed.
         """
-        progress(Step(self._task, f"warming up {', '.join(self.contestants)}"))
+        count, most = 0, self.policy.warmup_rounds * len(self.contestants)
         for index in range(self.policy.warmup_rounds):
             for name in self.contestants:
+                progress(Step(self._task, f"round {count + 1} of {most} to warm up", share=count / most))
                 self._turn(name, self._prompts(-1 - index))
+                count += 1
         begun = self.clock()
         self._deadline = begun + self.policy.time_budget
         while not self._over(decided):
