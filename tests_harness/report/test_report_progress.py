@@ -200,7 +200,7 @@ def test_without_colours_the_bar_is_there_and_no_style():
         stream.flush()
         text = written(outer)
         assert "[3" not in text.replace("\x1b[J", "")
-        assert Screen().feed(text).lines()[-1].endswith("━" * 15)
+        assert Screen().feed(text).lines()[-1].endswith(" " + "━" * 15 + "─" * 15)
         plain.line.close()
 
 

@@ -256,9 +256,13 @@ class LiveLine:
             color_system="standard" if self._colour else None,
             legacy_windows=False,
         )
+        length = min(room, _LONGEST)
         with console.capture() as bar:
-            console.print(ProgressBar(total=1.0, completed=share, width=min(room, _LONGEST)), end="")
-        return f"{said} {bar.get()}"
+            console.print(ProgressBar(total=1.0, completed=share, width=length), end="")
+        drawn = bar.get()
+        if not self._colour:  # where rich leaves out what is to come
+            drawn = drawn.ljust(length, " " if console.options.ascii_only else "─")
+        return f"{said} {drawn}"
 
 
 class ClearsFirst:

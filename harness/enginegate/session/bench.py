@@ -115,6 +115,7 @@ class ModelBench:
             def enough(_: Sequence[Block]) -> bool:
                 return decided(arena.entry())
 
+            self.files.progress(Step(f"timing {workload.id}"))
             try:
                 with edge(
                     MeasurementError, f"the race at {workload.id} broke off", "see what `enginegate doctor` says"

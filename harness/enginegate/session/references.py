@@ -83,7 +83,7 @@ class SpeedReference:
 
         def measure() -> ReferenceChoice:
             self._engines.settle()
-            files.progress(Step(f"choosing the fastest precision of {backend_name} on this machine (once)"))
+            files.progress(Step(f"choosing the fastest precision of {backend_name}", "once on this machine"))
             problem = f"the fastest precision of {backend_name} on this machine cannot be found"
             with edge(EngineError, problem, "name the precision under reference.precision"):
                 precision, seconds = fastest(files.checkpoint)
@@ -115,7 +115,7 @@ class QualityReference:
 
             def measure() -> Answers:
                 engine = self._engine()
-                with told(files.progress, "answers of the quality reference (kept for later runs)"):
+                with told(files.progress, f"answers of the reference {self.spec.id}", "kept for later runs"):
                     items = reference_answers(engine, files.tokenizer, files.prompts(), quality.similarity_tokens)
                 return Answers(items=items)
 
@@ -130,7 +130,7 @@ class QualityReference:
 
         def measure() -> QualityEntry:
             engine = self._engine()
-            with told(files.progress, f"{metric} of the quality reference {self.spec.id} (kept for later runs)"):
+            with told(files.progress, f"{metric} of the reference {self.spec.id}", "kept for later runs"):
                 return measure_quality(metric, engine, files.tokenizer, files.config, answers)
 
         return self._cached(metric, QualityEntry, measure)

@@ -67,8 +67,11 @@ def part(begin: float, end: float) -> Iterator[None]:
 
 
 @contextmanager
-def told(progress: Progress, what: str, every: float = 1.0) -> Iterator[None]:
-    """Around work that beats: ``progress`` is told of it as it begins, and then how far it is and the time left."""
+def told(progress: Progress, what: str, remark: str = "", every: float = 1.0) -> Iterator[None]:
+    """Around work that beats: ``progress`` is told of it as it begins, and then how far it is and the time left.
+
+    ``remark``: what is said as it begins.
+    """
     begun = time.monotonic()
 
     def tell(share: float | None) -> None:
@@ -76,6 +79,6 @@ def told(progress: Progress, what: str, every: float = 1.0) -> Iterator[None]:
             seconds = time.monotonic() - begun
             progress(Step(what, f"{100 * share:.0f} %", share=share, left=seconds * (1 - share) / share))
 
-    progress(Step(what))
+    progress(Step(what, remark))
     with beating(tell, every):
         yield
