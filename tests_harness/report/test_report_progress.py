@@ -222,11 +222,10 @@ def test_news_stays_above_the_line(live):
 
 
 def test_long_names_are_shortened_and_what_counts_is_not(live):
-    name = "a-model-of-a-long-name-openvino-int4_awq@a-variant-of-a-long-name-as-well against its base"
-    live.line(Step(name, "launch 3 of at most 10", share=0.2, left=50, at_most=True))
-    line = live.look()[-1]
-    assert len(line) <= 79
-    assert "…: launch 3 of at most 10, at most 50 s left" in line
+    name = "race of a-model-of-a-long-name-for-which-there-is-not-enough-room-openvino-int4_awq"
+    live.line(Step(name, "launch 3 of 10, next look in 20 s", share=0.2, left=50, at_most=True))
+    assert live.look()[-1] == "  .. race of a…o-int4_awq: launch 3 of 10, next look in 20 s, at most 50 s left"
+    assert len(live.look()[-1]) == 79
     live.line(Step("x" * 200, "y" * 200))
     assert len(live.look()[-1]) <= 79
     live.line(Step("模型" * 60))

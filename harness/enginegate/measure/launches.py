@@ -156,7 +156,7 @@ class LaunchRace:
     def _step(self, number: int, elapsed: float) -> Step:
         """The launch that starts now, how long it may take to the next look, and at most."""
         policy = self._policy
-        task, at = f"{self.head.name} against its base", f"launch {number + 1} of at most {policy.most}"
+        task, at = f"race of {self.head.name}", f"launch {number + 1} of {policy.most}"
         if not number:
             return Step(task, at)
         each = elapsed / number
@@ -164,7 +164,7 @@ class LaunchRace:
         fits = max(1.0, (policy.time_budget - self.seconds) / max(self.seconds / number, 1e-9))
         most = min(policy.most - number, math.ceil(fits))
         left = each * most
-        at += f", {duration(each * min(look - number, most))} to the look after {look}"
+        at += f", next look in {duration(each * min(look - number, most))}"
         return Step(task, at, share=elapsed / (elapsed + left) if left else None, left=left, at_most=True)
 
     def _launch(self, number: int, look: Callable[[str, ChildEngine], None]) -> LaunchEntry:

@@ -244,7 +244,8 @@ class LiveLine:
         what, rest = _printable(step.what, "?"), _printable(rest, "?")
         over = cell_len(MARK + what + rest) - width
         if over > 0:
-            what = set_cell_size(what, max(0, cell_len(what) - over - 1)) + "…"
+            kept = max(0, cell_len(what) - over - 1)  # of both ends, as an engine is named by both
+            what = f"{set_cell_size(what, kept // 2)}…{what[len(what) - (kept + 1) // 2 :]}"
         said = set_cell_size(text := MARK + what + rest, min(width, cell_len(text)))
         room = width - cell_len(said) - 1
         if share is None or room < _SHORTEST:
