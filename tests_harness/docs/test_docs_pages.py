@@ -26,7 +26,7 @@ from pydantic import BaseModel
 #: Options of other programs that the pages call.
 DOCKER = {"--rm", "--ulimit", "--gpus", "--ipc", "--no-deps", "--check", "--extra-index-url"}
 PIP = {"--no-build-isolation", "--no-index", "--target"}
-OTHERS = {"--junitxml", "--dist", "--import-mode", "--stat", "--depth", "--write", "--child", *DOCKER, *PIP}
+OTHERS = {"--junitxml", "--dist", "--import-mode", "--stat", "--tb", "--depth", "--write", "--child", *DOCKER, *PIP}
 #: Prefix of pytest-benchmark's options.
 BENCHMARK = "--benchmark-"
 

@@ -166,7 +166,8 @@ def test_pypi_that_pip_cannot_find(cache: Path) -> None:
 def test_pypi_where_pip_does_not_end(tmp_path: Path, cache: Path, monkeypatch) -> None:
     """It was waited for without a limit."""
     (tmp_path / "site" / "pip").mkdir(parents=True)
-    (tmp_path / "site" / "pip" / "__main__.py").write_text("import time; time.sleep(5)")
+    (tmp_path / "site" / "pip" / "__init__.py").touch()  # without it, the real pip comes first and may end in time
+    (tmp_path / "site" / "pip" / "__main__.py").write_text("import time; time.sleep(60)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
     used = importlib.import_module("enginegate.models.pypi")  # inner sessions of other tests may have dropped the first
     monkeypatch.setattr(used, "_PIP_SECONDS", 0.5)

@@ -53,7 +53,8 @@ def test_every_verdict_is_recomputed_from_the_record_alone(accepted, tmp_path):
 def test_every_gate_of_the_session_shares_its_error_budget(accepted):
     speed = [verdict for verdict in accepted.record.verdicts if verdict.inputs["gate"] == "speed"]
     quality = [verdict for verdict in accepted.record.verdicts if verdict.test.startswith("tests_quality")]
-    assert (len(speed), len(quality)) == (6, 8)
+    assert (len(speed), len(quality)) == (6, 7)
+    # letters, which are skipped here, had a share
     assert all(math.isclose(verdict.alpha, 0.01 / 14, rel_tol=1e-6) for verdict in speed + quality)
 
 
@@ -106,15 +107,14 @@ def test_second_session_passes_against_the_accepted_one(suite, accepted, monkeyp
         "--precision=int8_wo", "--require-baseline", "--benchmark-autosave", "tests_perf", "tests_quality"
     )
     statuses = {verdict.test.rpartition("::")[2]: verdict for verdict in suite.record().verdicts}
-    letters = statuses.pop("test_letters[toy-fake-int8_wo]")
-    assert letters.status == "INCONCLUSIVE", "a metric at chance cannot see a loss"
+    assert not any(test.startswith("test_letters") for test in statuses), "a metric at chance cannot see a loss"
     summaries = statuses.pop("test_summary_rouge[toy-fake-int8_wo]")
-    assert summaries.status == "INCONCLUSIVE", "nor can one that was at 0 before"
+    assert summaries.status == "INCONCLUSIVE", "one that was at 0 before cannot, either"
     assert "the baseline itself scores 0.000" in summaries.explanation
     assert {verdict.status for verdict in statuses.values()} == {"PASS"}, suite.record().verdicts
     assert "baseline" in statuses["test_speedup[toy-fake-int8_wo-b1]"].explanation
     assert result.ret == 0
-    result.stdout.fnmatch_lines(["*2 inconclusive*"])
+    result.stdout.fnmatch_lines(["*1 inconclusive*"])
     assert list((suite.folder / ".benchmarks").rglob("*.json"))
     assert suite.record().status == "complete"
     # its reference's scores came from the cache, and it can be accepted all the same

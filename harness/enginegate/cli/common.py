@@ -8,9 +8,12 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Subparsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
@@ -76,6 +79,19 @@ def say(text: str) -> None:
         print(text)
     except BrokenPipeError:
         silence()
+
+
+def say_printed(write: Callable[[Console], None], width: int) -> None:
+    """Print what ``write`` prints on a console of rich's, of the terminal's width; of ``width`` columns elsewhere."""
+    from rich.console import Console
+
+    from enginegate.core.terminal import wants_colour
+
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    console = Console(width=None if terminal else width, force_terminal=wants_colour(sys.stdout))
+    with console.capture() as printed:  # rich itself would end the command where the reader has left
+        write(console)
+    say(printed.get().removesuffix("\n"))
 
 
 def complain(text: str) -> None:

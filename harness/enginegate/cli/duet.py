@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from enginegate.cli.common import Subparsers, add_json, add_runs, command, complain, print_json, say
+from enginegate.cli.common import Subparsers, add_json, add_runs, command, complain, print_json, say, say_printed
 
 if TYPE_CHECKING:
     from enginegate.core.progress import Progress
@@ -90,8 +91,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(_as_json(session, verdicts, broken))
     else:
-        for entry in verdicts:
-            say(f"{entry.status:12}  {entry.explanation}")
+        from enginegate.report.terminal import print_screen
+
+        for record, _ in session.saved:
+            if record.verdicts:
+                say_printed(partial(print_screen, record), 80)
         _say_end(session, broken)
     statuses = {entry.status for entry in verdicts}
     if "FAIL" in statuses:

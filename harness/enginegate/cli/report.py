@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, add_json, add_runs, columns, command, folder, print_json, runs_folder, say
+from enginegate.cli.common import (
+    Subparsers,
+    add_json,
+    add_runs,
+    columns,
+    command,
+    folder,
+    print_json,
+    runs_folder,
+    say,
+    say_printed,
+)
 
 if TYPE_CHECKING:
     from enginegate.core.records import RunRecord
@@ -67,19 +79,10 @@ def _report(records: list[RunRecord], folder: Path, as_json: bool) -> int:
         files = [str(path) for path in written]
         print_json({"rows": rows, "verdicts": verdicts, "reruns": again, "written": files})
         return 0
-    import sys
-
-    from rich.console import Console
-
-    from enginegate.core.terminal import wants_colour
     from enginegate.report.terminal import print_report
 
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    console = Console(width=None if terminal else 120, force_terminal=wants_colour(sys.stdout))
-    with console.capture() as printed:  # rich itself would end the command where the reader has left
-        for record in records:
-            print_report(record, console)
-    say(printed.get().removesuffix("\n"))
+    for record in records:
+        say_printed(partial(print_report, record), 120)
     for path in written:
         say(f"written: {path}")
     return 0

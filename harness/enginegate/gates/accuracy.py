@@ -60,7 +60,7 @@ def judge_accuracy(
     gains = sum(candidate[item] > known[item] for item in pairing.common)
     discordance = (losses + gains + 1) / (items + 1)
     seen = visible_loss(items, discordance, policy.alpha, policy.power) if items else None
-    reason = too_few(pairing, policy) or _not_above_chance(reference_items or known, chance)
+    reason = too_few(pairing, policy) or not_above_chance(reference_items or known, chance)
     text = f"{losses} lost and {gains} gained of {items} against the {name}"
     if reason is not None:
         status, text = Status.INCONCLUSIVE, f"{text}; undecided: {reason}"
@@ -86,7 +86,11 @@ def judge_accuracy(
     )
 
 
-def _not_above_chance(answers: Mapping[str, float], chance: float | None) -> str | None:
+def not_above_chance(answers: Mapping[str, float], chance: float | None) -> str | None:
+    """Why right (1.0) and wrong (0.0) answers by item tell nothing: they may as well be guessed. None where they do.
+
+    The one-sided binomial test against ``chance``, the accuracy of guessing; None where that is not known.
+    """
     if chance is None:
         return None
     right, count = int(sum(answers.values())), len(answers)

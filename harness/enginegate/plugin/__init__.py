@@ -13,6 +13,7 @@ import pytest
 from enginegate.core.errors import EngineGateError
 from enginegate.machine.own_processes import begin_session
 from enginegate.plugin.auditing import separate_audit
+from enginegate.plugin.closing import close_report
 from enginegate.plugin.devices import claim_device, missed_gpu
 from enginegate.plugin.options import parse_options
 from enginegate.plugin.ours import (
@@ -36,11 +37,10 @@ from enginegate.plugin.outcomes import (
     report_withdrawn,
     set_aside,
     shorten,
-    verdict_report,
     why_not_passed,
 )
 from enginegate.plugin.progress import TerminalProgress
-from enginegate.plugin.replay import replay_clock
+from enginegate.plugin.replay import replay_clock, shown_groups
 from enginegate.plugin.termination import LastWord, end_well_when_terminated
 from enginegate.plugin.workers import PART, part_of_run, plain_id, prepare_worker, take_over, take_over_unfinished
 from enginegate.session.gate_session import GateSession
@@ -196,6 +196,12 @@ def pytest_enter_pdb(config: pytest.Config) -> None:
     config.stash[PROGRESS].settle()
 
 
+@pytest.hookimpl(optionalhook=True, wrapper=True)
+def pytest_benchmark_group_stats(config: pytest.Config) -> Generator[None, Any, Any]:
+    """pytest-benchmark's tables of our samples: 200 columns that say what our own table says."""
+    return shown_groups(config, (yield))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """When the last test has ended, in the workers of xdist, too: speed and quality of each engine, taken together."""
@@ -232,7 +238,7 @@ def pytest_testnodedown(node: Any, error: object | None) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The results table, the verdicts, where the files are and what comes next, behind other plugins' tables."""
-    verdict_report(terminalreporter, config.stash[SESSION])
+    close_report(terminalreporter, config.stash[SESSION])
     if missed_gpu(config, config.stash[SESSION].options):
         terminalreporter.write_line("--eg-require-gpu: no test ran an engine on an NVIDIA GPU", red=True, bold=True)
 

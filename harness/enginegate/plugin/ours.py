@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from enginegate.core.errors import EngineGateError
+from enginegate.plugin.replay import REPLAYED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,6 +109,7 @@ def show_to_benchmark(item: pytest.Item, timer: object) -> None:
     if timed is None or not needs(item, REPLAY) or not item.config.pluginmanager.hasplugin(BENCHMARK):
         return
     item.add_marker(pytest.mark.benchmark(timer=timer, group=timed.args[0]))
+    item.config.stash.setdefault(REPLAYED, set()).add(item.nodeid)
     names: list[str] = item.fixturenames  # type: ignore[attr-defined]
     if BENCHMARK not in names:
         names.append(BENCHMARK)  # --benchmark-only and --benchmark-skip look for it there

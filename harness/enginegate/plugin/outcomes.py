@@ -9,8 +9,7 @@ from unittest import SkipTest
 
 import pytest
 
-from enginegate.core.errors import BaselineError, EngineGateError, MeasurementError
-from enginegate.plugin.options import in_ci, prefix
+from enginegate.core.errors import EngineGateError, MeasurementError
 from enginegate.plugin.ours import CANDIDATE, GATE, needs, parameter
 from enginegate.plugin.workers import plain_id
 
@@ -34,6 +33,8 @@ OTHER = {"INCONCLUSIVE": ("inconclusive", "I", "INCONCLUSIVE"), "NO_BASELINE": (
 
 class NotTested(pytest.skip.Exception):  # type: ignore[name-defined,misc]
     """The suite itself skips a test, and says why."""
+
+    __module__ = "builtins"  # as pytest's own: shown without it
 
 
 def skip(reason: str) -> NoReturn:
@@ -201,8 +202,11 @@ def first_line(error: BaseException) -> str:
 
 
 def shorten(report: pytest.TestReport, item: pytest.Item, failure: pytest.ExceptionInfo[BaseException]) -> None:
-    """The suite's own errors name the thing, the reason and the hint: no traceback, unless a style was asked for."""
-    if isinstance(failure.value, EngineGateError) and item.config.getoption("tbstyle", "auto") == "auto":
+    """A FAIL's sentence, or an error of the suite's own with its hint, says all: no traceback, unless asked for."""
+    told = isinstance(failure.value, EngineGateError) or (
+        isinstance(failure.value, AssertionError) and bool(refused(item))
+    )
+    if told and item.config.getoption("tbstyle", "auto") == "auto":
         report.longrepr = failure.getrepr(style="value", chain=False)
 
 
@@ -233,53 +237,3 @@ def report_withdrawn(config: pytest.Config, session: GateSession) -> None:
             user_properties=[(PROPERTY, "FAIL")],
         )
         config.hook.pytest_runtest_logreport(report=report)
-
-
-def next_step(config: pytest.Config, session: GateSession) -> str | None:
-    """What finds changes that this session could not see; None where it raced against a live base, or in CI.
-
-    Only where speed was judged, and what would be accepted may be.
-    """
-    from enginegate.storage.accept import check_acceptable
-    from enginegate.storage.baselines import lock_path
-
-    options = session.options
-    timed = [
-        (record, path)
-        for record, path in session.saved
-        if any(verdict.inputs["gate"] == "speed" for verdict in record.verdicts)
-    ]
-    if not timed or options.against is not None or in_ci():
-        return None
-    race = f"`pytest {prefix(config)}against accepted`: a race that sees small changes, too"
-    if lock_path(options.baselines, session.fingerprint.key).is_file():
-        return f"next: {race}"
-    try:
-        for record, _ in timed:
-            check_acceptable(record, force=False)
-    except BaselineError:
-        return None
-    accept = " and ".join(f"`enginegate accept {path.parent}`" for _, path in timed)
-    return f"next: {accept}, then {race}"
-
-
-def verdict_report(reporter: pytest.TerminalReporter, session: GateSession) -> None:
-    """The table, the verdicts, where the files are and what comes next."""
-    recorded = [line for record, _ in session.saved for line in record.warnings]
-    for line in dict.fromkeys([*session.warnings, *recorded]):
-        reporter.write_line(f"warning: {line}", yellow=True)
-    if not session.saved:
-        return
-    from rich.console import Console
-
-    from enginegate.report.terminal import print_report
-
-    console = Console(
-        file=reporter._tw._file, force_terminal=reporter.hasmarkup, width=max(100, reporter._tw.fullwidth)
-    )
-    for record, path in session.saved:
-        reporter.section(f"{record.model.name} on {record.fingerprint.key}", sep="-")
-        print_report(record, console)
-        reporter.write_line(f"{record.status} run {record.id}: {path.parent}")
-    if (step := next_step(reporter.config, session)) is not None:
-        reporter.write_line(step, bold=True)

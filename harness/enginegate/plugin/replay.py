@@ -7,9 +7,15 @@ files of pytest-benchmark hold the interleaved samples and nothing is timed twic
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import pytest
+
+#: Ids of the tests whose samples are replayed.
+REPLAYED = pytest.StashKey[set[str]]()
 
 _times: list[float] = []
 
@@ -46,3 +52,16 @@ def replay(
         benchmark.pedantic(lambda: None, rounds=len(seconds), iterations=1, warmup_rounds=0)
     finally:
         load([])
+
+
+def shown_groups(config: pytest.Config, groups: Iterable[tuple[str | None, list[Any]]]) -> list[tuple[Any, list[Any]]]:
+    """pytest-benchmark's tables without the replayed samples, which the suite's own table shows, unless asked for.
+
+    Asked for: with ``-v``, or by any option of pytest-benchmark's. Its files hold them in any case.
+    """
+    given = (*map(str, config.invocation_params.args), *config.getini("addopts"), os.environ.get("PYTEST_ADDOPTS", ""))
+    if config.option.verbose > 0 or any("--benchmark" in argument for argument in given):
+        return list(groups)
+    replayed = config.stash.get(REPLAYED, set())
+    others = [(name, [each for each in found if each["fullname"] not in replayed]) for name, found in groups]
+    return [(name, found) for name, found in others if found]

@@ -29,14 +29,22 @@ class Answers(Stored):
     items: dict[str, Answer]
 
 
+def code_digest(*rooms: str) -> str:
+    """A digest of the package's own code in these rooms."""
+    digest = hashlib.sha256()
+    for file in sorted(file for room in rooms for file in (PACKAGE / room).rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 def dependency_digest(config: Config, *parts: object) -> str:
     """A digest of ``parts`` and of all that decides quality scores: data, sizes, and the code of three rooms."""
     quality = config.file.quality
     files = [config.resolve(name) for name in (quality.prompts, quality.articles, quality.passages, quality.questions)]
-    code = sorted(file for room in ("quality", "engines", "models") for file in (PACKAGE / room).rglob("*.py"))
-    digest = hashlib.sha256(json.dumps([quality.model_dump(), *parts], sort_keys=True, default=str).encode())
+    code = code_digest("quality", "engines", "models")
+    digest = hashlib.sha256(json.dumps([quality.model_dump(), code, *parts], sort_keys=True, default=str).encode())
     with edge(ConfigError, f"{config.path}: the data of the quality tests cannot be read", "name others there"):
-        for path in (*files, *code):
+        for path in files:
             for file in sorted(path.rglob("*.csv")) if path.is_dir() else [path]:
                 digest.update(file.read_bytes() if file.is_file() else b"missing")
     return digest.hexdigest()[:16]

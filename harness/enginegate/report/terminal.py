@@ -1,18 +1,22 @@
-"""The results table and the verdicts for a terminal."""
+"""A session's end on a terminal: one screen of 80 columns, or all tables and verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from enginegate.core.records import RunRecord
+from enginegate.core.records import RunRecord, VerdictEntry
+from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.markdown import RANDOM_WEIGHTS, tally
 from enginegate.report.notes import speed_notes
-from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
+from enginegate.report.reasons import reasons, warnings
+from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, row_verdict, speedup_text
 from enginegate.storage.summary import SEVERITY, reruns
 
 STYLES = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "NO_BASELINE": "cyan", "": "dim"}
@@ -41,6 +45,107 @@ QUALITY_COLUMNS = (
 )
 
 
+#: How many reasons, and how many warnings, a screen has room for.
+REASONS, WARNINGS = 8, 3
+
+
+def print_screen(record: RunRecord, console: Console) -> None:
+    """A line for each engine and batch size, why what did not pass did not, the tally; 80 columns suffice."""
+    lines = _lines(record)
+    if lines:
+        console.print(_screen_table(record, lines))
+    if record.model.random_weights:
+        console.print(RANDOM_WEIGHTS, style="yellow")
+    found = reasons(record)
+    for reason in found[:REASONS]:
+        console.print(f"[{STYLES[reason.status]}]{reason.status}[/] {escape(reason.sentence(record))}")
+    if len(found) > REASONS:
+        console.print(f"and {len(found) - REASONS} more reasons", style="dim")
+    remarks = warnings(record)
+    for warning in remarks[:WARNINGS]:
+        console.print(f"  warning: {warning}", markup=False, style="dim")
+    if len(remarks) > WARNINGS:
+        console.print(f"  and {len(remarks) - WARNINGS} more warnings", style="dim")
+    _print_end(record, console, failed_only=True)
+
+
+@dataclass(frozen=True)
+class _Line:
+    """An engine at a batch size: its row of the results table, and its verdict over a live base, where it has them."""
+
+    label: str
+    row: Row | None
+    raced: VerdictEntry | None
+    verdict: str
+
+
+def _lines(record: RunRecord) -> list[_Line]:
+    """Of every candidate; a race without pytest has verdicts alone."""
+    raced = {(v.engine, v.workload or ""): v for v in record.verdicts if _is_raced(v)}
+    ids = {(engine.backend, engine.precision_label): engine.id for engine in record.engines}
+    found = []
+    for row in record_rows(record):
+        if row.role == "candidate":
+            verdict = raced.pop((ids[row.engine, row.precision], row.workload), None)
+            batch = "" if row.batch_size is None else f" b{row.batch_size}"
+            found.append(_Line(f"{row.engine} {row.precision}{batch}", row, verdict, row.verdict))
+    for (engine, workload), verdict in raced.items():
+        label = f"{engine.removeprefix(f'{record.model.name}-')} {workload.partition('-')[0]}"
+        found.append(_Line(label, None, verdict, row_verdict(record, engine, workload)))
+    return found
+
+
+def _is_raced(verdict: VerdictEntry) -> bool:
+    return verdict.metric == "speedup" and (verdict.inputs.get("against") or {}).get("kind") == "live"
+
+
+def _screen_table(record: RunRecord, lines: Sequence[_Line]) -> Table:
+    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("engine, batch", overflow="fold")
+    columns = [_speed_column(record, lines), *_FIGURES]
+    columns = [column for column in columns if any(column[1](line) for line in lines)]
+    for heading, _ in columns:
+        table.add_column(escape(heading), justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    for line in lines:
+        cells = [escape(text(line)) for _, text in columns]
+        verdict = f"[{STYLES[line.verdict.partition(' ')[0]]}]{line.verdict or 'not gated'}[/]"
+        table.add_row(escape(line.label), *cells, verdict)
+    return table
+
+
+#: A column's heading, and its text for a line; "" where there is nothing to show.
+_Column = tuple[str, Callable[[_Line], str]]
+
+_FIGURES: tuple[_Column, ...] = (
+    ("peak MB", lambda line: _cell(line, "memory_mb", 0)),
+    ("acc. %", lambda line: _cell(line, "accuracy", 1)),
+    ("ppl", lambda line: _cell(line, "perplexity", 2)),
+)
+
+
+def _cell(line: _Line, attribute: str, decimals: int) -> str:
+    return "" if line.row is None else cell(line.row, attribute, decimals)
+
+
+def _speed_column(record: RunRecord, lines: Sequence[_Line]) -> _Column:
+    """How much slower than the live base where there is one, else how many times the reference's speed."""
+    percent = f"[{100 * CONFIDENCE:g} %]"
+    if any(line.raced is not None for line in lines):
+        return f"slower by {percent}", lambda line: _slowdown(line.raced)
+    reference = next((f"{e.backend} {e.precision_label}" for e in record.engines if e.role == "reference"), "reference")
+    return f"over {reference} {percent}", lambda line: "" if line.row is None else speedup_text(line.row, "")
+
+
+def _slowdown(verdict: VerdictEntry | None) -> str:
+    """The change of a speed-up verdict and its interval in percent, e.g. ``4.9 % [2.9, 7.0]``; negative is faster."""
+    if verdict is None or verdict.change is None:
+        return ""
+    low, high = (100 * (1 / ratio - 1) if ratio else math.nan for ratio in reversed(verdict.interval))
+    interval = f" [{low:.1f}, {high:.1f}]" if math.isfinite(low) and math.isfinite(high) else ""
+    return f"{100 * verdict.change:.1f} %{interval}"
+
+
 def print_report(record: RunRecord, console: Console) -> None:
     """The speed and quality tables, and every verdict; made for a console of 100 columns or more."""
     rows = record_rows(record)
@@ -63,8 +168,14 @@ def print_verdicts(record: RunRecord, console: Console) -> None:
         console.print(f"[{STYLES[verdict.status]}]{verdict.status}[/] {escape(verdict.explanation)}")
         for warning in verdict.warnings:
             console.print(f"  warning: {warning}", markup=False, style="dim")
+    _print_end(record, console, failed_only=False)
+
+
+def _print_end(record: RunRecord, console: Console, *, failed_only: bool) -> None:
+    """Speed and quality together, what ran again, how many verdicts there are of each status."""
     for entry in record.joint:
-        console.print(f"[{STYLES[entry.status]}]{entry.status}[/] {escape(entry.explanation)}")
+        if entry.status == "FAIL" or not failed_only:
+            console.print(f"[{STYLES[entry.status]}]{entry.status}[/] {escape(entry.explanation)}")
     for rerun in reruns(record):
         console.print(f"run again: {rerun}", markup=False, style="bold yellow" if rerun.turned else "dim")
     console.print(f"{record.model.name}: {tally(record)}", markup=False, style="bold")

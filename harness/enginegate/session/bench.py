@@ -28,6 +28,7 @@ from enginegate.measure.prompts import PromptPool
 from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
 from enginegate.quality.measure import ASKING, COMPARED, measure_quality
+from enginegate.quality.reference_cache import load_or_measure
 from enginegate.session.engines import RunningEngines, Wrap
 from enginegate.session.files import ModelFiles
 from enginegate.session.references import QualityReference, SpeedReference
@@ -183,9 +184,20 @@ class ModelBench:
         return self.memory[key]
 
     def reference_memory(self, workload: Workload) -> MemoryEntry:
-        """Memory of the speed reference under one workload."""
+        """Memory of the speed reference under one workload; on a CPU it is kept in the cache for later runs."""
         spec = self.speed_reference.spec()
-        return self.memory_of(spec, self.config.runtime(spec.backend), workload, "reference")
+        runtime = self.config.runtime(spec.backend)
+
+        def measure() -> MemoryEntry:
+            return self.memory_of(spec, runtime, workload, "reference")
+
+        if capabilities(load_backend(spec.backend)).device == "cuda":  # its bandwidth is of one session
+            return measure()
+        key = f"{spec.id}/{workload.id}"
+        if key not in self.memory:
+            kept = self.speed_reference.memory_file(workload, runtime)
+            self.memory[key] = load_or_measure(kept, MemoryEntry, measure, self.files.progress)
+        return self.memory[key]
 
     def quality_of(self, spec: EngineSpec, runtime: RuntimeSpec, metric: str) -> QualityEntry:
         """One quality metric of one engine. Raises CapabilityError where the weights are random."""

@@ -26,6 +26,7 @@ from enginegate.core.records import (
 from enginegate.core.specs import Workload
 from enginegate.core.urls import without_password
 from enginegate.engines.process.environments import installed
+from enginegate.gates.accuracy import not_above_chance
 from enginegate.gates.verdict import Verdict
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.lease import Lease
@@ -35,6 +36,7 @@ from enginegate.plan.gates import EngineGates, ModelFacts, live_policy, speed_po
 from enginegate.plan.options import Options
 from enginegate.plan.plan import Plan, PlannedTest, make_plan
 from enginegate.plan.selection import Candidate, Selection, missing, select
+from enginegate.quality.measure import CHOICES
 from enginegate.session.audit_race import measure_session
 from enginegate.session.base import Base, NewEngineError, prepare_base
 from enginegate.session.bench import ModelBench
@@ -282,6 +284,28 @@ class GateSession:
         )
         self.save_if_changed()
         return duel
+
+    def why_guessed(self, config: Config, metric: str) -> str | None:
+        """Why a multiple-choice metric tells nothing of a model: the reference only guesses. None where it does tell.
+
+        None under ``--strict-gates``, too, which wants a verdict of every gate. The reference is asked once and its
+        answers are kept, so a session with nothing to see does not ask each engine. Raises EngineGateError.
+        """
+        if metric not in CHOICES or self.options.strict:
+            return None
+        entry = self.bench(config).reference_quality(metric)
+        place = entry.columns.index(CHOICES[metric])
+        answers = {item: float(values[place]) for item, values in entry.items.items()}
+        reason = not_above_chance(answers, entry.scores.get("chance"))
+        return None if reason is None else f"{metric}: {reason}"
+
+    @property
+    def speed_budget(self) -> float:
+        """Seconds of rounds that the session's timed work has, or had, all arenas together."""
+        if self.options.time_budget is not None:
+            return self.options.time_budget
+        budgets = [arena.config.file.arena.time_budget for arena in self.plan.arenas.values()]
+        return sum(budgets) if self.options.against is not None else max(budgets, default=0.0)
 
     def _live_budget(self, candidate: Candidate) -> float:
         """Seconds of rounds for one race: its share of what is left, so that what one leaves goes to the others."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import TypeVar
 
 from enginegate.core.errors import ConfigError, EngineError, EngineGateError, edge
 from enginegate.core.progress import Step
 from enginegate.core.records import Fingerprint, QualityEntry, Stored
-from enginegate.core.specs import EngineSpec
+from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
 from enginegate.engines.process.heartbeat import told
@@ -18,7 +20,7 @@ from enginegate.engines.registry import load_backend, version
 from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
 from enginegate.quality.measure import COMPARED, measure_quality
-from enginegate.quality.reference_cache import Answers, dependency_digest, load_or_measure
+from enginegate.quality.reference_cache import Answers, code_digest, dependency_digest, load_or_measure
 from enginegate.quality.similarity import reference_answers
 from enginegate.quality.text import Answer
 from enginegate.session.engines import RunningEngines
@@ -62,6 +64,13 @@ class SpeedReference:
                     raise
             self._spec = config.reference_spec(section.backend, precision)
         return self._spec
+
+    def memory_file(self, workload: Workload, runtime: RuntimeSpec) -> Path:
+        """Where its memory under one workload is kept: a name of everything that the figures depend on."""
+        files, spec = self._engines.files, self.spec()
+        parts = [files.build(spec).manifest.key, asdict(runtime), asdict(workload), code_digest("measure", "engines")]
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        return files.cache / "reference" / f"memory-{spec.id}-{workload.id}-{self._fingerprint.key}-{digest}.json"
 
     def _fastest(self, backend_name: str) -> str:
         """Measured once per machine, checkpoint and library version, and kept with the times it was chosen by.
