@@ -1,6 +1,7 @@
 """``--eg-require-trtllm``: every skip fails, so that a GPU job cannot be green without having run.
 
-A pytest plugin that is registered where the option is given.
+A pytest plugin that is registered where the option is given. What the suite itself skips on any machine, since there
+is nothing to test (``NotTested``), stays skipped.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import pytest
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A skipped test fails; one that is expected to fail and does stays as it is."""
     report = yield
-    if report.skipped and not hasattr(report, "wasxfail"):
+    nothing_to_test = call.excinfo is not None and getattr(call.excinfo.value, "nothing_to_test", False)
+    if report.skipped and not hasattr(report, "wasxfail") and not nothing_to_test:
         _fail(report)
     return report
 
