@@ -79,6 +79,9 @@ OPTIONS = (
         "against",
         "race each engine against a live base: git:REF, lock:FILE, python:PATH, exec:COMMAND, config:FILE or accepted",
     ),
+    Option(
+        "shard", "run one part of the session's engines, I/N such as 1/3; `enginegate merge` joins the parts' records"
+    ),
     Option("require-baseline", "fail where a baseline is missing (the default where CI is set)", None, True),
     Option("no-require-baseline", "undo --eg-require-baseline", None, False, "require-baseline"),
     Option("strict-gates", "an INCONCLUSIVE verdict fails its test", False, True),

@@ -1,18 +1,16 @@
-"""The jobs of docs/ci.md, and the one that ``init`` writes: commands that parse, variables that exist, one way."""
+"""The jobs of docs/ci.md, and the one that ``init`` writes: inputs that exist, events that are known, one Action."""
 
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Iterator
 from importlib import resources
 from typing import Any
 
 import pytest
 import yaml
-from docs_text import blocks, read
-from enginegate.cli import build_parser
-from enginegate.plan.against import read_against
+from enginegate.plan.shards import read_shard
+
+from tests_harness.docs.docs_text import REPOSITORY, blocks, read
 
 pytest_plugins = ["pytester"]
 
@@ -20,140 +18,106 @@ PAGE = read("ci.md")
 INIT = (resources.files("enginegate.templates") / "workflow.yml.txt").read_text(encoding="utf-8")
 INIT = INIT.replace("@tests@", "tests_perf tests_quality").replace("@requirement@", "enginegate[openvino]")
 WORKFLOWS = {
-    "against": blocks(PAGE, "yaml", ".github/workflows/against.yml")[0],
-    "gate": blocks(PAGE, "yaml", ".github/workflows/gate.yml")[0],
-    "init": INIT,
-}
+    name: blocks(PAGE, "yaml", f".github/workflows/{name}.yml")[0] for name in ("enginegate", "sharded", "stored")
+} | {"init": INIT}
 LIVE, STORED = blocks(PAGE, "yaml", ".gitlab-ci.yml")
 PIPELINES = {"live": LIVE, "stored": STORED}
+ACTION = yaml.safe_load((REPOSITORY / "action.yml").read_text(encoding="utf-8"))
+SPEC, COMPONENT = yaml.safe_load_all((REPOSITORY / "templates" / "enginegate.yml").read_text(encoding="utf-8"))
 
-#: GitHub's contexts, by https://docs.github.com/en/actions/reference/workflows-and-actions/contexts
-GITHUB = {"github.workspace", "github.ref", "github.base_ref", "runner.os", "runner.arch"}
-#: Whatever the project itself defines on the service.
-OURS = {"vars.HAS_GPU_RUNNER", "HAS_GPU_RUNNER"}
-#: GitLab's own, by https://docs.gitlab.com/ci/variables/predefined_variables/
-GITLAB = {"CI_PROJECT_DIR", "CI_PIPELINE_SOURCE", "CI_MERGE_REQUEST_DIFF_BASE_SHA"}
-ACTIONS = {"actions/checkout@v4", "actions/setup-python@v5", "actions/cache@v4", "actions/upload-artifact@v4"}
-#: What the variables of a command may stand for.
-VALUES = {"$BASE": "0123abcd", "$AGAINST": "--eg-against=git:origin/main"}
+#: Whatever a workflow of the page reads, by https://docs.github.com/en/actions/reference/workflows-and-actions/contexts
+#: and what the project itself defines.
+KNOWN = {"github.ref", "github.event_name", "matrix.shard", "vars.HAS_GPU_RUNNER"}
+OURS = re.compile(r"OWNER/enginegate@v[\d.]+|\./\.github/actions/enginegate")
 
 
-def jobs(text: str) -> dict[str, Any]:
-    """The jobs of a file of either service."""
-    content = yaml.safe_load(text)
-    found: dict[str, Any] = content.get("jobs") or {
-        name: job for name, job in content.items() if isinstance(job, dict) and "script" in job
-    }
-    return found
+def uses(workflow: str) -> list[dict[str, Any]]:
+    """Every step that uses the Action."""
+    jobs = yaml.safe_load(workflow)["jobs"].values()
+    return [step for job in jobs for step in job["steps"] if OURS.fullmatch(step.get("uses", ""))]
 
 
-def commands(job: dict[str, Any]) -> Iterator[list[str]]:
-    """Every command of a job in words, with values for its variables; what stands in ``ARGS`` is pytest's."""
-    lines = [step["run"] for step in job.get("steps", []) if "run" in step] + job.get("script", [])
-    for line in lines:
-        line = re.sub(r"\$\{\{ inputs\.record && '(.+?)' .*?\}\}", r"\1", line)
-        for name, value in VALUES.items():
-            line = line.replace(name, value)
-        for part in line.split(" && "):
-            words = shlex.split(part)
-            if words[0] == "make":
-                words = ["pytest", "tests_perf", "tests_quality", *shlex.split(words[-1].removeprefix("ARGS="))]
-            yield words
-
-
-ALL = [
-    pytest.param(job, id=f"{file}-{name}")
-    for file, text in (*WORKFLOWS.items(), *PIPELINES.items())
-    for name, job in jobs(text).items()
-]
-
-
-@pytest.mark.parametrize("job", ALL)
-def test_its_commands_are_understood(job, pytester):
-    """By pytest with the suite's options, and by the command line."""
-    (pytester.path / "pytest.ini").write_text("[pytest]\nenginegate = true\n", encoding="utf-8")
-    (pytester.path / "tests_perf").mkdir()
-    (pytester.path / "tests_quality").mkdir()
-    known = {"pytest": 0, "enginegate": 0}
-    for program, *words in commands(job):
-        if program == "pytest":
-            config = pytester.parseconfig(*words)
-            known[program] += 1
-            assert config.args == ["tests_perf", "tests_quality"]
-            assert config.option.xmlpath == "runs/junit.xml"
-            assert read_against(config.option.eg_against) is not None or "--against" not in words
-        elif program == "enginegate":
-            known[program] += 1
-            assert build_parser().parse_args(words)
-        else:
-            assert program in {"pip", "cat", "git"}
-    assert known["pytest"] == 1
+def test_the_page_begins_with_the_two_and_each_is_ten_lines():
+    first = PAGE.split("\n## ")[0]
+    for text in (WORKFLOWS["enginegate"], LIVE):
+        assert text in first
+        assert len(text.splitlines()) <= 10
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_what_a_workflow_reads_exists(name):
-    text = WORKFLOWS[name]
-    content = yaml.safe_load(text)
-    triggers = content[True]  # `on` is a word for true
-    inputs = ((triggers.get("workflow_dispatch") or {}) if isinstance(triggers, dict) else {}).get("inputs", {})
-    known = GITHUB | OURS | {f"inputs.{each}" for each in inputs}
-    expressions = re.findall(r"\$\{\{(.+?)\}\}", text)
-    places = [place for job in content["jobs"].values() for place in (job, *job["steps"])]
-    expressions += [str(place["if"]) for place in places if "if" in place]
-    assert expressions
-    for expression in expressions:
-        plain = re.sub(r"'[^']*'", "", expression)
-        assert set(re.findall(r"[a-z]+\.\w+", plain)) <= known, expression
-        assert set(re.findall(r"(\w+)\(", plain)) <= {"hashFiles", "format", "always"}, expression
-    for job in content["jobs"].values():
-        assert {step["uses"] for step in job["steps"] if "uses" in step} <= ACTIONS
-        for step in job["steps"]:
-            used = set(re.findall(r"\$(\w+)", step.get("run", "")))
-            assert used <= {*step.get("env", {}), "GITHUB_STEP_SUMMARY"}, step["run"]
+def test_a_workflow_uses_the_action_with_inputs_that_it_has(name):
+    assert uses(WORKFLOWS[name])
+    for step in uses(WORKFLOWS[name]):
+        assert step.get("with", {}).keys() <= ACTION["inputs"].keys()
+    for expression in re.findall(r"\$\{\{(.+?)\}\}", WORKFLOWS[name]):
+        assert set(re.findall(r"[a-z]+\.\w+", re.sub(r"'[^']*'", "", expression))) <= KNOWN, expression
+    for job in yaml.safe_load(WORKFLOWS[name])["jobs"].values():
+        others = [step["uses"] for step in job["steps"] if not OURS.fullmatch(step["uses"])]
+        assert all(re.fullmatch(r"actions/checkout@[0-9a-f]{40}", each) for each in others), "pinned"
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_what_a_pipeline_reads_exists(name):
-    for job in jobs(PIPELINES[name]).values():
-        used = set(re.findall(r"\$(\w+)", yaml.safe_dump(job)))
-        assert used <= GITLAB | OURS | job.get("variables", {}).keys()
+def test_a_pipeline_includes_the_component_with_inputs_that_it_has(name):
+    content = yaml.safe_load(PIPELINES[name])
+    jobs = set()
+    for include in content.pop("include"):
+        assert include["component"].startswith("$CI_SERVER_FQDN/GROUP/enginegate/enginegate@")
+        assert include["inputs"].keys() <= SPEC["spec"]["inputs"].keys()
+        jobs.add(include["inputs"].get("job", SPEC["spec"]["inputs"]["job"]["default"]))
+    assert content.keys() <= jobs, "more keys for its jobs"
 
 
-def test_the_page_begins_with_what_needs_no_stored_baseline():
-    first = PAGE.split("\n## ")[1]
-    assert LIVE in first
-    assert WORKFLOWS["against"] in first
-    for text in (LIVE, WORKFLOWS["against"]):
-        (job,) = jobs(text).values()
-        assert [words for words in commands(job) if words[0] == "pytest" and "--against" in words]
+def test_arguments_are_understood_by_pytest(pytester):
+    (pytester.path / "tests_perf").mkdir()
+    (pytester.path / "tests_quality").mkdir()
+    given = [str(step.get("with", {}).get("arguments", "")) for text in WORKFLOWS.values() for step in uses(text)]
+    given += [
+        include["inputs"].get("arguments", "")
+        for text in PIPELINES.values()
+        for include in yaml.safe_load(text)["include"]
+    ]
+    words = [re.sub(r"\$\{\{.*?'(-.+?)'.*?\}\}", r"\1", text).split() for text in given]
+    assert ["--eg-no-require-baseline"] in words
+    for each in words:
+        assert pytester.parseconfig("tests_perf", "tests_quality", *each).args == ["tests_perf", "tests_quality"]
 
 
-@pytest.mark.parametrize("text", [WORKFLOWS["against"], LIVE, INIT], ids=["github", "gitlab", "init"])
-def test_a_job_has_the_base_its_cache_and_leaves_its_results_whatever_they_are(text):
-    (job,) = jobs(text).values()
-    if "script" in job:
-        fetched = next(place for place, words in enumerate(commands(job)) if words[:2] == ["git", "fetch"])
-        assert fetched < next(place for place, words in enumerate(commands(job)) if words[0] == "pytest")
-        assert job["variables"]["ENGINEGATE_CACHE"].endswith(job["cache"]["paths"][0])
-        assert (job["artifacts"]["when"], job["artifacts"]["paths"]) == ("always", ["runs/"])
-        return
-    steps = {step["uses"].partition("@")[0]: step for step in job["steps"] if "uses" in step}
-    assert steps["actions/checkout"]["with"] == {"fetch-depth": 0}
-    assert steps["actions/cache"]["with"]["path"] == "~/.cache/enginegate"
-    assert "hashFiles(" in steps["actions/cache"]["with"]["key"]
-    last = job["steps"][-2:]
-    assert [step["if"] for step in last] == ["always()", "always()"]
-    assert "summary.md" in last[0]["run"]
-    assert last[1]["with"]["path"] == "runs/"
+def test_shards_of_the_page_are_all_of_one_session():
+    jobs = yaml.safe_load(WORKFLOWS["sharded"])["jobs"]
+    shards = [read_shard(text) for text in jobs["gate"]["strategy"]["matrix"]["shard"]]
+    assert [(each.number, each.of) for each in shards] == [(1, 3), (2, 3), (3, 3)]
+    assert not jobs["gate"]["strategy"]["fail-fast"]
+    assert (jobs["merge"]["needs"], jobs["merge"]["if"]) == ("gate", "always()")
+    assert uses(WORKFLOWS["sharded"])[1]["with"]["merge"] is True
 
 
-def test_init_writes_the_page_s_job():
-    """But for the lock that a new repository has not, and for runs that are started by hand."""
+def test_the_component_and_the_action_ask_for_the_same():
+    """Inputs of one name have one default, and but for what is a service's own, one description."""
+    ours, theirs = ACTION["inputs"], SPEC["spec"]["inputs"]
+    both = ours.keys() & theirs.keys()
+    assert both == {"lock", "install", "tests", "against", "arguments"}
+    assert {name: ours[name]["default"] for name in both} == {name: theirs[name]["default"] for name in both}
+    assert all(ours[name]["description"] == theirs[name]["description"] for name in both - {"against"})
+    for each in (*ours.values(), *theirs.values()):
+        assert each["description"].endswith(".")
 
-    def shape(text: str) -> list[object]:
-        (job,) = jobs(text.replace("'lock.txt', ", "")).values()
-        steps = [{key: value for key, value in step.items() if key not in ("run", "env")} for step in job["steps"]]
-        return [job["runs-on"], job["timeout-minutes"], steps]
 
-    assert shape(INIT) == shape(WORKFLOWS["against"])
-    assert "format('--eg-against=git:origin/{0}', github.base_ref)" in INIT
+def test_init_gives_the_action_of_this_repository():
+    """One file: a copy of its own would fall behind."""
+    assert (resources.files("enginegate.templates") / "action.yml.txt").read_bytes() == (
+        REPOSITORY / "action.yml"
+    ).read_bytes()
+
+
+def test_what_the_page_says_of_both_is_so():
+    """Results are left whatever the outcome, and the base is fetched where a clone lacks it."""
+    steps = {step["name"]: step for step in ACTION["runs"]["steps"]}
+    for name in ("Summary", "Results", "Comment", "Keep the cache"):
+        assert "always()" in steps[name]["if"]
+    job, merging = COMPONENT.values()
+    for each in (job, merging):
+        assert each["artifacts"]["when"] == "always"
+    assert job["variables"]["ENGINEGATE_CACHE"].split(" ")[0].endswith(job["cache"]["paths"][0])
+    for script in (steps["Speed, memory and quality"]["run"], *job["script"]):
+        assert 'git fetch --no-tags --depth 1 origin "$BASE"' in script
+        assert 'python -m pytest "$@"' in script

@@ -21,6 +21,7 @@ WRITTEN = {
     "baselines/README.md",
     "runs/.gitignore",
     ".github/workflows/enginegate.yml",
+    ".github/actions/enginegate/action.yml",
     *(
         f"{folder}/{file.name}"
         for folder in ("tests_perf", "tests_quality")
@@ -60,16 +61,18 @@ def test_an_empty_folder_gets_everything_and_a_second_time_changes_nothing(empty
 def test_the_workflow_installs_the_engine_and_runs_the_tests(empty):
     main(TINY)
     job = yaml.safe_load((empty / ".github/workflows/enginegate.yml").read_text(encoding="utf-8"))
-    steps = [step.get("run", "") for step in job["jobs"]["gate"]["steps"]]
-    assert "pip install 'enginegate[openvino]'" in steps
-    assert any(step.startswith("pytest tests_perf --junit") for step in steps), "tests_quality refuses random weights"
+    _, step = job["jobs"]["gate"]["steps"]
+    assert step["uses"] == "./.github/actions/enginegate"
+    assert (empty / step["uses"] / "action.yml").read_bytes() == (REPOSITORY / "action.yml").read_bytes()
+    assert step["with"]["install"] == "enginegate[openvino]"
+    assert step["with"]["tests"] == "tests_perf", "tests_quality refuses random weights"
     assert "    pytest tests_perf\n" in (empty / "baselines" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_model_with_weights_has_its_quality_tested_in_the_workflow(empty):
     assert main(["init", "--model", "smollm2-135m", "--engine", "openvino"]) == 0
     text = (empty / ".github/workflows/enginegate.yml").read_text(encoding="utf-8")
-    assert "run: pytest tests_perf tests_quality --junit" in text
+    assert 'tests: "tests_perf tests_quality"' in text
     written = load_config(empty / "configs" / "smollm2-135m.yaml")
     shipped = load_config(find_config("smollm2-135m"))
     assert shipped.file.base.lock, "this project's own lock"

@@ -3,11 +3,12 @@
 Exit codes:
 
 - 0: all well.
-- 1: the command found what it looks for: ``compare`` a regression, ``report --verdicts`` a verdict that is not the
-  stored one, ``engines verify`` a damaged engine, ``doctor`` that no backend works, ``trtllm verify-contract`` a
-  missing name. Nothing else ends with 1.
+- 1: the command found what it looks for: ``compare`` and ``duet`` a regression, ``merge`` a verdict that fails its
+  test, ``report --verdicts`` a verdict that is not the stored one, ``engines verify`` a damaged engine, ``doctor`` that
+  no backend works, ``trtllm verify-contract`` a missing name. Nothing else ends with 1.
 - 2: bad input or usage, which a message explains.
-- 3: ``compare --strict``: something is inconclusive or missing.
+- 3: ``compare --strict`` and ``duet --strict``: something is inconclusive or missing; ``merge``: a shard is missing or
+  did not come to its end.
 - 4: an error that nobody foresaw. Nothing was decided; the message names a report that can be sent.
 - 130: interrupted.
 """
@@ -20,18 +21,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from enginegate import __version__
-from enginegate.cli import accept, compare, doctor, duet, engines, init, power, report, trtllm
+from enginegate.cli import accept, compare, doctor, duet, engines, init, merge, power, report, trtllm
 from enginegate.cli.common import complain, say, silence
 from enginegate.cli.unforeseen import report_unforeseen
 from enginegate.core.errors import DISK_FULL, EngineGateError
 
-COMMANDS = (init, doctor, engines, duet, accept, report, compare, power, trtllm)
+COMMANDS = (init, doctor, engines, duet, accept, merge, report, compare, power, trtllm)
 
 #: Ways of a stream to deal with characters that its encoding lacks, which never raise.
 _PATIENT = frozenset({"backslashreplace", "ignore", "namereplace", "replace", "xmlcharrefreplace"})
 
 EXIT_CODES = """exit codes: 0 all well; 1 found what the command looks for (compare: a regression, and nothing else);
-            2 bad input or usage; 3 compare --strict: something inconclusive or missing;
+            2 bad input or usage; 3 compare --strict: something inconclusive or missing, merge: a missing shard;
             4 an unforeseen error: nothing was decided, and a report can be sent"""
 
 

@@ -61,6 +61,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what moves, then write it."""
     from enginegate.config.project import find_project
+    from enginegate.session.shards import missing_shards
     from enginegate.storage.accept import apply_accept, plan_accept
     from enginegate.storage.audits import load_run_audit
     from enginegate.storage.levels import Level
@@ -81,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
         print_json({"run": record.id, "changes": rows, "written": [str(path) for path in written]})
         return 0
     _print_changes(changes)
+    if missing_shards(record):
+        say(f"this is {record.shards} of its session: engines of the other shards keep what was accepted")
     if arguments.dry_run:
         say(f"dry run: nothing written; without --dry-run run {record.id} would be accepted")
     else:

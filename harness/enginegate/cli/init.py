@@ -22,6 +22,8 @@ FOLDERS = ("tests_perf", "tests_quality")
 TEMPLATES = "enginegate.templates"
 #: What a root conftest.py has to name, and what that of a folder of tests has to import.
 PLUGIN, FIXTURES = "enginegate.plugin", "enginegate.fixtures.suite"
+#: Where the CI job finds the Action: a copy of this version's.
+ACTION = ".github/actions/enginegate"
 #: Run records are kept as artifacts, not in git.
 IGNORE = "*\n!.gitignore\n"
 
@@ -86,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     _write(folder, f"configs/{configuration.name}.yaml", configuration.text, report)
     _write(folder, "baselines/README.md", _template("baselines.md").replace("@tests@", tests), report)
     _write(folder, "runs/.gitignore", IGNORE, report)
+    _write(folder, f"{ACTION}/action.yml", _template("action.yml"), report)
     workflow = _template("workflow.yml").replace("@requirement@", _requirement(backend.name))
     _write(folder, ".github/workflows/enginegate.yml", workflow.replace("@tests@", tests), report)
     _set_ini(folder, before, configuration, others, report)
@@ -110,7 +113,7 @@ def _check_ways(folder: Path, configuration: Configuration) -> None:
     from enginegate.core.errors import ConfigError
 
     own = f"configs/{configuration.name}.yaml"
-    for name in (*FOLDERS, "configs", "baselines", "runs", ".github/workflows", "."):
+    for name in (*FOLDERS, "configs", "baselines", "runs", ".github/workflows", ACTION, "."):
         for place in _upwards(folder / name):
             if place.exists() and not place.is_dir():
                 raise ConfigError(

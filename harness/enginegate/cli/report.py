@@ -43,6 +43,9 @@ def add_parser(subparsers: Subparsers) -> None:
         "--out", type=folder, metavar="DIR", help="where to write the files (default: the first run's folder)"
     )
     parser.add_argument(
+        "--comment", type=folder, metavar="FILE", help="write the runs in short, too, as a comment for a pull request"
+    )
+    parser.add_argument(
         "--verdicts",
         action="store_true",
         help="recompute every verdict from the record and compare; writes no files, exit 1 where one does not agree",
@@ -61,17 +64,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.verdicts:
         return _verdicts(records, arguments.json)
     first = paths[0] if paths[0].is_dir() else paths[0].parent
-    return _report(records, arguments.out or first, arguments.json)
+    return _report(records, arguments.out or first, arguments.comment, arguments.json)
 
 
-def _report(records: list[RunRecord], folder: Path, as_json: bool) -> int:
+def _report(records: list[RunRecord], folder: Path, comment: Path | None, as_json: bool) -> int:
     from dataclasses import asdict
 
-    from enginegate.report import write_report
+    from enginegate.report import write_comment, write_report
     from enginegate.report.rows import record_rows
     from enginegate.storage.summary import reruns
 
     written = write_report(records, folder)
+    if comment is not None:
+        written.append(write_comment(records, comment))
     if as_json:
         rows = [asdict(row) for record in records for row in record_rows(record)]
         verdicts = [verdict.model_dump(mode="json") for record in records for verdict in record.verdicts]

@@ -370,11 +370,59 @@ class AttemptEntry(Stored):
     errors: list[str] = Field(default_factory=list)
 
 
+class ShardRun(Stored):
+    """One shard of a session: the run that measured a part of its engines.
+
+    Attributes:
+        number: which shard, from 1.
+        run: id of the run.
+        started: when, ISO 8601.
+        machine: key of its machine's fingerprint.
+        quality: in a merged record, scores that this shard has otherwise than the record: those of a reference, which
+            every shard measures for itself.
+    """
+
+    number: int = Field(ge=1)
+    run: str
+    started: str
+    machine: str
+    quality: list[QualityEntry] = Field(default_factory=list)
+
+
+class ShardsEntry(Stored):
+    """How a session was cut into shards, and which of them a record holds.
+
+    Attributes:
+        plan: digest of what the whole session was to test; the same in all its shards.
+        base: the commit of the live base; empty without one, or where it is of none.
+        models: the names of all models of the session.
+        engines: the ids of the engines of each shard, the first shard's first; a shard may have none.
+        held: the record's own shard, or all that were merged.
+    """
+
+    plan: str
+    base: str
+    models: list[str]
+    engines: list[list[str]]
+    held: list[ShardRun] = Field(min_length=1)
+
+    def of_engine(self, engine: str) -> ShardRun | None:
+        """The shard that ran an engine as one under test; None for one that is a reference alone, or is not held."""
+        return next((shard for shard in self.held if engine in self.engines[shard.number - 1]), None)
+
+    def __str__(self) -> str:
+        numbers = ", ".join(str(shard.number) for shard in self.held)
+        empty = ", ".join(str(number) for number, engines in enumerate(self.engines, 1) if not engines)
+        text = f"shard{'s' if len(self.held) > 1 else ''} {numbers} of {len(self.engines)}"
+        return f"{text} ({empty} without engines)" if empty else text
+
+
 class RunRecord(Stored):
     """One session. ``verdicts``: of each test's last attempt; ``attempts``: those before it.
 
     ``quality_planned``: engines whose quality was to be tested; ``joint``: speed and quality of each engine together.
     ``installed``: a lock of its Python, line by line. All three are empty where an older version kept none.
+    ``shards``: None for a session that was not cut into any.
     """
 
     schema_version: int = SCHEMA
@@ -399,3 +447,27 @@ class RunRecord(Stored):
     quality_planned: list[str] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     installed: list[str] = Field(default_factory=list)
+    shards: ShardsEntry | None = None
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether it was merged of shards, each a run of its own."""
+        return self.shards is not None and self.id != self.shards.held[0].run
+
+    @property
+    def runs(self) -> frozenset[str]:
+        """Ids of the runs that it holds: its own, and those of merged shards."""
+        return (
+            frozenset((self.id, *(shard.run for shard in self.shards.held))) if self.shards else frozenset((self.id,))
+        )
+
+    @property
+    def machines(self) -> list[str]:
+        """Keys of the kinds of machines that it was measured on."""
+        held = self.shards.held if self.shards else []
+        return sorted({shard.machine for shard in held} or {self.fingerprint.key})
+
+    def measured(self, engine: str) -> tuple[str, str]:
+        """The id of the run that measured an engine, and when that began."""
+        shard = self.shards.of_engine(engine) if self.shards else None
+        return (self.id, self.started) if shard is None else (shard.run, shard.started)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enginegate.plan.against import Against
+from enginegate.plan.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Options:
         require_gpu: fail where no test ran on a GPU.
         against: the live base, or None.
         head: what is raced against it in place of this checkout in this Python; None for these.
+        shard: the part of the session that this one runs; None for all.
     """
 
     root: Path
@@ -49,3 +51,4 @@ class Options:
     require_gpu: bool
     against: Against | None = None
     head: Against | None = None
+    shard: Shard | None = None

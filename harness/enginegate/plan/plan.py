@@ -7,7 +7,9 @@ checkpoint? which precision of the reference is the fastest?) is found later, by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +22,7 @@ from enginegate.core.specs import Workload
 from enginegate.gates.family import split_alpha
 from enginegate.plan.against import Against
 from enginegate.plan.selection import Candidate, Selection
+from enginegate.plan.shards import Shard, deal
 from enginegate.storage.audits import AuditFile, load_audit
 from enginegate.storage.baselines import PerfBaseline, QualityBaseline, read_perf, read_quality
 
@@ -84,14 +87,17 @@ class Plan:
 
     Attributes:
         selection: the engines under test.
-        tests: those that gate an engine.
-        gates: error-rated gates that share the budget: those of ``tests``, or of the tests that an audit stands for.
+        tests: those that gate an engine here: in a shard, those of its engines.
+        gates: error-rated gates that share the budget: of all shards, or of the tests that an audit stands for.
         require_baseline: a missing baseline fails, and floors do not stand in for it.
         machine: this machine.
         against: the live base that all are compared with, or None.
         perf: accepted speed and memory by model and workload.
         quality: accepted scores by engine id.
         audits: accepted audits of this machine.
+        shard: the part of the session that this one runs; None for all.
+        dealt: the engines of every shard, by id; empty without shards.
+        digest: of what all shards together test, the same in each; empty without shards.
     """
 
     selection: Selection
@@ -103,6 +109,18 @@ class Plan:
     perf: Mapping[tuple[str, str], ReadOnce[PerfBaseline]] = field(default_factory=dict)
     quality: Mapping[str, ReadOnce[QualityBaseline]] = field(default_factory=dict)
     audits: ReadOnce[AuditFile] = field(default_factory=ReadOnce)
+    shard: Shard | None = None
+    dealt: tuple[tuple[str, ...], ...] = ()
+    digest: str = ""
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The engines of this shard, by id; empty without shards."""
+        return () if self.shard is None else self.dealt[self.shard.number - 1]
+
+    def runs(self, engine: str) -> bool:
+        """Whether an engine is run here: not where it is another shard's."""
+        return self.shard is None or engine in self.own
 
     def alpha(self, config: Config) -> float:
         """The false-alarm probability of one gate, so that any false FAIL of the session stays within the budget."""
@@ -138,6 +156,8 @@ def make_plan(
     require_baseline: bool,
     gates: int | None = None,
     against: Against | None = None,
+    shard: Shard | None = None,
+    engines: Collection[str] = (),
 ) -> Plan:
     """Plan a session, and read what was accepted for it.
 
@@ -149,8 +169,19 @@ def make_plan(
         require_baseline: see Plan.
         gates: how many gates share the budget; None for those of ``tests``.
         against: see Plan.
+        shard: see Plan.
+        engines: ids of those that collected tests run, whether or not these gate anything; dealt out to the shards.
     """
-    planned = tuple(tests)
+    whole = tuple(tests)
+    if gates is None:
+        gates = sum(test.gates for test in whole)
+    dealt: tuple[tuple[str, ...], ...] = ()
+    digest, planned = "", whole
+    if shard is not None:
+        # In the order of the selection: tests may be collected in any.
+        dealt = deal([each.id for each in selection.candidates if each.id in engines], shard.of)
+        planned = tuple(test for test in whole if test.candidate.id in dealt[shard.number - 1])
+        digest = _digest(whole, gates, dealt, require_baseline, against)
     key = machine.key
     workloads = {
         (config.name, config.workload(size).id)
@@ -160,7 +191,7 @@ def make_plan(
     return Plan(
         selection=selection,
         tests=planned,
-        gates=sum(test.gates for test in planned) if gates is None else gates,
+        gates=gates,
         require_baseline=require_baseline,
         machine=machine,
         against=against,
@@ -173,7 +204,26 @@ def make_plan(
             for each in selection.candidates
         },
         audits=ReadOnce.of(lambda: load_audit(baselines, key)),
+        shard=shard,
+        dealt=dealt,
+        digest=digest,
     )
+
+
+def _digest(
+    tests: Sequence[PlannedTest],
+    gates: int,
+    dealt: Sequence[Sequence[str]],
+    require_baseline: bool,
+    against: Against | None,
+) -> str:
+    """Of all that the shards of one session must have in common."""
+    planned = sorted(
+        (each.test, each.candidate.id, each.workload.id if each.workload else "", each.metric or "", each.gates)
+        for each in tests
+    )
+    told = json.dumps([planned, gates, dealt, require_baseline, str(against or "")])
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def _work(test: PlannedTest) -> Workload:

@@ -21,6 +21,7 @@ from enginegate.plugin.ours import (
     MARKERS,
     begins_again,
     needs,
+    parameter,
     parametrize,
     planned_test,
     run_again_alone,
@@ -41,8 +42,17 @@ from enginegate.plugin.outcomes import (
 )
 from enginegate.plugin.progress import TerminalProgress
 from enginegate.plugin.replay import replay_clock, shown_groups
+from enginegate.plugin.sharding import is_empty, leave_the_rest, shard_line
 from enginegate.plugin.termination import LastWord, end_well_when_terminated
-from enginegate.plugin.workers import PART, part_of_run, plain_id, prepare_worker, take_over, take_over_unfinished
+from enginegate.plugin.workers import (
+    EMPTY,
+    PART,
+    part_of_run,
+    plain_id,
+    prepare_worker,
+    take_over,
+    take_over_unfinished,
+)
 from enginegate.session.gate_session import GateSession
 
 SESSION = pytest.StashKey[GateSession]()
@@ -110,17 +120,30 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         parametrize(metafunc, error)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Now it is known which gates share the error budget, and which engines meet in which arena: plan the session."""
+    """Now it is known which gates share the error budget, and which engines meet in which arena: plan the session.
+
+    A shard plans all of it, and leaves the engines of the others out: before anybody counts or sends off the tests.
+    """
+    gates = session.config.stash[SESSION]
     ours = [item for item in session.items if needs(item, CANDIDATE) and why_unselected(item) is None]
-    if ours and not session.config.option.collectonly:
-        gates = session.config.stash[SESSION]
+    if ours and (gates.options.shard is not None or not session.config.option.collectonly):
+        engines = {parameter(item, CANDIDATE).id for item in ours}
         try:
-            gates.make_plan([test for item in ours for test in planned_test(item)])
+            gates.make_plan([test for item in ours for test in planned_test(item)], engines)
         except EngineGateError as error:
             raise pytest.UsageError(str(error)) from error
+        if gates.plan.shard is not None:
+            leave_the_rest(session, gates.plan)
         if (line := run_again_alone(session.config, ours)) is not None:
             gates.warn(line)
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
+    """Which engines are this shard's."""
+    plan = config.stash[SESSION].planned
+    return None if plan is None or plan.shard is None else shard_line(plan)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -221,12 +244,16 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     complete = ended and not session.shouldfail and not session.shouldstop
     if hasattr(config, "workeroutput"):
         config.workeroutput[PART] = gates.part(complete)
+        if gates.planned is not None and is_empty(gates):
+            config.workeroutput[EMPTY] = shard_line(gates.planned)
         return
     take_over_unfinished(gates)
     if not gates.finish(complete) and exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
     if exitstatus == pytest.ExitCode.OK and missed_gpu(config, gates.options):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and is_empty(gates):
+        session.exitstatus = pytest.ExitCode.OK
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -239,7 +266,7 @@ def pytest_testnodedown(node: Any, error: object | None) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """The results table, the verdicts, where the files are and what comes next, behind other plugins' tables."""
     close_report(terminalreporter, config.stash[SESSION])
-    if missed_gpu(config, config.stash[SESSION].options):
+    if missed_gpu(config, config.stash[SESSION].options) and not is_empty(config.stash[SESSION]):
         terminalreporter.write_line("--eg-require-gpu: no test ran an engine on an NVIDIA GPU", red=True, bold=True)
 
 

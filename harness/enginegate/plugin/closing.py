@@ -55,15 +55,15 @@ def _skipped(reporter: pytest.TerminalReporter) -> dict[str, int]:
 def next_step(config: pytest.Config, session: GateSession) -> str | None:
     """What to do about speed that failed or is undecided, or what sees smaller changes; None where there is neither.
 
-    None in CI, too. What would be refused is not proposed.
+    None in CI and for a shard, too. What would be refused is not proposed.
     """
     from enginegate.storage.accept import check_acceptable
     from enginegate.storage.baselines import lock_path
 
     timed = [(record, path) for record, path in session.saved if _speed(record)]
-    if not timed or in_ci():
-        return None
     options = session.options
+    if not timed or options.shard is not None or in_ci():
+        return None
     statuses = {status for record, _ in timed for status in _speed(record)}
     race = f"`pytest {prefix(config)}against accepted`"
     if options.against is None and lock_path(options.baselines, session.fingerprint.key).is_file():

@@ -15,6 +15,7 @@ from enginegate.core.terminal import in_ci as in_ci
 from enginegate.plan.against import Against, read_against
 from enginegate.plan.options import Options
 from enginegate.plan.selection import names
+from enginegate.plan.shards import Shard, read_shard
 from enginegate.plugin.workers import is_worker
 
 
@@ -38,6 +39,7 @@ def parse_options(config: pytest.Config) -> Options:
         audit=read.flag("gate-audit"),
         require_gpu=read.flag("require-gpu"),
         against=read.against(),
+        shard=read.shard(),
     )
 
 
@@ -68,6 +70,17 @@ class _Reader:
 
     def against(self) -> Against | None:
         return read_against(self.text("against"), f"{self._prefix}against")
+
+    def shard(self) -> Shard | None:
+        """Audits are not merged, so that one of a shard alone would stay one."""
+        option = f"{self._prefix}shard"
+        shard = read_shard(self.text("shard"), option)
+        if shard is not None and self.flag("gate-audit"):
+            raise ConfigError(
+                f"{option} and {self._prefix}gate-audit do not go together: audits of shards cannot be merged",
+                f"leave {option} out, or choose engines by {self._prefix}precision",
+            )
+        return shard
 
     def names(self, name: str) -> tuple[str, ...]:
         value, option = self.text(name), self._prefix + name

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 #: Names under which a worker gets the run's id and the place of its own notes, and sends its records back.
 RUN, NOTES, PART = "enginegate_run", "enginegate_notes", "enginegate_records"
+#: Under which a worker says that its shard of the session is empty.
+EMPTY = "enginegate_empty"
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -41,7 +43,11 @@ def take_over(node: Any, error: object, session: GateSession) -> None:
     notes = session.unfinished.pop(node.gateway.id, None)
     if notes is None:
         return
-    sent: list[str] | None = getattr(node, "workeroutput", {}).get(PART)
+    output: dict[str, Any] = getattr(node, "workeroutput", {})
+    sent: list[str] | None = output.get(PART)
+    if EMPTY in output:
+        session.empty_shard = True
+        session.warn(output[EMPTY])
     if sent is None:
         session.crash(f"xdist worker {node.gateway.id} crashed ({error or 'no reason given'})", notes)
     else:

@@ -27,3 +27,14 @@ def write_report(records: Sequence[RunRecord], folder: Path) -> list[Path]:
         summary.write_text("\n".join(markdown_summary(record) for record in records), encoding="utf-8")
         save_plot(rows, plot)
     return [csv, summary, plot]
+
+
+def write_comment(records: Sequence[RunRecord], path: Path) -> Path:
+    """Write the runs in short, as a comment for a pull request. Raises RecordError where that cannot be written."""
+    from enginegate.core.errors import RecordError, edge
+    from enginegate.report.comment import markdown_comment
+
+    with edge(RecordError, f"the comment cannot be written to {path}", "name another file with --comment FILE"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(markdown_comment(records), encoding="utf-8")
+    return path

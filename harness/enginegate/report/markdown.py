@@ -37,11 +37,23 @@ def tally(record: RunRecord) -> str:
     return f"{text}; {turned} FAIL went away when run again" if turned else text
 
 
+def incomplete(record: RunRecord) -> str | None:
+    """Why a record is not all of its session, in a sentence; None where it is."""
+    if record.status == "complete":
+        return None
+    if record.is_merged:
+        return "Not all of the session is here, as the warnings say."
+    return "The run was interrupted; this is what it had measured."
+
+
 def _lines(record: RunRecord) -> Iterator[str]:
     yield f"# enginegate: {record.model.name}: {tally(record)}"
     yield ""
-    partial = " **The run was interrupted; this is what it had measured.**" if record.status == "partial" else ""
+    reason = incomplete(record)
+    partial = "" if reason is None else f" **{reason}**"
     yield f"Run `{record.id}`, commit `{record.commit or 'unknown'}`, {record.started} to {record.finished}.{partial}"
+    if record.shards is not None:
+        yield f"\nIt holds {record.shards} of one session."
     if record.model.random_weights:
         yield f"\n**{RANDOM_WEIGHTS}**"
     yield from _results(record_rows(record), speed_notes(record))
@@ -129,6 +141,8 @@ def _provenance(record: RunRecord) -> Iterator[str]:
     yield from (
         f"- {engine.id} ({engine.role}): {engine.version}, key `{engine.key[:16]}`" for engine in record.engines
     )
+    for shard in record.shards.held if record.shards is not None else ():
+        yield f"- shard {shard.number}: run `{shard.run}` on `{shard.machine}`"
     for arena in record.arenas:
         yield f"- {arena.workload}: {len(arena.blocks)} blocks, stopped: {arena.stopped}"
     yield "\n</details>"

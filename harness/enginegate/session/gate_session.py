@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from enginegate.core.records import (
     ModelEntry,
     RaceEntry,
     RunRecord,
+    ShardsEntry,
     VerdictEntry,
 )
 from enginegate.core.specs import Workload
@@ -43,6 +44,7 @@ from enginegate.session.bench import ModelBench
 from enginegate.session.duel import Duel
 from enginegate.session.engines import Wrap
 from enginegate.session.recording import Status, add_to_history, commit, merge_records, now, run_id, write_reports
+from enginegate.session.shards import own_shard
 from enginegate.storage.audits import (
     AnyAudit,
     AuditedGate,
@@ -86,6 +88,7 @@ class GateSession:
         notes: in an xdist worker, which writes no records: the file that its controller finds if it crashes.
         crashed: an xdist worker ended without sending its records.
         ended_early: somebody ended the session before its last test; its records are partial.
+        empty_shard: an xdist worker found that this shard has no engines.
         unfinished: in a controller of xdist: the workers that have not ended, and where each keeps its notes.
         lease: where engines are measured on a GPU, or spread over xdist workers: the cards that are this process's own.
         saved: the records written, with their folders.
@@ -105,6 +108,7 @@ class GateSession:
     notes: Path | None = None
     crashed: bool = False
     ended_early: bool = False
+    empty_shard: bool = False
     unfinished: dict[str, Path] = field(default_factory=dict)
     lease: Lease | None = None
     _selection: Selection | None = None
@@ -164,17 +168,17 @@ class GateSession:
         """The bench of one model. Raises ConfigError where its prompts cannot be used, before anything loads."""
         if config.name not in self._benches:
             expected = [
-                (candidate.spec, candidate.runtime)
-                for candidate in self.selection.candidates
-                if candidate.config.name == config.name
+                (each.spec, each.runtime)
+                for each in self.selection.candidates
+                if each.config.name == config.name and (self._plan is None or self._plan.runs(each.id))
             ]
             bench = ModelBench.of(config, self.fingerprint, cache_folder(), self.progress, self.wrap, expected)
             bench.files.prompts()
             self._benches[config.name] = bench
         return self._benches[config.name]
 
-    def make_plan(self, tests: Sequence[PlannedTest]) -> None:
-        """Plan the session, once its tests are collected."""
+    def make_plan(self, tests: Sequence[PlannedTest], engines: Collection[str] = ()) -> None:
+        """Plan the session, once its tests are collected. ``engines``: ids of all that these run, for its shards."""
         self._plan = make_plan(
             self.selection,
             tests,
@@ -183,10 +187,17 @@ class GateSession:
             require_baseline=self.options.require_baseline,
             gates=self.budget,
             against=self.options.against,
+            shard=self.options.shard,
+            engines=engines,
         )
 
     def _planned(self) -> tuple[PlannedTest, ...]:
         return self._plan.tests if self._plan is not None else ()
+
+    @property
+    def planned(self) -> Plan | None:
+        """The plan; None before the tests are collected, and where none of them is ours."""
+        return self._plan
 
     @property
     def plan(self) -> Plan:
@@ -540,7 +551,15 @@ class GateSession:
                 {test.candidate.id for test in self._planned() if test.quality and test.candidate.config.name == model}
             ),
             installed=installed() if head is None or head.interpreter.here else [],
+            shards=self._shards(model),
         )
+
+    def _shards(self, model: str) -> ShardsEntry | None:
+        if self._plan is None:
+            return None
+        base = self._bases.get(model)
+        commit = "" if base is None else base.commit
+        return own_shard(self._plan, model, self.record_id(model), self.started, commit)
 
     def save(self, status: Status) -> list[tuple[RunRecord, Path]]:
         """Write the record of every model that has something to tell."""

@@ -128,7 +128,7 @@ def apply_accept(
 
 def _write_lock(record: RunRecord, root: Path) -> list[Path]:
     """Pin the environment whose figures were accepted: ``--against accepted`` makes it again."""
-    if not record.installed:
+    if not record.installed or len(record.machines) > 1:
         return []
     path = lock_path(root, record.fingerprint.key)
     text = f"# What was installed when run {record.id} was measured.\n" + "".join(
@@ -187,25 +187,42 @@ def _updates(record: RunRecord, root: Path, level: Level) -> list[Update]:
 
 
 def _perf_updates(record: RunRecord, root: Path, level: Level) -> Iterator[Update]:
-    arenas = {arena.workload: arena for arena in record.arenas if arena.blocks}
+    arenas: dict[str, list[ArenaEntry]] = {}
+    for arena in record.arenas:
+        if arena.blocks:
+            arenas.setdefault(arena.workload, []).append(arena)
     memory: dict[str, list[MemoryEntry]] = {}
     for entry in record.memory:
         memory.setdefault(entry.workload, []).append(entry)
+    if (arenas or memory) and len(record.machines) > 1:
+        runs = " and ".join(f"`enginegate accept {shard.run}`" for shard in record.shards.held) if record.shards else ""
+        raise BaselineError(
+            f"run {record.id} was merged of shards that ran on {len(record.machines)} kinds of machine"
+            f" ({', '.join(record.machines)}), and a baseline of speed and memory is of one",
+            f"accept its shards instead: {runs}",
+        )
     for workload in dict.fromkeys([*arenas, *memory]):
-        yield _perf_update(record, root, workload, arenas.get(workload), memory.get(workload, []), level)
+        yield _perf_update(record, root, workload, arenas.get(workload, []), memory.get(workload, []), level)
 
 
 def _perf_update(
     record: RunRecord,
     root: Path,
     workload: str,
-    arena: ArenaEntry | None,
+    arenas: list[ArenaEntry],
     memory: list[MemoryEntry],
     level: Level,
 ) -> Update:
     model, key = record.model, record.fingerprint.key
     path = perf_path(root, key, model.name, workload)
-    reference = arena.reference if arena else _reference(record)
+    references = sorted({arena.reference for arena in arenas})
+    if len(references) > 1:
+        raise BaselineError(
+            f"run {record.id} has ratios over {' and '.join(references)} at {workload}:"
+            " its shards had different references",
+            "name the precision under reference.precision in the configuration, and run again",
+        )
+    reference = references[0] if references else _reference(record)
     note, old = "", None
     try:
         old = read_perf(root, key, model.name, workload)
@@ -214,11 +231,11 @@ def _perf_update(
     except BaselineError as error:
         note, old = f"replaces: {error.problem}", None
     engines = dict(old.engines) if old else {}
-    sessions = _sessions(record, arena) if arena else {}
+    sessions = {name: session for arena in arenas for name, session in _sessions(record, arena).items()}
     moved = moved_levels(engines, sessions, workload, record)
     if level is Level.REPLACE:
         engines |= {name: engines[name].model_copy(update={"sessions": []}) for name in moved}
-    changes = [*_add_sessions(engines, sessions, record.id, workload, path, note, old)]
+    changes = [*_add_sessions(engines, sessions, workload, path, note, old)]
     changes += _add_memory(engines, record, memory, path, note)
     baseline = PerfBaseline(
         model=model.name,
@@ -234,7 +251,6 @@ def _perf_update(
 def _add_sessions(
     engines: dict[str, PerfEngine],
     sessions: Mapping[str, PerfSession],
-    run: str,
     workload: str,
     path: Path,
     note: str,
@@ -242,7 +258,7 @@ def _add_sessions(
 ) -> Iterator[Change]:
     for name, session in sessions.items():
         before = engines.get(name, PerfEngine())
-        if any(entry.provenance.run == run for entry in before.sessions):
+        if any(entry.provenance.run == session.provenance.run for entry in before.sessions):
             continue
         joined = [*before.sessions, session][-MAX_SESSIONS:]
         engines[name] = before.model_copy(update={"sessions": joined})
@@ -261,7 +277,7 @@ def _add_memory(
         if entry.engine not in candidates:
             continue
         before = engines.get(entry.engine, PerfEngine())
-        if before.memory and before.memory.provenance.run == record.id:
+        if before.memory and before.memory.provenance.run == record.measured(entry.engine)[0]:
             continue
         figures = _memory_figures(record, entry)
         engines[entry.engine] = before.model_copy(update={"memory": figures})
@@ -350,7 +366,7 @@ def _quality_update(record: RunRecord, root: Path, engine: EngineEntry, measured
     changes: list[Change] = []
     for entry in measured:
         before = metrics.get(entry.metric)
-        if before and before.provenance.run == record.id:
+        if before and before.provenance.run == record.measured(engine.id)[0]:
             continue
         metrics[entry.metric] = QualityMetric(
             provenance=_provenance(record, engine),
@@ -392,9 +408,10 @@ def _provenance(record: RunRecord, engine: EngineEntry) -> Provenance:
     reference = _reference(record)
     if reference and reference != engine.id:
         versions["reference"] = _engine(record, reference).version
+    run, started = record.measured(engine.id)
     return Provenance(
-        run=record.id,
-        started=record.started,
+        run=run,
+        started=started,
         commit=record.commit,
         fingerprint=record.fingerprint.key,
         versions=versions,

@@ -45,7 +45,8 @@ def moved_levels(
     found = {}
     for name, session in sessions.items():
         stored = engines.get(name)
-        if stored is None or not stored.sessions or any(entry.provenance.run == record.id for entry in stored.sessions):
+        runs = {entry.provenance.run for entry in stored.sessions} if stored is not None else set()
+        if stored is None or not runs or session.provenance.run in runs:
             continue
         newest = stored.sessions[-1]
         if newest.runtime_digest and newest.runtime_digest != session.runtime_digest:

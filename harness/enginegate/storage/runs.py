@@ -7,7 +7,7 @@ from pathlib import Path
 
 from enginegate.core.errors import RecordError, edge
 from enginegate.core.files import expanded, round_floats, to_json, write_atomically
-from enginegate.core.records import SCHEMA, QualityEntry, RunRecord
+from enginegate.core.records import SCHEMA, QualityEntry, RunRecord, ShardRun, ShardsEntry
 from enginegate.quality.bleu import BLEU_COLUMNS
 from enginegate.storage.migration import RECORD
 from enginegate.storage.reading import Format, repeated, table_problem
@@ -28,17 +28,17 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 def _problem(record: RunRecord) -> str | None:
     """What is there twice, of which one would hide the other, or is laid out otherwise than its columns; or None."""
-    named: dict[str, list[object]] = {
-        "engine": [entry.id for entry in record.engines],
-        "the race at": [entry.workload for entry in record.arenas],
-        "memory of": [f"{entry.engine} at {entry.workload}" for entry in record.memory],
-        "quality:": [f"{entry.metric} of {entry.engine}" for entry in record.quality],
-    }
+    named: list[tuple[str, list[str]]] = [
+        ("engine", [entry.id for entry in record.engines]),
+        _races(record),
+        ("memory of", [f"{entry.engine} at {entry.workload}" for entry in record.memory]),
+        ("quality:", [f"{entry.metric} of {entry.engine}" for entry in record.quality]),
+    ]
     for arena in record.arenas:
-        named[f"at {arena.workload}, engine"] = list(arena.contestants)
+        named.append((f"at {arena.workload}, engine", arena.contestants))
         for number, block in enumerate(arena.blocks):
-            named[f"in block {number} at {arena.workload}, a round of"] = [turn.engine for turn in block.rounds]
-    for what, names in named.items():
+            named.append((f"in block {number} at {arena.workload}, a round of", [turn.engine for turn in block.rounds]))
+    for what, names in named:
         twice = repeated(names)
         if twice is not None:
             return f"{what} {twice} is there twice"
@@ -49,10 +49,37 @@ def _problem(record: RunRecord) -> str | None:
         devices = engine.spec.get("tensor_parallel", 1)
         if not isinstance(devices, int) or isinstance(devices, bool) or devices < 1:
             return f"spec.tensor_parallel of {engine.id} is no number of devices"
-    for entry in record.quality:
+    for entry in (*record.quality, *(each for shard in _held(record) for each in shard.quality)):
         problem = table_problem(entry.columns, entry.items) or _impossible(entry)
         if problem is not None:
             return f"{entry.metric} of {entry.engine}: {problem}"
+    return _shards_problem(record.shards)
+
+
+def _races(record: RunRecord) -> tuple[str, list[str]]:
+    """What of the races may be there once: a workload; each engine at it, where shards raced apart."""
+    if not record.is_merged:
+        return "the race at", [entry.workload for entry in record.arenas]
+    turns = ((name, arena) for arena in record.arenas for name in arena.contestants if name != arena.reference)
+    return "in a race,", [f"{name} at {arena.workload}" for name, arena in turns]
+
+
+def _held(record: RunRecord) -> list[ShardRun]:
+    return record.shards.held if record.shards is not None else []
+
+
+def _shards_problem(shards: ShardsEntry | None) -> str | None:
+    """What is wrong with the shards of a record: a number that is none, or what is there twice."""
+    if shards is None:
+        return None
+    numbers = [shard.number for shard in shards.held]
+    if max(numbers) > len(shards.engines):
+        return f"it holds shard {max(numbers)} of {len(shards.engines)}"
+    engines = [name for each in shards.engines for name in each]
+    for what, names in (("shard", [str(number) for number in numbers]), ("in the shards, engine", engines)):
+        twice = repeated(names)
+        if twice is not None:
+            return f"{what} {twice} is there twice"
     return None
 
 

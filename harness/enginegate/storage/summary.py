@@ -137,10 +137,14 @@ def headline_scores(scores: Mapping[str, float]) -> dict[str, float]:
 def measurements(record: RunRecord) -> list[Measurement]:
     """Every figure of the run, joined with the verdicts on them; a verdict on a figure of its own adds that figure.
 
+    What merged shards measured each for itself, the times of their reference, is as the first of them has it.
+
     Raises:
         RecordError, MeasurementError: a time of the record is not a positive finite number.
     """
-    found = {(item.engine, item.workload, item.metric): item for item in _measured(record)}
+    found: dict[tuple[str, str, str], Measurement] = {}
+    for item in _measured(record):
+        found.setdefault((item.engine, item.workload, item.metric), item)
     for verdict in record.verdicts:
         key = (verdict.engine, verdict.workload or "", verdict.metric)
         known = found.get(key)

@@ -12,6 +12,7 @@ from enginegate.core.errors import RecordError
 from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import Verdict, compared_first
 from enginegate.verdicts import inputs
+from enginegate.verdicts.lookup import beside
 from enginegate.verdicts.quality import (
     judge_accuracy_gate,
     judge_corpus_gate,
@@ -48,4 +49,5 @@ def judge(gate: inputs.GateInputs, record: RunRecord | None) -> Verdict:
     """
     if record is None and not isinstance(gate, inputs.UnpairedInputs):
         raise RecordError(f"the gate of {gate.metric} needs a run record", "name one")
-    return compared_first(_JUDGES[type(gate)](gate, record), gate.comparable)
+    own = None if record is None else beside(record, gate.candidate)
+    return compared_first(_JUDGES[type(gate)](gate, own), gate.comparable)

@@ -14,6 +14,23 @@ from enginegate.storage.configured import kept_gates
 Entry = TypeVar("Entry")
 
 
+def beside(record: RunRecord, engine: str) -> RunRecord:
+    """What was measured in one session with an engine: of merged shards its own, else all of the record."""
+    shard = record.shards.of_engine(engine) if record.shards is not None and record.is_merged else None
+    if shard is None or record.shards is None:
+        return record
+    ours = set(record.shards.engines[shard.number - 1])
+    quality = {(entry.engine, entry.metric): entry for entry in (*record.quality, *shard.quality)}
+    return record.model_copy(
+        update={
+            "arenas": [
+                entry for entry in record.arenas if ours & ({*entry.contestants, *entry.failures} - {entry.reference})
+            ],
+            "quality": list(quality.values()),
+        }
+    )
+
+
 def arena(record: RunRecord, workload: str) -> ArenaEntry:
     """The arena of one workload."""
     return _one([entry for entry in record.arenas if entry.workload == workload], f"arena {workload}")

@@ -60,9 +60,9 @@ class StoredSession:
     surroundings: Mapping[str, str] = field(default_factory=dict)
 
     def is_same(self, other: StoredSession) -> bool:
-        """Whether the other is this very session: the same run, or the same samples throughout."""
+        """Whether the other is this very session, or a shard of it: the same run, or the same samples throughout."""
         if self.record is not None and other.record is not None:
-            return self.record.id == other.record.id and self.record.model.name == other.record.model.name
+            return bool(self.record.runs & other.record.runs) and self.record.model.name == other.record.model.name
         return bool(self.series) and self._samples() == other._samples()
 
     @property
