@@ -159,3 +159,47 @@ def test_doctor_is_1_where_nothing_works(monkeypatch: pytest.MonkeyPatch, capsys
     backends(monkeypatch, {"vllm": CapabilityError("vllm is not installed")})
     assert main(["doctor"]) == 1
     assert "does not work here" in capsys.readouterr().out
+
+
+class PartlyAble(FileBackend):
+    """Some of its precisions share a reason, and a KV precision has it, too."""
+
+    reason = (
+        "this processor computes neither in bf16 nor in fp16, and a whole sentence about that is longer than a line"
+    )
+
+    def capabilities(self) -> Capabilities:
+        absent, slow = Capability(False, self.reason), Capability(True, "works, but slowly")
+        precisions = {"fp32": Capability(True), "bf16": absent, "fp16": absent, "fp8": slow, "int8_wo": slow}
+        return Capabilities(precisions, {"fp32": Capability(True), "bf16": absent}, "cpu")
+
+
+class Unable(FileBackend):
+    """Nothing works, for one reason."""
+
+    def capabilities(self) -> Capabilities:
+        absent = Capability(False, "needs an NVIDIA GPU, and NVML shows none")
+        return Capabilities(dict.fromkeys(("fp16", "bf16", "fp8"), absent), {"fp8": absent}, "cuda")
+
+
+@pytest.mark.usefixtures("cache")
+def test_doctor_says_a_reason_once_for_all_that_share_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    backends(monkeypatch, {"partly": PartlyAble(), "unable": Unable()})
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    partly, unable = (" ".join(part.split()) for part in out.partition("backend partly: ")[2].split("backend unable: "))
+    assert partly.count(PartlyAble.reason) == 1
+    assert f"not bf16, fp16, KV bf16: {PartlyAble.reason}" in partly
+    assert "precisions: fp32, fp8, int8_wo" in partly
+    assert partly.endswith("fp8, int8_wo: works, but slowly")
+    assert unable == "does not work here files 1, on cuda needs an NVIDIA GPU, and NVML shows none"
+    (folder,) = [line for line in out.splitlines() if "free" in line and "/" in line] or [""]
+    assert [line for line in out.splitlines() if len(line) > 80 and line != folder] == []
+    assert main(["doctor", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)["backends"]
+    assert {entry["reason"] for entry in answer["unable"]["precisions"].values()} == {
+        "needs an NVIDIA GPU, and NVML shows none"
+    }
+    assert len(answer["unable"]["precisions"]) == 3

@@ -17,6 +17,7 @@ from enginegate.core.errors import EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams, Timeouts
 from enginegate.engines.process import client, messages
 from enginegate.engines.process.child_engine import ChildEngine
+from enginegate.engines.process.heartbeat import beating
 from enginegate.machine import processes
 
 from tests_harness.fakes import faulty
@@ -149,6 +150,17 @@ def test_progress_renews_the_limit(start):
     answers, seconds = engine.timed(PROMPTS, SamplingParams(steps))
     assert len(answers) == len(PROMPTS)
     assert seconds > limit
+
+
+def test_progress_says_how_far_the_work_is(start):
+    """What the process says of it comes to whoever listens here; without anybody it is a sign of life alone."""
+    engine = start("slow", Timeouts(score=8 * faulty.STEP))  # told an eighth of the limit apart
+    shares: list[float | None] = []
+    with beating(shares.append, 0.0):
+        engine.score([[1, 2]] * 4)
+    assert shares
+    assert set(shares) <= {0.25, 0.5, 0.75, 1.0}
+    assert shares == sorted(shares)
 
 
 def test_streams_that_are_dropped_leave_the_replies_in_step(start):

@@ -171,10 +171,10 @@ class Engine:
         if "hangs-in-score" in self.spec.model:
             hang()
         scores = []
-        for sequence in sequences:
+        for number, sequence in enumerate(sequences, start=1):
             if "slow" in self.spec.model:
                 time.sleep(STEP)
-                beat()
+                beat(number / len(sequences))
             scores.append((-1.0,) * (len(sequence) - 1))
         return scores
 

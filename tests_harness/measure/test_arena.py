@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from enginegate.core.errors import EngineError, MeasurementError
+from enginegate.core.progress import Step
 from enginegate.core.records import Block, Round
 from enginegate.core.specs import Workload
 from enginegate.engines.base import Generation
@@ -258,3 +259,46 @@ def test_where_every_round_is_disturbed_they_are_not_all_repeated(monkeypatch):
     assert taken == 80
     assert 30 <= repeated <= taken / 2 + 10
     assert disturbance(arena.blocks)[0] == 1.0
+
+
+def test_progress_is_told_between_rounds_and_never_while_one_is_timed():
+    """Drawing beside a round would be timed with it."""
+    arena, engines, _ = make(ArenaPolicy(warmup_rounds=1, max_blocks=4), a=1.0, b=2.0)
+    answering: list[str] = []
+    steps: list[Step] = []
+
+    def progress(text):
+        assert not answering
+        steps.append(text)
+
+    for engine in engines.values():
+        engine.generate = _noting(engine.generate, engine.name, answering)
+    arena.run(lambda _: False, progress)
+    assert all(isinstance(step, Step) for step in steps)
+    assert steps[:2] == [f"timing b2-i4-o5: round {number} of 2 to warm up" for number in (1, 2)]
+    assert steps[2:] == [
+        "timing b2-i4-o5: block 1 of at most 4, at most 9 s left",
+        "timing b2-i4-o5: block 2 of at most 4, at most 6 s left",
+        "timing b2-i4-o5: block 3 of at most 4, at most 3 s left",
+        "timing b2-i4-o5: block 4 of at most 4, at most 0 s left",
+    ]
+    assert [step.share for step in steps[2:]] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+
+
+def _noting(generate, name, answering):
+    def noted(prompts, params):
+        answering.append(name)
+        given = generate(prompts, params)
+        answering.remove(name)
+        return given
+
+    return noted
+
+
+def test_the_time_left_is_no_longer_than_the_budget():
+    arena, _, _ = make(ArenaPolicy(warmup_rounds=0, max_blocks=40, time_budget=10.0), a=1.0, b=2.0)
+    steps: list[Step] = []
+    arena.run(lambda _: False, steps.append)
+    assert steps[0] == "timing b2-i4-o5: block 1 of at most 40, at most 7 s left"
+    assert steps[0].share == pytest.approx(0.3)
+    assert steps[-1].share == 1.0

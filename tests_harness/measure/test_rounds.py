@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from enginegate.core.errors import EngineError
+from enginegate.core.progress import Step
 from enginegate.core.records import Block, LaunchEntry, Round, TrialEntry
 from enginegate.core.specs import SamplingParams, Workload
 from enginegate.engines.base import Generation
@@ -267,6 +268,9 @@ def test_progress_tells_the_time_that_is_left():
     lines: list[str] = []
     race_of(0.05, quick(looks=(4, 6))).run(lambda _: False, progress=lines.append)
     assert len(lines) == 6
-    assert "to the look after 4" in lines[1]
-    assert "to the look after 6" in lines[5]
+    assert all("next look in " in line for line in lines[1:])
     assert all("at most" in line for line in lines[1:])
+    assert lines[0].endswith(": launch 1 of 6"), "nobody knows yet how long one takes"
+    shares = [line.share for line in lines[1:] if isinstance(line, Step)]
+    assert len(shares) == 5
+    assert all(0 < share < 1 for share in shares)

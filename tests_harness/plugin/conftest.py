@@ -15,6 +15,7 @@ if str(FAKES) not in sys.path:
     sys.path.insert(0, str(FAKES))
 
 from enginegate.core.records import RunRecord  # noqa: E402
+from enginegate.plugin.progress import TerminalProgress  # noqa: E402
 from enginegate.storage.runs import latest_record, load_record  # noqa: E402
 from workspace import REPOSITORY, Workspace, make_workspace  # noqa: E402
 
@@ -47,12 +48,16 @@ def clean_environment(workspace: Workspace, **more: str) -> dict[str, str]:
 
 
 class Suite:
-    """Runs the suite's tests against the fake backend, in a folder of their own."""
+    """Runs the suite's tests against the fake backend, in a folder of their own.
+
+    ``told``: all progress of sessions in this process; of fast ones a screen shows the least part.
+    """
 
     def __init__(self, pytester: pytest.Pytester, workspace: Workspace) -> None:
         self.pytester = pytester
         self.workspace = workspace
         self.folder = pytester.path
+        self.told: list[str] = []
         self.prepare()
 
     def prepare(self, sabotage: str = "", precision: str = "int8_wo", more: str = "", virtual: bool = True) -> None:
@@ -157,4 +162,12 @@ def suite(workspace, pytester, monkeypatch) -> Suite:
         monkeypatch.setenv(name, value)
     # Drawing takes longer than all the rest of an inner session; the accepted one, in a process of its own, draws.
     monkeypatch.setattr("enginegate.report.plot.save_plot", lambda *_: None)
-    return Suite(pytester, workspace)
+    made = Suite(pytester, workspace)
+    shown = TerminalProgress.__call__
+
+    def told(progress: TerminalProgress, text: str) -> None:
+        made.told.append(text)
+        shown(progress, text)
+
+    monkeypatch.setattr(TerminalProgress, "__call__", told)
+    return made

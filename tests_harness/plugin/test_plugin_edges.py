@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from enginegate.cli import main
 from enginegate.measure.arena import Arena
 from enginegate.storage import history
 from enginegate.storage.runs import latest_record, load_record
@@ -37,7 +40,7 @@ def test_history_that_makes_no_sense_is_a_usage_error_before_anything_is_measure
     result = suite.run(*SPEED, f"--history={url}")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert reason in result.stderr.str()
-    assert ".. loading" not in result.stdout.str()
+    assert not any(line.startswith("loading") for line in suite.told)
     assert not (suite.folder / "runs").exists()
 
 
@@ -74,7 +77,7 @@ def test_token_ids_beyond_the_vocabulary_are_no_sample(suite):
     result = suite.run("tests_perf/test_speedup.py", "tests_perf/test_latency.py", "--batch-size=1")
     result.assert_outcomes(errors=3, failed=0)
     output = result.stdout.str()
-    assert output.count("timing b1-i16-o8") == 1
+    assert suite.told.count("timing b1-i16-o8") == 1
     assert "toy-fake-int8_wo, b1-i16-o8 gave the token id 259; the model's are 0 to 258" in output
     assert {verdict.engine for verdict in suite.record().verdicts} == {"toy-fake-int4_wo"}
 
@@ -87,7 +90,7 @@ def test_race_that_the_machine_breaks_off_is_not_begun_again_for_each_test(suite
     result = suite.run("tests_perf/test_speedup.py", "tests_perf/test_latency.py", "--batch-size=1")
     result.assert_outcomes(errors=6)
     output = result.stdout.str()
-    assert output.count("timing b1-i16-o8") == 1
+    assert suite.told.count("timing b1-i16-o8") == 1
     assert output.count("the race at b1-i16-o8 broke off: OSError: NVML: GPU is lost") >= 6
     assert "enginegate doctor" in output
     assert "nvidia-smi" not in output, "these engines run on a CPU"
@@ -135,3 +138,17 @@ def test_whole_session_from_a_cache_of_somebody_else_without_a_home(tmp_path):
     with belonging_to_somebody(tmp_path / "cache"):
         assert session("second", *(WITHOUT_RIGHTS if os.geteuid() == 0 else ())) == first
     assert [event for event in workspace.events()[len(events) :] if event.startswith("build")] == []
+
+
+def test_engines_are_built_before_any_session(suite, tmp_path, monkeypatch, capsys):
+    """``enginegate engines build`` builds what is missing, once, and a session then builds nothing."""
+    monkeypatch.setenv("ENGINEGATE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("ENGINEGATE_FAKE_LOG", str(tmp_path / "engines.log"))
+    command = ["engines", "build", f"--config={suite.workspace.config}", "--precision=int8_wo"]
+    assert main(command) == 0
+    assert "toy-fake-int8_wo" in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["engine"] == "toy-fake-int8_wo"
+    assert Path(entry["path"]).is_dir()
+    assert (tmp_path / "engines.log").read_text(encoding="utf-8").splitlines() == ["build toy-fake-int8_wo"]

@@ -121,7 +121,7 @@ def test_corrupt_baseline_is_refused_before_anything_is_timed(suite, accepted):
     path.write_text(path.read_text(encoding="utf-8")[:-100], encoding="utf-8")
     result = suite.run(*SPEED)
     assert_refused(result, "is not valid JSON", "restore it from version control")
-    assert "block 1" not in result.stdout.str()
+    assert not any("block 1" in line for line in suite.told)
 
 
 def test_run_is_never_its_own_baseline(suite, accepted, monkeypatch):
@@ -159,7 +159,7 @@ def test_engine_that_fails_in_the_race_costs_its_own_tests_once(suite):
     result.assert_outcomes(errors=3)
     result.stdout.fnmatch_lines(["*3 errors, 3 no baseline*"])
     output = result.stdout.str()
-    assert output.count("timing b1-i16-o8") == 1
+    assert suite.told.count("timing b1-i16-o8") == 1
     reason = "toy-fake-int8_wo, b1-i16-o8: the engine failed in its round: RuntimeError: CUDA error: out of luck"
     errors = output.partition("short test summary")[0].partition("= ERRORS =")[2]
     assert errors.count(f"{reason}\n  hint:") == 3
@@ -181,7 +181,7 @@ def test_engine_that_falls_over_after_its_race_costs_its_own_tests_once(suite):
     suite.prepare("Mute")
     result = suite.run(*TIMED)
     result.stdout.fnmatch_lines(["*3 errors, 3 no baseline*"])
-    assert result.stdout.str().count("timing b1-i16-o8") == 1
+    assert suite.told.count("timing b1-i16-o8") == 1
     record = suite.record()
     assert list(record.arenas[0].failures) == ["toy-fake-int8_wo"]
     assert {verdict.engine for verdict in record.verdicts} == {"toy-fake-int4_wo"}
@@ -199,7 +199,7 @@ def test_baseline_of_one_engine_that_cannot_be_used_costs_its_own_tests_once(sui
     result = suite.run(*TIMED)
     outcomes = result.parseoutcomes()
     assert outcomes["failed"] + outcomes["errors"] == 3
-    assert result.stdout.str().count("timing b1-i16-o8") == 1
+    assert suite.told.count("timing b1-i16-o8") == 1
     record = suite.record()
     assert {verdict.engine for verdict in record.verdicts} == {"toy-fake-int4_wo"}
     assert any("session 1 of the baseline has 3 blocks" in line for line in record.warnings)
@@ -211,8 +211,8 @@ def test_engine_whose_library_falls_over_while_loading_costs_its_own_tests_and_i
     result = suite.run(*TIMED)
     result.stdout.fnmatch_lines(["*3 errors, 3 no baseline*"])
     output = result.stdout.str()
-    assert output.count("loading toy-fake-int8_wo") == 1
-    assert output.count("timing b1-i16-o8") == 1
+    assert suite.told.count("loading toy-fake-int8_wo") == 1
+    assert suite.told.count("timing b1-i16-o8") == 1
     errors = output.partition("short test summary")[0].partition("= ERRORS =")[2]
     assert errors.count("toy-fake-int8_wo could not be built or loaded: RuntimeError: libfake.so") >= 3
     assert {verdict.engine for verdict in suite.record().verdicts} == {"toy-fake-int4_wo"}
@@ -223,7 +223,7 @@ def test_reference_that_fails_in_the_race_ends_it_once_for_all(suite):
     result = suite.run(*TIMED)
     result.assert_outcomes(errors=6)
     output = result.stdout.str()
-    assert output.count("timing b1-i16-o8") == 1
+    assert suite.told.count("timing b1-i16-o8") == 1
     assert output.count("the reference left the race: toy-fake-fp32, b1-i16-o8: the engine failed in its round") >= 6
     record = suite.record()
     assert record.verdicts == []
@@ -240,7 +240,7 @@ def test_answers_of_one_token_have_no_latency_between_tokens_and_all_else(suite)
     assert outcomes.get("failed", 0) + outcomes.get("errors", 0) == 0
     output = result.stdout.str()
     assert "a single token has no inter-token latency" in output
-    assert output.count("timing b1-i16-o1") == 1
+    assert suite.told.count("timing b1-i16-o1") == 1
     record = suite.record()
     assert sorted(verdict.metric for verdict in record.verdicts) == ["speedup", "speedup", "ttft", "ttft"]
     assert {entry.itl_p50 for block in record.arenas[0].blocks for entry in block.rounds} == {None}
@@ -254,7 +254,7 @@ def test_tokens_that_come_all_at_once_cost_the_itl_test_alone(suite):
     outcomes = result.parseoutcomes()
     assert outcomes.get("failed", 0) + outcomes.get("errors", 0) == 1, outcomes
     assert "toy-fake-int8_wo has no itl: no two of its tokens came one after the other" in result.stdout.str()
-    assert result.stdout.str().count("timing b1-i16-o8") == 1
+    assert suite.told.count("timing b1-i16-o8") == 1
     judged = {(verdict.engine, verdict.metric) for verdict in suite.record().verdicts}
     assert ("toy-fake-int4_wo", "itl") in judged
     assert ("toy-fake-int8_wo", "itl") not in judged
@@ -278,7 +278,7 @@ def test_empty_prompt_file_is_refused_before_anything_loads(suite):
     quality = {"reference": {"backend": "fake", "precision": "fp32"}, "prompts": "data/empty.jsonl"}
     result = suite.run(*SPEED, config=suite.workspace.variant("empty", quality=quality))
     assert_refused(result, "empty.jsonl")
-    assert ".. loading" not in result.stdout.str()
+    assert not any(line.startswith("loading") for line in suite.told)
 
 
 def test_crash_between_measuring_and_judging_fails_the_test_and_keeps_the_samples(suite, monkeypatch):

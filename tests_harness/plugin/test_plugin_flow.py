@@ -35,7 +35,7 @@ def test_complete_session_says_which_verdicts_have_no_baseline(accepted):
 def test_progress_lines_leave_no_empty_line_in_verbose_output(accepted):
     lines = accepted.output.splitlines()
     shown = [index for index, line in enumerate(lines) if line.startswith("  .. ")]
-    assert len(shown) > 10
+    assert shown
     assert all(lines[index + 1].strip() for index in shown)
 
 

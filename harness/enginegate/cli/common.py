@@ -85,8 +85,10 @@ def say_printed(write: Callable[[Console], None], width: int) -> None:
     """Print what ``write`` prints on a console of rich's, of the terminal's width; of ``width`` columns elsewhere."""
     from rich.console import Console
 
+    from enginegate.core.terminal import wants_colour
+
     terminal = sys.stdout is not None and sys.stdout.isatty()
-    console = Console(width=None if terminal else width)
+    console = Console(width=None if terminal else width, force_terminal=wants_colour(sys.stdout))
     with console.capture() as printed:  # rich itself would end the command where the reader has left
         write(console)
     say(printed.get().removesuffix("\n"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from typing import Any
 
 from enginegate.cli.common import Subparsers, add_json, columns, command, print_json, say, show_bytes
@@ -109,26 +110,46 @@ def _print(findings: dict[str, Any]) -> None:
     say("machine")
     for name, value in findings["machine"].items():
         shown = ", ".join(str(part) for part in value) or "none" if isinstance(value, list) else value
-        say(f"  {name}: {shown}")
+        _say_wrapped(f"  {name}: {shown}")
     cache = findings["cache"]
     state = "writable" if cache["writable"] else "NOT WRITABLE: set $ENGINEGATE_CACHE to a folder that is"
-    say(f"cache\n  {cache['path']}: {state}, {show_bytes(cache['free_bytes'])} free")
+    say("cache")
+    _say_wrapped(f"  {cache['path']}: {state}, {show_bytes(cache['free_bytes'])} free")
     say(f"packages (Python {findings['python']})")
     for line in columns([[f"  {name}", value or "not installed"] for name, value in findings["packages"].items()]):
         say(line)
     for name, backend in findings["backends"].items():
-        say(f"backend {name}: {'works' if backend['works'] else 'does not work here'}")
-        if backend["reason"]:
-            say(f"  {backend['reason']}")
-            continue
-        say(f"  {backend['version']}, on {backend['device']}")
-        for kind in ("precisions", "kv_precisions"):
-            _print_capabilities(kind.replace("_", " ").replace("kv", "KV"), backend[kind])
+        _print_backend(name, backend)
 
 
-def _print_capabilities(title: str, known: dict[str, dict[str, Any]]) -> None:
-    working = [name for name, entry in known.items() if entry["supported"]]
-    say(f"  {title}: {', '.join(working) or 'none'}")
-    for name, entry in known.items():
-        if entry["reason"]:
-            say(f"    {'' if entry['supported'] else 'not '}{name}: {entry['reason']}")
+def _print_backend(name: str, backend: dict[str, Any]) -> None:
+    """One backend; a reason that several of its precisions share is said once.
+
+    Where no precision works, the reason that most share is why the backend does not, and is said without their names.
+    """
+    say(f"backend {name}: {'works' if backend['works'] else 'does not work here'}")
+    if backend["reason"]:
+        _say_wrapped(f"  {backend['reason']}")
+        return
+    _say_wrapped(f"  {backend['version']}, on {backend['device']}")
+    sharing: dict[tuple[str, bool], list[str]] = {}
+    for kind, prefix in (("precisions", ""), ("kv_precisions", "KV ")):
+        for precision, entry in backend[kind].items():
+            if entry["reason"]:
+                sharing.setdefault((entry["reason"], entry["supported"]), []).append(f"{prefix}{precision}")
+    if backend["works"]:
+        for kind, title in (("precisions", "precisions"), ("kv_precisions", "KV precisions")):
+            working = [precision for precision, entry in backend[kind].items() if entry["supported"]]
+            _say_wrapped(f"  {title}: {', '.join(working) or 'none'}")
+    elif refusing := [each for each in sharing if not each[1]]:
+        most = max(refusing, key=lambda each: len(sharing[each]))
+        _say_wrapped(f"  {most[0]}")
+        del sharing[most]
+    for (reason, supported), precisions in sharing.items():
+        _say_wrapped(f"    {'' if supported else 'not '}{', '.join(precisions)}: {reason}")
+
+
+def _say_wrapped(text: str) -> None:
+    """Print a line in 80 columns; what follows its first line is indented by two more. No word is broken."""
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    say(textwrap.fill(text, 80, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from enginegate.cli.common import Subparsers, add_json, add_runs, command, complain, print_json, say, say_printed
 
 if TYPE_CHECKING:
+    from enginegate.core.progress import Progress
     from enginegate.core.records import VerdictEntry
     from enginegate.session.gate_session import GateSession
     from enginegate.storage.audits import AnyAudit
@@ -61,23 +62,26 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Race, judge, write the record, print."""
     from enginegate.machine.termination import as_ever, finish_undisturbed, interrupt_when_terminated
+    from enginegate.report.progress import shown_on_stderr
 
     taken = interrupt_when_terminated()
     try:
-        session = _session(arguments)
-        try:
-            broken, audits = _raced(session, audit=arguments.audit)
-        except KeyboardInterrupt:
-            session.ended_early = True
-            raise
-        finally:
-            if taken:
-                finish_undisturbed()
-            session.close()
-            session.finish(complete=not session.errors)
-            if session.ended_early:
-                for record, path in session.saved:
-                    complain(f"enginegate: the race is not finished; run {record.id}: {path.parent}")
+        with shown_on_stderr() as progress:
+            session = _session(arguments, progress)
+            try:
+                broken, audits = _raced(session, audit=arguments.audit)
+            except KeyboardInterrupt:
+                session.ended_early = True
+                raise
+            finally:
+                progress.settle()
+                if taken:
+                    finish_undisturbed()
+                session.close()
+                session.finish(complete=not session.errors)
+                if session.ended_early:
+                    for record, path in session.saved:
+                        complain(f"enginegate: the race is not finished; run {record.id}: {path.parent}")
     finally:
         if taken:
             as_ever()
@@ -119,7 +123,7 @@ def _raced(session: GateSession, *, audit: bool) -> tuple[list[str], list[AnyAud
     return broken, audits
 
 
-def _session(arguments: argparse.Namespace) -> GateSession:
+def _session(arguments: argparse.Namespace, progress: Progress) -> GateSession:
     """A session as pytest would have it, with a test for every engine, workload and speed metric."""
     from enginegate.config.project import find_project
     from enginegate.core.errors import ConfigError
@@ -155,7 +159,7 @@ def _session(arguments: argparse.Namespace) -> GateSession:
         against=read_against(arguments.base, "--base"),
         head=read_against(arguments.head, "--head"),
     )
-    session = GateSession(options, tuple(sys.argv[1:]), lambda line: complain(f"  .. {line}"))
+    session = GateSession(options, tuple(sys.argv[1:]), progress)
     session.make_plan(
         [
             PlannedTest(f"duet[{candidate.id}-b{size}-{metric}]", candidate, workload, metric, 1)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, add_json, columns, command, complain, print_json, say, show_bytes, size
+from enginegate.cli.common import Subparsers, add_json, columns, command, print_json, say, show_bytes, size
 
 if TYPE_CHECKING:
     from enginegate.engines.store import EngineStore
@@ -136,10 +136,8 @@ def build(arguments: argparse.Namespace) -> int:
     from enginegate.config.project import find_project
     from enginegate.core.cache import cache_folder
     from enginegate.plan.selection import names, select
+    from enginegate.report.progress import shown_on_stderr
     from enginegate.session.files import ModelFiles
-
-    def progress(line: str) -> None:
-        complain(f"  .. {line}")
 
     project = find_project()
     selection = select(
@@ -152,15 +150,16 @@ def build(arguments: argparse.Namespace) -> int:
     )
     files: dict[str, ModelFiles] = {}
     built = []
-    for candidate in selection.candidates:
-        config = candidate.config
-        if config.name not in files:
-            tested = {each.spec.backend for each in selection.candidates if each.config.name == config.name}
-            files[config.name] = ModelFiles(config, cache_folder(), progress, tested)
-        entry = files[config.name].build(candidate.spec)
-        built.append({"engine": candidate.id, "path": str(entry.path), "size_bytes": entry.manifest.size_bytes})
-        if not arguments.json:
-            say(f"{candidate.id}  {show_bytes(entry.manifest.size_bytes)}  {entry.path}")
+    with shown_on_stderr() as progress:
+        for candidate in selection.candidates:
+            config = candidate.config
+            if config.name not in files:
+                tested = {each.spec.backend for each in selection.candidates if each.config.name == config.name}
+                files[config.name] = ModelFiles(config, cache_folder(), progress, tested)
+            entry = files[config.name].build(candidate.spec)
+            built.append({"engine": candidate.id, "path": str(entry.path), "size_bytes": entry.manifest.size_bytes})
+            if not arguments.json:
+                say(f"{candidate.id}  {show_bytes(entry.manifest.size_bytes)}  {entry.path}")
     if arguments.json:
         print_json(built)
     return 0

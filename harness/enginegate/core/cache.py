@@ -12,7 +12,7 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,10 +20,9 @@ from filelock import FileLock, Timeout
 
 from enginegate.core.errors import DISK_FULL, ConfigError, EngineGateError, describe, edge
 from enginegate.core.files import expanded
+from enginegate.core.progress import Progress as Progress
+from enginegate.core.progress import lasting
 from enginegate.core.specs import DEFAULT_TIMEOUTS, Limit
-
-#: Called with one short line when a long step starts; the caller decides where it goes.
-Progress = Callable[[str], None]
 
 #: Of whoever has no configuration: as long as a build may be silent.
 _WAIT = Limit(DEFAULT_TIMEOUTS.build)
@@ -93,9 +92,10 @@ def exclusive(target: Path, progress: Progress | None = None, limit: Limit = _WA
     except Timeout:
         if progress is None:
             raise
-        progress(f"waiting for another process that is making {target.name}")
+        waiting = f"waiting for another process that is making {target.name}"
         try:
-            lock.acquire(timeout=limit.seconds)
+            with lasting(progress, waiting):
+                lock.acquire(timeout=limit.seconds)
         except Timeout as error:
             raise EngineGateError(
                 f"another process has held the lock {lock.lock_file} for {limit.seconds:g} s",

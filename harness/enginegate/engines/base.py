@@ -5,16 +5,14 @@ Prompts are token ids throughout: tokenization is the suite's, so that every eng
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from enginegate.core.progress import Progress as Progress
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.models.checkpoint import Checkpoint
-
-#: Called with one short line when a long step starts; the caller decides where it goes.
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)

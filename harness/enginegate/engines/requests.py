@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from enginegate.core.errors import EngineError, ModelError
 from enginegate.core.specs import EngineSpec, SamplingParams
-from enginegate.engines.process.heartbeat import beat
+from enginegate.engines.process.heartbeat import beat, part
 from enginegate.models.vocabulary import declared_ends
 
 Running = TypeVar("Running")
@@ -167,10 +167,13 @@ def score_rows(
     else:
         rows = max(1, min(STEPPED_ROWS, positions // prefill))
         batches = length_batches(lengths, STEPPED_CACHE // token_bytes, rows)
+    done, total = 0, sum(lengths)
     for batch in batches:
         picked = [groups[index] for index in batch]
-        values = score(*pad_rows(sequences, picked))
-        beat()
+        before, done = done, done + sum(lengths[index] for index in batch)
+        with part(before / total, done / total):
+            values = score(*pad_rows(sequences, picked))
+            beat(1.0)
         for row, group in enumerate(picked):
             for column, index in enumerate(group):
                 scores[index] = tuple(values[row, : len(sequences[index]) - 1, column].tolist())

@@ -22,7 +22,8 @@ from filelock import Timeout
 from enginegate.core.cache import Progress, discard, exclusive, explained, leftover_targets, staged, sweep, writing
 from enginegate.core.errors import EngineError, StoreError, edge
 from enginegate.core.files import read_json, write_atomically
-from enginegate.core.specs import EngineSpec
+from enginegate.core.progress import lasting
+from enginegate.core.specs import EngineSpec, engine_id
 from enginegate.engines.base import Backend
 from enginegate.engines.manifest import (
     SCHEMA,
@@ -118,7 +119,8 @@ class EngineStore:
             except DamagedEntry as reason:
                 if target.exists():
                     progress(f"warning: the stored engine {spec.id} is damaged ({reason}): building it again")
-            with staged(target) as folder, explained(self._folder, StoreError):
+            building = lasting(progress, f"building {spec.id}", self._seconds_of_last_build(spec))
+            with staged(target) as folder, explained(self._folder, StoreError), building:
                 _build(folder, key, spec, checkpoint, backend, progress)
             try:
                 return self._take(key)
@@ -198,6 +200,12 @@ class EngineStore:
                 return []
             return sorted(path.name for path in self._folder.iterdir() if _KEY.fullmatch(path.name) and path.is_dir())
 
+    def _seconds_of_last_build(self, spec: EngineSpec) -> float | None:
+        """What an engine of the same name took when one was last built here; None where none was."""
+        label = engine_id(spec.model, spec.backend, spec.precision)
+        like = [entry.manifest for entry in self.ls() if entry.manifest.label == label]
+        return max(like, key=lambda manifest: manifest.created).build_seconds if like else None
+
     def _entry(self, key: str) -> StoreEntry:
         """One entry by its manifest alone. Raises DamagedEntry."""
         folder = self._folder / key
@@ -247,7 +255,6 @@ def _build(
     """Fill an entry's folder: the engine first, then the manifest that describes it."""
     engine = folder / _ENGINE
     engine.mkdir()
-    progress(f"building {spec.id}")
     started = time.monotonic()
     hint = "build it alone (`enginegate engines build`), and look into the library's log"
     with edge(EngineError, f"the backend {backend.name} could not build {spec.id}", hint):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from enginegate.core.errors import EngineError, EngineGateError, MeasurementError, edge
+from enginegate.core.progress import Progress, Step
 from enginegate.core.records import ArenaEntry, Block, Round
 from enginegate.core.specs import SamplingParams, Workload
 from enginegate.engines.answers import checked_answers
@@ -103,15 +104,33 @@ class Arena:
             for other in self.racing:
                 self.failures[other] = MeasurementError(f"the reference left the race: {reason.problem}", reason.hint)
 
-    def run(self, decided: Callable[[Sequence[Block]], bool], progress: Callable[[str], None] = lambda _: None) -> None:
-        """Warm up, then add blocks until ``decided(blocks)`` is true, the budget is spent or max_blocks is reached."""
+    def run(self, decided: Callable[[Sequence[Block]], bool], progress: Progress = lambda _: None) -> None:
+        """Warm up, then add blocks until ``decided(blocks)`` is true, the budget is spent or max_blocks is reached.
+
+        ``progress`` is told between two blocks, never while a round is timed.
+        """
+        count, most = 0, self.policy.warmup_rounds * len(self.contestants)
         for index in range(self.policy.warmup_rounds):
             for name in self.contestants:
+                progress(Step(self._task, f"round {count + 1} of {most} to warm up", share=count / most))
                 self._turn(name, self._prompts(-1 - index))
-        self._deadline = self.clock() + self.policy.time_budget
+                count += 1
+        begun = self.clock()
+        self._deadline = begun + self.policy.time_budget
         while not self._over(decided):
             self.blocks.append(self._block(len(self.blocks)))
-            progress(f"{self.workload.id}: block {len(self.blocks)}")
+            progress(self._step(begun))
+
+    @property
+    def _task(self) -> str:
+        return f"timing {self.workload.id}"
+
+    def _step(self, begun: float) -> Step:
+        """Where it is, and the longest that it may take: to the last block, or to the end of the budget."""
+        done, most, now = len(self.blocks), self.policy.max_blocks, self.clock()
+        left = max(0.0, min((now - begun) / done * (most - done), self._deadline - now))
+        share = (now - begun) / (now - begun + left) if left else 1.0
+        return Step(self._task, f"block {done} of at most {most}", share=share, left=left, at_most=True)
 
     def _over(self, decided: Callable[[Sequence[Block]], bool]) -> bool:
         """Whether no further block is run; ``stopped`` says why."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import psutil
 
 from enginegate.core.errors import EngineError, EngineGateError
+from enginegate.core.progress import Progress, Step, duration
 from enginegate.core.records import Block, LaunchEntry, RoundsEntry, TrialEntry
 from enginegate.core.specs import Workload
 from enginegate.engines.process.child_engine import ChildEngine
@@ -123,7 +124,7 @@ class LaunchRace:
         self,
         decided: Callable[[Sequence[LaunchEntry]], bool],
         look: Callable[[str, ChildEngine], None] = lambda *_: None,
-        progress: Callable[[str], None] = lambda _: None,
+        progress: Progress = lambda _: None,
     ) -> None:
         """Launch until ``decided(launches)`` is true, the budget is spent, or the last look is reached.
 
@@ -131,7 +132,7 @@ class LaunchRace:
             decided: whether enough is known.
             look: called with each side's name and engine in the first launch, before it is timed; what it raises ends
                 the race.
-            progress: told one line as each launch starts, with the time that is left.
+            progress: told as each launch starts, with the time that is left; never while a round is timed.
         """
         policy, begun = self._policy, time.monotonic()
         while True:
@@ -143,10 +144,7 @@ class LaunchRace:
             elif number and self.seconds > policy.time_budget * (1 if number >= policy.looks[0] else 2):
                 self.stopped = f"time budget of {policy.time_budget:.0f} s spent"
             else:
-                progress(
-                    f"{self.head.name}: launch {number + 1} beside {self.base.name}"
-                    f"{self._left(number, time.monotonic() - begun)}"
-                )
+                progress(self._step(number, time.monotonic() - begun))
                 try:
                     self.launches.append(self._launch(number, look if number == 0 else lambda *_: None))
                     continue
@@ -155,15 +153,19 @@ class LaunchRace:
                     self.stopped = f"launch {number + 1} failed: {error.problem}"
             return
 
-    def _left(self, number: int, elapsed: float) -> str:
-        """For people: how long it may take to the next look, and at most."""
+    def _step(self, number: int, elapsed: float) -> Step:
+        """The launch that starts now, how long it may take to the next look, and at most."""
+        policy = self._policy
+        task, at = f"race of {self.head.name}", f"launch {number + 1} of {policy.most}"
         if not number:
-            return ""
-        policy, each = self._policy, elapsed / number
+            return Step(task, at)
+        each = elapsed / number
         look = next(count for count in policy.looks if count > number)
         fits = max(1.0, (policy.time_budget - self.seconds) / max(self.seconds / number, 1e-9))
         most = min(policy.most - number, math.ceil(fits))
-        return f", {each * min(look - number, most):.0f} s to the look after {look}, {each * most:.0f} s at most"
+        left = each * most
+        at += f", next look in {duration(each * min(look - number, most))}"
+        return Step(task, at, share=elapsed / (elapsed + left) if left else None, left=left, at_most=True)
 
     def _launch(self, number: int, look: Callable[[str, ChildEngine], None]) -> LaunchEntry:
         sides = (self.base, self.head) if number % 2 == 0 else (self.head, self.base)

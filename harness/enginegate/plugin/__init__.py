@@ -56,6 +56,7 @@ from enginegate.plugin.workers import (
 from enginegate.session.gate_session import GateSession
 
 SESSION = pytest.StashKey[GateSession]()
+PROGRESS = pytest.StashKey[TerminalProgress]()
 
 #: Declares the options, where no entry point has done it.
 OPTIONS_PLUGIN = "enginegate.pytest_options"
@@ -78,12 +79,14 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
+    progress = config.stash[PROGRESS] = TerminalProgress(config)
+    config.add_cleanup(progress.close)
     try:
         options = parse_options(config)
         session = GateSession(
             options,
             tuple(str(argument) for argument in config.invocation_params.args),
-            TerminalProgress(config),
+            progress,
             _wrapping(config),
             **part_of_run(config),
         )
@@ -211,6 +214,11 @@ def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: di
     machine_info["enginegate"] = {"key": fingerprint.key, "identity": fingerprint.identity}
 
 
+def pytest_enter_pdb(config: pytest.Config) -> None:
+    """Somebody is about to type: nothing is drawn below."""
+    config.stash[PROGRESS].settle()
+
+
 @pytest.hookimpl(optionalhook=True, wrapper=True)
 def pytest_benchmark_group_stats(config: pytest.Config) -> Generator[None, Any, Any]:
     """pytest-benchmark's tables of our samples: 200 columns that say what our own table says."""
@@ -230,6 +238,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Close the engines and write the records, marked partial where the session was cut short."""
     config = session.config
     gates = config.stash[SESSION]
+    config.stash[PROGRESS].settle()
     gates.close()
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
     complete = ended and not session.shouldfail and not session.shouldstop

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from enginegate.config.ini import INI, INI_MODEL
 from enginegate.core.errors import ConfigError
 from enginegate.core.files import expanded
+from enginegate.core.terminal import in_ci as in_ci
 from enginegate.plan.against import Against, read_against
 from enginegate.plan.options import Options
 from enginegate.plan.selection import names
@@ -41,11 +41,6 @@ def parse_options(config: pytest.Config) -> Options:
         against=read.against(),
         shard=read.shard(),
     )
-
-
-def in_ci() -> bool:
-    """Whether a CI system runs this: it sets ``CI``, as GitHub and GitLab do."""
-    return os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
 def prefix(config: pytest.Config) -> str:

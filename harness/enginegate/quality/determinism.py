@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from enginegate.core.errors import CapabilityError
 from enginegate.core.records import QualityEntry
 from enginegate.engines.base import Engine
+from enginegate.engines.process.heartbeat import part
 from enginegate.quality.data import Prompt
 from enginegate.quality.entry import mean_column, quality_entry, require_items
 from enginegate.quality.text import Tokenizer, generate_tokens
@@ -42,10 +43,11 @@ def evaluate_determinism(
         )
     encoded = {prompt.hash: tokenizer.chat(prompt.text) for prompt in prompts}
 
-    def answers(batch_size: int) -> Mapping[str, Sequence[int]]:
-        return generate_tokens(engine, tokenizer, encoded, max_tokens, batch_size)
+    def answers(batch_size: int, turn: int) -> Mapping[str, Sequence[int]]:
+        with part(turn / 3, (turn + 1) / 3):
+            return generate_tokens(engine, tokenizer, encoded, max_tokens, batch_size)
 
-    first, second, batched = answers(1), answers(1), answers(size)
+    first, second, batched = answers(1, 0), answers(1, 1), answers(size, 2)
     items = {key: (*agreement(first[key], second[key]), *agreement(first[key], batched[key])) for key in encoded}
     scores = {name: mean_column(COLUMNS, items, name) for name in COLUMNS}
     settings = {"max_tokens": max_tokens, "batch_size": size}

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from enginegate.core.errors import ConfigError, EngineError, MeasurementError
 from enginegate.core.specs import SamplingParams
 from enginegate.engines.base import Engine
+from enginegate.engines.process.heartbeat import beat
 
 #: What a sequence is kept under: an item's hash, or the hash and the number of a choice.
 Key = TypeVar("Key", str, tuple[str, int])
@@ -121,6 +122,7 @@ def generate_tokens(
                     "look at the engine's own log",
                 )
             answers[key] = _before_end(generation.token_ids, tokenizer.eos_ids)
+        beat(len(answers) / len(prompts))
     return answers
 
 

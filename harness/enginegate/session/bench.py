@@ -10,10 +10,12 @@ from pathlib import Path
 from enginegate.config.loading import Config, find_config, load_config
 from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import EngineError, EngineGateError, MeasurementError, edge
+from enginegate.core.progress import Step
 from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry, TrialEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
+from enginegate.engines.process.heartbeat import told
 from enginegate.engines.process.interpreter import HERE, Interpreter
 from enginegate.engines.registry import capabilities, load_backend
 from enginegate.engines.store import StoreEntry
@@ -114,7 +116,7 @@ class ModelBench:
             def enough(_: Sequence[Block]) -> bool:
                 return decided(arena.entry())
 
-            self.files.progress(f"timing {workload.id}: {' '.join(contestants)}")
+            self.files.progress(Step(f"timing {workload.id}"))
             try:
                 with edge(
                     MeasurementError, f"the race at {workload.id} broke off", "see what `enginegate doctor` says"
@@ -167,7 +169,7 @@ class ModelBench:
                 self.engines.get(spec, runtime, role)
             entry = stored or self.files.build(spec)
             self.engines.settle()
-            self.files.progress(f"memory of {spec.id} at {workload.id}")
+            self.files.progress(Step(f"memory of {spec.id} at {workload.id}"))
             prompts = self.pool(workload).batch(
                 workload.batch_size, workload.input_len, seed=workload.seed, round_index=0
             )
@@ -213,8 +215,8 @@ class ModelBench:
                 self.files.tokenizer.require_chat()
             answers = self.quality_reference.answers() if metric in COMPARED else {}
             engine = CheckedEngine(had(), self.vocabulary())
-            self.files.progress(f"{metric} of {engine_id}")
-            self.quality[key] = measure_quality(metric, engine, self.files.tokenizer, self.config, answers)
+            with told(self.files.progress, f"{metric} of {engine_id}"):
+                self.quality[key] = measure_quality(metric, engine, self.files.tokenizer, self.config, answers)
         return self.quality[key]
 
     def reference_quality(self, metric: str) -> QualityEntry:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 from enginegate.core.errors import EngineError, EngineGateError, edge
 from enginegate.core.identity import runtime_digest
+from enginegate.core.progress import lasting
 from enginegate.core.records import EngineEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Effective, Engine
@@ -93,8 +94,8 @@ class RunningEngines:
 
     def _admit(self, spec: EngineSpec, runtime: RuntimeSpec, role: str) -> None:
         entry = self.files.build(spec)
-        self.files.progress(f"loading {spec.id}")
-        engine = self._load(entry, spec, runtime)
+        with lasting(self.files.progress, f"loading {spec.id}"):
+            engine = self._load(entry, spec, runtime)
         try:
             engine = self._wrap(engine)
             effective = engine.effective()

@@ -10,6 +10,7 @@ from enginegate.config.loading import Config
 from enginegate.config.model_fit import check_positions
 from enginegate.core.cache import Progress
 from enginegate.core.errors import CapabilityError, EngineGateError
+from enginegate.core.progress import lasting
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.base import Backend
 from enginegate.engines.process.building import build_limits
@@ -54,7 +55,8 @@ class ModelFiles:
             raise self._refused
         if self._checkpoint is None:
             try:
-                self._checkpoint, self._tokenizer = self._found()
+                with lasting(self.progress, f"reading the model {self.config.name}"):
+                    self._checkpoint, self._tokenizer = self._found()
             except EngineGateError as error:
                 self._refused = error
                 raise

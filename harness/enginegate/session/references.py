@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from enginegate.core.errors import ConfigError, EngineError, EngineGateError, edge
+from enginegate.core.progress import Step
 from enginegate.core.records import Fingerprint, QualityEntry, Stored
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
+from enginegate.engines.process.heartbeat import told
 from enginegate.engines.registry import load_backend, version
 from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
@@ -90,7 +92,7 @@ class SpeedReference:
 
         def measure() -> ReferenceChoice:
             self._engines.settle()
-            files.progress(f"choosing the fastest precision of {backend_name} on this machine (once)")
+            files.progress(Step(f"choosing the fastest precision of {backend_name}", "once on this machine"))
             problem = f"the fastest precision of {backend_name} on this machine cannot be found"
             with edge(EngineError, problem, "name the precision under reference.precision"):
                 precision, seconds = fastest(files.checkpoint)
@@ -122,8 +124,8 @@ class QualityReference:
 
             def measure() -> Answers:
                 engine = self._engine()
-                files.progress("answers of the quality reference (kept for later runs)")
-                items = reference_answers(engine, files.tokenizer, files.prompts(), quality.similarity_tokens)
+                with told(files.progress, f"answers of the reference {self.spec.id}", "kept for later runs"):
+                    items = reference_answers(engine, files.tokenizer, files.prompts(), quality.similarity_tokens)
                 return Answers(items=items)
 
             self._answers = self._cached("answers", Answers, measure).items
@@ -137,8 +139,8 @@ class QualityReference:
 
         def measure() -> QualityEntry:
             engine = self._engine()
-            files.progress(f"{metric} of the quality reference {self.spec.id} (kept for later runs)")
-            return measure_quality(metric, engine, files.tokenizer, files.config, answers)
+            with told(files.progress, f"{metric} of the reference {self.spec.id}", "kept for later runs"):
+                return measure_quality(metric, engine, files.tokenizer, files.config, answers)
 
         return self._cached(metric, QualityEntry, measure)
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginegate.core.errors import CapabilityError, EngineError, edge
+from enginegate.core.progress import Step
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
 from enginegate.engines.checkpoint import Geometry, check_loaded, link_checkpoint
@@ -64,7 +65,7 @@ class HuggingFaceBackend:
             raise CapabilityError(
                 f"backend {self.name} has no precision {spec.precision!r}", f"take {', '.join(_TORCH_NAMES)}"
             )
-        progress(f"linking {checkpoint.path.name} for {spec.id}")
+        progress(Step(f"linking {checkpoint.path.name} for {spec.id}"))
         link_checkpoint(checkpoint.path, out_dir)
         check_plain(checkpoint.path)
 
@@ -248,7 +249,7 @@ class HuggingFaceEngine:
                 output = self._model(input_ids=tokens[:, begin:end], past_key_values=cache, use_cache=True)
                 cache = output.past_key_values
                 parts.append(_gather_log_softmax(torch, output.logits, wanted[:, begin:end]))
-                beat()
+                beat(end / last)
             return np.asarray(torch.cat(parts, 1).cpu())
 
     def memory(self) -> MemoryUse:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from enginegate.core.errors import CapabilityError
+from enginegate.core.progress import Step
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Capabilities, Capability, Progress
 from enginegate.engines.checkpoint import read_config
@@ -62,7 +63,7 @@ class OpenVinoBackend:
         """
         check_plain(checkpoint.path)
         check_groups(spec, read_config(checkpoint.path))
-        progress(f"exporting {spec.id}")
+        progress(Step(f"exporting {spec.id}"))
         job = {"spec": asdict(spec), "checkpoint": str(checkpoint.path), "out_dir": str(out_dir)}
         run_build(
             "enginegate.engines.openvino.build",

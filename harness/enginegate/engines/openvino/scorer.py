@@ -64,7 +64,7 @@ class Scorer:
         for begin, end in [(0, first), *((position, position + 1) for position in range(first, last))]:
             logits = self._logits(request, inputs, begin, end)
             parts.append(_log_softmax_at(logits, targets[:, begin:end], pool))
-            beat()
+            beat(end / last)
         return np.concatenate(parts, axis=1)
 
     def _logits(self, request: Any, tokens: NDArray[np.int64], begin: int, end: int) -> NDArray[np.float32]:

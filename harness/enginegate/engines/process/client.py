@@ -14,6 +14,7 @@ from typing import Any
 from enginegate.core import errors
 from enginegate.core.errors import EngineError, EngineGateError, edge
 from enginegate.core.specs import DEFAULT_TIMEOUTS, Limit, Timeouts
+from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.process.interpreter import HERE, Interpreter, start_worker
 from enginegate.engines.process.messages import Channel, Reply, Request, UnreadableError
 from enginegate.machine.own_processes import adopt_namespace
@@ -129,7 +130,9 @@ class Worker:
             if reply.kind == "greeting":
                 self.greeting = reply.value
                 adopt_namespace(str(self.greeting.get("processes", "")))
-            elif reply.number == number and reply.kind != "progress":
+            elif reply.number == number and reply.kind == "progress":
+                beat(reply.value if isinstance(reply.value, float) else None)
+            elif reply.number == number:
                 break
         if reply.kind in ("value", "error", "absent"):
             self.pending = None

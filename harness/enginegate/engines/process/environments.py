@@ -27,6 +27,7 @@ from filelock import Timeout
 
 from enginegate.core.cache import Progress, exclusive, explained
 from enginegate.core.errors import ConfigError, EngineError, StoreError
+from enginegate.core.progress import lasting
 from enginegate.core.specs import Limit
 from enginegate.machine.processes import last_lines
 
@@ -121,8 +122,8 @@ def environment(
     if not (target / _COMPLETE).is_file():
         with explained(target.parent, StoreError), exclusive(target, progress, limit):
             if not (target / _COMPLETE).is_file():
-                progress(f"making an environment from {lock.name} (once; kept in {target})")
-                _make(target, wanted, lock, limit, python)
+                with lasting(progress, f"making an environment from {lock.name} (once; kept in {target})"):
+                    _make(target, wanted, lock, limit, python)
     with suppress(OSError):  # a read-only cache is still good to read from
         (target / _LAST_USED).touch()
     return _described(target)

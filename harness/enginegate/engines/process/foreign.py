@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from enginegate.core.progress import Step
 from enginegate.core.specs import DEFAULT_TIMEOUTS, EngineSpec, RuntimeSpec, Timeouts
 from enginegate.engines.base import Backend, Capabilities, Progress
 from enginegate.engines.process.child_engine import ChildEngine
@@ -70,7 +71,7 @@ class ForeignBackend:
 
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         """Build with the other Python's libraries."""
-        progress(f"building {spec.id} with {self.interpreter}")
+        progress(Step(f"building {spec.id} with {self.interpreter}"))
         self._ask("build", "build", self.name, spec, checkpoint, out_dir, self._timeouts)
 
     def load(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> ChildEngine:

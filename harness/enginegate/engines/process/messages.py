@@ -55,7 +55,8 @@ class Reply:
         number: the request's; 0 for the greeting.
         kind: "value", "error" or "absent", which end the answer; "event", one of several parts; "progress", a sign of
             life; "greeting", the first of all.
-        value: what the method gave, or the error's class, problem and hint, or the paths that are not there.
+        value: what the method gave, or the error's class, problem and hint, or the paths that are not there; of
+            "progress" the share of the work that is done, where the engine says it.
     """
 
     number: int

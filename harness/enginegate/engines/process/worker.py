@@ -113,7 +113,7 @@ class _Worker:
                 raise _SessionGoneError from error
 
         try:
-            with beating(lambda: tell("progress"), request.beat):
+            with beating(lambda share: tell("progress", share), request.beat):
                 if request.method == "stream":
                     for event in self._loaded().stream(*request.arguments):
                         tell("event", event)

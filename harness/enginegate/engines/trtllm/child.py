@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 from enginegate.core.errors import EngineGateError
+from enginegate.core.progress import Step
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.base import Progress
 from enginegate.engines.process.building import run_build
@@ -25,7 +26,7 @@ def build_in_child(function: str, spec: EngineSpec, checkpoint: Path, out_dir: P
     Raises EngineError with the error's own words, or with the last lines of what the child printed, also where it
     printed nothing for the limit of a build.
     """
-    progress(f"preparing {spec.id}")
+    progress(Step(f"preparing {spec.id}"))
     run_build(
         __name__,
         pickle.dumps((function, spec, checkpoint, out_dir)),

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from enginegate.core.errors import CapabilityError
+from enginegate.core.progress import Step
 from enginegate.core.specs import EngineSpec
 from enginegate.engines.base import Progress
 from enginegate.engines.checkpoint import link_checkpoint, link_file, read_config, read_passages
@@ -83,10 +84,10 @@ def write_engine(spec: EngineSpec, checkpoint: Path, out_dir: Path, progress: Pr
                 f"{config['model_type']} model are Conv1D",
                 f"take {', '.join(HALVES)} or fp8",
             )
-        progress(f"quantizing {spec.id}")
+        progress(Step(f"quantizing {spec.id}"))
         _quantize(spec, checkpoint, out_dir)
         return
-    progress(f"converting {spec.id}")
+    progress(Step(f"converting {spec.id}"))
     element_type = HALVES.get(spec.precision) or storage_type(checkpoint)  # fp8 is made of it while loading
     _convert(checkpoint, out_dir, element_type)
 
