@@ -87,7 +87,8 @@ def test_its_outputs_are_of_no_machine_in_particular():
     for cell in NOTEBOOK.cells:
         texts = [cell.source]
         for output in cell.get("outputs", []):
-            texts += [output.get("text", ""), *(str(data) for data in output.get("data", {}).values())]
+            shown = output.get("data", {})
+            texts += [output.get("text", ""), *(shown[kind] for kind in shown if kind.startswith("text/"))]
         for text in texts[:1] if cell.cell_type == "markdown" else texts:
             assert "\x1b" not in text, cell.id
             paths = [path for path in ABSOLUTE.findall(text) if path != "/dev/null"]
@@ -97,7 +98,7 @@ def test_its_outputs_are_of_no_machine_in_particular():
 def test_it_shows_engines_figures_and_a_regression():
     found = kinds(NOTEBOOK)
     assert "image/png" in found["compare"]
-    for cell in ("build", "measure", "unchanged", "regression", CAUGHT):
+    for cell in ("build", "measure", "unchanged", "change", "regression", CAUGHT):
         assert found[cell] == {"stdout"}, cell
     lines = said(NOTEBOOK, CAUGHT).splitlines()
     assert lines
