@@ -1,4 +1,4 @@
-"""Run docs/demo.ipynb top to bottom on this machine: about five minutes, more where the cache is empty.
+"""Run docs/demo.ipynb top to bottom on this machine: about ten minutes, more where the cache is empty.
 
     python scripts/demo.py            # the outputs go to runs/demo.ipynb
     python scripts/demo.py --write    # they go to docs/demo.ipynb itself, to be committed
