@@ -46,8 +46,16 @@ class Log:
 def test_the_first_line_comes_at_once_and_no_other_within_a_second():
     log = Log()
     for tenth in range(25):
-        log.tell(tenth / 10, Step("timing b1", f"block {tenth}"))
-    assert log.lines == [(100.0, "timing b1: block 0"), (101.0, "timing b1: block 10"), (102.0, "timing b1: block 20")]
+        log.tell(tenth / 10, Step(f"timing b{tenth}"))
+    assert [when for when, _ in log.lines] == [100.0, 101.0, 102.0]
+
+
+def test_of_one_task_a_line_comes_now_and_then():
+    """Once a second, a task of ten minutes was a wall of 600 lines."""
+    log = Log()
+    for second in range(40):
+        log.tell(second, Step("cloze", f"{second} %"))
+    assert log.lines == [(100.0, "cloze: 0 %"), (115.0, "cloze: 15 %"), (130.0, "cloze: 30 %")]
 
 
 def test_of_one_task_the_newest_wins_and_of_each_the_last_is_shown():

@@ -24,6 +24,8 @@ from enginegate.core.terminal import is_watched, wants_colour
 MARK = "  .. "
 #: Seconds between two plain lines, at least; and between two drawings while seconds are counted.
 SECOND = 1.0
+#: Between two plain lines of one task.
+CALM = 15.0
 #: Seconds between two drawings of one task, at least: of short rounds not each is worth one.
 _REDRAWN = 0.25
 #: Columns of the bar: at most, and below which it is left out.
@@ -52,7 +54,7 @@ class Display(Protocol):
 
 
 class PlainLines:
-    """Plain lines without control characters, at most one a second.
+    """Plain lines without control characters, at most one a second, and of one task at most one in ``CALM`` seconds.
 
     What is told within a second of the last line is held; of one task the newest step is. When the second is over, the
     next that is told brings all that is held along, in one line. So the last step of every task is shown.
@@ -68,6 +70,7 @@ class PlainLines:
         self._lock = threading.RLock()
         self._held: dict[str, str] = {}
         self._next = -math.inf
+        self._shown: dict[str, float] = {}
 
     def __call__(self, text: str) -> None:
         """Show a step, or news."""
@@ -80,8 +83,12 @@ class PlainLines:
     def tick(self) -> None:
         """Write what is held, if its time has come."""
         with self._lock:
-            if self._held and self._clock() >= self._next:
+            if self._clock() >= self._next and any(self._is_due(text) for text in self._held.values()):
                 self._say()
+
+    def _is_due(self, text: str) -> bool:
+        """Whether it is news, or a step of a task that no line told of for some time."""
+        return not isinstance(text, Step) or self._clock() >= self._shown.get(text.what, -math.inf) + CALM
 
     def counting(self, step: Step, expected: float | None) -> AbstractContextManager[None]:  # noqa: ARG002
         """Meanwhile, what is held is written when its time has come, though nothing more is told."""
@@ -96,6 +103,7 @@ class PlainLines:
                 self._say()
 
     def _say(self) -> None:
+        self._shown.update({text.what: self._clock() for text in self._held.values() if isinstance(text, Step)})
         held, self._held = [_printable(text) for text in self._held.values()], {}
         self._next = self._clock() + SECOND
         self._write((f"\n{MARK}" if any("\n" in text for text in held) else "; ").join(held))
