@@ -179,14 +179,12 @@ def _info(failure: Exception) -> pytest.ExceptionInfo[BaseException]:
 
 
 def explain(item: pytest.Item, error: BaseException) -> None:
-    """Have a failed ``assert verdict`` say what the verdict says, in place of the values in the expression."""
+    """Have a failed ``assert verdict`` say what the verdict says, in place of the values in the expression.
+
+    Its warnings, which many tests share, are in the report at the session's end and in the record.
+    """
     if isinstance(error, AssertionError) and refused(item):
-        lines = [
-            line
-            for verdict in refused(item)
-            for line in (f"{verdict.status.value}: {verdict.explanation}", *verdict.warnings)
-        ]
-        error.args = ("\n".join(lines),)
+        error.args = ("\n".join(f"{verdict.status.value}: {verdict.explanation}" for verdict in refused(item)),)
 
 
 def error_reason(item: pytest.Item, error: BaseException) -> str | None:
