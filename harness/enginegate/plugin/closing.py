@@ -73,7 +73,7 @@ def next_step(config: pytest.Config, session: GateSession) -> str | None:
         return None
     if "INCONCLUSIVE" in statuses:
         seconds = math.ceil(2 * session.speed_budget / 100) * 100
-        return f"`pytest {prefix(config)}time-budget {seconds}`: more rounds see smaller changes"
+        return f"the same with `{prefix(config)}time-budget {seconds}`: more rounds see smaller changes"
     if options.against is not None:
         return None
     try:
