@@ -197,7 +197,7 @@ def test_what_fetches_something_is_run_by_its_own_test_or_marked(page):
 def test_what_make_does_is_run(target):
     """``make`` calls pytest and this command line alone, in forms that are run here and elsewhere."""
     done = subprocess.run(["make", "-n", target], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    modules = re.findall(r"-m (\w+)", done.stdout)
+    modules = re.findall(r"python3? -m (\w+)", done.stdout)
     assert modules
     assert set(modules) <= {"pytest", "enginegate", "ruff", "mypy"}
     if target == "bench":
