@@ -236,4 +236,4 @@ def test_a_job_installs_what_its_engine_needs(installed, tmp_path):
         done = installed.run(folder, "enginegate", "init", "--model", "random:tiny?seed=1", "--engine", engine)
         assert done.returncode == 0, done.stderr
         text = (folder / ".github/workflows/enginegate.yml").read_text(encoding="utf-8")
-        assert "pip install 'enginegate[hf]'" in text
+        assert 'install: "enginegate[hf]"' in text

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 pytest_plugins = ["pytester"]
 
 SPEED = ("tests_perf/test_speedup.py", "--precision=int8_wo", "--batch-size=1")
@@ -58,7 +56,6 @@ def test_a_fail_shows_its_sentence_and_no_traceback_unless_asked(suite):
     assert "assert gate.speed" in suite.run(*SPEED, "--tb=long", config=config).stdout.str()
 
 
-OTHER = {"name": "other", "source": "path:checkpoint"}
 LETTERS = ("tests_quality/test_multiple_choice.py", "-k", "letters or cloze")
 
 
@@ -76,13 +73,3 @@ def test_strict_gates_ask_them_all_the_same(suite):
     result = suite.run(*LETTERS, "--precision=int8_wo", "--strict-gates")
     assert "skipped" not in result.parseoutcomes()
     assert "letters_accuracy" in {verdict.metric for verdict in suite.record().verdicts}
-
-
-@pytest.mark.parametrize(("floor", "status"), [(9.0, "FAIL"), (1.0, "PASS")])
-def test_with_an_accepted_engine_the_next_step_is_a_race(suite, accepted, floor, status):
-    suite.take_baselines(accepted)
-    config = suite.workspace.variant("other", model=OTHER, floors={"fake": {"int8_wo": {"speedup": {"b1": floor}}}})
-    result = suite.run(*SPEED, config=config)
-    assert [verdict.status for verdict in suite.record().verdicts] == [status]
-    purpose = "confirms it on the accepted engine, live" if status == "FAIL" else "sees small changes, too"
-    assert f"next: `pytest --against accepted`: a race that {purpose}" in flat(result)

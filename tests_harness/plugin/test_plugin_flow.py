@@ -162,3 +162,14 @@ def test_what_accept_would_refuse_is_not_proposed(suite):
     result = suite.run("tests_perf/test_speedup.py", "--precision=int8_wo", "--batch-size=1", config=config)
     assert [verdict.status for verdict in suite.record().verdicts] == ["FAIL"]
     assert "next: " not in result.stdout.str()
+
+
+@pytest.mark.parametrize(("floor", "status"), [(9.0, "FAIL"), (1.0, "PASS")])
+def test_with_an_accepted_engine_the_next_step_is_a_race(suite, accepted, floor, status):
+    suite.take_baselines(accepted)
+    model = {"name": "other", "source": "path:checkpoint"}
+    config = suite.workspace.variant("other", model=model, floors={"fake": {"int8_wo": {"speedup": {"b1": floor}}}})
+    result = suite.run("tests_perf/test_speedup.py", "--precision=int8_wo", "--batch-size=1", config=config)
+    assert [verdict.status for verdict in suite.record().verdicts] == [status]
+    purpose = "confirms it on the accepted engine, live" if status == "FAIL" else "sees small changes, too"
+    assert f"next: `pytest --against accepted`: a race that {purpose}" in " ".join(result.stdout.str().split())
