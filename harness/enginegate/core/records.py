@@ -347,6 +347,11 @@ class VerdictEntry(Stored):
     accepted: bool
     inputs: dict[str, Any] = Field(default_factory=dict)
 
+    @property
+    def is_raced(self) -> bool:
+        """Whether a live base is what it was compared with."""
+        return (self.inputs.get("against") or {}).get("kind") == "live"
+
 
 class JointEntry(Stored):
     """Speed and quality of one engine, taken together; see ``verdicts.joint``."""

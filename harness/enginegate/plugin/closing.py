@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from enginegate.core.errors import BaselineError
-from enginegate.plugin.options import in_ci, prefix
+from enginegate.core.terminal import in_ci
+from enginegate.plugin.options import prefix
 
 if TYPE_CHECKING:
     from enginegate.core.records import RunRecord

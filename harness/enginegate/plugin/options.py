@@ -11,7 +11,7 @@ import pytest
 from enginegate.config.ini import INI, INI_MODEL
 from enginegate.core.errors import ConfigError
 from enginegate.core.files import expanded
-from enginegate.core.terminal import in_ci as in_ci
+from enginegate.core.terminal import in_ci
 from enginegate.plan.against import Against, read_against
 from enginegate.plan.options import Options
 from enginegate.plan.selection import names

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,8 +30,9 @@ class Answers(Stored):
     items: dict[str, Answer]
 
 
+@cache
 def code_digest(*rooms: str) -> str:
-    """A digest of the package's own code in these rooms."""
+    """A digest of the package's own code in these rooms; read once, as the code that runs does not change."""
     digest = hashlib.sha256()
     for file in sorted(file for room in rooms for file in (PACKAGE / room).rglob("*.py")):
         digest.update(file.read_bytes())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from enginegate.core.records import RunRecord
-from enginegate.report.markdown import RANDOM_WEIGHTS, SYMBOLS, incomplete, markdown_table, tally
+from enginegate.report.markdown import RANDOM_WEIGHTS, SYMBOLS, incomplete, markdown_table, tally, with_symbol
 from enginegate.report.reasons import reasons
 from enginegate.report.rows import SPEEDUP_HEADING, cell, record_rows, speedup_text
 from enginegate.storage.summary import worst
@@ -63,7 +63,7 @@ def _table(record: RunRecord) -> Iterator[str]:
             f"{row.engine} {row.precision}",
             *(cell(row, attribute, decimals, "") for _, attribute, decimals in _COLUMNS),
             speedup_text(row),
-            f"{SYMBOLS[row.verdict.partition(' ')[0]]} {row.verdict}" if row.verdict else "",
+            with_symbol(row.verdict) if row.verdict else "",
         ]
         for row in record_rows(record)
     ]

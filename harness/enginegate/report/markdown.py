@@ -74,7 +74,7 @@ def _results(rows: list[Row], notes: list[str]) -> Iterator[str]:
     cells = []
     for row in rows:
         line = [cell(row, attribute, decimals, "n/a") for _, attribute, decimals in shown[:-1]]
-        cells.append([*line, speedup_text(row), _status(row.verdict) if row.verdict else "not gated"])
+        cells.append([*line, speedup_text(row), with_symbol(row.verdict) if row.verdict else "not gated"])
     yield from markdown_table(headings, cells)
     yield ""
     yield from (f"- {note}" for note in (*notes, *COLUMN_NOTES))
@@ -96,7 +96,7 @@ def _verdicts(record: RunRecord) -> Iterator[str]:
     yield from markdown_table(
         ["Verdict", "Test", "Explanation"],
         (
-            [_status(verdict.status), f"`{verdict.test}`", " — ".join([verdict.explanation, *verdict.warnings])]
+            [with_symbol(verdict.status), f"`{verdict.test}`", " — ".join([verdict.explanation, *verdict.warnings])]
             for verdict in ordered
         ),
     )
@@ -105,7 +105,7 @@ def _verdicts(record: RunRecord) -> Iterator[str]:
 def _joint(record: RunRecord) -> Iterator[str]:
     if record.joint:
         yield "\n### Speed and quality together\n"
-        yield from (f"- {_status(entry.status)} {entry.explanation}" for entry in record.joint)
+        yield from (f"- {with_symbol(entry.status)} {entry.explanation}" for entry in record.joint)
 
 
 def _quality(record: RunRecord) -> Iterator[str]:
@@ -148,5 +148,6 @@ def _provenance(record: RunRecord) -> Iterator[str]:
     yield "\n</details>"
 
 
-def _status(status: str) -> str:
+def with_symbol(status: str) -> str:
+    """A status, which may be followed by its share, behind its symbol."""
     return f"{SYMBOLS[status.partition(' ')[0]]} {status}"

@@ -28,8 +28,8 @@ def _audits(record: RunRecord) -> Iterator[str]:
     for verdict in record.verdicts:
         if verdict.inputs.get("gate") == "speed":
             gate = f"{verdict.engine} {verdict.workload} {verdict.metric}"
-            live = (verdict.inputs.get("against") or {}).get("kind") == "live"
-            found.setdefault(gate, str(verdict.inputs.get("audit") or (NOT_AUDITED_LIVE if live else NOT_AUDITED)))
+            without = NOT_AUDITED_LIVE if verdict.is_raced else NOT_AUDITED
+            found.setdefault(gate, str(verdict.inputs.get("audit") or without))
     lines = set(found.values())
     if len(lines) == 1:
         yield lines.pop()

@@ -81,7 +81,7 @@ class _Line:
 
 def _lines(record: RunRecord) -> list[_Line]:
     """Of every candidate; a race without pytest has verdicts alone."""
-    raced = {(v.engine, v.workload or ""): v for v in record.verdicts if _is_raced(v)}
+    raced = {(v.engine, v.workload or ""): v for v in record.verdicts if v.is_raced and v.metric == "speedup"}
     ids = {(engine.backend, engine.precision_label): engine.id for engine in record.engines}
     found = []
     for row in record_rows(record):
@@ -93,10 +93,6 @@ def _lines(record: RunRecord) -> list[_Line]:
         label = f"{engine.removeprefix(f'{record.model.name}-')} {workload.partition('-')[0]}"
         found.append(_Line(label, None, verdict, row_verdict(record, engine, workload)))
     return found
-
-
-def _is_raced(verdict: VerdictEntry) -> bool:
-    return verdict.metric == "speedup" and (verdict.inputs.get("against") or {}).get("kind") == "live"
 
 
 def _screen_table(record: RunRecord, lines: Sequence[_Line]) -> Table:

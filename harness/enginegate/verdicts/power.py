@@ -109,7 +109,7 @@ def race_powers(
         looks=tuple(live.looks),
         shift=replace(LAUNCH_SPREAD, scale=getattr(live.spread, metric)),
     )
-    judged = [entry for entry in record.verdicts if (entry.inputs.get("against") or {}).get("kind") == "live"]
+    judged = [entry for entry in record.verdicts if entry.is_raced]
     if judged:
         configured = replace(configured, alpha=judged[0].alpha)
     own = {
