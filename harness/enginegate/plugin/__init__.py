@@ -238,7 +238,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Close the engines and write the records, marked partial where the session was cut short."""
     config = session.config
     gates = config.stash[SESSION]
-    config.stash[PROGRESS].settle()
+    config.stash[PROGRESS].finish()
     gates.close()
     ended = exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
     complete = ended and not session.shouldfail and not session.shouldstop

@@ -42,6 +42,12 @@ class TerminalProgress:
         if self._display is not None:
             self._display.settle()
 
+    def finish(self) -> None:
+        """The tests are over: news that is held is shown, and no step."""
+        if (forget := getattr(self._display, "forget_steps", None)) is not None:
+            forget()
+        self.settle()
+
     def close(self) -> None:
         """The session has ended: pytest has its terminal to itself again."""
         self.settle()

@@ -94,6 +94,11 @@ class PlainLines:
         """Meanwhile, what is held is written when its time has come, though nothing more is told."""
         return _ticking(self.tick)
 
+    def forget_steps(self) -> None:
+        """All is over: where the work was is no news."""
+        with self._lock:
+            self._held = {task: text for task, text in self._held.items() if not isinstance(text, Step)}
+
     def settle(self) -> None:
         """Write what is held; where its time has not come, the news alone, and no steps of work that is over."""
         with self._lock:
