@@ -8,7 +8,7 @@ from typing import Any
 import lm_eval
 import pytest
 import yaml
-from enginegate.quality.choice import COLUMNS, evaluate_cloze, evaluate_letters
+from enginegate.quality.choice import evaluate_cloze, evaluate_letters
 from enginegate.quality.data import LETTERS, Question, load_questions
 from quality_fakes import FakeEngine, WordTokenizer
 
@@ -102,7 +102,7 @@ def test_choices_and_accuracies_are_those_of_lm_eval(way: str, tmp_path: Path, m
     samples = theirs["samples"][f"oracle_{way}"]
     assert len(samples) == len(questions)
     for sample in samples:
-        row = dict(zip(COLUMNS, ours.items[questions[sample["doc_id"]].hash], strict=True))
+        row = dict(zip(ours.columns, ours.items[questions[sample["doc_id"]].hash], strict=True))
         likelihoods = [float(response[0]) for response in sample["filtered_resps"]]
         best, second = sorted(likelihoods, reverse=True)[:2]
         assert (row["acc"], row["acc_norm"]) == (sample["acc"], sample["acc_norm"])

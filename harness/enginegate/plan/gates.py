@@ -21,6 +21,7 @@ from enginegate.gates.sessions import ShiftPrior
 from enginegate.plan.plan import Plan
 from enginegate.plan.selection import Candidate
 from enginegate.quality.bleu import BLEU_COLUMNS
+from enginegate.quality.ties import TIED
 from enginegate.storage.audits import AuditedGate, AuditedLaunches
 from enginegate.storage.baselines import PerfBaseline, PerfEngine, PerfSession, QualityBaseline
 from enginegate.verdicts.audit import judged_by
@@ -239,7 +240,8 @@ class EngineGates:
         """How many answers changed at all."""
         section = self._section.quality
         policy = QualityPolicy(alpha=self._alpha, beta=section.beta)
-        common = self._common(entry, f"{entry.metric}_flips", [column], policy)
+        # A tie is no flip where the other engine gave one of the tied answers: so the sets of best answers are compared.
+        common = self._common(entry, f"{entry.metric}_flips", [TIED.get(column, column)], policy)
         return FlipsInputs(**common, reference=self._reference_for(common, section.flips), limit=section.flips)
 
     def bleu(self, entry: QualityEntry) -> CorpusInputs:
@@ -321,13 +323,13 @@ class EngineGates:
     def _items(self, entry: QualityEntry, columns: Sequence[str]) -> Items | None:
         """The numbers of each item, of the live base or as they were accepted; None where there are none."""
         if self.facts.base is not None:
-            return pick(self.facts.base.quality(entry.metric), columns)
+            return pick(self.facts.base.quality(entry.metric), columns, entry)
         baseline = self._quality
         stored = baseline.metric(entry.metric, entry.version) if baseline else None
         if stored is None:
             return None
         self._check_settings(stored.runtime_digest, f"the baseline of {self.candidate.id} in {entry.metric}")
-        return pick(stored, columns)
+        return pick(stored, columns, entry)
 
     def _reference_for(self, common: Mapping[str, Any], limit: float | None) -> str | None:
         """The quality reference, where a limit to it has to stand in for accepted items."""

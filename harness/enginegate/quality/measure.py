@@ -22,8 +22,6 @@ from enginegate.quality.text import Answer, Tokenizer
 COMPARED = frozenset({"similarity"})
 #: Metrics that ask for answers, and so put user messages as ``Tokenizer.chat`` does.
 ASKING = frozenset({"similarity", "summaries", "determinism"})
-#: Multiple-choice metrics, and the column of right and wrong answers that their accuracy is judged by.
-CHOICES = {"letters": "acc", "cloze": "acc_norm"}
 
 
 def measure_quality(

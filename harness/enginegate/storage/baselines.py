@@ -17,6 +17,7 @@ from enginegate.core.errors import BaselineError
 from enginegate.core.records import Amount, Count, Number, Stored
 from enginegate.core.specs import engine_id
 from enginegate.quality.entry import method_version
+from enginegate.quality.ties import by_method
 from enginegate.storage import migration
 from enginegate.storage.reading import Format, table_problem
 
@@ -266,8 +267,10 @@ _PERF = Format(PerfBaseline, "baseline", SCHEMA, migration.PERF, BaselineError, 
 def same_method(first: str, second: str) -> bool:
     """Whether two versions of a metric measure the same thing, if not on the same items.
 
-    A version that names no item set is compared whole.
+    A version that names no item set is compared whole. Of two that deal with ties in different ways, see
+    ``ties.first_wins``.
     """
+    first, second = by_method(first), by_method(second)
     return (method_version(first) or first) == (method_version(second) or second)
 
 

@@ -275,7 +275,7 @@ def _common(
         "source": new.metric,
         "reference": None,
         "columns": list(columns),
-        "baseline": lookup.columns(old, columns),
+        "baseline": lookup.columns(old, columns, new),
         "limit": None,
         "policy": policy,
     }
