@@ -240,7 +240,7 @@ class EngineGates:
         """How many answers changed at all."""
         section = self._section.quality
         policy = QualityPolicy(alpha=self._alpha, beta=section.beta)
-        # A tie is no flip where the other engine gave one of the tied answers: so the sets of best answers are compared.
+        # A tie is no flip where the other engine gave one of the tied answers: sets of best answers are compared.
         common = self._common(entry, f"{entry.metric}_flips", [TIED.get(column, column)], policy)
         return FlipsInputs(**common, reference=self._reference_for(common, section.flips), limit=section.flips)
 

@@ -1,8 +1,8 @@
 """Choices that are equally likely. Logits of bf16 are coarse: a model of 0.5B ties in every tenth question by letter.
 
-The first of them was taken for the answer up to revision 1 of ``letters`` and ``cloze``; since revision 2 they share the
-credit. A result without a tie is the same by either rule, and is still called revision 1. So what was accepted before
-goes on judging, but for its items that tied: whether the right choice was among the best ones is not known of them.
+The first of them was taken for the answer up to revision 1 of ``letters`` and ``cloze``; since revision 2 they share
+the credit. A result without a tie is the same by either rule, and is still called revision 1. So what was accepted
+before goes on judging, but for its items that tied: whether the right choice was among the best is not known of them.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ def by_method(version: str) -> str:
 
 
 def first_wins(results: Results, other: Results, column: str) -> frozenset[str]:
-    """Items of one result that cannot be compared by a column: there it took the first of several best choices, and the
-    other one shares credit."""
+    """Items of one result that cannot be compared by a column with another one.
+
+    They are those where it took the first of several best choices, and the other one shares credit.
+    """
     margin = "margin_norm" if column.endswith("_norm") else "margin"
     older, newer = (re.match(rf"({'|'.join(CHOICES)})/(\d+);", each.version) for each in (results, other))
     if older is None or newer is None or margin not in results.columns:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import CONFIDENCE
-from enginegate.report.notes import speed_notes
+from enginegate.report.notes import quality_notes, speed_notes
 from enginegate.report.rows import COLUMN_NOTES, COLUMNS, SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
 from enginegate.storage.summary import SEVERITY, headline_scores, reruns
 
@@ -118,6 +118,8 @@ def _quality(record: RunRecord) -> Iterator[str]:
         yield "\n<details><summary>Quality scores</summary>\n"
         lines = ([*key, *(found.get(engine, "n/a") for engine in engines)] for key, found in scores.items())
         yield from markdown_table(["Metric", "Score", *engines], lines)
+        yield ""
+        yield from (f"- {note}" for note in quality_notes(record))
         yield "\n</details>"
 
 

@@ -1,4 +1,4 @@
-"""What stands under the speed table: what the gate can see on this machine, and how near the memory's own speed is."""
+"""What stands under the tables: what the gate can see here, how near the memory's speed is, how letters are chosen."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from enginegate.core.records import RunRecord
 from enginegate.measure.roofline import rooflines
+from enginegate.verdicts.quality import why_guessed
 
 NOT_AUDITED = (
     "this gate on this machine: no accepted audit of its error rates (pytest --eg-gate-audit, short --gate-audit,"
@@ -21,6 +22,34 @@ NOT_AUDITED_LIVE = (
 def speed_notes(record: RunRecord) -> list[str]:
     """Lines for the foot of the speed table: the audit of each engine's gates, then the rooflines."""
     return [*_audits(record), *map(str, rooflines(record))]
+
+
+def quality_notes(record: RunRecord) -> list[str]:
+    """Lines for the foot of the quality scores: how each engine answers by letter, and which metrics are not gated."""
+    return [*_letters(record), *_not_gated(record)]
+
+
+def _letters(record: RunRecord) -> Iterator[str]:
+    """What the answers are, as one letter for nearly all of them is no ability; older records do not tell."""
+    for entry in record.quality:
+        scores = entry.scores
+        answers = {name.partition("/")[2]: share for name, share in scores.items() if name.startswith("chosen/")}
+        if entry.metric == "letters" and answers and {"accuracy", "accuracy_calibrated", "ties"} <= scores.keys():
+            histogram = ", ".join(f"{letter} {100 * share:.0f} %" for letter, share in answers.items())
+            plain, known = (100 * scores[name] for name in ("accuracy", "accuracy_calibrated"))
+            yield (
+                f"letters of {entry.engine}: accuracy {plain:.1f} %, with each letter's mean taken off {known:.1f} %;"
+                f" answers {histogram}; {100 * scores['ties']:.1f} % tie"
+            )
+
+
+def _not_gated(record: RunRecord) -> Iterator[str]:
+    """Multiple choice that the reference can only guess, so that no engine was asked."""
+    tested = {engine.id for engine in record.engines if engine.role == "candidate"}
+    for entry in record.quality:
+        gated = any(verdict.metric.startswith(f"{entry.metric}_") for verdict in record.verdicts)
+        if not gated and entry.engine not in tested and (reason := why_guessed(entry)) is not None:
+            yield f"not gated: {reason}"
 
 
 def _audits(record: RunRecord) -> Iterator[str]:

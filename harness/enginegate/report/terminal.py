@@ -14,7 +14,7 @@ from rich.table import Table
 from enginegate.core.records import RunRecord, VerdictEntry
 from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.markdown import RANDOM_WEIGHTS, tally
-from enginegate.report.notes import speed_notes
+from enginegate.report.notes import quality_notes, speed_notes
 from enginegate.report.reasons import reasons, warnings
 from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, row_verdict, speedup_text
 from enginegate.storage.summary import SEVERITY, reruns
@@ -153,6 +153,8 @@ def print_report(record: RunRecord, console: Console) -> None:
     scored = list({(row.engine, row.precision): row for row in rows if _has_quality(row)}.values())
     if scored:
         console.print(_quality_table(record.model.name, scored, console.width))
+    for note in quality_notes(record):
+        console.print(note, markup=False, style="dim")
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     print_verdicts(record, console)

@@ -20,7 +20,9 @@ _MOST = 1e9
 #: What the numbers of an item can be, by their column: the suite's own scores make no others. A likelihood is what the
 #: engine says it is, so its sign is for the gate to judge.
 _RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("acc", "acc_norm", "exact", "rouge1", "rouge2", "rougeL", "rougeLsum"), (0.0, 1.0)),
+    **dict.fromkeys(
+        ("acc", "acc_norm", "acc_calibrated", "exact", "rouge1", "rouge2", "rougeL", "rougeLsum"), (0.0, 1.0)
+    ),
     **dict.fromkeys((*BLEU_COLUMNS, "length", "reference_length", "tokens", "bytes"), (0.0, _MOST)),
     "nll": (-_MOST, _MOST),
 }

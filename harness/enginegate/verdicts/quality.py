@@ -45,7 +45,7 @@ def judge_accuracy_gate(inputs: AccuracyInputs, record: RunRecord) -> Verdict:
 
 
 def why_guessed(entry: QualityEntry) -> str | None:
-    """Why a metric tells nothing of a model by its reference's answers, which may as well be guessed; None where it does.
+    """Why a metric tells nothing of a model, by its reference's answers: they may be guessed. None where it does tell.
 
     Plain accuracy decides, as that is what is gated. A model that likes one letter best may know more: where it does
     once each letter's mean is taken off, the reason says so.
