@@ -298,6 +298,35 @@ class MemoryEntry(Stored):
     contexts: Count | None = None
 
 
+class TextEntry(Stored):
+    """A text, as an engine or a person wrote it.
+
+    Attributes:
+        text: all of it.
+        tokens: ids of its tokens; empty where no engine wrote it.
+        ends: how many characters of the text there are once each token is written; a token that ends inside a
+            character ends before it.
+    """
+
+    text: str
+    tokens: list[int] = Field(default_factory=list)
+    ends: list[Count] = Field(default_factory=list)
+
+
+class AnswersEntry(Stored):
+    """What one engine wrote for one metric, each by item hash.
+
+    Attributes:
+        prompts: what it was asked.
+        answers: what it wrote.
+        references: what that is compared with: the reference's own answers, or what people wrote.
+    """
+
+    prompts: dict[str, str]
+    answers: dict[str, TextEntry]
+    references: dict[str, TextEntry]
+
+
 class QualityEntry(Stored):
     """One quality metric of one engine, item by item.
 
@@ -311,8 +340,10 @@ class QualityEntry(Stored):
         signatures: how scores of texts are made (tokenizer, smoothing, library), by their names.
         ceilings: what the reference's texts score against themselves, by the score's name and by item hash. Where it is
             not all (BLEU 100, ROUGE 1) the score sees nothing of that item.
+        texts: what the engine wrote, for metrics that ask for answers. It is kept beside the record, in a file of its
+            own (``storage.texts``), so a record that was read has none.
 
-    Older records have neither of the last two.
+    Older records have none of the last three.
     """
 
     engine: str
@@ -323,6 +354,7 @@ class QualityEntry(Stored):
     scores: dict[str, Number]
     signatures: dict[str, str] = Field(default_factory=dict)
     ceilings: dict[str, dict[str, Number]] = Field(default_factory=dict)
+    texts: AnswersEntry | None = None
 
 
 class VerdictEntry(Stored):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from enginegate.core.errors import ConfigError, EngineError, MeasurementError
+from enginegate.core.records import TextEntry
 from enginegate.core.specs import SamplingParams
 from enginegate.engines.base import Engine
 from enginegate.engines.process.heartbeat import beat
@@ -93,6 +94,29 @@ def generate_texts(
     encoded = {key: tokenizer.chat(text) for key, text in prompts.items()}
     answers = generate_tokens(engine, tokenizer, encoded, max_tokens, engine.spec.max_batch_size)
     return {key: Answer(tokenizer.decode(answers[key]), answers[key]) for key in prompts}
+
+
+def text_entries(tokenizer: Tokenizer, answers: Mapping[str, Answer]) -> dict[str, TextEntry]:
+    """Answers as they are kept, by item hash: with where in the text each token ends."""
+    return {
+        key: TextEntry(text=answer.text, tokens=list(answer.token_ids), ends=_ends(tokenizer, answer))
+        for key, answer in answers.items()
+    }
+
+
+def _ends(tokenizer: Tokenizer, answer: Answer) -> list[int]:
+    """As far as the text of the first tokens is that of all: a character that is cut reads as another one there."""
+    ends: list[int] = []
+    for count in range(1, len(answer.token_ids) + 1):
+        alike = common_length(tokenizer.decode(answer.token_ids[:count]), answer.text)
+        ends.append(max([alike, *ends[-1:]]))
+    return ends
+
+
+def common_length(first: Sequence[object], second: Sequence[object]) -> int:
+    """How many elements two sequences begin with in common."""
+    differing = (index for index, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1])
+    return next(differing, min(len(first), len(second)))
 
 
 def generate_tokens(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from enginegate.core.errors import RecordError, edge
 from enginegate.core.files import expanded, round_floats, to_json, write_atomically
@@ -11,6 +12,7 @@ from enginegate.core.records import SCHEMA, QualityEntry, RunRecord, ShardRun, S
 from enginegate.quality.bleu import BLEU_COLUMNS
 from enginegate.storage.migration import RECORD
 from enginegate.storage.reading import Format, repeated, table_problem
+from enginegate.storage.texts import save_texts
 
 #: The name of a run's record inside its folder.
 RECORD_NAME = "run.json"
@@ -100,12 +102,18 @@ def _impossible(entry: QualityEntry) -> str | None:
 FORMAT = Format(RunRecord, "run record", SCHEMA, RECORD, RecordError, "restore it, or record a new run", _problem)
 
 
+#: What lies beside the record, in a file of its own.
+_BESIDE: dict[str, Any] = {"__all__": {"texts"}}
+
+
 def save_record(record: RunRecord, folder: Path) -> Path:
-    """Write ``<folder>/<record id>/run.json`` and return its path. Raises RecordError."""
+    """Write ``<folder>/<record id>/run.json``, and the texts beside it; return its path. Raises RecordError."""
     path = folder / record.id / RECORD_NAME
     hint = "look at that folder, or name another one with --runs DIR"
     with edge(RecordError, f"run record {path} cannot be written", hint):
-        write_atomically(path, to_json(round_floats(record.model_dump(mode="python"))))
+        beside = {"quality": _BESIDE, "shards": {"held": {"__all__": {"quality": _BESIDE}}}}
+        write_atomically(path, to_json(round_floats(record.model_dump(mode="python", exclude=beside))))
+        save_texts(record, path.parent)
     return path
 
 
