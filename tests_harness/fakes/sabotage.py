@@ -195,3 +195,21 @@ class Deadly(Wrapped):
 class Unclosable(Wrapped):
     def close(self):
         raise RuntimeError("it will not close")
+
+
+class Silent(Wrapped):
+    """Ends every answer at once; what it finds likely, and its speed, are as before."""
+
+    def answer(self, answer):
+        return dataclasses.replace(answer, token_ids=(), token_times=())
+
+    def generate(self, prompts, params):
+        answers = self._engine.generate(prompts, params)
+        return answers if params.ignore_eos else [self.answer(each) for each in answers]
+
+
+class Stuck(Silent):
+    """Gives its first token again and again."""
+
+    def answer(self, answer):
+        return dataclasses.replace(answer, token_ids=answer.token_ids[:1] * len(answer.token_ids))
