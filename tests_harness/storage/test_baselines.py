@@ -292,6 +292,20 @@ def test_what_was_accepted_before_ties_were_shared_judges_on_but_for_its_own_tie
     assert not same_method("perplexity/1;items=8", "perplexity/2;items=8"), "no business of other metrics"
 
 
+def test_part_of_a_credit_is_that_of_a_tie(tmp_path: Path) -> None:
+    apply_accept(run_record(), tmp_path)
+    path = quality_path(tmp_path, MODEL, engine_entry(INT8))
+    content = json.loads(path.read_text())
+    row = content["metrics"]["cloze"]["items"]["item1"]
+    row[1], row[5] = 0.3333333, 0.0
+    path.write_text(json.dumps(content))
+    assert read_quality(tmp_path, MODEL, engine_entry(INT8)) is not None
+    row[5] = 0.5
+    path.write_text(json.dumps(content))
+    with pytest.raises(BaselineError, match=r"acc_norm of item item1 is 0.333333, neither right nor wrong, and no"):
+        read_quality(tmp_path, MODEL, engine_entry(INT8))
+
+
 def test_damaged_baselines_are_refused_and_can_be_replaced(tmp_path: Path) -> None:
     record = run_record("a")
     apply_accept(record, tmp_path)

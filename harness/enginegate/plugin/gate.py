@@ -75,7 +75,7 @@ class Gate:
 
     @_question
     def accuracy(self, entry: QualityEntry, column: str) -> Verdict:
-        """Judge the right and wrong answers of a multiple-choice metric."""
+        """Judge the answers of a multiple-choice metric: right, wrong, or several that share the credit."""
         return self._conclude(self._session.gates_of(self._candidate).accuracy(entry, column))
 
     @_question

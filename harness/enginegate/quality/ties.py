@@ -60,6 +60,18 @@ def first_wins(results: Results, other: Results, column: str) -> frozenset[str]:
     return frozenset(item for item, row in results.items.items() if row[place] == 0)
 
 
+def half_right(results: Results) -> str | None:
+    """The first answer that has a part of the credit, though no other choice is as likely as it; or None."""
+    columns = results.columns
+    for column, margin in (("acc", "margin"), ("acc_norm", "margin_norm")):
+        if column in columns:
+            place, lead = columns.index(column), columns.index(margin) if margin in columns else None
+            for item, row in results.items.items():
+                if 0 < row[place] < 1 and (lead is None or row[lead] != 0):
+                    return f"{column} of item {item} is {row[place]:g}, neither right nor wrong, and no choices tie"
+    return None
+
+
 def has_column(columns: Sequence[str], name: str) -> bool:
     """Whether results have a column, or one that it follows from (see ``reader``)."""
     return name in columns or _CHOSEN.get(name) in columns

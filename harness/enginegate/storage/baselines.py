@@ -17,7 +17,7 @@ from enginegate.core.errors import BaselineError
 from enginegate.core.records import Amount, Count, Number, Stored
 from enginegate.core.specs import engine_id
 from enginegate.quality.entry import method_version
-from enginegate.quality.ties import by_method
+from enginegate.quality.ties import by_method, half_right
 from enginegate.storage import migration
 from enginegate.storage.reading import Format, table_problem
 
@@ -244,7 +244,10 @@ _RESTORE = f"restore it from version control, or {RECORD_NEW}"
 
 
 def _quality_problem(baseline: QualityBaseline) -> str | None:
-    problems = ((name, table_problem(metric.columns, metric.items)) for name, metric in baseline.metrics.items())
+    problems = (
+        (name, table_problem(metric.columns, metric.items) or half_right(metric))
+        for name, metric in baseline.metrics.items()
+    )
     return next((f"{name}: {problem}" for name, problem in problems if problem is not None), None)
 
 

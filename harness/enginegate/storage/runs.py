@@ -10,6 +10,7 @@ from enginegate.core.errors import RecordError, edge
 from enginegate.core.files import expanded, round_floats, to_json, write_atomically
 from enginegate.core.records import SCHEMA, QualityEntry, RunRecord, ShardRun, ShardsEntry
 from enginegate.quality.bleu import BLEU_COLUMNS
+from enginegate.quality.ties import half_right
 from enginegate.storage.migration import RECORD
 from enginegate.storage.reading import Format, repeated, table_problem
 from enginegate.storage.texts import save_texts
@@ -96,7 +97,7 @@ def _impossible(entry: QualityEntry) -> str | None:
         for item, row in entry.items.items():
             if row[place] < low or row[place] > high:
                 return f"{column} of item {item} is {row[place]:g}, which is not between {low:g} and {high:g}"
-    return None
+    return half_right(entry)
 
 
 FORMAT = Format(RunRecord, "run record", SCHEMA, RECORD, RecordError, "restore it, or record a new run", _problem)
