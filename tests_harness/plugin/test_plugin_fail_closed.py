@@ -115,6 +115,17 @@ def test_unfit_quality_baseline_is_refused(suite, accepted):
     assert_refused(suite.run(*CLOZE), "cloze of version cloze/0", "record a new one")
 
 
+def test_quality_baseline_without_a_column_that_is_judged_is_refused(suite, accepted):
+    suite.take_baselines(accepted)
+
+    def renamed(content):
+        columns = content["metrics"]["cloze"]["columns"]
+        columns[columns.index("acc_norm")] = "accuracy_of_old"
+
+    edit(suite.folder, "baselines/quality/toy/fake-int8_wo.json", renamed)
+    assert_refused(suite.run(*CLOZE), "keeps no acc_norm of cloze", "record a new one")
+
+
 def test_corrupt_baseline_is_refused_before_anything_is_timed(suite, accepted):
     suite.take_baselines(accepted)
     (path,) = suite.folder.glob("baselines/perf/*/toy/b1-*.json")

@@ -21,9 +21,9 @@ from enginegate.gates.sessions import ShiftPrior
 from enginegate.plan.plan import Plan
 from enginegate.plan.selection import Candidate
 from enginegate.quality.bleu import BLEU_COLUMNS
-from enginegate.quality.ties import TIED
+from enginegate.quality.ties import TIED, has_column
 from enginegate.storage.audits import AuditedGate, AuditedLaunches
-from enginegate.storage.baselines import PerfBaseline, PerfEngine, PerfSession, QualityBaseline
+from enginegate.storage.baselines import RECORD_NEW, PerfBaseline, PerfEngine, PerfSession, QualityBaseline
 from enginegate.verdicts.audit import judged_by
 from enginegate.verdicts.corpus import bleu_score, ceiling
 from enginegate.verdicts.inputs import (
@@ -329,6 +329,11 @@ class EngineGates:
         if stored is None:
             return None
         self._check_settings(stored.runtime_digest, f"the baseline of {self.candidate.id} in {entry.metric}")
+        missing = [column for column in columns if not has_column(stored.columns, column)]
+        if missing:
+            raise BaselineError(
+                f"the baseline of {self.candidate.id} keeps no {', '.join(missing)} of {entry.metric}", RECORD_NEW
+            )
         return pick(stored, columns, entry)
 
     def _reference_for(self, common: Mapping[str, Any], limit: float | None) -> str | None:
