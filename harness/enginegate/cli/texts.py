@@ -34,7 +34,7 @@ def add_parser(subparsers: Subparsers) -> None:
         " compared with (default: the two that differ most)",
     )
     parser.add_argument(
-        "--metric", default="similarity", help="similarity (answers, the default), or summaries, of which prompts"
+        "--metric", default="similarity", help="similarity (answers to prompts), or summaries (default: similarity)"
     )
     parser.add_argument(
         "--worst",
