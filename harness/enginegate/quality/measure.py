@@ -17,6 +17,7 @@ from enginegate.quality.scoring import TextScoring
 from enginegate.quality.similarity import evaluate_similarity
 from enginegate.quality.summaries import evaluate_summaries
 from enginegate.quality.text import Answer, Tokenizer
+from enginegate.quality.ties import CHOICES as CHOICES
 
 #: Metrics that need the reference's own greedy answers.
 COMPARED = frozenset({"similarity"})
