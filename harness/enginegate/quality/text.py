@@ -108,7 +108,8 @@ def _ends(tokenizer: Tokenizer, answer: Answer) -> list[int]:
     """As far as the text of the first tokens is that of all: a character that is cut reads as another one there."""
     ends: list[int] = []
     for count in range(1, len(answer.token_ids) + 1):
-        alike = common_length(tokenizer.decode(answer.token_ids[:count]), answer.text)
+        spelled = tokenizer.decode(answer.token_ids[:count])
+        alike = len(spelled) if answer.text.startswith(spelled) else common_length(spelled, answer.text)
         ends.append(max([alike, *ends[-1:]]))
     return ends
 
