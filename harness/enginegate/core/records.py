@@ -298,6 +298,26 @@ class MemoryEntry(Stored):
     contexts: Count | None = None
 
 
+class DataEntry(Stored):
+    """The data set that a metric asked.
+
+    Attributes:
+        name: its source as the configuration names it; of the suite's own sets ``enginegate:questions/test.jsonl``.
+        digest: SHA-256 of its file.
+        size: how many items of it can be asked.
+        subset: how those that were asked were chosen; empty where all were.
+        shots: answered examples before each question.
+        examples: where these come from; empty without any.
+    """
+
+    name: str
+    digest: str
+    size: Count
+    subset: str = ""
+    shots: Count = 0
+    examples: str = ""
+
+
 class QualityEntry(Stored):
     """One quality metric of one engine, item by item.
 
@@ -311,8 +331,9 @@ class QualityEntry(Stored):
         signatures: how scores of texts are made (tokenizer, smoothing, library), by their names.
         ceilings: what the reference's texts score against themselves, by the score's name and by item hash. Where it is
             not all (BLEU 100, ROUGE 1) the score sees nothing of that item.
+        data: the set that its items are of; None in records that did not keep it.
 
-    Older records have neither of the last two.
+    Older records have none of the last three.
     """
 
     engine: str
@@ -323,6 +344,7 @@ class QualityEntry(Stored):
     scores: dict[str, Number]
     signatures: dict[str, str] = Field(default_factory=dict)
     ceilings: dict[str, dict[str, Number]] = Field(default_factory=dict)
+    data: DataEntry | None = None
 
 
 class VerdictEntry(Stored):

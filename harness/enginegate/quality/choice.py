@@ -5,7 +5,7 @@ choices stand in the prompt and the likelihoods of " A" to " D" are compared. Sm
 Cloze (its task ``mmlu_continuation``): the choices are not shown and the likelihoods of their texts are compared,
 ``acc`` by their sum and ``acc_norm`` by their sum over the number of characters of the choice.
 
-The engine protocol gives the likelihoods of given tokens only, so either way a question takes four sequences.
+The engine protocol gives the likelihoods of given tokens only, so a question takes a sequence for each choice.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from statistics import fmean
 from enginegate.core.errors import ConfigError
 from enginegate.core.records import QualityEntry
 from enginegate.engines.base import Engine
-from enginegate.quality.data import LETTERS, Question
+from enginegate.quality.data import Question
 from enginegate.quality.entry import digest, mean_column, quality_entry, require_items, standard_error
 from enginegate.quality.text import Tokenizer, score_sequences
 
@@ -28,7 +28,9 @@ COLUMNS = ("acc", "acc_norm", "chosen", "chosen_norm", "margin", "margin_norm")
 
 def letters_question(question: Question) -> str:
     """The question with its lettered choices, up to where the letter is due."""
-    choices = "".join(f"{letter}. {choice}\n" for letter, choice in zip(LETTERS, question.choices, strict=True))
+    choices = "".join(
+        f"{letter}. {choice}\n" for letter, choice in zip(question.letters, question.choices, strict=True)
+    )
     return f"{question.question.strip()}\n{choices}Answer:"
 
 
@@ -36,17 +38,23 @@ def letters_prompt(question: Question, examples: Sequence[Question] = ()) -> str
     """The whole prompt: a heading, the answered examples of the same subject, and the question."""
     subject = question.subject.replace("_", " ")
     answered = "".join(
-        f"{letters_question(example)} {LETTERS[example.answer]}\n\n"
+        f"{letters_question(example)} {example.letters[example.answer]}\n\n"
         for example in examples
         if example.subject == question.subject
     )
-    heading = f"The following are multiple choice questions (with answers) about {subject}.\n\n"
+    about = f" about {subject}" if subject else ""
+    heading = f"The following are multiple choice questions (with answers){about}.\n\n"
     return heading + answered + letters_question(question)
 
 
-def cloze_prompt(question: Question) -> str:
-    """The question alone, up to where the text of the answer is due."""
-    return f"Question: {question.question.strip()}\nAnswer:"
+def cloze_prompt(question: Question, examples: Sequence[Question] = ()) -> str:
+    """The question, up to where the text of the answer is due, behind the answered examples of the same subject."""
+    answered = "".join(
+        f"{cloze_prompt(example)} {example.choices[example.answer]}\n\n"
+        for example in examples
+        if example.subject == question.subject
+    )
+    return f"{answered}Question: {question.question.strip()}\nAnswer:"
 
 
 def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], int]:
@@ -91,7 +99,7 @@ def evaluate_letters(
         letter, because a model too small for this format gives one letter to every question.
     """
     require_items(questions, "letters")
-    asked = {question.hash: (letters_prompt(question, examples), tuple(LETTERS)) for question in questions}
+    asked = {question.hash: (letters_prompt(question, examples), tuple(question.letters)) for question in questions}
     items = _choose(engine, tokenizer, questions, asked, prefix)
     chance = max(Counter(question.answer for question in questions).values()) / len(questions)
     settings = {"examples": digest([example.hash for example in examples]), "prefix": digest(prefix)}
@@ -100,7 +108,11 @@ def evaluate_letters(
 
 
 def evaluate_cloze(
-    engine: Engine, tokenizer: Tokenizer, questions: Sequence[Question], prefix: Sequence[int] = ()
+    engine: Engine,
+    tokenizer: Tokenizer,
+    questions: Sequence[Question],
+    prefix: Sequence[int] = (),
+    examples: Sequence[Question] = (),
 ) -> QualityEntry:
     """Choose by the likelihood of the answer's text.
 
@@ -109,23 +121,27 @@ def evaluate_cloze(
         tokenizer: the model's.
         questions: what is asked.
         prefix: tokens in front of every prompt, such as the BOS that Llama was trained with.
+        examples: answered questions; a prompt shows those of its subject, in their order.
 
     Returns:
         For each item whether the choice is right (``acc``, ``acc_norm``), the index chosen, and the margin: the
         log-likelihood of the best choice less that of the second (``_norm``: per character). Scores: ``accuracy`` and
         ``accuracy_norm`` over all questions (micro average), their standard errors, ``accuracy_norm_macro`` (mean
         over subjects, each counting the same), ``accuracy_norm/SUBJECT``, and ``chance``, what guessing
-        scores: 0.25.
+        scores: 0.25 of four choices.
 
     Raises:
         ConfigError: a choice without a token, or a prompt longer than the engine was built for.
         MeasurementError: no questions.
     """
     require_items(questions, "cloze")
-    asked = {question.hash: (cloze_prompt(question), question.choices) for question in questions}
+    asked = {question.hash: (cloze_prompt(question, examples), question.choices) for question in questions}
     items = _choose(engine, tokenizer, questions, asked, prefix)
-    scores = _scores(questions, items, "acc_norm", 1 / len(LETTERS))
-    return quality_entry(engine, "cloze", REVISION, {"prefix": digest(prefix)}, COLUMNS, items, scores)
+    scores = _scores(questions, items, "acc_norm", fmean(1 / len(question.choices) for question in questions))
+    settings: dict[str, object] = {"prefix": digest(prefix)}
+    if examples:  # what was accepted before there were any has no word of them
+        settings["examples"] = digest([example.hash for example in examples])
+    return quality_entry(engine, "cloze", REVISION, settings, COLUMNS, items, scores)
 
 
 def choice_row(likelihoods: Sequence[float], choices: Sequence[str], answer: int) -> tuple[float, ...]:
