@@ -79,7 +79,7 @@ def _with_index(values: dict[str, Any], row: Row) -> dict[str, Any]:
         labels, choices = choices["label"], choices.get("text")
     elif isinstance(choices, str):
         _, *parts = _LETTERED.split(f"\n{choices}")
-        if parts[::2] == _LETTERS[: len(parts) // 2]:
+        if parts and parts[::2] == _LETTERS[: len(parts) // 2]:
             choices = [part.strip() for part in parts[1::2]]
     if isinstance(choices, list) and isinstance(answer, str):
         answer = _index(answer, choices, labels[: len(choices)], row)

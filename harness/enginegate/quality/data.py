@@ -223,7 +223,7 @@ def hold_out(questions: Iterable[Question], count: int) -> list[Question]:
     Raises ConfigError for a subject of which nothing would be left to ask.
     """
     subjects: dict[str, dict[tuple[str, ...], Question]] = defaultdict(dict)
-    for question in questions:
+    for question in sorted(questions, key=lambda each: (each.copy_number, each.hash)):
         subjects[question.subject].setdefault(_wording(question), question)
     examples = []
     for subject, distinct in subjects.items() if count else ():

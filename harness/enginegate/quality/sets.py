@@ -35,9 +35,9 @@ from enginegate.quality.perplexity import PREFILL
 from enginegate.quality.text import Tokenizer
 
 #: How a subset is chosen; see ``take``.
-SUBSET = "evenly over the groups, by hash"
+SUBSET = "evenly over the groups by hash"
 #: Where examples come from that have no source of their own; see ``hold_out``.
-HELD_OUT = "held out, the shortest of each subject"
+HELD_OUT = "held out: the shortest of each subject"
 #: The split of a folder of MMLU's own files that its examples come from.
 _DEV = "dev"
 #: Subjects that an error names.
@@ -108,10 +108,10 @@ def questions(config: Config, progress: Progress = _quiet) -> DataSet[Question]:
     held_out = shots if section.examples is None else section.examples
     if isinstance(held_out, str):
         own = section.for_examples()
-        origin = _name(config, held_out)
+        origin = f"of {_name(config, held_out)}"
         examples = list(_read(_file(config, "questions.examples", own, progress), Question, own, _DEV).values())
     elif section.examples is None and shots and file.path.is_dir():
-        origin, examples = _DEV, list(_read(file, Question, section.for_examples(), _DEV).values())
+        origin, examples = f"of the split {_DEV}", list(_read(file, Question, section.for_examples(), _DEV).values())
     else:
         origin, examples = HELD_OUT, hold_out(found.values(), held_out)
     asked = without(found, examples)
