@@ -87,8 +87,8 @@ def _with_index(values: dict[str, Any], row: Row) -> dict[str, Any]:
 
 
 def _index(answer: str, choices: Sequence[Any], labels: Sequence[Any], row: Row) -> int:
-    written = answer.strip()
-    lettered = [f"{label}. {choice}" for label, choice in zip(labels, choices, strict=False)]
+    written = " ".join(answer.split())
+    lettered = [" ".join(f"{label}. {choice}".split()) for label, choice in zip(labels, choices, strict=False)]
     for names in (labels, lettered, [str(number) for number in range(len(choices))]):
         if written in names:
             return names.index(written)
