@@ -260,7 +260,8 @@ def test_examples_are_part_of_the_version_and_change_nothing_of_before(mmlu: dic
 
 def test_the_suites_own_sets_keep_their_own_names(tmp_path: Path) -> None:
     found = config(tmp_path)
-    names = [sets.data_set(found, metric).name for metric in ("letters", "summaries", "perplexity", "similarity")]
+    had = [sets.data_set(found, metric) for metric in ("letters", "summaries", "perplexity", "similarity")]
+    names = [data.name for data in had if data is not None]
     assert names == [f"enginegate:{name}.jsonl" for name in ("questions/test", "articles", "passages", "prompts")]
 
 
@@ -409,3 +410,11 @@ def test_only_questions_have_examples(tmp_path: Path) -> None:
     write(tmp_path / "here.jsonl", [{"text": "Some."}])
     with pytest.raises(ConfigError, match=r"quality\.passages\.examples: unknown key"):
         config(tmp_path, passages={"source": "here.jsonl", "examples": 5})
+
+
+def test_every_metric_has_its_set() -> None:
+    from enginegate.quality.measure import METRICS
+
+    asked = [metric for _, metrics in sets._SETS.values() for metric in metrics]
+    assert len(set(asked)) == len(asked)
+    assert METRICS.keys() <= set(asked)

@@ -44,9 +44,7 @@ def measure_quality(
     """
     problem = f"{metric} of {engine.spec.id} could not be measured"
     with edge(MeasurementError, problem, "look at the data under quality, and at the library that is named"):
-        entry = METRICS[metric](engine, tokenizer, config, answers)
-        data = sets.data_set(config, metric).entry(len(entry.items))
-        entry = entry.model_copy(update={"data": data})
+        entry = sets.with_data(METRICS[metric](engine, tokenizer, config, answers), config)
     if metric not in ASKING or not tokenizer.opening:
         return entry
     # Only where there is one: results of chat templates, and of models without BOS, are those of before.

@@ -16,7 +16,7 @@ from enginegate.config.loading import Config
 from enginegate.config.project import own_folder
 from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import ConfigError, ModelError
-from enginegate.core.records import DataEntry
+from enginegate.core.records import DataEntry, QualityEntry
 from enginegate.models.data_sets import DataFile, resolve_data
 from enginegate.quality.data import (
     Article,
@@ -125,17 +125,23 @@ def questions(config: Config, progress: Progress = _quiet) -> DataSet[Question]:
 _SETS: Mapping[str, tuple[Callable[[Config, Progress], DataSet[Any]], tuple[str, ...]]] = {
     "prompts": (prompts, ("similarity", "determinism")),
     "articles": (articles, ("summaries",)),
-    "passages": (passages, ("perplexity",)),
+    "passages": (passages, ("perplexity", "divergence")),
     "questions": (questions, ("letters", "cloze")),
 }
 
 
-def data_set(config: Config, metric: str, progress: Progress = _quiet) -> DataSet[Any]:
-    """The set whose items a metric asks. Raises ConfigError."""
+def data_set(config: Config, metric: str, progress: Progress = _quiet) -> DataSet[Any] | None:
+    """The set whose items a metric asks; None of one that brings its own. Raises ConfigError."""
     for load, metrics in _SETS.values():
         if metric in metrics:
             return load(config, progress)
-    raise AssertionError(metric)
+    return None
+
+
+def with_data(entry: QualityEntry, config: Config) -> QualityEntry:
+    """The entry with what a record says of the set that it asked."""
+    data = data_set(config, entry.metric)
+    return entry if data is None else entry.model_copy(update={"data": data.entry(len(entry.items))})
 
 
 def resolve_sets(config: Config, progress: Progress = _quiet) -> dict[str, str]:

@@ -93,7 +93,9 @@ class ModelFiles:
 
         Raises ConfigError where they cannot be had, or one of them cannot be asked of this model.
         """
-        check_tokens(data_set(self.config, metric, self.progress), self.tokenizer)
+        data = data_set(self.config, metric, self.progress)
+        if data is not None:
+            check_tokens(data, self.tokenizer)
 
     def build(self, spec: EngineSpec, backend: Backend | None = None) -> StoreEntry:
         """The engine's files, built where they are not in the store; checked byte by byte once a session.
