@@ -235,3 +235,13 @@ def test_without_the_library_it_is_said_what_to_install(cache: Path, monkeypatch
     with pytest.raises(ModelError, match="need the library datasets") as caught:
         resolve_data(f"hub:org/name@{COMMIT}#plain/test", cache=cache, progress=print)
     assert 'pip install "enginegate[data]"' in caught.value.hint
+
+
+def test_a_library_that_would_run_a_set_s_own_code_is_not_used(
+    hub: list[dict[str, object]], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.__version__", "3.6.0")
+    with pytest.raises(ModelError, match=r"datasets 3\.6\.0 may run code that a data set brings") as caught:
+        resolve_data(f"hub:org/name@{COMMIT}#plain/test", cache=cache, progress=print)
+    assert 'pip install "enginegate[data]"' in caught.value.hint
+    assert hub == []

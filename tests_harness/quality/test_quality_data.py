@@ -81,7 +81,8 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     [
         ({"choices": ["3"]}, r"line 1: choices: .*at least 2"),
         ({"choices": [*"345678"]}, r"line 1: choices: .*at most 5"),
-        ({"choices": "3, 4, 5, 6"}, r"line 1: choices: .*valid array"),
+        ({"choices": ["3", " ", "5", "6"]}, r"line 1: choices\.1: it is blank"),
+        ({"choices": "3, 4, 5, 6"}, r"line 1: the choices .3, 4, 5, 6. are no list, and no lines"),
         ({"answer": 4}, r"line 1: .*the answer 4 is none of 0 to 3"),
         ({"answer": -1}, r"line 1: answer: .*greater than or equal to 0"),
         ({"answer": 1.5}, r"line 1: answer: .*integer"),

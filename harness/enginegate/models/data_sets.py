@@ -23,6 +23,8 @@ from enginegate.models.kept import made_once
 from enginegate.models.pypi import fetch_wheel, unpack
 from enginegate.models.source_syntax import HubSplit, PathSource, WheelFile, read_data_source
 
+#: The first version of ``datasets`` that runs no code of a data set.
+_NO_SCRIPTS = 4
 #: Files of a wheel that an error names.
 _NAMED = 5
 
@@ -87,12 +89,12 @@ def _from_hub(source: HubSplit, cache: Path, progress: Progress) -> Path:
     def make(folder: Path) -> None:
         warn_of_moving(revision, progress)
         with lasting(progress, f"downloading {reference} from the Hugging Face Hub", loud=True):
-            _write_rows(source, cache / "datasets", folder / "rows.jsonl")
+            _write_rows(source, folder / "rows.jsonl")
 
     return _kept(f"hub-{_file_name(reference)}", make, cache, progress)
 
 
-def _write_rows(source: HubSplit, cache: Path, file: Path) -> None:
+def _write_rows(source: HubSplit, file: Path) -> None:
     try:
         import datasets
     except ImportError as error:
@@ -100,12 +102,17 @@ def _write_rows(source: HubSplit, cache: Path, file: Path) -> None:
             f"data of the Hugging Face Hub need the library datasets, which cannot be imported: {error}",
             'pip install "enginegate[data]", or download the file and name it as path:FILE',
         ) from error
+    if int(datasets.__version__.partition(".")[0]) < _NO_SCRIPTS:
+        raise ModelError(
+            f"datasets {datasets.__version__} may run code that a data set brings, and none is run",
+            'pip install "enginegate[data]", or download the file and name it as path:FILE',
+        )
     repository, revision = source.data.repository, source.data.revision
     problem = f"cannot fetch {repository} at {revision} from the Hugging Face Hub"
     hint = "check the name, the revision, the network and its proxies; or download the file and name it as path:FILE"
-    with edge(ModelError, problem, hint):
+    with edge(ModelError, problem, hint), tempfile.TemporaryDirectory(dir=file.parent.parent) as scratch:
         rows = datasets.load_dataset(
-            repository, source.config or None, split=source.split, revision=revision, cache_dir=str(cache)
+            repository, source.config or None, split=source.split, revision=revision, cache_dir=scratch
         )
         with file.open("w", encoding="utf-8") as written:
             written.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

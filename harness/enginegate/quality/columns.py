@@ -79,8 +79,12 @@ def _with_index(values: dict[str, Any], row: Row) -> dict[str, Any]:
         labels, choices = choices["label"], choices.get("text")
     elif isinstance(choices, str):
         _, *parts = _LETTERED.split(f"\n{choices}")
-        if parts and parts[::2] == _LETTERS[: len(parts) // 2]:
-            choices = [part.strip() for part in parts[1::2]]
+        if not parts or parts[::2] != _LETTERS[: len(parts) // 2]:
+            raise ConfigError(
+                f"{row.place}: the choices {choices[:40]!r} are no list, and no lines lettered from A",
+                "repair the row, or name the columns of the choices one by one",
+            )
+        choices = [part.strip() for part in parts[1::2]]
     if isinstance(choices, list) and isinstance(answer, str):
         answer = _index(answer, choices, labels[: len(choices)], row)
     return {**values, "choices": choices, "answer": answer}

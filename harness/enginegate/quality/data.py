@@ -112,7 +112,7 @@ class Question(Item):
 
     question: Text
     subject: str
-    choices: Annotated[tuple[str, ...], Field(min_length=2, max_length=MOST_CHOICES)]
+    choices: Annotated[tuple[Text, ...], Field(min_length=2, max_length=MOST_CHOICES)]
     answer: Annotated[int, Field(ge=0)]
     copy_number: int = 0
 
@@ -314,4 +314,5 @@ def _required(kind: type[Item]) -> list[str]:
 def _first_problem(error: ValidationError) -> str:
     detail = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in detail["loc"])
-    return f"{where}: {detail['msg']}" if where else detail["msg"]
+    problem = "it is blank" if detail["type"] == "string_pattern_mismatch" else detail["msg"]
+    return f"{where}: {problem}" if where else problem
