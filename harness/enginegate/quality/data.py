@@ -21,6 +21,8 @@ from enginegate.quality.tables import Row, read_mmlu, read_rows
 
 #: Text with at least one character that is not white space.
 Text = Annotated[str, StringConstraints(pattern=r"\S")]
+#: What pydantic calls a text that is none.
+_BLANK = "string_pattern_mismatch"
 #: Of a question in MMLU's format.
 LETTERS = "ABCD"
 _LETTERS = "ABCDE"
@@ -273,7 +275,7 @@ def _refuse_repeats(items: Mapping[str, IdentifiedType], what: str, key: Callabl
         if earlier != place:
             raise ConfigError(
                 f"{place}: the {what} of item {item.id!r} was already used on {earlier.rpartition(', ')[2]}",
-                f"give every item a {what} of its own",
+                f"give every item a {what} of its own, or take the row out",
             )
 
 
@@ -293,10 +295,7 @@ def _items(rows: Iterable[Row], path: Path, kind: type[ItemType], section: DataS
         try:
             items[row.place] = kind.model_validate_json(to_json(values))
         except ValidationError as error:
-            raise ConfigError(
-                f"{row.place}: {_first_problem(error)}",
-                f"give every row the keys {', '.join(_required(kind))}, or say under columns which ones they are",
-            ) from error
+            raise ConfigError(f"{row.place}: {_first_problem(error)}", _hint(error, kind)) from error
     if not items and left_out:
         raise ConfigError(
             f"{path} holds no {kind.__name__.lower()} of {least} to {most} characters, but {left_out} others",
@@ -311,8 +310,14 @@ def _required(kind: type[Item]) -> list[str]:
     return [name for name, field in kind.model_fields.items() if field.is_required()]
 
 
+def _hint(error: ValidationError, kind: type[Item]) -> str:
+    if error.errors()[0]["type"] == _BLANK:
+        return "take the row out, or leave short ones out by characters: [LEAST, MOST] in the configuration"
+    return f"give every row the keys {', '.join(_required(kind))}, or say under columns which ones they are"
+
+
 def _first_problem(error: ValidationError) -> str:
     detail = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in detail["loc"])
-    problem = "it is blank" if detail["type"] == "string_pattern_mismatch" else detail["msg"]
+    problem = "it is blank" if detail["type"] == _BLANK else detail["msg"]
     return f"{where}: {problem}" if where else problem
