@@ -40,7 +40,7 @@ def config(request):
 
 @pytest.fixture
 def geometry(config):
-    return GEOMETRIES[config.name.removesuffix("-random")]
+    return GEOMETRIES[config.name.removesuffix("-random").removesuffix("-mmlu")]
 
 
 def test_the_file_name_begins_with_the_model_s(config):
