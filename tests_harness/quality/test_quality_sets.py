@@ -222,7 +222,7 @@ def test_examples_of_a_split_of_their_own(mmlu: dict[str, Any], tmp_path: Path) 
     assert len(found.items) == 19 - 2, "what the dev split answers is not asked, in no subject"
     assert found.entry(17).examples == "of dev.jsonl"
     write(tmp_path / "dev.jsonl", dev[:4])
-    with pytest.raises(ConfigError, match=r"dev\.jsonl: fewer than 2 examples for 1 subjects: 'physics' \(1\)"):
+    with pytest.raises(ConfigError, match=r"dev\.jsonl: fewer than 2 for 1 subjects: 'physics' \(1\)"):
         sets.questions(config(tmp_path, questions=section, num_fewshot=2))
 
 

@@ -117,7 +117,7 @@ def questions(config: Config, progress: Progress = _quiet) -> DataSet[Question]:
     asked = without(found, examples)
     shown = _first_of_each(examples, shots)
     whole = _data_set(config, section, file, asked)
-    _refuse_lack(whole.items, shown, shots, f"{file.path}: {origin}")
+    _refuse_lack(whole.items, shown, shots, f"{file.path}: examples {origin}")
     return replace(whole, examples=shown, shots=shots, examples_from=origin) if shots else whole
 
 
@@ -233,6 +233,6 @@ def _refuse_lack(asked: Sequence[Question], shown: Sequence[Question], shots: in
         named = ", ".join(f"{subject!r} ({subjects.count(subject)})" for subject in lacking[:_NAMED])
         more = f" and {len(lacking) - _NAMED} more" if len(lacking) > _NAMED else ""
         raise ConfigError(
-            f"{origin}: fewer than {shots} examples for {len(lacking)} subjects: {named}{more}",
+            f"{origin}: fewer than {shots} for {len(lacking)} subjects: {named}{more}",
             "show fewer (quality.num_fewshot), or name a source that has them (quality.questions.examples)",
         )
