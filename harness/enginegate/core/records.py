@@ -327,6 +327,26 @@ class AnswersEntry(Stored):
     references: dict[str, TextEntry]
 
 
+class DataEntry(Stored):
+    """The data set that a metric asked.
+
+    Attributes:
+        name: its source as the configuration names it; of the suite's own sets ``enginegate:questions/test.jsonl``.
+        digest: SHA-256 of its file.
+        size: how many items of it can be asked.
+        subset: how those that were asked were chosen; empty where all were.
+        shots: answered examples before each question.
+        examples: where these come from; empty without any.
+    """
+
+    name: str
+    digest: str
+    size: Count
+    subset: str = ""
+    shots: Count = 0
+    examples: str = ""
+
+
 class QualityEntry(Stored):
     """One quality metric of one engine, item by item.
 
@@ -342,6 +362,7 @@ class QualityEntry(Stored):
             not all (BLEU 100, ROUGE 1) the score sees nothing of that item.
         texts: what the engine wrote, for metrics that ask for answers. It is kept beside the record, in a file of its
             own (``storage.texts``), so a record that was read has none.
+        data: the set that its items are of; None in records that did not keep it.
 
     Older records have none of the last three.
     """
@@ -355,6 +376,7 @@ class QualityEntry(Stored):
     signatures: dict[str, str] = Field(default_factory=dict)
     ceilings: dict[str, dict[str, Number]] = Field(default_factory=dict)
     texts: AnswersEntry | None = None
+    data: DataEntry | None = None
 
 
 class VerdictEntry(Stored):

@@ -36,8 +36,7 @@ def resolve_hub(source: HubSource, *, cache: Path, progress: Progress) -> tuple[
     with exclusive(note, progress):
         if (found := _fetched_before(note, cache, progress)) is not None:
             return found
-        if not _COMMIT.fullmatch(revision):
-            progress(f"warning: {revision!r} may move; a commit hash in the config names one model for ever")
+        warn_of_moving(revision, progress)
         with lasting(progress, f"downloading {repository} at {revision} from the Hugging Face Hub", loud=True):
             folder = _download(repository, revision, cache / "hub", damaged=note.exists())
         check_checkpoint(folder)
@@ -45,6 +44,12 @@ def resolve_hub(source: HubSource, *, cache: Path, progress: Progress) -> tuple[
         kept = folder.relative_to(cache) if folder.is_relative_to(cache) else folder  # the cache may move
         write_atomically(note, json.dumps({"folder": str(kept), "digest": digest}))
     return folder, digest
+
+
+def warn_of_moving(revision: str, progress: Progress) -> None:
+    """Say that a revision which is no commit may be another one tomorrow."""
+    if not _COMMIT.fullmatch(revision):
+        progress(f"warning: {revision!r} may move; a commit hash in the config names one for ever")
 
 
 def _fetched_before(note: Path, cache: Path, progress: Progress) -> tuple[Path, str] | None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-from enginegate.core.cache import Progress, exclusive, explained, staged
+from enginegate.core.cache import Progress, explained
 from enginegate.core.errors import ModelError, edge
 from enginegate.models.checkpoint import Checkpoint
 from enginegate.models.digest import folder_digest
 from enginegate.models.hub import resolve_hub
 from enginegate.models.integrity import check_checkpoint
+from enginegate.models.kept import made_once
 from enginegate.models.quantized import quantization_of
 from enginegate.models.randomized import geometry, write_random_checkpoint
 from enginegate.models.source_syntax import HubSource, PathSource, PypiSource, RandomSource, Source, read_source
@@ -93,34 +93,5 @@ def _from_random(source: RandomSource, cache: Path, progress: Progress) -> tuple
 
 
 def _made_once(name: str, make: Callable[[Path], None], cache: Path, progress: Progress) -> tuple[Path, str]:
-    """The checkpoint kept under ``name``, made now if it is not there or not what it was when it was made.
-
-    Beside the folder ``checkpoint`` lies ``origin.json`` with the digest it had; both appear together.
-    """
     target = cache / "models" / f"{name}-r{_RECIPE}"
-    problem, digest = _look(target, cache, progress)
-    if not problem:
-        return target / "checkpoint", digest
-    with exclusive(target, progress):
-        problem, digest = _look(target, cache, progress)
-        if problem:
-            if target.exists():
-                progress(f"warning: {target} is damaged ({problem}): making it again")
-            with staged(target) as folder, explained(cache, ModelError):
-                (folder / "checkpoint").mkdir()
-                make(folder / "checkpoint")
-                check_checkpoint(folder / "checkpoint")
-                digest = folder_digest(folder / "checkpoint", cache=None, progress=progress)
-                (folder / "origin.json").write_text(json.dumps({"digest": digest}) + "\n", encoding="utf-8")
-    return target / "checkpoint", digest
-
-
-def _look(target: Path, cache: Path, progress: Progress) -> tuple[str, str]:
-    """What is wrong with a kept checkpoint (empty for nothing), and its digest."""
-    try:
-        origin = json.loads((target / "origin.json").read_text(encoding="utf-8"))
-        check_checkpoint(target / "checkpoint")
-        digest = folder_digest(target / "checkpoint", cache=cache, progress=progress)
-        return ("" if digest == origin["digest"] else "its digest changed"), digest
-    except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
-        return str(error), ""
+    return made_once(target, "checkpoint", make, check_checkpoint, cache=cache, progress=progress)

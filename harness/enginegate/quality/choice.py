@@ -8,7 +8,7 @@ Cloze (its task ``mmlu_continuation``): the choices are not shown and the likeli
 Choices that are equally likely share the credit: the right one among k of them counts 1/k, what guessing among them
 would score. lm-evaluation-harness takes the first.
 
-The engine protocol gives the likelihoods of given tokens only, so either way a question takes four sequences.
+The engine protocol gives the likelihoods of given tokens only, so a question takes a sequence for each choice.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ _CALIBRATED_DECIMALS = 9
 
 def letters_question(question: Question) -> str:
     """The question with its lettered choices, up to where the letter is due."""
-    choices = "".join(f"{letter}. {choice}\n" for letter, choice in zip(LETTERS, question.choices, strict=True))
+    choices = "".join(
+        f"{letter}. {choice}\n" for letter, choice in zip(question.letters, question.choices, strict=True)
+    )
     return f"{question.question.strip()}\n{choices}Answer:"
 
 
@@ -43,17 +45,23 @@ def letters_prompt(question: Question, examples: Sequence[Question] = ()) -> str
     """The whole prompt: a heading, the answered examples of the same subject, and the question."""
     subject = question.subject.replace("_", " ")
     answered = "".join(
-        f"{letters_question(example)} {LETTERS[example.answer]}\n\n"
+        f"{letters_question(example)} {example.letters[example.answer]}\n\n"
         for example in examples
         if example.subject == question.subject
     )
-    heading = f"The following are multiple choice questions (with answers) about {subject}.\n\n"
+    about = f" about {subject}" if subject else ""
+    heading = f"The following are multiple choice questions (with answers){about}.\n\n"
     return heading + answered + letters_question(question)
 
 
-def cloze_prompt(question: Question) -> str:
-    """The question alone, up to where the text of the answer is due."""
-    return f"Question: {question.question.strip()}\nAnswer:"
+def cloze_prompt(question: Question, examples: Sequence[Question] = ()) -> str:
+    """The question, up to where the text of the answer is due, behind the answered examples of the same subject."""
+    answered = "".join(
+        f"{cloze_prompt(example)} {example.choices[example.answer]}\n\n"
+        for example in examples
+        if example.subject == question.subject
+    )
+    return f"{answered}Question: {question.question.strip()}\nAnswer:"
 
 
 def encode_pair(tokenizer: Tokenizer, context: str, continuation: str) -> tuple[list[int], int]:
@@ -101,7 +109,7 @@ def evaluate_letters(
         compared: what a model knows that likes one letter best. It needs no right answers.
     """
     require_items(questions, "letters")
-    asked = {question.hash: (letters_prompt(question, examples), tuple(LETTERS)) for question in questions}
+    asked = {question.hash: (letters_prompt(question, examples), tuple(question.letters)) for question in questions}
     likelihoods = _likelihoods(engine, tokenizer, asked, prefix)
     plain = _rows(questions, asked, likelihoods)
     known = calibrated(likelihoods)
@@ -120,7 +128,11 @@ def evaluate_letters(
 
 
 def evaluate_cloze(
-    engine: Engine, tokenizer: Tokenizer, questions: Sequence[Question], prefix: Sequence[int] = ()
+    engine: Engine,
+    tokenizer: Tokenizer,
+    questions: Sequence[Question],
+    prefix: Sequence[int] = (),
+    examples: Sequence[Question] = (),
 ) -> QualityEntry:
     """Choose by the likelihood of the answer's text.
 
@@ -129,6 +141,7 @@ def evaluate_cloze(
         tokenizer: the model's.
         questions: what is asked.
         prefix: tokens in front of every prompt, such as the BOS that Llama was trained with.
+        examples: answered questions; a prompt shows those of its subject, in their order.
 
     Returns:
         For each item the credit (``acc``, ``acc_norm``): 1 where the choice is right, 1/k where it is one of k that
@@ -137,17 +150,20 @@ def evaluate_cloze(
         ``accuracy`` and ``accuracy_norm`` over all questions (micro average), their standard errors,
         ``accuracy_norm_macro`` (mean over subjects, each counting the same), ``accuracy_norm/SUBJECT``, ``ties``, the
         share of questions with several best choices (by ``acc_norm``; letters by ``acc``), and ``chance``, what
-        guessing scores: 0.25.
+        guessing scores: 0.25 of four choices.
 
     Raises:
         ConfigError: a choice without a token, or a prompt longer than the engine was built for.
         MeasurementError: no questions.
     """
     require_items(questions, "cloze")
-    asked = {question.hash: (cloze_prompt(question), question.choices) for question in questions}
+    asked = {question.hash: (cloze_prompt(question, examples), question.choices) for question in questions}
     items = _rows(questions, asked, _likelihoods(engine, tokenizer, asked, prefix))
-    scores = _scores(questions, items, "acc_norm", 1 / len(LETTERS))
-    return quality_entry(engine, "cloze", _revision(items), {"prefix": digest(prefix)}, COLUMNS, items, scores)
+    scores = _scores(questions, items, "acc_norm", fmean(1 / len(question.choices) for question in questions))
+    settings: dict[str, object] = {"prefix": digest(prefix)}
+    if examples:  # what was accepted before there were any has no word of them
+        settings["examples"] = digest([example.hash for example in examples])
+    return quality_entry(engine, "cloze", _revision(items), settings, COLUMNS, items, scores)
 
 
 def choice_row(likelihoods: Sequence[float], choices: Sequence[str], answer: int) -> tuple[float, ...]:
@@ -167,10 +183,14 @@ def choice_row(likelihoods: Sequence[float], choices: Sequence[str], answer: int
 
 
 def calibrated(likelihoods: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
-    """The log-likelihoods of each item, less what each choice has on average over all items."""
-    means = [fmean(column) for column in zip(*likelihoods.values(), strict=True)]
+    """The log-likelihoods of each item, less what each choice has on average over all items that have it."""
+    columns: dict[int, list[float]] = defaultdict(list)
+    for values in likelihoods.values():
+        for place, value in enumerate(values):
+            columns[place].append(value)
+    means = {place: fmean(column) for place, column in columns.items()}
     return {
-        key: [round(value - mean, _CALIBRATED_DECIMALS) for value, mean in zip(values, means, strict=True)]
+        key: [round(value - means[place], _CALIBRATED_DECIMALS) for place, value in enumerate(values)]
         for key, values in likelihoods.items()
     }
 
@@ -229,7 +249,7 @@ def _chosen(likelihoods: Collection[Sequence[float]]) -> dict[str, float]:
     answers = [_answer(values, 0).best for values in likelihoods]
     return {
         f"chosen/{letter}": fmean((index in best) / len(best) for best in answers)
-        for index, letter in enumerate(LETTERS)
+        for index, letter in enumerate(LETTERS[: max(map(len, likelihoods))])
     }
 
 

@@ -8,8 +8,9 @@ from enginegate.config.loading import Config
 from enginegate.core.errors import MeasurementError, edge
 from enginegate.core.records import QualityEntry
 from enginegate.engines.base import Engine
+from enginegate.quality import sets
 from enginegate.quality.choice import evaluate_cloze, evaluate_letters
-from enginegate.quality.data import load_articles, load_passages, load_prompts, load_questions, take
+from enginegate.quality.data import take
 from enginegate.quality.determinism import evaluate_determinism
 from enginegate.quality.entry import digest, with_setting
 from enginegate.quality.perplexity import evaluate_perplexity
@@ -42,7 +43,7 @@ def measure_quality(
     """
     problem = f"{metric} of {engine.spec.id} could not be measured"
     with edge(MeasurementError, problem, "look at the data under quality, and at the library that is named"):
-        entry = METRICS[metric](engine, tokenizer, config, answers)
+        entry = sets.with_data(METRICS[metric](engine, tokenizer, config, answers), config)
     if metric not in ASKING or not tokenizer.opening:
         return entry
     # Only where there is one: results of chat templates, and of models without BOS, are those of before.
@@ -51,36 +52,36 @@ def measure_quality(
 
 def _similarity(engine: Engine, tokenizer: Tokenizer, config: Config, answers: Mapping[str, Answer]) -> QualityEntry:
     quality = config.file.quality
-    prompts = load_prompts(config.resolve(quality.prompts))
+    prompts = sets.prompts(config).items
     return evaluate_similarity(engine, tokenizer, prompts, answers, quality.similarity_tokens, _scoring(config))
 
 
 def _summaries(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
     quality = config.file.quality
-    articles = load_articles(config.resolve(quality.articles))
+    articles = sets.articles(config).items
     return evaluate_summaries(engine, tokenizer, articles, quality.summary_tokens, _scoring(config))
 
 
 def _letters(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
-    quality = config.file.quality
-    questions = take(load_questions(config.resolve(quality.questions)), quality.letters_limit)
-    return evaluate_letters(engine, tokenizer, questions, prefix=_prefix(tokenizer, config))
+    data = sets.questions(config)
+    questions = take(data.items, config.file.quality.letters_limit)
+    return evaluate_letters(engine, tokenizer, questions, data.examples, _prefix(tokenizer, config))
 
 
 def _cloze(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
-    quality = config.file.quality
-    questions = take(load_questions(config.resolve(quality.questions)), quality.question_limit)
-    return evaluate_cloze(engine, tokenizer, questions, prefix=_prefix(tokenizer, config))
+    data = sets.questions(config)
+    questions = take(data.items, config.file.quality.question_limit)
+    return evaluate_cloze(engine, tokenizer, questions, _prefix(tokenizer, config), data.examples)
 
 
 def _perplexity(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
-    passages = load_passages(config.resolve(config.file.quality.passages))
+    passages = sets.passages(config).items
     return evaluate_perplexity(engine, tokenizer, passages, prefix=_prefix(tokenizer, config))
 
 
 def _determinism(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
     quality = config.file.quality
-    prompts = take(load_prompts(config.resolve(quality.prompts)), quality.determinism_prompts)
+    prompts = take(sets.prompts(config).items, quality.determinism_prompts)
     return evaluate_determinism(engine, tokenizer, prompts, quality.similarity_tokens)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from enginegate.core.records import RunRecord
 from enginegate.report.markdown import RANDOM_WEIGHTS, SYMBOLS, incomplete, markdown_table, tally, with_symbol
+from enginegate.report.notes import data_notes
 from enginegate.report.reasons import reasons
 from enginegate.report.rows import SPEEDUP_HEADING, cell, record_rows, speedup_text
 from enginegate.storage.summary import worst
@@ -14,6 +15,8 @@ from enginegate.storage.summary import worst
 LIMIT = 60_000
 #: Sentences on verdicts and warnings each, and the characters of one.
 MOST, LONGEST = 20, 600
+#: Metrics behind the columns.
+_SHOWN = ("cloze", "letters", "perplexity", "similarity")
 _COLUMNS = (
     ("Batch", "batch_size", None),
     ("Tokens/sec", "tokens_per_second", 1),
@@ -46,6 +49,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
     if record.model.random_weights:
         yield f"**{RANDOM_WEIGHTS}**\n"
     yield from _table(record)
+    yield from (f"- data: {_short(note)}" for note in data_notes(record.quality, _SHOWN))
     yield from _not_passed(record)
     yield from (f"- {SYMBOLS['FAIL']} {_short(entry.explanation)}" for entry in withdrawn)
     if record.warnings:

@@ -1,10 +1,10 @@
-"""What stands under the tables: what the gate can see here, how near the memory's speed is, how letters are chosen."""
+"""What stands under the tables: what the gate sees here, how near the memory's speed is, letters, whose data."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from enginegate.core.records import RunRecord
+from enginegate.core.records import QualityEntry, RunRecord
 from enginegate.measure.roofline import rooflines
 from enginegate.verdicts.quality import why_guessed
 
@@ -64,3 +64,31 @@ def _audits(record: RunRecord) -> Iterator[str]:
         yield lines.pop()
     else:
         yield from (f"{gate}: {line}" for gate, line in found.items())
+
+
+def data_notes(entries: Iterable[QualityEntry], metrics: Collection[str] = ()) -> list[str]:
+    """A line for each data set behind quality scores; older records kept none.
+
+    ``metrics``: those that are looked at; none for all.
+    """
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        if entry.data is not None and (not metrics or entry.metric in metrics):
+            known = found.setdefault(data_text(entry), [])
+            if entry.metric not in known:
+                known.append(entry.metric)
+    return [f"{', '.join(known)}: {text}" for text, known in found.items()]
+
+
+def data_text(entry: QualityEntry) -> str:
+    """How many items of which set were asked, chosen how and behind what; "" where the record does not say."""
+    data = entry.data
+    if data is None:
+        return ""
+    count = f"{len(entry.items):,}" + (f" of {data.size:,}" if data.subset else "")
+    parts = [f"{count} items of {data.name} (sha256 {data.digest[:12]})"]
+    if data.subset:
+        parts.append(f"chosen {data.subset}")
+    if data.shots:
+        parts.append(f"{data.shots}-shot, examples {data.examples}")
+    return ", ".join(parts)

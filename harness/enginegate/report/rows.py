@@ -10,6 +10,7 @@ from pathlib import Path
 
 from enginegate.core.records import EngineEntry, RunRecord
 from enginegate.gates.verdict import CONFIDENCE
+from enginegate.report.notes import data_notes
 from enginegate.storage.summary import Measurement, measurements, worst
 
 #: Binary units, as in the tables that this one continues.
@@ -57,6 +58,7 @@ class Row:
         accuracy, rouge1, rouge2, rouge_l, rouge_lsum, bleu: 0 to 100.
         accuracy_kind: the metric behind ``accuracy``, ``cloze`` or ``letters``.
         perplexity: per token.
+        data: the data sets behind the quality columns.
         speedup, speedup_low, speedup_high: ratio over the reference and its interval.
         verdict: worst status, or "" where nothing was gated.
     """
@@ -81,6 +83,7 @@ class Row:
     rouge_lsum: float | None
     bleu: float | None
     perplexity: float | None
+    data: str
     ttft_ms: float | None
     itl_ms: float | None
     speedup: float | None
@@ -114,6 +117,9 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
     ("Speedup High", "speedup_high", 3),
     ("Verdict", "verdict", None),
 )
+
+#: Behind them, what no table of a page has room for.
+_CSV_COLUMNS = (*COLUMNS, ("Data", "data", None))
 
 
 def record_rows(record: RunRecord) -> list[Row]:
@@ -162,6 +168,7 @@ def _row(
         weights_gb=value("loaded_memory", 1 / GIGABYTE),
         running_gb=value("peak_memory", 1 / GIGABYTE),
         accuracy_kind=kind,
+        data="; ".join(data_notes(entry for entry in record.quality if entry.engine == engine.id)),
         ttft_ms=value("ttft_seconds", 1000),
         itl_ms=value("itl_seconds", 1000),
         speedup=speedup.value if speedup else 1.0 if engine.role == "reference" and "latency" in found else None,
@@ -212,5 +219,5 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Write the table; what was not measured is an empty cell."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([heading for heading, _, _ in COLUMNS])
-        writer.writerows([cell(row, attribute, decimals) for _, attribute, decimals in COLUMNS] for row in rows)
+        writer.writerow([heading for heading, _, _ in _CSV_COLUMNS])
+        writer.writerows([cell(row, attribute, decimals) for _, attribute, decimals in _CSV_COLUMNS] for row in rows)

@@ -14,7 +14,7 @@ from rich.table import Table
 from enginegate.core.records import RunRecord, VerdictEntry
 from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.markdown import RANDOM_WEIGHTS, tally
-from enginegate.report.notes import quality_notes, speed_notes
+from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.reasons import reasons, warnings
 from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, row_verdict, speedup_text
 from enginegate.storage.summary import SEVERITY, reruns
@@ -47,6 +47,8 @@ QUALITY_COLUMNS = (
 
 #: How many reasons, and how many warnings, a screen has room for.
 REASONS, WARNINGS = 8, 3
+#: Metrics whose scores a screen shows.
+_SHOWN = ("cloze", "letters", "perplexity")
 
 
 def print_screen(record: RunRecord, console: Console) -> None:
@@ -54,6 +56,8 @@ def print_screen(record: RunRecord, console: Console) -> None:
     lines = _lines(record)
     if lines:
         console.print(_screen_table(record, lines))
+        for note in data_notes(record.quality, _SHOWN):
+            console.print(f"data: {note}", markup=False, style="dim")
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     found = reasons(record)
@@ -153,6 +157,8 @@ def print_report(record: RunRecord, console: Console) -> None:
     scored = list({(row.engine, row.precision): row for row in rows if _has_quality(row)}.values())
     if scored:
         console.print(_quality_table(record.model.name, scored, console.width))
+        for note in data_notes(record.quality):
+            console.print(f"data: {note}", markup=False, style="dim")
     for note in quality_notes(record):
         console.print(note, markup=False, style="dim")
     if record.model.random_weights:

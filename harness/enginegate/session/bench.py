@@ -211,6 +211,7 @@ class ModelBench:
         refuse_random_weights(self.files.checkpoint)
         key = f"{engine_id}/{metric}"
         if key not in self.quality:
+            self.files.check_data(metric)
             if metric in ASKING:  # before minutes are spent on building and loading
                 self.files.tokenizer.require_chat()
             answers = self.quality_reference.answers() if metric in COMPARED else {}

@@ -135,6 +135,7 @@ class QualityReference:
         """Its own scores on a quality metric. Raises CapabilityError where the weights are random."""
         files = self._engines.files
         refuse_random_weights(files.checkpoint)
+        files.check_data(metric)
         answers = self.answers() if metric in COMPARED else {}
 
         def measure() -> QualityEntry:
@@ -153,5 +154,5 @@ class QualityReference:
         """A result, from the cache where nothing that it depends on has changed."""
         files, spec = self._engines.files, self.spec
         runtime = files.config.runtime(spec.backend)
-        key = dependency_digest(files.config, files.build(spec).manifest.key, asdict(runtime))
+        key = dependency_digest(files.config, files.build(spec).manifest.key, asdict(runtime), progress=files.progress)
         return load_or_measure(files.cache / "quality" / f"{spec.id}-{name}-{key}.json", kind, measure, files.progress)
