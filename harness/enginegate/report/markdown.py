@@ -47,7 +47,7 @@ def incomplete(record: RunRecord) -> str | None:
 
 
 def _lines(record: RunRecord) -> Iterator[str]:
-    yield f"# enginegate: {record.model.name}: {tally(record)}"
+    yield f"# enginegate: {record.model.label}: {tally(record)}"
     yield ""
     reason = incomplete(record)
     partial = "" if reason is None else f" **{reason}**"
@@ -68,7 +68,7 @@ def _results(rows: list[Row], notes: list[str]) -> Iterator[str]:
     if not rows:
         return
     yield "\n## Results\n"
-    shown = [column for column in COLUMNS if not column[1].startswith("speedup")]
+    shown = [column for column in COLUMNS if not column[1].startswith(("speedup", "dequantized"))]  # the title has it
     headings = [heading for heading, _, _ in shown]
     headings.insert(-1, SPEEDUP_HEADING)
     cells = []

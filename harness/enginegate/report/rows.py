@@ -50,6 +50,7 @@ class Row:
         model, engine, precision, batch_size, workload: what was measured; ``engine`` is the backend.
         role: ``candidate``, ``reference`` or ``quality-reference``.
         random_weights: True where quality has no meaning.
+        dequantized: what most of the model's weights were quantized to before, or "".
         latency_ms, ttft_ms, itl_ms: milliseconds.
         tokens_per_second: tokens really produced.
         memory_mb: peak while generating, MiB.
@@ -68,6 +69,7 @@ class Row:
     workload: str
     role: str
     random_weights: bool
+    dequantized: str
     latency_ms: float | None
     tokens_per_second: float | None
     memory_mb: float | None
@@ -112,6 +114,7 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
     ("Speedup", "speedup", 3),
     ("Speedup Low", "speedup_low", 3),
     ("Speedup High", "speedup_high", 3),
+    ("Dequantized From", "dequantized", None),
     ("Verdict", "verdict", None),
 )
 
@@ -156,6 +159,7 @@ def _row(
         workload=workload,
         role=engine.role,
         random_weights=record.model.random_weights,
+        dequantized=record.model.dequantized,
         latency_ms=value("latency", 1000),
         tokens_per_second=value("throughput"),
         memory_mb=value("peak_memory", 1 / MEGABYTE),
