@@ -22,8 +22,8 @@ INT4 = "tiny-8m-openvino-int4_awq"
 
 HEADINGS = (
     "Model,Engine,Precision,Batch Size,Latency (ms),Tokens/sec,Memory (MB),WM (GB),RM (GB),Accuracy (%),ROUGE-1,"
-    "ROUGE-2,ROUGE-L,ROUGE-Lsum,BLEU,Perplexity,TTFT (ms),ITL (ms),Speedup,Speedup Low,Speedup High,Dequantized From,"
-    "Verdict"
+    "ROUGE-2,ROUGE-L,ROUGE-Lsum,BLEU,Perplexity,TTFT (ms),ITL (ms),Speedup,Speedup Low,Speedup High,Verdict,"
+    "Dequantized From"
 )
 
 

@@ -10,10 +10,10 @@ from enginegate.core.errors import ModelError
 
 _HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+|[\w.-]+)@(?P<revision>[\w./-]+)", re.ASCII)
 _PYPI = re.compile(r"(?P<package>[A-Za-z0-9][A-Za-z0-9._-]*)==(?P<version>[A-Za-z0-9][A-Za-z0-9.+!_-]*)")
-#: How the name of a GGUF file ends.
-GGUF = ".gguf"
 #: Options of a random model, each at most once.
 _OPTIONS = {"seed": re.compile(r"[0-9]{1,9}"), "layers": re.compile(r"[1-9][0-9]{0,2}")}
+#: How the name of a GGUF file ends.
+GGUF = ".gguf"
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,7 @@ def _results(rows: list[Row], notes: list[str]) -> Iterator[str]:
     if not rows:
         return
     yield "\n## Results\n"
-    shown = [column for column in COLUMNS if not column[1].startswith(("speedup", "dequantized"))]  # the title has it
+    shown = [column for column in COLUMNS if not column[1].startswith("speedup")]
     headings = [heading for heading, _, _ in shown]
     headings.insert(-1, SPEEDUP_HEADING)
     cells = []

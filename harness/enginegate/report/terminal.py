@@ -147,12 +147,12 @@ def print_report(record: RunRecord, console: Console) -> None:
     rows = record_rows(record)
     timed = [row for row in rows if row.workload]
     if timed:
-        console.print(_speed_table(record.model.label, timed, console.width))
+        console.print(_speed_table(record.model.name, timed, console.width))
         for note in speed_notes(record):
             console.print(note, markup=False, style="dim")
     scored = list({(row.engine, row.precision): row for row in rows if _has_quality(row)}.values())
     if scored:
-        console.print(_quality_table(record.model.label, scored, console.width))
+        console.print(_quality_table(record.model.name, scored, console.width))
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     print_verdicts(record, console)
@@ -178,7 +178,7 @@ def _print_end(record: RunRecord, console: Console, *, failed_only: bool) -> Non
 
 
 def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:
-    table = _table(escape(f"{model}: speed and memory"), width)
+    table = _table(escape(f"{model}{_origin(rows)}: speed and memory"), width)
     table.add_column("Batch\nSize", justify="right", no_wrap=True)
     for heading, _, _ in SPEED_COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -196,13 +196,18 @@ def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:
 
 
 def _quality_table(model: str, rows: Sequence[Row], width: int) -> Table:
-    table = _table(escape(f"{model}: quality"), width)
+    table = _table(escape(f"{model}{_origin(rows)}: quality"), width)
     for heading, _, _ in QUALITY_COLUMNS:
         table.add_column(heading, justify="right")
     for row in rows:
         cells = (cell(row, attribute, decimals, "n/a") for _, attribute, decimals in QUALITY_COLUMNS)
         table.add_row(f"{row.engine} {row.precision}", *cells)
     return table
+
+
+def _origin(rows: Sequence[Row]) -> str:
+    """What the weights of the rows' model were quantized to before, for a title; empty where they were not."""
+    return f", dequantized from {rows[0].dequantized}" if rows and rows[0].dequantized else ""
 
 
 def _table(title: str, width: int) -> Table:
