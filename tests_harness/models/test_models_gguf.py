@@ -17,7 +17,9 @@ from enginegate.models.gguf_families import FAMILIES
 from enginegate.models.gguf_file import GgufFile
 from enginegate.models.gguf_tokenizer import write_tokenizer_of
 from enginegate.models.integrity import check_checkpoint
+from enginegate.models.tensors import stored_tensors
 from enginegate.models.tokenizer import Tokenizer
+from enginegate.models.whole import check_tensors
 from models_fakes import TEMPLATE, random_weights, vocabulary, write_gguf
 from safetensors.numpy import load_file
 
@@ -91,6 +93,21 @@ def test_conversion_is_deterministic(tmp_path: Path) -> None:
     for name in files:
         one, two = (tmp_path / folder / "checkpoint" / name for folder in ("one", "two"))
         assert one.read_bytes() == two.read_bytes(), name
+
+
+def test_a_large_model_is_written_in_several_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enginegate.models.gguf._FILE_BYTES", 70_000)
+    folder = convert(tmp_path)
+    check_tensors(folder)
+    stored = stored_tensors(folder)
+    files = sorted(path.name for path in folder.glob("*.safetensors"))
+    assert len(files) > 2
+    assert files[-1] == f"model-{len(files):05d}-of-{len(files):05d}.safetensors"
+    assert not list(folder.glob("*.part"))
+    found = {name: weight for file in files for name, weight in load_file(folder / file).items()}
+    assert found.keys() == stored.keys() == random_weights().keys()
+    for name, weight in random_weights().items():
+        np.testing.assert_array_equal(found[name], weight, err_msg=name)
 
 
 def test_an_output_matrix_of_its_own_unties_the_embeddings(tmp_path: Path) -> None:

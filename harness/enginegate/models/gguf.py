@@ -12,8 +12,11 @@ all quality is measured against would then be a rounded copy. Engines cast down 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from enginegate.core.cache import Progress
 from enginegate.core.errors import ModelError
@@ -22,7 +25,11 @@ from enginegate.models.gguf_families import configuration, family_of
 from enginegate.models.gguf_file import GgufFile
 from enginegate.models.gguf_tensors import check_layers, embedding_of, read_tensors
 from enginegate.models.gguf_tokenizer import Specials, write_tokenizer_of
+from enginegate.models.tensors import WEIGHTS, WEIGHTS_INDEX
 from enginegate.models.weights import empty_model
+
+#: At most this much in one file, and in memory.
+_FILE_BYTES = 4 << 30
 
 
 def convert_gguf(source: Path, folder: Path, progress: Progress) -> str:
@@ -44,11 +51,37 @@ def convert_gguf(source: Path, folder: Path, progress: Progress) -> str:
     embedding, tied = embedding_of(file)
     config = configuration(file, family, vocabulary=_vocabulary(file), tied=tied)
     _write_config(folder, config, specials)
-    tensors = read_tensors(file, family, empty_model(folder, len(file.tensors)), embedding, tied=tied)
+    model = empty_model(folder, len(file.tensors))
+    _write_weights(read_tensors(file, family, model, embedding, tied=tied), folder)
+    return file.quantization()
+
+
+def _write_weights(tensors: Iterator[tuple[str, np.ndarray[Any, Any]]], folder: Path) -> None:
+    """Write the tensors into one file, or several of at most ``_FILE_BYTES``, one of which is in memory at a time."""
     from safetensors.numpy import save_file
 
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    return file.quantization()
+    parts: list[list[str]] = []
+    part: dict[str, np.ndarray[Any, Any]] = {}
+    total = 0
+
+    def save() -> None:
+        save_file(part, folder / f"{len(parts)}.part", metadata={"format": "pt"})
+        parts.append(list(part))
+        part.clear()
+
+    for name, weight in tensors:
+        if part and sum(each.nbytes for each in part.values()) + weight.nbytes > _FILE_BYTES:
+            save()
+        part[name] = weight
+        total += weight.nbytes
+    save()
+    names = [f"model-{number:05d}-of-{len(parts):05d}.safetensors" for number in range(1, len(parts) + 1)]
+    for number, name in enumerate(names if len(names) > 1 else [WEIGHTS]):
+        (folder / f"{number}.part").rename(folder / name)
+    if len(names) > 1:
+        places = {tensor: name for name, held in zip(names, parts, strict=True) for tensor in held}
+        index = {"metadata": {"total_size": total}, "weight_map": places}
+        (folder / WEIGHTS_INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _vocabulary(file: GgufFile) -> int:

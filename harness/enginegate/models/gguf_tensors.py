@@ -7,6 +7,7 @@ called in a GGUF file, the gguf package's own table says.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -58,8 +59,8 @@ def check_layers(file: GgufFile) -> None:
 
 def read_tensors(
     file: GgufFile, family: Family, model: Any, embedding: str, *, tied: bool
-) -> dict[str, np.ndarray[Any, Any]]:
-    """Every tensor by its name in Transformers, float32, dequantized.
+) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    """Every tensor with its name in Transformers, float32, dequantized one after the other.
 
     Args:
         file: the GGUF file, whose configuration was read, so that its tables are known.
@@ -69,7 +70,8 @@ def read_tensors(
         tied: whether these are one.
 
     Raises:
-        ModelError: tensors are missing, unknown, of another shape, NaN or infinite, or of a type that is not known.
+        ModelError: tensors are missing, unknown, of another shape, or of a type that is not known; after the last,
+            some were NaN or infinite.
     """
     wanted = _wanted(file, model, tied)
     stored = file.tensors.keys() - file.tables - ({_OUTPUT} if tied else set())
@@ -88,7 +90,7 @@ def read_tensors(
             f"{file.path}: {len(other)} tensors are not as its metadata say ({shown(sorted(other))})", USE_ANOTHER
         )
     heads = {"attn_q": model.config.num_attention_heads, "attn_k": model.config.num_key_value_heads}
-    tensors, broken = {}, []
+    broken = []
     for name, (theirs, _) in wanted.items():
         weight = file.weight(embedding if name == _EMBEDDING else name)
         if not np.isfinite(weight).all():
@@ -98,13 +100,12 @@ def read_tensors(
             weight = _unpaired(weight, heads[part])
         if family.norm_offset and part.endswith("norm"):
             weight = weight - np.float32(family.norm_offset)
-        tensors[theirs] = np.ascontiguousarray(weight)
+        yield theirs, np.ascontiguousarray(weight)
     if broken:
         raise ModelError(
             f"{file.path}: weights are NaN or infinite in {len(broken)} tensors ({shown(broken)})",
             "fetch it again, or use another file",
         )
-    return tensors
 
 
 def _wanted(file: GgufFile, model: Any, tied: bool) -> dict[str, tuple[str, tuple[int, ...]]]:
