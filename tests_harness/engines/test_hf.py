@@ -70,6 +70,29 @@ def test_passes_over_fixed_buffers_give_what_the_eager_loop_gives(family, name):
         assert len(set(answers[0][0])) > 1, "an answer of one token throughout would compare nothing"
 
 
+@pytest.mark.parametrize(("cap", "attention"), [(0.5, "eager"), (None, "sdpa")])
+def test_a_cap_of_attention_scores_is_not_left_out(cap, attention, tmp_path):
+    """Torch's own function knows none; Gemma 2 was trained with one."""
+    from transformers import AutoModelForCausalLM, Gemma2Config
+
+    torch.manual_seed(0)
+    caps = {"attn_logit_softcapping": cap, "final_logit_softcapping": None}
+    config = Gemma2Config(**{**SHAPE, "head_dim": 16, "tie_word_embeddings": False, **caps})
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    for parameter in model.parameters():
+        parameter.data.normal_(0.0, 0.3)
+    model.save_pretrained(tmp_path)
+    spec = EngineSpec("tiny", "hf", "fp32", max_batch_size=4, max_input_len=64, max_output_len=32)
+    engine = load_backend("hf").load(tmp_path, spec, RuntimeSpec())
+    assert engine.effective().details["attention"] == attention
+    prompt = prompts(1, 20)[0]
+    with torch.inference_mode():
+        expected = model.generate(torch.tensor([prompt]), max_new_tokens=16, min_new_tokens=16, do_sample=False)
+    answer = list(engine.generate([prompt], SamplingParams(16, ignore_eos=True))[0].token_ids)
+    assert answer == expected[0, 20:].tolist()
+    assert len(set(answer)) > 1, "an answer of one token throughout would compare nothing"
+
+
 def test_fixed_buffers_are_counted_and_kept_for_few_shapes(family):
     _, graph = family("llama")
     assert graph.memory().kv_cache == 0

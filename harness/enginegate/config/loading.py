@@ -134,7 +134,7 @@ class Config:
             ) from error
 
     def check_source(self) -> None:
-        """Raise ConfigError unless the model's source can be read, and a folder that it names is there."""
+        """Raise ConfigError unless the model's source can be read, and a folder or file that it names is there."""
         written = self.file.model.source
         problem = f"{self.path}: model.source {written!r} cannot be used"
         with edge(ConfigError, problem, "correct it in the configuration"):
@@ -142,9 +142,13 @@ class Config:
                 source = read_source(written)
             except ModelError as error:
                 raise ConfigError(f"{self.path}: model.source: {error.problem}", error.hint) from error
-            if isinstance(source, PathSource) and not (folder := self.resolve(source.folder)).is_dir():
+            if not isinstance(source, PathSource):
+                return
+            place = self.resolve(source.folder)
+            if not (place.is_dir() or (source.is_gguf and place.is_file())):
                 raise ConfigError(
-                    f"{self.path}: model.source: no checkpoint at {folder}: there is no such folder",
+                    f"{self.path}: model.source: no checkpoint at {place}: there is no such "
+                    f"{'file' if source.is_gguf else 'folder'}",
                     "correct the path, which starts from the configuration's folder",
                 )
 

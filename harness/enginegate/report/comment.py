@@ -43,7 +43,7 @@ def markdown_comment(records: Sequence[RunRecord], limit: int = LIMIT) -> str:
 def _lines(record: RunRecord) -> Iterator[str]:
     withdrawn = [entry for entry in record.joint if entry.status == "FAIL"]
     status = worst([verdict.status for verdict in record.verdicts] + ["FAIL"] * bool(withdrawn))
-    yield f"### {SYMBOLS.get(status, '➖')} enginegate: {record.model.name}: {tally(record)}\n"
+    yield f"### {SYMBOLS.get(status, '➖')} enginegate: {record.model.label}: {tally(record)}\n"
     if (reason := incomplete(record)) is not None:
         yield f"**{reason}**\n"
     if record.model.random_weights:

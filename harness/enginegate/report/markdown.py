@@ -47,7 +47,7 @@ def incomplete(record: RunRecord) -> str | None:
 
 
 def _lines(record: RunRecord) -> Iterator[str]:
-    yield f"# enginegate: {record.model.name}: {tally(record)}"
+    yield f"# enginegate: {record.model.label}: {tally(record)}"
     yield ""
     reason = incomplete(record)
     partial = "" if reason is None else f" **{reason}**"

@@ -51,6 +51,7 @@ class Row:
         model, engine, precision, batch_size, workload: what was measured; ``engine`` is the backend.
         role: ``candidate``, ``reference`` or ``quality-reference``.
         random_weights: True where quality has no meaning.
+        dequantized: what most of the model's weights were quantized to before, or "".
         latency_ms, ttft_ms, itl_ms: milliseconds.
         tokens_per_second: tokens really produced.
         memory_mb: peak while generating, MiB.
@@ -70,6 +71,7 @@ class Row:
     workload: str
     role: str
     random_weights: bool
+    dequantized: str
     latency_ms: float | None
     tokens_per_second: float | None
     memory_mb: float | None
@@ -119,7 +121,7 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
 )
 
 #: Behind them, what no table of a page has room for.
-_CSV_COLUMNS = (*COLUMNS, ("Data", "data", None))
+_CSV_COLUMNS = (*COLUMNS, ("Data", "data", None), ("Dequantized From", "dequantized", None))
 
 
 def record_rows(record: RunRecord) -> list[Row]:
@@ -162,6 +164,7 @@ def _row(
         workload=workload,
         role=engine.role,
         random_weights=record.model.random_weights,
+        dequantized=record.model.dequantized,
         latency_ms=value("latency", 1000),
         tokens_per_second=value("throughput"),
         memory_mb=value("peak_memory", 1 / MEGABYTE),

@@ -182,11 +182,11 @@ def _print_end(record: RunRecord, console: Console, *, failed_only: bool) -> Non
             console.print(f"[{STYLES[entry.status]}]{entry.status}[/] {escape(entry.explanation)}")
     for rerun in reruns(record):
         console.print(f"run again: {rerun}", markup=False, style="bold yellow" if rerun.turned else "dim")
-    console.print(f"{record.model.name}: {tally(record)}", markup=False, style="bold")
+    console.print(f"{record.model.label}: {tally(record)}", markup=False, style="bold")
 
 
 def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:
-    table = _table(f"{model}: speed and memory", width)
+    table = _table(escape(f"{model}{_origin(rows)}: speed and memory"), width)
     table.add_column("Batch\nSize", justify="right", no_wrap=True)
     for heading, _, _ in SPEED_COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -204,13 +204,18 @@ def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:
 
 
 def _quality_table(model: str, rows: Sequence[Row], width: int) -> Table:
-    table = _table(f"{model}: quality", width)
+    table = _table(escape(f"{model}{_origin(rows)}: quality"), width)
     for heading, _, _ in QUALITY_COLUMNS:
         table.add_column(heading, justify="right")
     for row in rows:
         cells = (cell(row, attribute, decimals, "n/a") for _, attribute, decimals in QUALITY_COLUMNS)
         table.add_row(f"{row.engine} {row.precision}", *cells)
     return table
+
+
+def _origin(rows: Sequence[Row]) -> str:
+    """What the weights of the rows' model were quantized to before, for a title; empty where they were not."""
+    return f", dequantized from {rows[0].dequantized}" if rows and rows[0].dequantized else ""
 
 
 def _table(title: str, width: int) -> Table:

@@ -534,6 +534,7 @@ class GateSession:
                 source=checkpoint.source,
                 digest=checkpoint.digest,
                 random_weights=checkpoint.random_weights,
+                dequantized=checkpoint.dequantized,
             ),
             config=bench.config.file.model_dump(by_alias=True),
             engines=list(bench.engines.entries.values()),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginegate.core.errors import CapabilityError, EngineError, edge
+from enginegate.core.files import read_json
 from enginegate.core.progress import Step
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
@@ -116,6 +117,17 @@ class HuggingFaceBackend:
             )
 
 
+def attention_of(folder: Path) -> str:
+    """How a model's attention is computed: by torch's own function, or step by step where that leaves something out.
+
+    Gemma 2 caps its attention scores, which the function does not, and Transformers says nothing of it.
+    """
+    config = read_json(folder / "config.json", EngineError, "build the engine again")
+    nested = config.get("text_config")
+    text = nested if isinstance(nested, dict) else config
+    return "eager" if text.get("attn_logit_softcapping") else "sdpa"
+
+
 class HuggingFaceEngine:
     """A loaded reference. See ``enginegate.engines.base.Engine``."""
 
@@ -133,7 +145,7 @@ class HuggingFaceEngine:
             with _quiet_loading():
                 model, report = AutoModelForCausalLM.from_pretrained(
                     engine_dir,
-                    attn_implementation="sdpa",
+                    attn_implementation=attention_of(engine_dir),
                     trust_remote_code=False,
                     use_safetensors=True,
                     output_loading_info=True,
