@@ -162,13 +162,8 @@ def score_rows(
     scores: list[tuple[float, ...]] = [()] * len(sequences)
     groups = shared_rows(sequences)
     lengths = [len(sequences[group[0]]) - 1 for group in groups]
-    if prefill is None:
-        batches = length_batches(lengths, positions, len(lengths))
-    else:
-        rows = max(1, min(STEPPED_ROWS, positions // prefill))
-        batches = length_batches(lengths, STEPPED_CACHE // token_bytes, rows)
     done, total = 0, sum(lengths)
-    for batch in batches:
+    for batch in step_batches(lengths, positions, prefill, token_bytes):
         picked = [groups[index] for index in batch]
         before, done = done, done + sum(lengths[index] for index in batch)
         with part(before / total, done / total):
@@ -178,6 +173,14 @@ def score_rows(
             for column, index in enumerate(group):
                 scores[index] = tuple(values[row, : len(sequences[index]) - 1, column].tolist())
     return scores
+
+
+def step_batches(lengths: Sequence[int], positions: int, prefill: int | None, token_bytes: int) -> list[list[int]]:
+    """Batches of sequences that are scored together; see ``score_rows`` for the arguments."""
+    if prefill is None:
+        return length_batches(lengths, positions, len(lengths))
+    rows = max(1, min(STEPPED_ROWS, positions // prefill))
+    return length_batches(lengths, STEPPED_CACHE // token_bytes, rows)
 
 
 def length_batches(lengths: Sequence[int], budget: int, largest: int) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from enginegate.engines.base import Cells, Distribution
+from enginegate.engines.distributions import distribute, from_numpy, joined
 from enginegate.engines.openvino.signal_stack import keep_signal_stack
 from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.requests import score_rows
@@ -55,17 +57,36 @@ class Scorer:
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], prefill: int | None, pool: ThreadPoolExecutor
     ) -> NDArray[np.float32]:
         """Scores [rows, time, answers] of ``targets`` after ``inputs`` [rows, time]."""
+        parts = []
+        for begin, end, logits in self._passes(inputs, prefill):
+            parts.append(_log_softmax_at(logits, targets[:, begin:end], pool))
+            beat(end / inputs.shape[1])
+        return np.concatenate(parts, axis=1)
+
+    def distributions(
+        self, sequences: Sequence[Sequence[int]], cells: Cells, prefill: int | None
+    ) -> list[Distribution]:
+        """See ``Engine.distributions``."""
+        with ThreadPoolExecutor(self._threads) as pool:
+            return distribute(
+                sequences,
+                cells,
+                _LOGIT_BUDGET // self._vocabulary,
+                prefill,
+                self._token_bytes,
+                lambda inputs: self._passes(inputs, prefill),
+                lambda logits, came, named: _distribution(logits, came, named, pool),
+            )
+
+    def _passes(self, inputs: NDArray[np.int64], prefill: int | None) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+        """Logits of one pass, or of decode steps; each a view that the next overwrites."""
         last = inputs.shape[1]
         first = last if prefill is None else min(prefill, last)
         # A request of its own: in one that is reset, and then asked for another number of rows, OpenVINO 2026.4 now and
         # then finds values in the KV cache that are no numbers.
         request = self.compiled.create_infer_request()
-        parts = []
         for begin, end in [(0, first), *((position, position + 1) for position in range(first, last))]:
-            logits = self._logits(request, inputs, begin, end)
-            parts.append(_log_softmax_at(logits, targets[:, begin:end], pool))
-            beat(end / last)
-        return np.concatenate(parts, axis=1)
+            yield begin, end, self._logits(request, inputs, begin, end)
 
     def _logits(self, request: Any, tokens: NDArray[np.int64], begin: int, end: int) -> NDArray[np.float32]:
         """Logits [batch, end - begin, vocabulary], a view that the next pass overwrites."""
@@ -79,6 +100,22 @@ class Scorer:
         request.infer({name: value for name, value in offered.items() if name in self._inputs}, share_inputs=True)
         logits: NDArray[np.float32] = request.get_tensor("logits").data
         return logits
+
+
+def _distribution(
+    logits: NDArray[np.float32], came: NDArray[np.int64], cells: NDArray[np.int64] | int, pool: ThreadPoolExecutor
+) -> Distribution:
+    """``from_numpy`` of a few rows at a time, so that they stay in a thread's cache."""
+    shape, flat = came.shape, logits.reshape(-1, logits.shape[-1])
+    tokens = came.reshape(-1)
+    named = cells if isinstance(cells, int) else cells.reshape(len(flat), -1)
+
+    def reduce(begin: int) -> Distribution:
+        end = begin + _ROWS
+        return from_numpy(flat[begin:end], tokens[begin:end], named if isinstance(named, int) else named[begin:end])
+
+    whole = vars(joined(list(pool.map(reduce, range(0, len(flat), _ROWS))), axis=0))
+    return Distribution(**{name: values.reshape(*shape, *values.shape[1:]) for name, values in whole.items()})
 
 
 def _log_softmax_at(
