@@ -188,7 +188,7 @@ def test_a_reference_without_a_passage_and_a_damaged_file_are_refused() -> None:
     prose = Prose.of(tokenizer, PASSAGES, 2)
     kept = reference_distributions(Expecting(0), tokenizer, prose, 8)
     few = dict(list(kept.items())[1:])
-    with pytest.raises(MeasurementError, match="no distributions of 1 of 4 passages, such as 'p0'"):
+    with pytest.raises(MeasurementError, match=r"no distributions of 1 of 4 passages, such as 'p[0-3]'"):
         evaluate_divergence(Expecting(5), tokenizer, prose, few, reference_id="ref", cells=8)
     whole = Distributions.of("ref", 8, kept)
     for arrays in ("", "AAAA", whole.arrays[: len(whole.arrays) // 2]):

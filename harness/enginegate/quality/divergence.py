@@ -20,7 +20,7 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from enginegate.core.errors import MeasurementError
+from enginegate.core.errors import MeasurementError, edge
 from enginegate.core.records import QualityEntry, Stored
 from enginegate.engines.base import Distribution, Engine
 from enginegate.gates.items import ratio_of_sums
@@ -61,18 +61,14 @@ class Distributions(Stored):
     def items(self) -> dict[str, Distribution]:
         """The distributions by item hash. Raises MeasurementError where the file is damaged."""
         fields: dict[str, dict[str, NDArray[np.generic]]] = {}
-        try:
+        problem = f"the kept distributions of {self.engine} cannot be read"
+        with edge(MeasurementError, problem, "remove the folder `quality` of the cache"):
             with np.load(io.BytesIO(base64.b64decode(self.arrays)), allow_pickle=False) as file:
                 for name in file.files:
                     key, _, field = name.partition("/")
                     array = file[name]
                     fields.setdefault(key, {})[field] = array.astype(np.float64) if array.dtype.kind == "f" else array
             return {key: Distribution(**found) for key, found in fields.items()}  # type: ignore[arg-type]
-        except (ValueError, OSError, KeyError, TypeError) as error:
-            raise MeasurementError(
-                f"the kept distributions of {self.engine} cannot be read: {error}",
-                "remove the cache's folder `quality`",
-            ) from error
 
 
 def _kept(array: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -239,7 +239,28 @@ class HuggingFaceEngine:
         def score(inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float32]:
             return self._score_batch(inputs, targets, prefill)
 
-        return score_rows(sequences, _LOGIT_BUDGET // self._vocabulary, prefill, self._token_bytes(), score)
+        positions = _LOGIT_BUDGET // self._vocabulary
+        return score_rows(sequences, positions, prefill, self._token_bytes(), score, self._branch)
+
+    def _branch(
+        self,
+        stems: NDArray[np.int64],
+        stem_targets: NDArray[np.int64],
+        owners: NDArray[np.int64],
+        inputs: NDArray[np.int64],
+        targets: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See ``requests.Branch``: each row goes on from its stem's keys and values."""
+        torch = self._torch
+        here = [torch.from_numpy(each).to(self._device) for each in (stems, stem_targets, owners, inputs, targets)]
+        with torch.inference_mode():
+            output = self._model(input_ids=here[0], use_cache=True)
+            stem_scores = _gather_log_softmax(torch, output.logits, here[1])
+            cache = output.past_key_values
+            cache.batch_select_indices(here[2])
+            logits = self._model(input_ids=here[3], past_key_values=cache, use_cache=True).logits
+            scores = _gather_log_softmax(torch, logits, here[4])
+        return np.asarray(stem_scores.cpu()), np.asarray(scores.cpu())
 
     def _score_batch(
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], prefill: int | None

@@ -51,7 +51,20 @@ class Scorer:
             def score(inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float32]:
                 return self._score_batch(inputs, targets, prefill, pool)
 
-            return score_rows(sequences, _LOGIT_BUDGET // self._vocabulary, prefill, self._token_bytes, score)
+            def branch(
+                stems: NDArray[np.int64],
+                stem_targets: NDArray[np.int64],
+                owners: NDArray[np.int64],
+                inputs: NDArray[np.int64],
+                targets: NDArray[np.int64],
+            ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+                request, length = self.compiled.create_infer_request(), stems.shape[1]
+                stem_scores = _log_softmax_at(self._logits(request, stems), stem_targets, pool)
+                logits = self._logits(request, inputs, seen=length, owners=owners)
+                return stem_scores, _log_softmax_at(logits, targets, pool)
+
+            positions = _LOGIT_BUDGET // self._vocabulary
+            return score_rows(sequences, positions, prefill, self._token_bytes, score, branch)
 
     def _score_batch(
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], prefill: int | None, pool: ThreadPoolExecutor
@@ -86,16 +99,23 @@ class Scorer:
         # then finds values in the KV cache that are no numbers.
         request = self.compiled.create_infer_request()
         for begin, end in [(0, first), *((position, position + 1) for position in range(first, last))]:
-            yield begin, end, self._logits(request, inputs, begin, end)
+            yield begin, end, self._logits(request, inputs[:, begin:end], begin)
 
-    def _logits(self, request: Any, tokens: NDArray[np.int64], begin: int, end: int) -> NDArray[np.float32]:
-        """Logits [batch, end - begin, vocabulary], a view that the next pass overwrites."""
-        rows = len(tokens)
+    def _logits(
+        self, request: Any, tokens: NDArray[np.int64], seen: int = 0, owners: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """Logits [rows, time, vocabulary] of tokens [rows, time], a view that the next pass overwrites.
+
+        ``seen``: how many tokens of each row the state holds. ``owners``: for each row whose keys and values in the
+        state it goes on from; None: each its own.
+        """
+        rows, time = tokens.shape
+        positions = np.arange(seen, seen + time, dtype=np.int64)
         offered: dict[str, NDArray[Any]] = {
-            "input_ids": np.ascontiguousarray(tokens[:, begin:end]),
-            "attention_mask": np.ones((rows, end), np.int64),
-            "position_ids": np.broadcast_to(np.arange(begin, end, dtype=np.int64), (rows, end - begin)).copy(),
-            "beam_idx": np.arange(rows, dtype=np.int32),
+            "input_ids": np.ascontiguousarray(tokens),
+            "attention_mask": np.ones((rows, seen + time), np.int64),
+            "position_ids": np.broadcast_to(positions, (rows, time)).copy(),
+            "beam_idx": np.arange(rows, dtype=np.int32) if owners is None else owners.astype(np.int32),
         }
         request.infer({name: value for name, value in offered.items() if name in self._inputs}, share_inputs=True)
         logits: NDArray[np.float32] = request.get_tensor("logits").data
