@@ -1,12 +1,13 @@
+# ruff: noqa: D102 - methods of wrappers are the engine's own
 """Engines that are broken on purpose, each in one way: the same model with damaged weights, or a wrapper around it.
 
 They run on the Transformers backend, whose weights can be changed where they lie. Weights are rounded to nearest with
-one scale a group of the input dimension (symmetric), and stay in the engine's own type: what is damaged is their values.
+one scale a group of the input dimension (symmetric), and stay in the engine's own type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -221,6 +222,3 @@ def swapped_template(tokenizer: Any) -> Any:
             return list(tokenizer.encode(f"[INST] {user_text} [/INST]"))
 
     return Swapped(tokenizer)
-
-
-Damage = Callable[[Any], None]

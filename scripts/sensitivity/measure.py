@@ -101,14 +101,14 @@ def main() -> None:
         record[case.name] = _measured(bench, config, case, references[case.bos])
         print(f"{case.name}: {time.perf_counter() - begun:.1f} s", flush=True)
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        about = {"model": checkpoint.source, "digest": checkpoint.digest, "machine": bench_machine(bench)}
+        about = {"model": checkpoint.source, "digest": checkpoint.digest, "machine": _machine()}
         pairs = {each.name: each.accepted for each in cases if each.accepted}
         text = json.dumps({**about, "pairs": pairs, "engines": record}, separators=(",", ":"))
         options.output.write_text(text + "\n", encoding="utf-8")
     bench.close()
 
 
-def bench_machine(bench: ModelBench) -> dict[str, Any]:
+def _machine() -> dict[str, Any]:
     """What the record says of where it was made."""
     import torch
     import transformers

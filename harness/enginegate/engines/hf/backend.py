@@ -240,7 +240,8 @@ class HuggingFaceEngine:
             return self._score_batch(inputs, targets, prefill)
 
         positions = _LOGIT_BUDGET // self._vocabulary
-        return score_rows(sequences, positions, prefill, self._token_bytes(), score, self._branch)
+        with self._fine_logits():
+            return score_rows(sequences, positions, prefill, self._token_bytes(), score, self._branch)
 
     def _branch(
         self,
@@ -280,15 +281,33 @@ class HuggingFaceEngine:
         self._check_open()
         check_sequences(self.spec, sequences, prefill, self._max_length(), self._vocabulary)
         self._use_threads()
-        return distribute(
-            sequences,
-            cells,
-            _LOGIT_BUDGET // self._vocabulary,
-            prefill,
-            self._token_bytes(),
-            lambda inputs: self._passes(inputs, prefill),
-            lambda logits, came, named: from_torch(self._torch, logits, came, named),
-        )
+        with self._fine_logits():
+            return distribute(
+                sequences,
+                cells,
+                _LOGIT_BUDGET // self._vocabulary,
+                prefill,
+                self._token_bytes(),
+                lambda inputs: self._passes(inputs, prefill),
+                lambda logits, came, named: from_torch(self._torch, logits, came, named),
+            )
+
+    @contextmanager
+    def _fine_logits(self) -> Iterator[None]:
+        """Compute the output head in float32 meanwhile, where it is a plain linear layer.
+
+        Logits in bf16 have 8 bits: two letters of a question often tie there. The hidden states are the engine's own.
+        """
+        head, linear = self._model.get_output_embeddings(), self._torch.nn.functional.linear
+        if type(head) is not self._torch.nn.Linear or head.weight.dtype == self._torch.float32:
+            yield
+            return
+        weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
+        head.forward = lambda hidden: linear(hidden.float(), weight, bias)
+        try:
+            yield
+        finally:
+            del head.forward
 
     def _passes(self, inputs: NDArray[np.int64], prefill: int | None) -> Iterator[tuple[int, int, Any]]:
         """Logits [rows, end - begin, vocabulary] of padded inputs [rows, time]: of one pass, or of decode steps."""
