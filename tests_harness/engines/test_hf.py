@@ -33,6 +33,19 @@ class TestGraphFp32(Conformance):
     backend, precision, exact = "hf-graph", "fp32", True
 
 
+def test_bf16_scores_by_logits_of_float32_and_answers_by_its_own(workshop):
+    """Else two letters of one question are often equally likely; see docs/gates.md."""
+    engine = workshop.load("hf", "bf16")
+    head = engine._model.get_output_embeddings()
+    (found,) = engine.distributions(prompts(1, 20), cells=64)
+    steps = found.values - found.values.max(1, keepdims=True)
+    assert len(np.unique(steps.round(6))) > 0.95 * steps.size, "few values: the logits were rounded"
+    assert "forward" not in vars(head)
+    with torch.inference_mode():
+        assert engine._model(input_ids=torch.tensor(prompts(1, 4))).logits.dtype == torch.bfloat16
+    engine.close()
+
+
 @pytest.fixture(scope="module")
 def family(tmp_path_factory):
     """Both engines of one architecture."""

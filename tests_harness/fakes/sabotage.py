@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import enginegate_fake
+import numpy as np
 
 
 class Wrapped:
@@ -102,6 +103,9 @@ class NotScoring(Wrapped):
     def score(self, sequences, *, prefill=None):
         raise RuntimeError("libfake.so: no logits")
 
+    def distributions(self, sequences, *, cells, prefill=None):
+        raise RuntimeError("libfake.so: no logits")
+
 
 class Upside(Wrapped):
     """Gives likelihoods with the wrong sign."""
@@ -109,12 +113,28 @@ class Upside(Wrapped):
     def score(self, sequences, *, prefill=None):
         return [[-value for value in row] for row in self._engine.score(sequences, prefill=prefill)]
 
+    def distributions(self, sequences, *, cells, prefill=None):
+        found = self._engine.distributions(sequences, cells=cells, prefill=prefill)
+        return [dataclasses.replace(each, scores=-each.scores) for each in found]
+
 
 class Unsure(Wrapped):
     """It finds everything half as likely as it was, and is no slower."""
 
     def score(self, sequences, *, prefill=None):
         return [tuple(2 * each for each in row) for row in self._engine.score(sequences, prefill=prefill)]
+
+    def distributions(self, sequences, *, cells, prefill=None):
+        found = self._engine.distributions(sequences, cells=cells, prefill=prefill)
+        return [
+            dataclasses.replace(
+                each,
+                scores=2 * each.scores,
+                values=2 * each.values,
+                rest=np.log(1.0 - np.exp(2 * each.values).sum(1)),
+            )
+            for each in found
+        ]
 
 
 class Timed(Wrapped):

@@ -22,8 +22,8 @@ INT4 = "tiny-8m-openvino-int4_awq"
 
 HEADINGS = (
     "Model,Engine,Precision,Batch Size,Latency (ms),Tokens/sec,Memory (MB),WM (GB),RM (GB),Accuracy (%),ROUGE-1,"
-    "ROUGE-2,ROUGE-L,ROUGE-Lsum,BLEU,Perplexity,TTFT (ms),ITL (ms),Speedup,Speedup Low,Speedup High,Verdict,Data,"
-    "Dequantized From"
+    "ROUGE-2,ROUGE-L,ROUGE-Lsum,BLEU,Perplexity,KLD,TTFT (ms),ITL (ms),Speedup,Speedup Low,Speedup High,Verdict,"
+    "Data,Dequantized From"
 )
 
 
@@ -196,7 +196,9 @@ def test_the_terminal_table_fits_and_keeps_every_column(width: int, backend: str
     record = run_record(speedups={long: 12.345}, verdicts=[verdict])
     text = shown(record, width=width)
     assert max(len(line) for line in text.splitlines()) <= width
-    words = "Latency Tokens TTFT ITL Memory WM RM Speedup Accuracy ROUGE-1 ROUGE-2 ROUGE-L ROUGE-Lsum BLEU Perplexity"
+    words = (
+        "Latency Tokens TTFT ITL Memory WM RM Speedup Accuracy ROUGE-1 ROUGE-2 ROUGE-L ROUGE-Lsum BLEU Perplexity KLD"
+    )
     for word in (*words.split(), "INCONCLUSIVE", "12.31x", "12.36]"):
         assert word in text, word
     assert "…" not in text

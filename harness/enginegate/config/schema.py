@@ -198,6 +198,7 @@ class QualitySection(Section):
     ``add_bos``: put the tokenizer's BOS before every scored text and every plain prompt, for models trained with it
     (Llama and its kin).
     ``plain_prompts``: a prompt is a text to be continued, for models without a chat template (GPT-2).
+    ``divergence_cells``: how many of the reference's likeliest tokens the KL divergence tells apart at each position.
     ``bleu_tokenizer``, ``bleu_smoothing``, ``rouge_tokenizer``: how scores of texts are made; the defaults are for
     words in Latin letters.
     """
@@ -215,6 +216,7 @@ class QualitySection(Section):
     similarity_tokens: Tokens = 48
     summary_tokens: Tokens = 64
     determinism_prompts: Positive = 16
+    divergence_cells: Annotated[int, Field(ge=1, le=256)] = 64
     bleu_tokenizer: BleuTokenizer = "13a"
     bleu_smoothing: BleuSmoothing = "exp"
     rouge_tokenizer: RougeTokenizer = "default"
@@ -379,7 +381,8 @@ def _tolerates_at_most(most: float) -> AfterValidator:
 class QualityGatesSection(Section):
     """The quality gates against accepted per-item results.
 
-    BLEU in points, ROUGE from 0 to 1, perplexity relative. ``accuracy_visible``: the loss (share of items) that the
+    BLEU in points, ROUGE from 0 to 1, perplexity relative, KL divergence relative to the accepted one, both beside
+    what a second unquantized engine diverges by. ``accuracy_visible``: the loss (share of items) that the
     accuracy gate must be able to see before it may pass. ``flips``: share of changed answers tolerated.
     ``length_ratio``: mean output length over the reference's, at least.
     """
@@ -387,6 +390,7 @@ class QualityGatesSection(Section):
     bleu: Annotated[MarginSection, _tolerates_at_most(100)] = MarginSection(margin=1.0, tolerated=6.0)
     rouge: Annotated[MarginSection, _tolerates_at_most(1)] = MarginSection(margin=0.01, tolerated=0.06)
     perplexity: MarginSection = MarginSection(margin=0.005, tolerated=0.02)
+    divergence: MarginSection = MarginSection(margin=0.03, tolerated=0.10)
     accuracy_visible: Fraction = 0.03
     flips: Fraction = 0.05
     length_ratio: Fraction = 0.90
@@ -409,7 +413,8 @@ class Floors(Section):
     Speed floors (``speedup``, ``ttft``, ``itl``) are ratios over the reference by batch size (``b1``, ``b8``), at
     least. ``peak_memory_ratio``: peak memory over the reference's, at most. ``bits_per_weight``: engine size on disk
     per weight of the checkpoint, at most. The others compare with the quality reference on the same items:
-    ``accuracy_loss`` (share of items), ``perplexity_ratio`` and ``summary_rougeL_loss`` (0 to 1) at most, ``bleu``
+    ``accuracy_loss`` (share of items), ``perplexity_ratio``, ``divergence`` (mean KL divergence, nats a token) and
+    ``summary_rougeL_loss`` (0 to 1) at most, ``bleu``
     (0 to 100) and ``rougeL`` (0 to 1) at least.
     """
 
@@ -420,6 +425,7 @@ class Floors(Section):
     bits_per_weight: Annotated[float | None, Field(gt=0, le=64)] = None
     accuracy_loss: Fraction | None = None
     perplexity_ratio: PositiveOrNone = None
+    divergence: PositiveOrNone = None
     bleu: Annotated[float | None, Field(gt=0, le=100)] = None
     rougeL: Annotated[float | None, Field(gt=0, le=1)] = None  # noqa: N815 - the metric's own name
     summary_rougeL_loss: Fraction | None = None  # noqa: N815

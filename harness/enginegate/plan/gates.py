@@ -31,6 +31,7 @@ from enginegate.verdicts.inputs import (
     BuildTimeInputs,
     CeilingInputs,
     CorpusInputs,
+    DivergenceInputs,
     FlipsInputs,
     Items,
     LengthsInputs,
@@ -266,6 +267,13 @@ class EngineGates:
         policy = self._corpus_policy(self._section.quality.perplexity)
         common = self._common(entry, "perplexity", ["nll", "tokens"], policy)
         return NllInputs(**common, reference=self._reference_for(common, limit), limit=self._unless_required(limit))
+
+    def divergence(self, entry: QualityEntry) -> DivergenceInputs:
+        """KL divergence from the quality reference, document by document."""
+        policy = self._corpus_policy(self._section.quality.divergence)
+        common = self._common(entry, "divergence", ["kld", "tokens"], policy)
+        limit = self._unless_required(self.floors.divergence)
+        return DivergenceInputs(**common, reference=None, limit=limit, floor=entry.scores.get("floor", 0.0))
 
     def output_length(self, entry: QualityEntry) -> LengthsInputs:
         """The length of answers against the reference's: a speed-up cannot come from shorter output."""

@@ -99,6 +99,11 @@ class Gate:
         return self._conclude(self._session.gates_of(self._candidate).perplexity(entry))
 
     @_question
+    def divergence(self, entry: QualityEntry) -> Verdict:
+        """Judge the KL divergence from the reference, document by document."""
+        return self._conclude(self._session.gates_of(self._candidate).divergence(entry))
+
+    @_question
     def output_length(self, entry: QualityEntry) -> Verdict:
         """Judge the length of answers against the reference's: a speed-up cannot come from shorter output."""
         return self._conclude(self._session.gates_of(self._candidate).output_length(entry))

@@ -24,6 +24,7 @@ _COLUMNS = (
     ("Accuracy (%)", "accuracy", 1),
     ("BLEU", "bleu", 1),
     ("Perplexity", "perplexity", 2),
+    ("KLD", "divergence", 4),
 )
 
 

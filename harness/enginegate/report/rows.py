@@ -27,6 +27,8 @@ COLUMN_NOTES = (
     " MB and GB are 2^20 and 2^30 bytes.",
     "ROUGE: summaries against reference summaries. BLEU: greedy answers against those of the quality reference."
     " Both 0 to 100.",
+    "KLD: mean KL divergence from the quality reference, nats a token, over its likeliest tokens and one cell for the"
+    " rest.",
     f"Speedup: over the reference engine in the same interleaved blocks, with its {100 * CONFIDENCE:g} % interval.",
     "Verdict: the worst of the engine's verdicts at that batch size.",
 )
@@ -40,6 +42,7 @@ QUALITY_SOURCES: dict[str, tuple[tuple[str, float], ...]] = {
     "rouge_lsum": (("summaries.rougeLsum", 100),),
     "bleu": (("similarity.bleu", 1),),
     "perplexity": (("perplexity.perplexity", 1),),
+    "divergence": (("divergence.kld", 1),),
 }
 
 
@@ -60,6 +63,7 @@ class Row:
         accuracy_kind: the metric behind ``accuracy``, ``cloze`` or ``letters``.
         perplexity: per token.
         data: the data sets behind the quality columns.
+        divergence: mean KL divergence from the quality reference, nats a token.
         speedup, speedup_low, speedup_high: ratio over the reference and its interval.
         verdict: worst status, or "" where nothing was gated.
     """
@@ -86,6 +90,7 @@ class Row:
     bleu: float | None
     perplexity: float | None
     data: str
+    divergence: float | None
     ttft_ms: float | None
     itl_ms: float | None
     speedup: float | None
@@ -112,6 +117,7 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
     ("ROUGE-Lsum", "rouge_lsum", 2),
     ("BLEU", "bleu", 2),
     ("Perplexity", "perplexity", 3),
+    ("KLD", "divergence", 5),
     ("TTFT (ms)", "ttft_ms", 2),
     ("ITL (ms)", "itl_ms", 2),
     ("Speedup", "speedup", 3),

@@ -42,6 +42,7 @@ QUALITY_COLUMNS = (
     ("ROUGE-Lsum", "rouge_lsum", 2),
     ("BLEU", "bleu", 2),
     ("Perplexity", "perplexity", 3),
+    ("KLD", "divergence", 5),
 )
 
 

@@ -28,6 +28,7 @@ from enginegate.verdicts.corpus import bleu_score, ceiling
 from enginegate.verdicts.inputs import (
     AccuracyInputs,
     CorpusInputs,
+    DivergenceInputs,
     MemoryInputs,
     NllInputs,
     QualityInputs,
@@ -303,6 +304,11 @@ def _perplexity(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection
     return NllInputs(**_common(new, old, ["nll", "tokens"], "perplexity", _policy(gates.perplexity, gates, alpha)))
 
 
+def _divergence(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> QualityInputs:
+    common = _common(new, old, ["kld", "tokens"], "divergence", _policy(gates.divergence, gates, alpha))
+    return DivergenceInputs(**common, floor=new.scores.get("floor", 0.0))
+
+
 def _policy(margins: MarginSection, gates: QualityGatesSection, alpha: float) -> QualityPolicy:
     return QualityPolicy(alpha=alpha, beta=gates.beta, margin=margins.margin, tolerated=margins.tolerated)
 
@@ -314,6 +320,7 @@ _QUALITY: dict[str, Callable[[QualityEntry, QualityEntry, QualityGatesSection, f
     "similarity": _similarity,
     "summaries": _summaries,
     "perplexity": _perplexity,
+    "divergence": _divergence,
 }
 
 

@@ -14,6 +14,7 @@ from enginegate.core.errors import RecordError
 from enginegate.core.records import QualityEntry, RunRecord
 from enginegate.gates.accuracy import judge_accuracy, not_above_chance
 from enginegate.gates.ceiling import Ceiling, OwnText
+from enginegate.gates.divergence import judge_divergence
 from enginegate.gates.quality import judge_corpus, judge_flips, judge_lengths, judge_nll
 from enginegate.gates.verdict import Verdict
 from enginegate.quality.bleu import ORDERS, SMOOTHING, corpus_bleu, own_shares, own_statistics
@@ -22,6 +23,7 @@ from enginegate.verdicts import lookup
 from enginegate.verdicts.inputs import (
     AccuracyInputs,
     CorpusInputs,
+    DivergenceInputs,
     FlipsInputs,
     LengthsInputs,
     NllInputs,
@@ -88,6 +90,20 @@ def judge_nll_gate(inputs: NllInputs, record: RunRecord) -> Verdict:
         inputs.policy,
         limit=inputs.limit,
         reference=_pairs(_reference(inputs, record)),
+        metric=inputs.metric,
+        subject=inputs.subject,
+    )
+
+
+def judge_divergence_gate(inputs: DivergenceInputs, record: RunRecord) -> Verdict:
+    """KL divergence from the reference, document by document."""
+    entry = lookup.quality(record, inputs.candidate, inputs.source)
+    return judge_divergence(
+        _pairs(lookup.columns(entry, inputs.columns)) or {},
+        _pairs(inputs.baseline),
+        inputs.policy,
+        floor=inputs.floor,
+        limit=inputs.limit,
         metric=inputs.metric,
         subject=inputs.subject,
     )
