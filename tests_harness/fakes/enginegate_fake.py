@@ -141,7 +141,7 @@ class FakeEngine:
         for number, (sequence, values) in enumerate(zip(sequences, scores, strict=True)):
             named = [self._expected(sequence[i - 1], sequence[i], i, values[i - 1]) for i in range(1, len(sequence))]
             asked = None if isinstance(cells, int) else cells[number].tolist()
-            ids = [list(each)[:cells] for each in named] if asked is None else asked
+            ids = [list(each)[: min(cells, 39)] for each in named] if asked is None else asked
             rows = [[each.get(token, 1e-9) for token in row] for each, row in zip(named, ids, strict=True)]
             found.append(
                 Distribution(

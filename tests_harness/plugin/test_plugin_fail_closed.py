@@ -324,9 +324,10 @@ def test_engine_that_was_refused_stays_refused_and_stops_no_other(suite):
 def test_engine_of_another_precision_that_lies_about_it_fails_quality(suite, accepted):
     suite.take_baselines(accepted)
     suite.prepare("Swapped")
-    result = suite.run("tests_quality", "--precision=int8_wo", "-k", "perplexity or bleu")
-    result.assert_outcomes(failed=2, deselected=7)
-    result.stdout.fnmatch_lines(["*FAIL: int8_wo perplexity:*", "*FAIL: int8_wo bleu:*"])
+    result = suite.run("tests_quality", "--precision=int8_wo", "-k", "perplexity or bleu or divergence")
+    result.assert_outcomes(failed=3, deselected=7)
+    lines = ["*FAIL: int8_wo divergence:*", "*FAIL: int8_wo perplexity:*", "*FAIL: int8_wo bleu:*"]
+    result.stdout.fnmatch_lines(lines)
 
 
 def test_doubled_kv_budget_fails_memory(suite, accepted, monkeypatch):

@@ -79,9 +79,9 @@ def test_every_verdict_is_recomputed_from_the_record_alone(accepted, tmp_path):
 def test_every_gate_of_the_session_shares_its_error_budget(accepted):
     speed = [verdict for verdict in accepted.record.verdicts if verdict.inputs["gate"] == "speed"]
     quality = [verdict for verdict in accepted.record.verdicts if verdict.test.startswith("tests_quality")]
-    assert (len(speed), len(quality)) == (6, 7)
+    assert (len(speed), len(quality)) == (6, 8)
     # letters, which are skipped here, had a share
-    assert all(math.isclose(verdict.alpha, 0.01 / 14, rel_tol=1e-6) for verdict in speed + quality)
+    assert all(math.isclose(verdict.alpha, 0.01 / 15, rel_tol=1e-6) for verdict in speed + quality)
 
 
 def test_each_metric_has_the_shift_between_sessions_that_the_configuration_believes(suite, accepted):

@@ -53,7 +53,7 @@ def test_quality_tests_share_engines_and_end_in_one_record(fresh, monkeypatch):
     assert record.warnings == []
     assert sorted(entry.id for entry in record.engines) == engines
     tests = [verdict.test for verdict in record.verdicts]
-    assert len(tests) == len(set(tests)) == 8
+    assert len(tests) == len(set(tests)) == 10
     assert len(list((fresh.folder / "runs").glob("*/run.json"))) == 1
     assert result.stdout.str().count("complete run") == 1
     texts = load_texts(fresh.folder / "runs" / record.id)

@@ -30,6 +30,7 @@ SCORES = {
     "similarity": {"bleu": 58.4, "rouge1": 0.7, "rouge2": 0.5, "rougeL": 0.6, "rougeLsum": 0.65, "exact": 0.1},
     "summaries": {"rouge1": 0.29, "rouge2": 0.1, "rougeL": 0.19, "rougeLsum": 0.25, "length": 40.0},
     "perplexity": {"perplexity": 27.17, "bits_per_byte": 0.9, "tokens": 4000.0},
+    "divergence": {"kld": 0.0033, "kld_stderr": 0.0001, "same_top_p": 0.965, "floor": 0.0012},
 }
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
@@ -38,6 +39,7 @@ COLUMNS = {
     "similarity": (*BLEU_COLUMNS, *ROUGE, "exact", "length", "reference_length"),
     "summaries": (*ROUGE, "length"),
     "perplexity": ("nll", "tokens", "bytes"),
+    "divergence": ("kld", "tokens", "same_top", "delta_p", "delta_p_squared", "named"),
 }
 
 
@@ -137,6 +139,8 @@ def _item(metric: str, index: int) -> list[float]:
         return [float(index % 2), 1.0, 0.0, 0.0, 0.5, 0.5]
     if metric == "perplexity":
         return [30.0 + index, 10.0, 40.0]
+    if metric == "divergence":
+        return [0.03 + 0.001 * index, 10.0, 9.0, 0.0, 0.01, 9.5]
     rouge = [0.3 + 0.01 * index, 0.1, 0.2 + 0.01 * index, 0.25]
     if metric == "summaries":
         return [*rouge, 40.0]

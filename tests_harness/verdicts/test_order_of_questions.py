@@ -18,6 +18,7 @@ from enginegate.verdicts.inputs import (
     AccuracyInputs,
     BuildTimeInputs,
     CorpusInputs,
+    DivergenceInputs,
     FlipsInputs,
     GateInputs,
     LengthsInputs,
@@ -52,7 +53,7 @@ def few(blocks: int = 3) -> RunRecord:
     )
 
 
-METRICS = ("cloze", "similarity", "summaries", "perplexity")
+METRICS = ("cloze", "similarity", "summaries", "perplexity", "divergence")
 COMMON: Mapping[str, Any] = {"metric": "m", "candidate": INT8, "subject": ""}
 QUALITY: Mapping[str, Any] = {**COMMON, "reference": None, "baseline": None, "policy": QualityPolicy()}
 
@@ -84,6 +85,7 @@ WITHOUT: dict[str, GateInputs] = {
     "bleu": corpus("similarity", list(BLEU_COLUMNS), "bleu"),
     "rouge": corpus("summaries", ["rougeL"], "mean"),
     "perplexity": NllInputs(**QUALITY, source="perplexity", columns=["nll", "tokens"], limit=None),
+    "divergence": DivergenceInputs(**QUALITY, source="divergence", columns=["kld", "tokens"], limit=None, floor=0.001),
     "unpaired": UnpairedInputs(
         **COMMON,
         sessions=[],

@@ -56,9 +56,10 @@ def judge_divergence(
         if wrong or np.any(values[:, 0] < -_ROUNDING * values[:, 1]):
             reason = "a document has a negative or non-finite divergence or no tokens"
             return refuse(metric, reason, policy, unit=_UNIT, subject=subject, samples=len(candidate))
-    if not np.isfinite(floor) or floor < 0:
+    if not np.isfinite(floor) or floor < -_ROUNDING:
         reason = f"the floor of {floor:g} nats is no divergence"
         return refuse(metric, reason, policy, unit=_UNIT, subject=subject, samples=len(candidate))
+    floor = max(floor, 0.0)
     own = np.array([candidate[item] for item in sorted(candidate)], dtype=np.float64)
     if baseline is None and limit is None:
         value = float(own[:, 0].sum() / own[:, 1].sum())

@@ -177,7 +177,8 @@ class QualityReference:
             with told(files.progress, f"divergence of the unquantized {second.id}", "kept for later runs"):
                 return measure_quality("divergence", engine, files.tokenizer, files.config, reference)["divergence"]
 
-        return float(self._cached(f"floor-{second.precision}", QualityEntry, measure).scores["kld"])
+        found = self._cached(f"floor-{second.precision}", QualityEntry, measure)
+        return max(found.scores["kld"], 0.0)  # below it by rounding, where both are the same
 
     def _second(self) -> EngineSpec | None:
         spec = self.spec
