@@ -12,6 +12,7 @@ from enginegate.quality.choice import evaluate_cloze, evaluate_letters
 from enginegate.quality.data import load_articles, load_passages, load_prompts, load_questions, take
 from enginegate.quality.determinism import evaluate_determinism
 from enginegate.quality.entry import digest, with_setting
+from enginegate.quality.lm_eval.tasks import TaskRequest, asked_digest, evaluate_task
 from enginegate.quality.perplexity import evaluate_perplexity
 from enginegate.quality.scoring import TextScoring
 from enginegate.quality.similarity import evaluate_similarity
@@ -32,7 +33,7 @@ def measure_quality(
     """Evaluate one metric on one engine.
 
     Args:
-        metric: a key of METRICS.
+        metric: a key of METRICS, or a task of lm-evaluation-harness (``lm_eval:TASK``).
         engine: the engine asked.
         tokenizer: the model's.
         config: where the data lie and how much of it is used.
@@ -43,11 +44,20 @@ def measure_quality(
     """
     problem = f"{metric} of {engine.spec.id} could not be measured"
     with edge(MeasurementError, problem, "look at the data under quality, and at the library that is named"):
+        task = TaskRequest.of(config, metric)
+        if task is not None:
+            return evaluate_task(engine, tokenizer, task, _prefix(tokenizer, config))
         entry = METRICS[metric](engine, tokenizer, config, answers)
     if metric not in ASKING or not tokenizer.opening:
         return entry
     # Only where there is one: results of chat templates, and of models without BOS, are those of before.
     return entry.model_copy(update={"version": with_setting(entry.version, "opening", digest(tokenizer.opening))})
+
+
+def asked_of(metric: str, tokenizer: Tokenizer, config: Config) -> tuple[str, ...]:
+    """What a metric asks besides the data that the configuration names: a digest of a task's documents and prompts."""
+    task = TaskRequest.of(config, metric)
+    return () if task is None else (asked_digest(task, tokenizer),)
 
 
 def _similarity(engine: Engine, tokenizer: Tokenizer, config: Config, answers: Mapping[str, Answer]) -> QualityEntry:

@@ -27,7 +27,7 @@ def evaluate_perplexity(
     engine: Engine,
     tokenizer: Tokenizer,
     passages: Sequence[Passage],
-    prefill: int = PREFILL,
+    prefill: int | None = PREFILL,
     prefix: Sequence[int] = (),
 ) -> QualityEntry:
     """Negative log-likelihood of each passage, each read by itself.
@@ -36,7 +36,7 @@ def evaluate_perplexity(
         engine: the engine asked.
         tokenizer: the model's.
         passages: the prose.
-        prefill: tokens that go through the first forward pass; all others are decode steps.
+        prefill: tokens that go through the first forward pass; all others are decode steps. None: one pass for all.
         prefix: tokens in front of every passage that are not scored, such as BOS. Without one (the default, right
             for models that were trained without BOS) a passage's first token has nothing before it: it is given, not
             scored, and its bytes do not count.
@@ -54,7 +54,7 @@ def evaluate_perplexity(
     texts = {passage.hash: tokenizer.encode(passage.text) for passage in passages}
     sequences = {key: [*prefix, *tokens] for key, tokens in texts.items()}
     for passage in passages:
-        if len(sequences[passage.hash]) <= prefill:
+        if prefill is not None and len(sequences[passage.hash]) <= prefill:
             raise ConfigError(
                 f"passage {passage.id!r} has {len(sequences[passage.hash])} tokens, all of which would go through the "
                 f"first pass of {prefill} tokens",

@@ -19,7 +19,7 @@ from enginegate.engines.process.heartbeat import told
 from enginegate.engines.registry import load_backend, version
 from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
-from enginegate.quality.measure import COMPARED, measure_quality
+from enginegate.quality.measure import COMPARED, asked_of, measure_quality
 from enginegate.quality.reference_cache import Answers, code_digest, dependency_digest, load_or_measure
 from enginegate.quality.similarity import reference_answers
 from enginegate.quality.text import Answer
@@ -142,16 +142,16 @@ class QualityReference:
             with told(files.progress, f"{metric} of the reference {self.spec.id}", "kept for later runs"):
                 return measure_quality(metric, engine, files.tokenizer, files.config, answers)
 
-        return self._cached(metric, QualityEntry, measure)
+        return self._cached(metric, QualityEntry, measure, *asked_of(metric, files.tokenizer, files.config))
 
     def _engine(self) -> Engine:
         spec = self.spec
         engine = self._engines.get(spec, self._engines.files.config.runtime(spec.backend), "quality-reference")
         return CheckedEngine(engine, vocabulary_size(self._engines.files.checkpoint.path))
 
-    def _cached(self, name: str, kind: type[Result], measure: Callable[[], Result]) -> Result:
-        """A result, from the cache where nothing that it depends on has changed."""
+    def _cached(self, name: str, kind: type[Result], measure: Callable[[], Result], *parts: str) -> Result:
+        """A result, from the cache where nothing that it depends on has changed, ``parts`` among it."""
         files, spec = self._engines.files, self.spec
         runtime = files.config.runtime(spec.backend)
-        key = dependency_digest(files.config, files.build(spec).manifest.key, asdict(runtime))
+        key = dependency_digest(files.config, files.build(spec).manifest.key, asdict(runtime), *parts)
         return load_or_measure(files.cache / "quality" / f"{spec.id}-{name}-{key}.json", kind, measure, files.progress)
