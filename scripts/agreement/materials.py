@@ -131,12 +131,12 @@ def write_letters(folder: Path, asked: Sequence[Question], examples: Sequence[Qu
         own = [question for question in asked if question.subject == subject]
         shots = [question for question in examples if question.subject == subject]
         about = subject.replace("_", " ")
+        shown = {"fewshot_split": "dev", "fewshot_config": {"sampler": "first_n"}} if shots else {}
         write_task(
             folder,
             f"letters_{subject}",
-            {"test": _rows(own), "dev": _rows(shots)},
-            fewshot_split="dev",
-            fewshot_config={"sampler": "first_n"},
+            {"test": _rows(own), **({"dev": _rows(shots)} if shots else {})},
+            **shown,
             num_fewshot=len(shots),
             output_type="multiple_choice",
             description=f"The following are multiple choice questions (with answers) about {about}.\n\n",

@@ -65,7 +65,8 @@ def texts() -> Iterator[str]:
         per_pair = 1 if row["score"] == "BLEU" else 3
         signature = row["signature"].replace("|", r"\|")
         cells = [row["language"], row["score"], f"`{signature}`", str(len(row["ours"]) // per_pair)]
-        yield f"| {' | '.join([*cells, f'{gap:.2g}', f'{mean:.3g}', f'{row['itself']:.3g}'])} |"
+        numbers = [f"{gap:.2g}", f"{mean:.3g}", f"{row['itself']:.3g}"]
+        yield f"| {' | '.join([*cells, *numbers])} |"
 
 
 def speed() -> Iterator[str]:
@@ -86,12 +87,13 @@ def speed() -> Iterator[str]:
         taken = seconds[name]
         yield f"| {who} | {side['precision']} | {side['threads']} | {taken:.1f} | {count / taken:.1f} |"
     yield ""
+    ratio = seconds["theirs"] / seconds["adapter"]
+    same, alike = record["same_as_lm_eval_on_our_engine"], record["same_as_transformers"]
     yield (
         f"{record['made'][:10]}, {record['machine']['cpu']}: {count:,} questions of {record['choices']} choices "
-        f"({record['task']}), {record['tokens']:,} tokens of prompts: **{seconds['theirs'] / seconds['adapter']:.1f} times "
-        f"as fast** through the adapter. Our metric chooses as lm-eval on the same engine in "
-        f"{record['same_as_lm_eval_on_our_engine']:,} of {count:,}; int8_wo chooses as Transformers in "
-        f"{record['same_as_transformers']:,}."
+        f"({record['task']}), {record['tokens']:,} tokens of prompts: **{ratio:.1f} times as fast** by the adapter."
+        f" Our metric chooses as lm-eval on the same engine in {same:,} of {count:,}; int8_wo chooses as Transformers"
+        f" in {alike:,}."
     )
 
 

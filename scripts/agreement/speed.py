@@ -116,7 +116,7 @@ def main(arguments: list[str]) -> int:
         for side in sides:  # compiles, and touches every page
             side(questions[0])
         (ours, our_answers), (hf, their_answers) = in_turns(questions, sides)
-    by_length = options.task == "cloze"
+    by_length, effective = options.task == "cloze", engine.effective()
     mine, other = (choices(answers, questions, by_length) for answers in (our_answers, their_answers))
     by_hash: dict[str, Question] = {question.hash: question for question in asked}
     begin = time.perf_counter()
@@ -137,8 +137,8 @@ def main(arguments: list[str]) -> int:
         "engines": {
             "ours": {
                 "id": engine.spec.id,
-                "precision": engine.effective().precision,
-                "threads": engine.effective().threads,
+                "precision": effective.precision,
+                "threads": effective.threads,
             },
             "theirs": {
                 "id": "lm-eval HFLM",

@@ -57,7 +57,7 @@ def words(language: str, text: str) -> list[str]:
 
 
 def renamed(language: str, pair: Sequence[str]) -> list[str]:
-    """A pair of texts with an ASCII name for each word: to rouge-score's own tokenizer they are what these are to us."""
+    """A pair of texts with an ASCII name for each word: rouge-score's own tokenizer reads these as we read those."""
     names: dict[str, str] = {}
     return [" ".join(names.setdefault(word, f"word{len(names)}") for word in words(language, text)) for text in pair]
 

@@ -89,9 +89,7 @@ def test_questions_are_dealt_by_subject_and_leave_the_examples_out(script):
 
     materials = script("materials")
     every = [
-        Question(
-            question=f"{'Long ' * (n % 7)}question {n}?", subject=subject, choices=("a", "b", "c", "d"), answer=n % 4
-        )
+        Question(question=f"{'Long ' * (n % 7)}question {n}?", subject=subject, choices=tuple("abcd"), answer=n % 4)
         for subject in ("one", "two")
         for n in range(12)
     ]
