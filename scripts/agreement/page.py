@@ -24,7 +24,7 @@ TASKS = {
     "cloze": "cloze, by the text of the answer",
     "pages": "perplexity of texts",
 }
-#: Rows of the table of texts: the defaults of all languages, and what reads those without spaces or without Latin letters.
+#: What the table of texts shows of every language, and where there are no spaces also what reads such texts.
 DEFAULTS = frozenset({"13a", "default", "unicode"})
 UNSPACED = frozenset({"Chinese", "Japanese", "Thai", "mixed"})
 
