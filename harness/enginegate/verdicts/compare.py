@@ -20,7 +20,7 @@ from enginegate.gates.compare import ABSOLUTE_SHIFT
 from enginegate.gates.items import QualityPolicy
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.quality.bleu import BLEU_COLUMNS
-from enginegate.quality.lm_eval.tasks import METRIC as TASK_METRIC
+from enginegate.quality.lm_eval import METRIC as TASK_METRIC
 from enginegate.storage.baselines import same_method
 from enginegate.storage.summary import session_shift, worst
 from enginegate.verdicts import lookup

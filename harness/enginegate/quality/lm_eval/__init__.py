@@ -2,3 +2,6 @@
 
 ``model`` is an engine as lm-eval sees a language model, ``tasks`` turns a task into a quality metric.
 """
+
+#: What the names of these metrics begin with; the task's own name follows.
+METRIC = "lm_eval:"

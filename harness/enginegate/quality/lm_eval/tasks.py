@@ -26,11 +26,10 @@ from enginegate.core.spelling import did_you_mean
 from enginegate.engines.base import Engine
 from enginegate.quality.data import item_hash
 from enginegate.quality.entry import digest, quality_entry, standard_error
+from enginegate.quality.lm_eval import METRIC
 from enginegate.quality.text import Tokenizer
 
 REVISION = 1
-#: What the names of these metrics begin with; the task's own name follows.
-METRIC = "lm_eval:"
 #: The score that is judged: the first of these that a task has, else its first score by document.
 JUDGED = ("acc_norm", "acc", "exact_match", "nll")
 #: What the counts of these scores of whole texts are of; the other number is the text's log-likelihood.
