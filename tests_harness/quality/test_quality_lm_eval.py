@@ -403,6 +403,33 @@ def test_tasks_that_cannot_be_asked_are_named(
         measured(tmp_path, name)
 
 
+@pytest.mark.parametrize("answer", [3, -1, "elm"])
+def test_a_right_answer_that_is_no_choice_is_named(tmp_path: Path, answer: object) -> None:
+    good = "oak" if isinstance(answer, str) else 2
+    rows = [{"question": f"What is {n}?", "answer": answer if n == 5 else good} for n in range(8)]
+    chosen = {**CHOOSING, "doc_to_target": "answer"}
+    task_file(tmp_path, "picks", rows, **chosen)
+    with pytest.raises(ConfigError, match=r"'picks', document 5: the right answer is .*, and there are 3 choices"):
+        measured(tmp_path, "picks")
+    assert len(measured(tmp_path, "picks", limit=5).items) == 5, "it is not asked"
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes", "said"),
+    [
+        ([], {}, "'picks' cannot be loaded"),
+        (ROWS, {"test_split": "validation"}, "'picks' cannot be loaded.*validation"),
+        (ROWS, {"doc_to_text": "{{nothing}}"}, "'picks' cannot be loaded.*nothing"),
+    ],
+)
+def test_data_that_a_task_cannot_use_are_named(
+    tmp_path: Path, rows: list[dict[str, Any]], changes: dict[str, Any], said: str
+) -> None:
+    task_file(tmp_path, "picks", rows, **{**CHOOSING, **changes})
+    with pytest.raises(ConfigError, match=said):
+        measured(tmp_path, "picks")
+
+
 def test_shots_that_a_task_would_ignore_are_refused(tmp_path: Path) -> None:
     task_file(tmp_path, "picks", ROWS, **CHOOSING, num_fewshot=0)
     with pytest.raises(ConfigError, match="num_fewshot is 5, but task 'picks' says num_fewshot: 0"):

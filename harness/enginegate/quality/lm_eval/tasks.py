@@ -94,7 +94,8 @@ def evaluate_task(
 
     Raises:
         CapabilityError: lm-eval is not installed, or the task samples.
-        ConfigError: there is no such task, it cannot be loaded, or it has no score by document.
+        ConfigError: there is no such task, it cannot be loaded, it has no score by document, or the right answer to a
+            document is none of its choices.
         MeasurementError: a score that is not finite.
     """
     _require_library()
@@ -104,6 +105,7 @@ def evaluate_task(
 
     with _seeded():
         tasks = _load(request)
+        _check_answers(tasks, request.limit)
         model = EngineLM(engine, tokenizer, prefix, {name for name, task in tasks.items() if _reads_greedy(task)})
         results = evaluate(
             lm=model,
@@ -224,6 +226,8 @@ def _found(request: TaskRequest) -> dict[str, Any]:
 
     if request.folder is not None:
         own = TaskManager(include_path=str(request.folder), include_defaults=False)
+        if request.name in own.all_subtasks:
+            return dict(own.load([request.name])["tasks"])
         if request.name in own.all_tasks:
             with suppress(KeyError):  # a group that names tasks of lm-eval's
                 return dict(own.load([request.name])["tasks"])
@@ -246,6 +250,24 @@ def _all_tasks(folder: Path | None) -> Any:
     from lm_eval.tasks import TaskManager
 
     return TaskManager(include_path=None if folder is None else str(folder))
+
+
+def _check_answers(tasks: Mapping[str, Any], limit: int | None) -> None:
+    """Raise ConfigError for a right answer that is none of the choices: lm-eval would count every answer as wrong."""
+    for name, task in tasks.items():
+        own = callable(task.get_config("process_results")) or bool(getattr(task, "multiple_input", False))
+        if task.OUTPUT_TYPE != "multiple_choice" or own:
+            continue
+        for number, document in task.doc_iterator(limit=limit):
+            target, choices = task.doc_to_target(document), list(task.doc_to_choice(document))
+            right = target if isinstance(target, list) else [target]
+            known = (0 <= each < len(choices) if isinstance(each, int) else each in choices for each in right)
+            if not right or not all(known):
+                raise ConfigError(
+                    f"lm-eval's task {name!r}, document {number}: the right answer is {target!r}, and there are "
+                    f"{len(choices)} choices, {choices!r:.200}",
+                    "correct that row of the task's data, or doc_to_target and doc_to_choice in its file",
+                )
 
 
 def _files_of(request: TaskRequest) -> Iterator[Path]:
