@@ -116,12 +116,8 @@ def evaluate_task(
             apply_chat_template=request.chat,
             fewshot_as_multiturn=request.chat,
         )
-    lower = {task: {name for name, higher in found.items() if not higher} for task, found in _better(results).items()}
     samples = {task: _by_document(task, found) for task, found in results["samples"].items()}
-    rows = {
-        task: {key: _row(each, lower.get(task, set()), f"{task}, document {each[0]['doc_id']}") for key, each in found}
-        for task, found in ((task, found.items()) for task, found in samples.items())
-    }
+    rows = {task: _table(task, found, results["higher_is_better"][task]) for task, found in samples.items()}
     items = {key: row for found in rows.values() for key, row in found.items()}
     columns = _columns(request.name, list(items.values()))
     settings = _settings(results, request, tokenizer, prefix, columns)
@@ -285,14 +281,6 @@ def _reads_greedy(task: Any) -> bool:
     return bool(task.OUTPUT_TYPE == "loglikelihood")
 
 
-def _better(results: Mapping[str, Any]) -> dict[str, dict[str, bool]]:
-    """By task: whether more is better, by score; where nobody says, it is."""
-    return {
-        task: {name: higher is not False for name, higher in found.items()}
-        for task, found in results["higher_is_better"].items()
-    }
-
-
 def _by_document(task: str, samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """The samples of one document, one for each filter, under the hash of all that was asked.
 
@@ -314,6 +302,14 @@ def _by_document(task: str, samples: Sequence[Mapping[str, Any]]) -> dict[str, l
         found[item_hash(asked | {"copy": seen[key]}) if seen[key] else key] = each
         seen[key] += 1
     return found
+
+
+def _table(
+    task: str, documents: Mapping[str, Sequence[Mapping[str, Any]]], better: Mapping[str, bool | None]
+) -> dict[str, Row]:
+    """The numbers of every document. ``better``: by score, whether more is; where nobody says, it is."""
+    lower = {name for name, higher in better.items() if higher is False}
+    return {key: _row(each, lower, f"{task}, document {each[0]['doc_id']}") for key, each in documents.items()}
 
 
 def _row(samples: Sequence[Mapping[str, Any]], lower: set[str], place: str) -> Row:
