@@ -274,6 +274,7 @@ def test_a_task_of_whole_texts_is_judged_as_perplexity(tmp_path: Path) -> None:
     entry = measured(tmp_path, "pages")
     assert entry.columns == ["nll", "words", "bytes"]
     assert task_gate(entry) == (NllInputs, ["nll", "words"])
+    assert "chance" not in entry.scores
     nll, words, size = (sum(column) for column in zip(*entry.items.values(), strict=True))
     assert entry.scores["word_perplexity"] == pytest.approx(math.exp(nll / words))
     assert entry.scores["bits_per_byte"] == pytest.approx(nll / math.log(2) / size)
@@ -291,7 +292,7 @@ def test_answers_of_a_task_are_right_where_they_match(tmp_path: Path) -> None:
     entry = measured(tmp_path, "answers", Counting(tokenizer, "oak\nand more"), tokenizer)
     assert entry.columns == ["exact_match"]
     assert sorted(row[0] for row in entry.items.values()) == [0, 0, 1, 1]
-    assert "chance" not in entry.scores
+    assert entry.scores["chance"] == 0, "nobody guesses a free answer"
 
 
 def test_equal_documents_are_each_an_item(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def evaluate_task(
         For each document the task's scores, the one that is judged first: 1 and 0 for right and wrong, the number
         itself for others (less it, as ``-NAME``, where lower is better), and ``nll`` with the number of ``words`` or
         ``bytes`` for the perplexity of whole texts. A score of several filters is named ``NAME,FILTER``. Scores: their
-        means, perplexities, for a group the judged score by task, and ``chance`` where a task has choices.
+        means, perplexities, for a group the judged score by task, and ``chance``, what guessing scores.
 
     Raises:
         CapabilityError: lm-eval is not installed, or the task samples.
@@ -416,13 +416,15 @@ def _mean(name: str, rows: Sequence[Row]) -> float:
 
 
 def _chance(samples: Sequence[Mapping[str, Any]], tasks: Mapping[str, Any]) -> dict[str, float]:
-    """What guessing scores where all have choices.
+    """What guessing scores: nothing where an answer is free, so that a model without a right one has nothing to lose.
 
-    Where the choices are the same in all documents, as with letters, that is the share of the most frequent right one:
+    Where the choices are the same in all documents, as with letters, it is the share of the most frequent right one:
     what a model has that always gives one letter.
     """
-    if any(task.OUTPUT_TYPE != "multiple_choice" for task in tasks.values()):
+    if all(task.OUTPUT_TYPE == "loglikelihood_rolling" for task in tasks.values()):
         return {}
+    if any(task.OUTPUT_TYPE != "multiple_choice" for task in tasks.values()):
+        return {"chance": 0.0}
     offered = {tuple(arguments[1] for arguments in sample["arguments"]) for sample in samples}
     targets = Counter(str(sample["target"]) for sample in samples)
     guessed = fmean(1 / max(len(sample["arguments"]), 1) for sample in samples)
