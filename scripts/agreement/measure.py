@@ -21,10 +21,12 @@ from typing import Any
 
 import materials
 import texts
+from enginegate.core.records import QualityEntry
 from enginegate.engines.base import Engine
 from enginegate.machine.fingerprint import fingerprint
+from enginegate.quality import sets
 from enginegate.quality.choice import evaluate_cloze, evaluate_letters, letters_prompt
-from enginegate.quality.data import Passage, Question, load_passages, load_questions, take
+from enginegate.quality.data import Passage, Question, take
 from enginegate.quality.perplexity import evaluate_perplexity
 from enginegate.session.bench import ModelBench
 
@@ -68,6 +70,18 @@ def asked_by_lm_eval(model: Any, folder: Path, task: str) -> tuple[dict[str, Ite
     return by_choice(samples), sum(sample[name] for sample in samples) / len(samples)
 
 
+def first_choices(
+    entry: QualityEntry, asked: Sequence[Question], chosen: str, margin: str
+) -> tuple[dict[str, Item], float]:
+    """Of our own entry: the first of the best choices and its lead, and the accuracy of that, as lm-eval counts it.
+
+    Ours shares the credit where several choices are equally likely, and keeps the first of them as the one chosen.
+    """
+    place, lead = entry.columns.index(chosen), entry.columns.index(margin)
+    found = {key: (int(row[place]), row[lead]) for key, row in entry.items.items()}
+    return found, sum(found[question.hash][0] == question.answer for question in asked) / len(asked)
+
+
 class Ours:
     """Our own metrics on one engine, each item in the same form."""
 
@@ -77,14 +91,12 @@ class Ours:
     def letters(self, asked: Sequence[Question]) -> tuple[dict[str, Item], float]:
         """MMLU, by the letter."""
         entry = evaluate_letters(self.engine, self.tokenizer, asked, self.examples)
-        place, lead = entry.columns.index("chosen"), entry.columns.index("margin")
-        return {key: (int(row[place]), row[lead]) for key, row in entry.items.items()}, entry.scores["accuracy"]
+        return first_choices(entry, asked, "chosen", "margin")
 
     def cloze(self, asked: Sequence[Question]) -> tuple[dict[str, Item], float]:
         """By the text of the answer, for each of its characters."""
         entry = evaluate_cloze(self.engine, self.tokenizer, asked)
-        place, lead = entry.columns.index("chosen_norm"), entry.columns.index("margin_norm")
-        return {key: (int(row[place]), row[lead]) for key, row in entry.items.items()}, entry.scores["accuracy_norm"]
+        return first_choices(entry, asked, "chosen_norm", "margin_norm")
 
     def pages(self, asked: Sequence[Passage]) -> tuple[dict[str, Item], float]:
         """Whole texts, as lm-eval reads them: behind BOS, all of a text in one pass."""
@@ -149,8 +161,8 @@ def main(arguments: list[str]) -> int:
         return len(tokenizer.encode(letters_prompt(question, shots))) <= most
 
     asked, examples = materials.chosen(every, options.each, fits)
-    questions = take(load_questions(config.resolve(config.file.quality.questions)), options.questions)
-    passages = load_passages(config.resolve(config.file.quality.passages))[: options.passages]
+    questions = take(sets.questions(config).items, options.questions)
+    passages = sets.passages(config).items[: options.passages]
 
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as name:

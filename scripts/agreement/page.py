@@ -47,6 +47,15 @@ def agreement() -> Iterator[str]:
         yield f"| {' | '.join([*cells, f'{one:.4f} / {other:.4f}', same, largest])} |"
     mmlu, versions = record["mmlu"], record["versions"]
     yield ""
+    for row in record["rows"]:
+        tied = sum(one == 0 for _, _, one, _ in row["items"].values())
+        if tied and row["task"] != "pages" and row["sides"][0] == "enginegate":
+            yield (
+                f"{row['engine']}, {TASKS[row['task']]}: two choices or more are equally likely in {tied} of "
+                f"{len(row['items'])} questions. lm-eval takes the first, which is what is compared here; our metric "
+                "keeps it, and shares the credit."
+            )
+            yield ""
     yield (
         f"{record['made'][:10]}, {record['machine']['cpu']}, lm-eval {versions['lm_eval']}, Transformers "
         f"{versions['transformers']}, OpenVINO {versions['openvino']}. MMLU: {mmlu['asked']} of {mmlu['questions']:,} "

@@ -23,8 +23,9 @@ from typing import Any
 
 import materials
 from enginegate.machine.fingerprint import fingerprint
+from enginegate.quality import sets
 from enginegate.quality.choice import evaluate_cloze, evaluate_letters, letters_prompt
-from enginegate.quality.data import LETTERS, Question, load_questions, take
+from enginegate.quality.data import LETTERS, Question, take
 from enginegate.session.bench import ModelBench
 
 RESULT = Path(__file__).parents[2] / "docs" / "results" / "quality" / "speed.json"
@@ -100,7 +101,7 @@ def main(arguments: list[str]) -> int:
         every = materials.mmlu_questions(materials.mmlu_file())
         asked = take([each for each in every if len(tokenizer.encode(letters_prompt(each))) <= most], options.questions)
     else:
-        asked = take(load_questions(config.resolve(config.file.quality.questions)), options.questions)
+        asked = take(sets.questions(config).items, options.questions)
     engine = bench.engines.get(config.spec("openvino", "int8_wo"), config.runtime("openvino"), "candidate")
     adapter = EngineLM(engine, tokenizer, greedy_for=())
     path = str(bench.files.checkpoint.path)

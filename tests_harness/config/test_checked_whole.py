@@ -152,6 +152,20 @@ def test_a_checkpoint_on_disk_must_have_the_positions(tmp_path: Path) -> None:
     assert problems(tmp_path, model=model, **short) == []
 
 
+def test_a_gguf_file_is_a_source_and_one_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert problems(tmp_path, model={"name": "m", "source": "path:models/small.gguf"}) == []
+    config = load_config(tmp_path / "m.yaml")
+    with pytest.raises(ConfigError, match=r"no checkpoint at .*models/small\.gguf: there is no such file"):
+        config.check_source()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "small.gguf").write_bytes(b"GGUF")
+    config.check_source()  # what it holds is looked at when it is converted
+    (tmp_path / "models" / "text.txt").write_text("no model")
+    assert problems(tmp_path, model={"name": "m", "source": "path:models/text.txt"}) == []
+    with pytest.raises(ConfigError, match="there is no such folder"):
+        load_config(tmp_path / "m.yaml").check_source()
+
+
 def test_a_checkpoint_that_was_fetched_is_checked_before_an_engine_is_built(tmp_path: Path) -> None:
     assert problems(tmp_path, model={"name": "m", "source": "hub:org/name@main"}) == []
     file = load_config(tmp_path / "m.yaml").file

@@ -204,7 +204,7 @@ def decode(error: BaseException, folder: Path, patch: pytest.MonkeyPatch) -> Non
 @at(MeasurementError)
 def score_library(error: BaseException, folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setitem(measure.METRICS, "theirs", raising(error))
-    measure.measure_quality("theirs", Theirs(error), None, None, {})  # type: ignore[arg-type]
+    measure.measure_quality("theirs", Theirs(error), None, None)  # type: ignore[arg-type]
 
 
 @at(ModelError)

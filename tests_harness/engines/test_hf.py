@@ -33,6 +33,19 @@ class TestGraphFp32(Conformance):
     backend, precision, exact = "hf-graph", "fp32", True
 
 
+def test_bf16_scores_by_logits_of_float32_and_answers_by_its_own(workshop):
+    """Else two letters of one question are often equally likely; see docs/gates.md."""
+    engine = workshop.load("hf", "bf16")
+    head = engine._model.get_output_embeddings()
+    (found,) = engine.distributions(prompts(1, 20), cells=64)
+    steps = found.values - found.values.max(1, keepdims=True)
+    assert len(np.unique(steps.round(6))) > 0.95 * steps.size, "few values: the logits were rounded"
+    assert "forward" not in vars(head)
+    with torch.inference_mode():
+        assert engine._model(input_ids=torch.tensor(prompts(1, 4))).logits.dtype == torch.bfloat16
+    engine.close()
+
+
 @pytest.fixture(scope="module")
 def family(tmp_path_factory):
     """Both engines of one architecture."""
@@ -68,6 +81,29 @@ def test_passes_over_fixed_buffers_give_what_the_eager_loop_gives(family, name):
         answers = [[answer.token_ids for answer in engine.generate(batch, params)] for engine in (eager, graph)]
         assert answers[0] == answers[1]
         assert len(set(answers[0][0])) > 1, "an answer of one token throughout would compare nothing"
+
+
+@pytest.mark.parametrize(("cap", "attention"), [(0.5, "eager"), (None, "sdpa")])
+def test_a_cap_of_attention_scores_is_not_left_out(cap, attention, tmp_path):
+    """Torch's own function knows none; Gemma 2 was trained with one."""
+    from transformers import AutoModelForCausalLM, Gemma2Config
+
+    torch.manual_seed(0)
+    caps = {"attn_logit_softcapping": cap, "final_logit_softcapping": None}
+    config = Gemma2Config(**{**SHAPE, "head_dim": 16, "tie_word_embeddings": False, **caps})
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    for parameter in model.parameters():
+        parameter.data.normal_(0.0, 0.3)
+    model.save_pretrained(tmp_path)
+    spec = EngineSpec("tiny", "hf", "fp32", max_batch_size=4, max_input_len=64, max_output_len=32)
+    engine = load_backend("hf").load(tmp_path, spec, RuntimeSpec())
+    assert engine.effective().details["attention"] == attention
+    prompt = prompts(1, 20)[0]
+    with torch.inference_mode():
+        expected = model.generate(torch.tensor([prompt]), max_new_tokens=16, min_new_tokens=16, do_sample=False)
+    answer = list(engine.generate([prompt], SamplingParams(16, ignore_eos=True))[0].token_ids)
+    assert answer == expected[0, 20:].tolist()
+    assert len(set(answer)) > 1, "an answer of one token throughout would compare nothing"
 
 
 def test_fixed_buffers_are_counted_and_kept_for_few_shapes(family):

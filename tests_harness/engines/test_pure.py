@@ -11,7 +11,14 @@ from enginegate.core.specs import EngineSpec, QuantizationSpec, RuntimeSpec
 from enginegate.engines.checkpoint import Geometry, read_passages
 from enginegate.engines.openvino import kv_cache, precisions
 from enginegate.engines.openvino.weights import Weights, read_weights
-from enginegate.engines.requests import STEPPED_CACHE, eos_token_ids, length_batches, score_rows, shared_rows
+from enginegate.engines.requests import (
+    STEPPED_CACHE,
+    eos_token_ids,
+    length_batches,
+    score_rows,
+    shared_rows,
+    shared_stems,
+)
 from enginegate.machine import cpu
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +68,73 @@ def test_sharing_rows_changes_no_score(sequences, positions, prefill):
         return values
 
     assert score_rows(sequences, positions, prefill, 1, batch) == [alone(sequence) for sequence in sequences]
+
+
+#: Questions with answers: what is asked in common, then several ways to go on; some are asked like others.
+TREES = st.lists(
+    st.tuples(
+        st.integers(1, 2),
+        st.integers(5, 24),
+        st.lists(st.lists(st.integers(1, 3), min_size=1, max_size=5), min_size=1, max_size=4),
+    ),
+    max_size=6,
+)
+
+
+@given(TREES, st.integers(1, 200))
+def test_reading_a_common_beginning_once_changes_no_score(trees, positions):
+    """Each row goes on from the tokens of the stem that it names, as a KV cache would make it."""
+    sequences = [[seed] * length + answer for seed, length, answers in trees for answer in answers]
+
+    def alone(tokens):
+        return tuple(
+            float(np.float32(hash((tuple(tokens[:end]), tokens[end])) % 10**6)) for end in range(1, len(tokens))
+        )
+
+    def values(inputs, targets, befores):
+        found = np.zeros(targets.shape, np.float32)
+        for row, end, column in np.ndindex(*targets.shape):
+            tokens = [*befores[row], *inputs[row, : end + 1].tolist(), int(targets[row, end, column])]
+            found[row, end, column] = alone(tokens)[-1]
+        return found
+
+    read = []
+
+    def batch(inputs, targets):
+        read.append(inputs.size)
+        return values(inputs, targets, [()] * len(inputs))
+
+    def branch(stems, stem_targets, owners, inputs, targets):
+        read.append(stems.size + inputs.size)
+        befores = [stems[owner].tolist() for owner in owners]
+        return values(stems, stem_targets, [()] * len(stems)), values(inputs, targets, befores)
+
+    assert score_rows(sequences, positions, None, 1, batch, branch) == [alone(sequence) for sequence in sequences]
+    groups = shared_rows(sequences)
+    rows = [len(sequences[group[0]]) - 1 for group in groups]
+    stems = shared_stems(sequences, groups)
+    assert sorted(row for stem in stems for row in stem.rows) == list(range(len(rows)))
+    for stem in stems:
+        starts = {tuple(sequences[groups[row][0]][: stem.length]) for row in stem.rows}
+        assert len(starts) == 1
+        assert stem.length == 0 or (len(stem.rows) > 1 and all(stem.length < rows[row] for row in stem.rows))
+    saved = sum((len(stem.rows) - 1) * stem.length for stem in stems)
+    assert saved >= 0
+    if not read:
+        assert not sequences
+
+
+def test_four_answers_read_their_question_once():
+    question = list(range(1, 31))
+    sequences = [[*question, *answer] for answer in ([40, 41], [42, 43, 44], [45, 46], [47, 48, 49, 50])]
+    read = []
+
+    def branch(stems, stem_targets, owners, inputs, targets):
+        read.append((stems.shape, inputs.shape, owners.tolist()))
+        return np.zeros(stem_targets.shape, np.float32), np.zeros(targets.shape, np.float32)
+
+    score_rows(sequences, 10**6, None, 1, lambda *_: pytest.fail("no row is read alone"), branch)
+    assert read == [((1, 29), (4, 4), [0, 0, 0, 0])]
 
 
 def test_end_ids_come_from_the_generation_config_first(tmp_path):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import venv
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
+from enginegate.engines.answers import checked_distributions
 from enginegate.engines.base import Effective
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.effective import check_effective
 from enginegate.engines.vllm import VllmBackend, settings
 from enginegate.engines.vllm.build import quantizer_version
-from enginegate.engines.vllm.engine import VllmEngine
+from enginegate.engines.vllm.engine import VllmEngine, _distribution
 from enginegate.engines.vllm.precisions import precision_found, weight_scheme
 from enginegate.engines.vllm.quantize import weight_arguments
 from enginegate.engines.vllm.ranks import message_queues, read_ranks, weights_of
@@ -201,3 +204,21 @@ def test_the_version_of_another_quantizer_is_its_own(tmp_path, monkeypatch):
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: llmcompressor\nVersion: {version}\n")
     monkeypatch.setenv("PYTHONPATH", str(ours))
     assert quantizer_version(str(theirs / "bin" / "python")) == "llmcompressor 2.0"
+
+
+def test_a_distribution_is_what_vllm_names_and_the_rest():
+    """The token that came has a cell beside the likeliest ones, and what is left is one cell."""
+
+    class Named:
+        def __init__(self, logprob):
+            self.logprob = logprob
+
+    first = {7: Named(math.log(0.5)), 3: Named(math.log(0.25))}
+    second = {9: Named(math.log(0.001)), 7: Named(math.log(0.5)), 3: Named(math.log(0.25))}
+    found = _distribution([first, second], [7, 9], 2)
+    assert found.ids.tolist() == [[7, 3, -1], [9, 7, 3]]
+    np.testing.assert_allclose(np.exp(found.scores), [0.5, 0.001])
+    np.testing.assert_allclose(np.exp(found.rest), [0.25, 0.249])
+    assert found.likeliest.tolist() == [7, 7]
+    checked_distributions("vllm", [found], [[1, 7, 9]], 10)
+    assert np.isneginf(_distribution([{7: Named(0.0)}], [7], 1).rest).all()

@@ -7,6 +7,7 @@ happens to them (``build``, ``load``, ``close``, each with the engine's id) to t
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import time
@@ -16,8 +17,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
-from enginegate.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
+from enginegate.engines.base import (
+    Capabilities,
+    Capability,
+    Cells,
+    Distribution,
+    Effective,
+    Generation,
+    MemoryUse,
+    Progress,
+    TokenEvent,
+)
 from enginegate.engines.options import RuntimeOptions
 from enginegate.models.checkpoint import Checkpoint
 from pydantic import Field
@@ -119,6 +131,40 @@ class FakeEngine:
     def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
         del prefill
         return [tuple(self._likelihood(s[i - 1], s[i], i) for i in range(1, len(s))) for s in sequences]
+
+    def distributions(
+        self, sequences: Sequence[Sequence[int]], *, cells: Cells, prefill: int | None = None
+    ) -> list[Distribution]:
+        """The token that came, some others, and nine tenths of what is left named; in the order of ``cells``."""
+        scores = self.score(sequences, prefill=prefill)
+        found = []
+        for number, (sequence, values) in enumerate(zip(sequences, scores, strict=True)):
+            named = [self._expected(sequence[i - 1], sequence[i], i, values[i - 1]) for i in range(1, len(sequence))]
+            asked = None if isinstance(cells, int) else cells[number].tolist()
+            ids = [list(each)[:cells] for each in named] if asked is None else asked
+            rows = [[each.get(token, 1e-9) for token in row] for each, row in zip(named, ids, strict=True)]
+            found.append(
+                Distribution(
+                    scores=np.array(values),
+                    ids=np.array(ids, np.int32),
+                    values=np.log(rows),
+                    rest=np.log(1.0 - np.sum(rows, 1)),
+                    likeliest=np.array([max(each, key=lambda token: each[token]) for each in named], np.int32),
+                )
+            )
+        return found
+
+    def _expected(self, before: int, came: int, index: int, score: float) -> dict[int, float]:
+        """Probabilities by token: that of the one that came is its score's."""
+        weights = {
+            token: math.exp(
+                -2 * share(before, token, index) - 4 * self._straying * share(before, token, index, self._precision)
+            )
+            for token in range(40)
+            if token != came
+        }
+        scale = 0.9 * (1.0 - math.exp(score)) / sum(weights.values())
+        return {came: math.exp(score), **{token: scale * weight for token, weight in weights.items()}}
 
     def memory(self) -> MemoryUse:
         predicted = 1 << 20

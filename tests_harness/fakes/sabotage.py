@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import enginegate_fake
+import numpy as np
 
 
 class Wrapped:
@@ -102,6 +103,9 @@ class NotScoring(Wrapped):
     def score(self, sequences, *, prefill=None):
         raise RuntimeError("libfake.so: no logits")
 
+    def distributions(self, sequences, *, cells, prefill=None):
+        raise RuntimeError("libfake.so: no logits")
+
 
 class Upside(Wrapped):
     """Gives likelihoods with the wrong sign."""
@@ -109,12 +113,28 @@ class Upside(Wrapped):
     def score(self, sequences, *, prefill=None):
         return [[-value for value in row] for row in self._engine.score(sequences, prefill=prefill)]
 
+    def distributions(self, sequences, *, cells, prefill=None):
+        found = self._engine.distributions(sequences, cells=cells, prefill=prefill)
+        return [dataclasses.replace(each, scores=-each.scores) for each in found]
+
 
 class Unsure(Wrapped):
     """It finds everything half as likely as it was, and is no slower."""
 
     def score(self, sequences, *, prefill=None):
         return [tuple(2 * each for each in row) for row in self._engine.score(sequences, prefill=prefill)]
+
+    def distributions(self, sequences, *, cells, prefill=None):
+        found = self._engine.distributions(sequences, cells=cells, prefill=prefill)
+        return [
+            dataclasses.replace(
+                each,
+                scores=2 * each.scores,
+                values=2 * each.values,
+                rest=np.log(1.0 - np.exp(2 * each.values).sum(1)),
+            )
+            for each in found
+        ]
 
 
 class Timed(Wrapped):
@@ -195,3 +215,21 @@ class Deadly(Wrapped):
 class Unclosable(Wrapped):
     def close(self):
         raise RuntimeError("it will not close")
+
+
+class Silent(Wrapped):
+    """Ends every answer at once; what it finds likely, and its speed, are as before."""
+
+    def answer(self, answer):
+        return dataclasses.replace(answer, token_ids=(), token_times=())
+
+    def generate(self, prompts, params):
+        answers = self._engine.generate(prompts, params)
+        return answers if params.ignore_eos else [self.answer(each) for each in answers]
+
+
+class Stuck(Silent):
+    """Gives its first token again and again."""
+
+    def answer(self, answer):
+        return dataclasses.replace(answer, token_ids=answer.token_ids[:1] * len(answer.token_ids))

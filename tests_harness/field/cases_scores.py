@@ -16,7 +16,7 @@ from enginegate.engines.base import Generation
 from enginegate.plan.gates import EngineGates, ModelFacts
 from enginegate.plan.plan import ReadOnce
 from enginegate.quality.data import load_articles, load_prompts
-from enginegate.quality.measure import measure_quality
+from enginegate.quality.measure import FromReference, measure_quality
 from enginegate.quality.similarity import reference_answers
 from enginegate.quality.summaries import summary_prompt
 from enginegate.storage.baselines import Provenance, QualityBaseline, QualityMetric
@@ -158,7 +158,7 @@ def verdict(
         answers = reference_answers(theirs, tokenizer, load_prompts(folder / "prompts.jsonl"), 100)
 
     def measured(engine: Parrot) -> QualityEntry:
-        return measure_quality(metric, engine, tokenizer, config, answers)
+        return measure_quality(metric, engine, tokenizer, config, FromReference(answers=answers))[metric]
 
     entry = measured(Parrot(SPEC, dict(zip(asked, said, strict=True))))
     baselines = {}

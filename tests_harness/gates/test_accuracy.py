@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
-from enginegate.gates.mcnemar import items_needed, loss_bound, mcnemar, mcnemar_power, score_z, visible_loss
+from enginegate.gates.accuracy import not_above_chance, wilson
+from enginegate.gates.mcnemar import (
+    items_needed,
+    loss_bound,
+    mcnemar,
+    mcnemar_power,
+    score_z,
+    sign_flip,
+    visible_loss,
+)
 from enginegate.gates.quality import QualityPolicy, judge_accuracy
 from enginegate.gates.verdict import Status
 from hypothesis import given
@@ -32,6 +42,30 @@ def test_mcnemar_is_the_binomial_test(losses: int, gains: int) -> None:
         return
     oracle = stats.binomtest(losses, losses + gains, 0.5, alternative="greater").pvalue
     assert mcnemar(losses, gains) == pytest.approx(oracle, rel=1e-9)
+
+
+@given(flips, flips)
+def test_the_sign_flip_test_of_whole_items_is_mcnemars(losses: int, gains: int) -> None:
+    differences = [1.0] * losses + [-1.0] * gains + [0.0] * 5
+    assert sign_flip(differences) == pytest.approx(mcnemar(losses, gains), rel=1e-6, abs=1e-14)
+
+
+#: Credits of a question by letter: of one, of two, three or four that tie.
+credits_ = st.sampled_from([0.0, 1 / 4, 1 / 3, 1 / 2, 1.0])
+
+
+@given(st.lists(st.tuples(credits_, credits_), min_size=1, max_size=9))
+def test_the_sign_flip_test_counts_all_signs(pairs: list[tuple[float, float]]) -> None:
+    differences = [round(12 * (before - now)) for before, now in pairs]
+    sums = [
+        sum(sign * abs(each) for sign, each in zip(signs, differences, strict=True))
+        for signs in itertools.product((1, -1), repeat=len(differences))
+    ]
+    oracle = float(np.mean([each >= sum(differences) for each in sums]))
+    assert sign_flip([each / 12 for each in differences]) == pytest.approx(oracle, abs=1e-12)
+    # stored credits have seven digits
+    rounded = [round(before, 7) - now for before, now in pairs]
+    assert sign_flip(rounded) == pytest.approx(oracle, abs=1e-12)
 
 
 @given(flips, flips, st.integers(100, 2000))
@@ -101,6 +135,78 @@ def test_the_tests_with_a_tolerance_keep_their_rates(tolerance: float) -> None:
     assert stats.binomtest(false_passes, 6000, 0.052, alternative="greater").pvalue > 1e-4
 
 
+def coarse(generator: np.random.Generator, sessions: int, items: int, ties: float, loss: float) -> np.ndarray:
+    """Credits lost (sessions, items) by an engine whose letters tie: the right one may be among two or three of them.
+
+    It ties where it would else be right or wrong by chance alone, so that nothing is lost on average; beside that,
+    whole items are lost with the probability ``loss``.
+    """
+    among = generator.choice([2, 3], (sessions, items))
+    right = generator.random((sessions, items)) < 1 / among
+    shared = np.where(generator.random((sessions, items)) < ties, right - 1 / among, 0.0)
+    return np.where(generator.random((sessions, items)) < loss, 1.0, shared)
+
+
+@pytest.mark.parametrize("ties", [0.02, 0.10, 0.30])
+def test_ties_alone_are_no_loss_and_a_real_one_shows(ties: float) -> None:
+    """1 % is 1 % also where most of what changes is a part of an item; three points of a thousand show."""
+    generator = np.random.default_rng(7)
+    alarms = sum(sign_flip(row) <= 0.01 for row in coarse(generator, 2000, 570, ties, loss=0.0))
+    assert stats.binomtest(alarms, 2000, 0.01, alternative="greater").pvalue > 1e-3
+    shown = sum(sign_flip(row) <= 0.01 for row in coarse(generator, 200, 1000, ties, loss=0.03))
+    assert shown > 170 if ties < 0.3 else shown > 80
+
+
+@pytest.mark.parametrize("ties", [0.02, 0.30])
+def test_bounds_over_shared_credits_err_on_the_safe_side(ties: float) -> None:
+    generator = np.random.default_rng(8)
+    rows = coarse(generator, 3000, 570, ties, loss=0.03)
+    lost, gained = (np.clip(sign * rows, 0, None).sum(axis=1) for sign in (1, -1))
+    true = 0.03  # the bound is above it, or below it, too often by no more than the score test itself is
+    scores = np.array([score_z(b, c, 570, true) for b, c in zip(lost, gained, strict=True)])
+    for level, wrong in ((0.012, scores > stats.norm.isf(0.01)), (0.052, scores < -stats.norm.isf(0.05))):
+        assert stats.binomtest(int(wrong.sum()), 3000, level, alternative="greater").pvalue > 1e-4
+
+
+@given(st.integers(1, 400), st.integers(0, 400))
+def test_the_interval_is_wilsons(count: int, right: int) -> None:
+    right = min(right, count)
+    oracle = stats.binomtest(right, count).proportion_ci(0.95, "wilson")
+    assert wilson(right / count, count) == pytest.approx((oracle.low, oracle.high), abs=1e-12)
+
+
+def test_shared_credits_are_judged_and_told() -> None:
+    """A question by letter where two of four are equally likely, the right one among them, counts a half."""
+    before = answers(800, 1000)
+    right, wrong = list(before)[:800], list(before)[800:]
+    ties = dict.fromkeys(right[:30], 0.5) | dict.fromkeys(wrong[:30], 0.5) | dict.fromkeys(wrong[30:33], 1 / 3)
+    same = judge_accuracy(before | ties, before, POLICY)
+    assert same.status is Status.PASS
+    assert "15 lost and 16 gained of 1000" in same.explanation
+    assert same.estimate == pytest.approx(0.801)
+    worse = judge_accuracy(before | ties | dict.fromkeys(right[100:140], 1 / 3), before, POLICY)
+    assert worse.status is Status.FAIL
+    assert "41.67 lost and 16 gained of 1000" in worse.explanation
+    few = judge_accuracy(before | dict.fromkeys(right[:5], 0.5), before, QualityPolicy(visible=0.001))
+    assert few.status is Status.INCONCLUSIVE
+    tolerant = QualityPolicy(tolerance=0.03)
+    assert judge_accuracy(before | ties, before, tolerant).status is Status.PASS
+    lost = before | dict.fromkeys(right[:160], 0.5)
+    assert judge_accuracy(lost, before, tolerant).status is Status.FAIL
+    stored = {item: round(value, 7) for item, value in (before | ties).items()}
+    again = judge_accuracy(before | ties, stored, POLICY)
+    assert "0 lost and 0 gained" in again.explanation
+
+
+def test_credits_that_guessing_would_get_are_not_above_chance() -> None:
+    """Each of 120 questions a tie of all four letters: a score of 0.25, without any luck in it."""
+    tied = {f"i{index}": 0.25 for index in range(120)}
+    assert "scores 0.25, not above the 0.25" in (not_above_chance(tied, 0.25) or "")
+    thirds = {f"i{index}": round(1 / 3, 7) for index in range(120)}
+    assert "scores 0.33" in (not_above_chance(thirds, 0.25) or "")
+    assert not_above_chance(thirds | {f"i{index}": 1.0 for index in range(30)}, 0.25) is None
+
+
 def test_a_loss_fails_and_noise_passes() -> None:
     before = answers(800, 1000)
     lost = judge_accuracy(changed(before, 30, 4), before, POLICY, subject="int4_wo")
@@ -159,10 +265,12 @@ def test_added_and_removed_items_are_said_and_not_counted() -> None:
     assert judge_accuracy(half, before, POLICY).status is Status.INCONCLUSIVE
 
 
-@pytest.mark.parametrize("bad", [float("nan"), 0.5, -1.0, 2.0])
-def test_an_answer_neither_right_nor_wrong_fails(bad: float) -> None:
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -1e-3, -1.0, 1.001, 2.0])
+def test_an_answer_whose_credit_is_none_fails(bad: float) -> None:
     before = answers(80, 100)
-    assert judge_accuracy(before | {"item-00003": bad}, before, POLICY).status is Status.FAIL
+    verdict = judge_accuracy(before | {"item-00003": bad}, before, POLICY)
+    assert verdict.status is Status.FAIL
+    assert "1 of 100 candidate items have no credit between 0 (wrong) and 1 (right)" in verdict.explanation
     assert judge_accuracy(before, before | {"item-00003": bad}, POLICY).status is Status.FAIL
 
 

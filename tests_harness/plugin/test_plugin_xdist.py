@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from enginegate.plugin.workers import plain_id
+from enginegate.storage.texts import load_texts
 from workspace import make_workspace
 
 pytest_plugins = ["pytester"]
@@ -55,6 +56,8 @@ def test_quality_tests_share_engines_and_end_in_one_record(fresh, monkeypatch):
     assert len(tests) == len(set(tests)) == 8
     assert len(list((fresh.folder / "runs").glob("*/run.json"))) == 1
     assert result.stdout.str().count("complete run") == 1
+    texts = load_texts(fresh.folder / "runs" / record.id)
+    assert texts.metrics["summaries"].answers.keys() == {"toy-fake-bf16", "toy-fake-int8_wo"}, "of both workers"
 
 
 def test_perf_tests_are_refused_and_a_worker_that_crashes_leaves_a_partial_record(suite):

@@ -1,9 +1,13 @@
 import math
+from statistics import stdev
 
 import pytest
 from enginegate.core.errors import ConfigError, MeasurementError
+from enginegate.core.records import QualityEntry
 from enginegate.quality.choice import (
     COLUMNS,
+    LETTERS_COLUMNS,
+    calibrated,
     choice_row,
     cloze_prompt,
     encode_pair,
@@ -30,6 +34,10 @@ EXAMPLE = Question(
 
 def columns(row: list[float]) -> dict[str, float]:
     return dict(zip(COLUMNS, row, strict=True))
+
+
+def letters_row(row: list[float]) -> dict[str, float]:
+    return dict(zip(LETTERS_COLUMNS, row, strict=True))
 
 
 def test_the_letters_prompt_is_that_of_mmlu() -> None:
@@ -61,19 +69,94 @@ def test_letters_are_scored_by_their_own_token_after_the_prompt() -> None:
         for question in (CAPITAL, SUM)
         for letter in "ABCD"
     }
-    assert columns(entry.items[CAPITAL.hash]) == {
+    assert letters_row(entry.items[CAPITAL.hash]) == {
         "acc": 1, "acc_norm": 1, "chosen": 1, "chosen_norm": 1, "margin": 1.5, "margin_norm": 1.5,
+        "tied": 2, "tied_norm": 2, "acc_calibrated": 0.25,
     }  # fmt: skip
     assert entry.scores["accuracy"] == 1
+    assert entry.version.startswith("letters/1;")
 
 
 def test_sum_and_length_normalized_sum_may_choose_differently() -> None:
-    # sums -4, -5, -9, -6.5; per character -1, -1, -1.5, -0.5: the last wins by length, and ties go to the first
+    # sums -4, -5, -9, -6.5; per character -1, -1, -1.5, -0.5: the last wins by length
     row = columns(list(choice_row([-4, -5, -9, -6.5], ["Rome", "Paris", "Madrid", "Bonn am Rhein"], answer=3)))
     assert row == {
         "acc": 0, "acc_norm": 1, "chosen": 0, "chosen_norm": 3, "margin": 1, "margin_norm": pytest.approx(0.5),
+        "tied": 1, "tied_norm": 8,
     }  # fmt: skip
-    assert columns(list(choice_row([-2, -2, -3, -3], ["ab", "cd", "ef", "gh"], answer=0)))["acc"] == 1
+
+
+@pytest.mark.parametrize(
+    ("likelihoods", "answer", "credit", "chosen", "tied"),
+    [
+        ([-2, -2, -3, -3], 0, 1 / 2, 0, 0b0011),
+        ([-2, -2, -3, -3], 1, 1 / 2, 0, 0b0011),
+        ([-2, -2, -3, -3], 2, 0, 0, 0b0011),
+        ([-4, -2, -2, -2], 3, 1 / 3, 1, 0b1110),
+        ([-2, -2, -2, -2], 3, 1 / 4, 0, 0b1111),
+        ([-2, -1.999999, -2, -2], 1, 1, 1, 0b0010),
+    ],
+)
+def test_choices_that_are_equally_likely_share_the_credit(
+    likelihoods: list[float], answer: int, credit: float, chosen: int, tied: int
+) -> None:
+    row = columns(list(choice_row(likelihoods, ["ab", "cd", "ef", "gh"], answer)))
+    assert [row["acc"], row["chosen"], row["tied"]] == [credit, chosen, tied]
+    assert [row["acc_norm"], row["chosen_norm"], row["tied_norm"]] == [credit, chosen, tied]
+    assert (row["margin"] == 0) == (credit < 1)
+
+
+def asked(letters: dict[str, float], answers: list[int]) -> QualityEntry:
+    """Letters of these log-likelihoods, whatever the question; one question for each right answer."""
+    tokenizer = WordTokenizer()
+    by_token = {tokenizer.encode(f" {letter}")[0]: value for letter, value in letters.items()}
+    engine = FakeEngine(logprob=lambda _before, token: by_token.get(token, -9.0))
+    questions = [
+        SUM.model_copy(update={"question": f"q{number}", "answer": answer}) for number, answer in enumerate(answers)
+    ]
+    return evaluate_letters(engine, tokenizer, questions)
+
+
+def test_ties_and_the_letters_histogram_are_reported() -> None:
+    entry = asked({"A": -1.0, "B": -1.0, "C": -3.0, "D": -4.0}, [0, 0, 1, 2])
+    assert entry.version.startswith("letters/2;"), "the older revision took the first"
+    assert entry.scores["ties"] == 1
+    assert entry.scores["accuracy"] == entry.scores["chance"] - 0.125 == 3 / 8
+    assert [entry.scores[f"chosen/{letter}"] for letter in "ABCD"] == [0.5, 0.5, 0, 0]
+    alone = asked({"A": -1.0, "B": -1.5, "C": -3.0, "D": -4.0}, [0, 0, 1, 2])
+    assert (alone.scores["ties"], alone.scores["chosen/A"], alone.scores["accuracy"]) == (0, 1, 0.5)
+
+
+def test_calibration_finds_what_an_engine_knows_that_likes_one_letter_best() -> None:
+    """It always prefers B, but the right letter by 0.5 more than elsewhere: only 8 questions, all of them known."""
+    tokenizer = WordTokenizer()
+    questions = [SUM.model_copy(update={"question": f"q{n}", "answer": n % 4}) for n in range(8)]
+    liking = {" A": -3.0, " B": -1.0, " C": -2.5, " D": -4.0}
+    prompts = {tuple(tokenizer.encode(letters_prompt(each))): each.answer for each in questions}
+    words = {tokenizer.encode(letter)[0]: index for index, letter in enumerate(liking)}
+
+    def logprob(before: Tokens, token: int) -> float:
+        if before not in prompts:
+            return -9.0
+        return list(liking.values())[words[token]] + 0.5 * (words[token] == prompts[before])
+
+    entry = evaluate_letters(FakeEngine(logprob=logprob), tokenizer, questions)
+    assert (entry.scores["accuracy"], entry.scores["chosen/B"]) == (0.25, 1)
+    assert entry.scores["accuracy_calibrated"] == 1
+    assert {letters_row(row)["acc_calibrated"] for row in entry.items.values()} == {1}
+
+
+def test_an_engine_that_knows_nothing_is_at_chance_after_calibration() -> None:
+    entry = asked({"A": -1.1, "B": -0.7, "C": -3.0, "D": -4.0}, [1, 1, 1, 1, 0, 2, 3])
+    assert entry.scores["accuracy"] == pytest.approx(4 / 7)
+    assert entry.scores["accuracy_calibrated"] == 0.25, "all four are equally likely then"
+
+
+@given(st.lists(st.lists(st.integers(-400, 0), min_size=4, max_size=4), min_size=1, max_size=8))
+def test_calibrated_likelihoods_have_no_mean(rows: list[list[int]]) -> None:
+    items = {f"i{index}": [value / 100 for value in row] for index, row in enumerate(rows)}
+    for column in zip(*calibrated(items).values(), strict=True):
+        assert math.fsum(column) == pytest.approx(0, abs=1e-8 * len(rows))
 
 
 def test_cloze_adds_up_the_tokens_of_the_choice_alone() -> None:
@@ -113,13 +196,16 @@ def test_scores_are_micro_and_macro_averages_with_their_error() -> None:
     more = [SUM.model_copy(update={"question": f"{n} + {4 - n} ="}) for n in (0, 1)]
     wrong = CAPITAL.model_copy(update={"choices": ("Rome", "Paris", "Madrid", "Bonn"), "answer": 3})
     scores = evaluate_cloze(engine, tokenizer, [SUM, *more, wrong]).scores
-    assert scores["accuracy"] == 0.75
+    # of the last question's choices, all of one token, each is as likely as the others
+    assert scores["accuracy"] == (3 + 1 / 4) / 4
     # per character: -1/4, -1/5, -1/6, -1/4, so Madrid
     assert scores["accuracy_norm"] == 0.75
     assert scores["accuracy_norm/sums"] == 1
     assert scores["accuracy_norm/world_capitals"] == 0
     assert scores["accuracy_norm_macro"] == 0.5
-    assert scores["stderr"] == pytest.approx(math.sqrt((3 * 0.25**2 + 0.75**2) / 3) / 2)
+    assert scores["ties"] == 0, "by their length there is a best one"
+    assert scores["stderr"] == pytest.approx(stdev([1, 1, 1, 1 / 4]) / 2)
+    assert scores["stderr_norm"] == pytest.approx(math.sqrt((3 * 0.25**2 + 0.75**2) / 3) / 2)
     assert scores["chance"] == 0.25
 
 

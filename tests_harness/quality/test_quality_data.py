@@ -79,10 +79,18 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"choices": ["3", "4", "5"]}, r"line 1: choices\.3: Field required"),
-        ({"choices": ["3", "4", "5", "6", "7"]}, r"line 1: choices"),
-        ({"answer": 4}, r"line 1: answer: .*less than or equal to 3"),
-        ({"answer": "B"}, r"line 1: answer: .*integer"),
+        ({"choices": ["3"]}, r"line 1: choices: .*at least 2"),
+        ({"choices": [*"345678"]}, r"line 1: choices: .*at most 5"),
+        ({"choices": ["3", " ", "5", "6"]}, r"line 1: choices\.1: it is blank"),
+        ({"choices": "3, 4, 5, 6"}, r"line 1: the choices .3, 4, 5, 6. are no list, and no lines"),
+        ({"answer": 4}, r"line 1: .*the answer 4 is none of 0 to 3"),
+        ({"answer": -1}, r"line 1: answer: .*greater than or equal to 0"),
+        ({"answer": 1.5}, r"line 1: answer: .*integer"),
+        ({"answer": True}, r"line 1: answer: .*integer"),
+        ({"answer": "E"}, r"line 1: the answer 'E' is none of A, B, C, D"),
+        ({"answer": "4"}, r"line 1: the answer '4' is none of A, B, C, D"),
+        ({"answer": ""}, r"line 1: the answer '' is none of A, B, C, D"),
+        ({"answer": None}, r"line 1: answer: .*integer"),
         ({"question": ""}, r"line 1: question"),
     ],
 )

@@ -1,5 +1,6 @@
 """Similarity, summaries, determinism, and the versions and refusals that all measurements share."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from enginegate.quality.entry import method_version, refuse_random_weights
 from enginegate.quality.rouge import ROUGE_COLUMNS, rouge_scores
 from enginegate.quality.similarity import COLUMNS, evaluate_similarity, reference_answers
 from enginegate.quality.summaries import evaluate_summaries, summary_prompt
-from enginegate.quality.text import Answer, generate_texts
+from enginegate.quality.text import Answer, generate_texts, text_entries
+from hypothesis import given
+from hypothesis import strategies as st
 from quality_fakes import END, FakeEngine, Tokens, WordTokenizer, reply
 
 PROMPTS = [Prompt(id=f"p{i}", category="c", text=text) for i, text in enumerate(("Say one", "Say", "Say two words"))]
@@ -174,6 +177,43 @@ def test_versions_tell_the_settings_from_the_items(tokenizer: WordTokenizer) -> 
     assert all_items != fewer
     assert method_version(all_items) == method_version(fewer) == "determinism/1;batch_size=8;max_tokens=20"
     assert method_version(shorter) != method_version(all_items)
+
+
+def test_answers_are_kept_with_where_their_tokens_end(tokenizer: WordTokenizer) -> None:
+    tokens = tokenizer.encode("It is one.")
+    (entry,) = text_entries(tokenizer, {"h": Answer("It is one.", tuple(tokens))}).values()
+    assert (entry.text, entry.tokens, entry.ends) == ("It is one.", tokens, [2, 5, 9, 10])
+    assert text_entries(tokenizer, {"h": Answer("", ())})["h"].ends == []
+
+
+class Bytes:
+    """A tokenizer whose tokens are bytes, so that most end inside a character."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(ids).decode("utf-8", "replace")
+
+
+@given(st.text(st.sampled_from("aß☃𝄞"), max_size=6), st.integers(0, 3))
+def test_a_token_that_ends_inside_a_character_ends_before_it(text: str, cut: int) -> None:
+    ids = tuple(text.encode())
+    whole = text_entries(Bytes(), {"h": Answer(text, ids)})["h"].ends
+    assert whole == [len(bytes(ids[:count]).decode("utf-8", "ignore")) for count in range(1, len(ids) + 1)]
+    short = ids[: len(ids) - cut]  # an answer may be cut off inside a character, too
+    spelled = Bytes().decode(short)
+    ends = text_entries(Bytes(), {"h": Answer(spelled, short)})["h"].ends
+    assert ends == sorted(ends)
+    assert ends[-1:] == ([len(spelled)] if short else [])
+
+
+def test_engines_keep_what_they_wrote_and_what_it_is_compared_with(tokenizer: WordTokenizer) -> None:
+    reference = reference_answers(FakeEngine(reply(tokenizer, SAID)), tokenizer, PROMPTS, 20)
+    other = FakeEngine(reply(tokenizer, {**SAID, "Say one": "It is"}))
+    texts = evaluate_similarity(other, tokenizer, PROMPTS, reference, 20).texts
+    assert texts is not None
+    assert texts.prompts == {prompt.hash: prompt.text for prompt in PROMPTS}
+    assert texts.answers[PROMPTS[0].hash].text == "It is"
+    assert texts.references[PROMPTS[0].hash].text == "It is one."
+    assert texts.references[PROMPTS[0].hash].tokens == list(reference[PROMPTS[0].hash].token_ids)
 
 
 def test_random_weights_are_refused() -> None:

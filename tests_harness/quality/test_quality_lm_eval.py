@@ -15,7 +15,7 @@ from enginegate.core.errors import CapabilityError, ConfigError, MeasurementErro
 from enginegate.core.records import QualityEntry
 from enginegate.core.specs import SamplingParams
 from enginegate.engines.base import Generation
-from enginegate.quality.choice import COLUMNS, evaluate_cloze, evaluate_letters
+from enginegate.quality.choice import evaluate_cloze, evaluate_letters
 from enginegate.quality.data import LETTERS, Passage, Question, load_questions
 from enginegate.quality.lm_eval.model import EngineLM, cut_before, read_generation
 from enginegate.quality.lm_eval.tasks import TaskRequest, asked_digest, evaluate_task
@@ -480,8 +480,8 @@ def lm_eval_results(tokenizer: WordTokenizer, task: Mapping[str, Any], shots: in
     )
 
 
-@pytest.mark.parametrize("way", ["letters", "cloze"])
-def test_choices_and_accuracies_are_those_of_lm_eval(way: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("way", "shots"), [("letters", 2), ("cloze", 0), ("cloze", 2)])
+def test_choices_and_accuracies_are_those_of_lm_eval(way: str, shots: int, tmp_path: Path) -> None:
     questions = written(tmp_path / "test.jsonl", 60, seed=1)
     examples = written(tmp_path / "dev.jsonl", 2, seed=2)
     tokenizer = WordTokenizer()
@@ -504,16 +504,16 @@ def test_choices_and_accuracies_are_those_of_lm_eval(way: str, tmp_path: Path) -
     if way == "letters":
         subject = yaml.safe_load((folder / "default" / "mmlu_world_religions.yaml").read_text("utf-8"))
         task["description"] = subject["description"]
-        ours = evaluate_letters(FakeEngine(), tokenizer, questions, examples)
+        ours = evaluate_letters(FakeEngine(), tokenizer, questions, examples if shots else ())
     else:  # their continuation tasks have a heading, which ours leaves out
-        ours = evaluate_cloze(FakeEngine(), tokenizer, questions)
+        ours = evaluate_cloze(FakeEngine(), tokenizer, questions, examples=examples if shots else ())
 
-    theirs = lm_eval_results(tokenizer, task, shots=2 if way == "letters" else 0)
+    theirs = lm_eval_results(tokenizer, task, shots)
 
     samples = theirs["samples"][f"oracle_{way}"]
     assert len(samples) == len(questions)
     for sample in samples:
-        row = dict(zip(COLUMNS, ours.items[questions[sample["doc_id"]].hash], strict=True))
+        row = dict(zip(ours.columns, ours.items[questions[sample["doc_id"]].hash], strict=True))
         likelihoods = [float(response[0]) for response in sample["filtered_resps"]]
         best, second = sorted(likelihoods, reverse=True)[:2]
         assert (row["acc"], row["acc_norm"]) == (sample["acc"], sample["acc_norm"])

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 from enginegate.core.errors import MeasurementError
-from enginegate.core.records import RunRecord
+from enginegate.core.records import DataEntry, QualityEntry, RunRecord
+from enginegate.report import write_report
+from enginegate.report.comment import markdown_comment
 from enginegate.report.markdown import markdown_summary
-from enginegate.report.notes import NOT_AUDITED, speed_notes
-from enginegate.report.terminal import print_report
+from enginegate.report.notes import NOT_AUDITED, data_notes, quality_notes, speed_notes
+from enginegate.report.terminal import print_report, print_screen
 from enginegate.storage.summary import measurements
 from enginegate.verdicts.inputs import restore_inputs
 from enginegate.verdicts.judge import judge
 from rich.console import Console
 
-from tests_harness.storage.factory import gated_record, memory_entry, run_record
+from tests_harness.storage.factory import gated_record, memory_entry, run_record, verdict_entry
 
 INT8 = "tiny-8m-openvino-int8_wo"
 INT4 = "tiny-8m-openvino-int4_rtn"
@@ -30,6 +33,51 @@ def with_bandwidth(record: RunRecord, bandwidth: float) -> RunRecord:
     known = {"weights": 100_000_000, "copy_bytes_per_second": bandwidth, "device": "Imaginary GPU"}
     entry = memory_entry(INT8, "b1-i64-o64").model_copy(update=known)
     return record.model_copy(update={"memory": [entry]})
+
+
+def letters(engine: str, right: int, **scores: float) -> QualityEntry:
+    """Answers by letter to 120 questions, a quarter of which have each letter."""
+    return QualityEntry(
+        engine=engine,
+        metric="letters",
+        version="letters/1;examples=none;prefix=none;items=120",
+        columns=["acc", "acc_calibrated"],
+        items={f"i{index}": [float(index < right), float(index < right + 20)] for index in range(120)},
+        scores={"accuracy": right / 120, "accuracy_calibrated": (right + 20) / 120, "chance": 0.25, **scores},
+    )
+
+
+HISTOGRAM = {"ties": 0.095, "chosen/A": 0.1, "chosen/B": 0.6, "chosen/C": 0.25, "chosen/D": 0.05}
+
+
+def test_letters_are_told_with_their_ties_and_what_they_are() -> None:
+    record = run_record(quality=False)
+    entry = letters(INT8, 60, **HISTOGRAM)
+    (note,) = quality_notes(record.model_copy(update={"quality": [entry]}))
+    assert note == (
+        f"letters of {INT8}: accuracy 50.0 %, with each letter's mean taken off 66.7 %; answers A 10 %, B 60 %,"
+        " C 25 %, D 5 %; 9.5 % tie"
+    )
+    older = entry.model_copy(update={"scores": {"accuracy": 0.5, "chance": 0.25}})
+    assert quality_notes(record.model_copy(update={"quality": [older]})) == []
+
+
+def test_what_the_reference_guesses_is_said_to_be_not_gated() -> None:
+    record = run_record(quality=False, verdicts=[])
+    with_letters = record.model_copy(update={"quality": [letters("tiny-8m-hf-fp32", 33)]})
+    expected = (
+        "not gated: letters: the reference scores 0.28, not above the 0.25 of guessing, so no loss could be seen;"
+        " with each letter's mean taken off it scores 0.44, which is above it"
+    )
+    assert quality_notes(with_letters) == [expected]
+    assert f"- {expected}" in markdown_summary(with_letters)
+    out = io.StringIO()
+    print_report(with_letters, Console(file=out, width=400))
+    assert out.getvalue().count(expected) == 1
+    verdict = verdict_entry(INT8, None, "INCONCLUSIVE", metric="letters_accuracy")
+    assert quality_notes(with_letters.model_copy(update={"verdicts": [verdict]})) == [], "--strict-gates asked"
+    able = record.model_copy(update={"quality": [letters("tiny-8m-hf-fp32", 60)]})
+    assert quality_notes(able) == []
 
 
 def test_every_speed_table_says_what_the_gate_can_see() -> None:
@@ -125,3 +173,38 @@ def test_a_time_that_is_no_time_costs_its_own_cell_and_no_report() -> None:
     assert "speedup" in metrics
     assert "ttft" not in metrics
     print_report(broken, Console(file=io.StringIO(), width=200))
+
+
+def with_data(record: RunRecord) -> RunRecord:
+    """The record as of a real set: cloze is of 8 of 500 behind two examples, the rest of all of another."""
+    chosen = DataEntry(
+        name="hub:org/set@0123#test", digest="ab" * 32, size=500, subset="by hash", shots=2, examples="held out"
+    )
+    whole = DataEntry(name="enginegate:passages.jsonl", digest="cd" * 32, size=8)
+    quality = [
+        entry.model_copy(update={"data": chosen if entry.metric == "cloze" else whole}) for entry in record.quality
+    ]
+    return record.model_copy(update={"quality": quality})
+
+
+def test_every_table_of_quality_scores_says_whose_data(tmp_path: Path) -> None:
+    record = with_data(run_record())
+    asked = "cloze: 8 of 500 items of hub:org/set@0123#test (sha256 abababababab)"
+    line = f"{asked}, chosen by hash, 2-shot, examples held out"
+    assert line in data_notes(record.quality)
+    texts = {"comment": markdown_comment([record]), "summary": markdown_summary(record)}
+    for name, show in (("report", print_report), ("screen", print_screen)):
+        console = Console(file=io.StringIO(), width=400)
+        show(record, console)
+        texts[name] = console.file.getvalue()  # type: ignore[attr-defined]
+    write_report([record], tmp_path)
+    texts["csv"] = (tmp_path / "benchmark_results.csv").read_text()
+    for name, text in texts.items():
+        assert line in text, name
+    assert "perplexity: 8 items of enginegate:passages.jsonl (sha256 cdcdcdcdcdcd)" in texts["screen"]
+    assert "not its questions" not in texts["summary"], "only older records leave open whose they are"
+
+
+def test_older_records_say_nothing_of_data() -> None:
+    assert data_notes(run_record().quality) == []
+    assert QualityEntry.model_validate(run_record().quality[0].model_dump(exclude={"data"})).data is None

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from enginegate.core.records import RunRecord
 from enginegate.report import write_report
+from enginegate.report.comment import markdown_comment
 from enginegate.report.markdown import markdown_summary, markdown_table
+from enginegate.report.plot import draw
 from enginegate.report.rows import record_rows
-from enginegate.report.terminal import print_report
+from enginegate.report.terminal import print_report, print_screen
 from rich.console import Console
 
 from tests_harness.storage.factory import REFERENCE, memory_entry, quality_entry, run_record, verdict_entry
@@ -20,7 +22,8 @@ INT4 = "tiny-8m-openvino-int4_awq"
 
 HEADINGS = (
     "Model,Engine,Precision,Batch Size,Latency (ms),Tokens/sec,Memory (MB),WM (GB),RM (GB),Accuracy (%),ROUGE-1,"
-    "ROUGE-2,ROUGE-L,ROUGE-Lsum,BLEU,Perplexity,TTFT (ms),ITL (ms),Speedup,Speedup Low,Speedup High,Verdict"
+    "ROUGE-2,ROUGE-L,ROUGE-Lsum,BLEU,Perplexity,KLD,TTFT (ms),ITL (ms),Speedup,Speedup Low,Speedup High,Verdict,"
+    "Data,Dequantized From"
 )
 
 
@@ -32,6 +35,12 @@ def read(path: Path) -> list[dict[str, str]]:
 def shown(record: RunRecord, width: int = 120, color: bool = False) -> str:
     text = io.StringIO()
     print_report(record, Console(file=text, width=width, force_terminal=color))
+    return text.getvalue()
+
+
+def screen(record: RunRecord) -> str:
+    text = io.StringIO()
+    print_screen(record, Console(file=text, width=80))
     return text.getvalue()
 
 
@@ -155,6 +164,27 @@ def test_random_weights_are_labelled_everywhere() -> None:
     assert "random weights" in shown(record)
 
 
+def test_weights_that_were_quantized_before_are_labelled_in_every_table(tmp_path: Path) -> None:
+    record = run_record()
+    label = "dequantized from 4 bits (Q4_K_M)"
+    assert label not in shown(record) + screen(record) + markdown_summary(record) + markdown_comment([record])
+    record = record.model_copy(update={"model": record.model.model_copy(update={"dequantized": "4 bits (Q4_K_M)"})})
+    text = shown(record)
+    assert text.count(label) == 3  # over the tables of speed and quality, and in the last line
+    assert label in screen(record)
+    assert label in markdown_summary(record).splitlines()[0]
+    assert label in markdown_comment([record]).splitlines()[0]
+    assert label in draw(record_rows(record)).get_suptitle()
+    table, *_ = write_report([record], tmp_path)
+    assert {row["Dequantized From"] for row in read(table)} == {"4 bits (Q4_K_M)"}
+
+
+def test_a_record_from_before_the_field_is_read() -> None:
+    content = run_record().model_dump(mode="json")
+    del content["model"]["dequantized"]
+    assert RunRecord.model_validate(content).model.label == content["model"]["name"]
+
+
 def test_cells_cannot_break_a_markdown_table() -> None:
     assert list(markdown_table(["a"], [["x|y\nz"]]))[2] == "| x\\|y z |"
 
@@ -166,7 +196,9 @@ def test_the_terminal_table_fits_and_keeps_every_column(width: int, backend: str
     record = run_record(speedups={long: 12.345}, verdicts=[verdict])
     text = shown(record, width=width)
     assert max(len(line) for line in text.splitlines()) <= width
-    words = "Latency Tokens TTFT ITL Memory WM RM Speedup Accuracy ROUGE-1 ROUGE-2 ROUGE-L ROUGE-Lsum BLEU Perplexity"
+    words = (
+        "Latency Tokens TTFT ITL Memory WM RM Speedup Accuracy ROUGE-1 ROUGE-2 ROUGE-L ROUGE-Lsum BLEU Perplexity KLD"
+    )
     for word in (*words.split(), "INCONCLUSIVE", "12.31x", "12.36]"):
         assert word in text, word
     assert "…" not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from enginegate.session.bench import ModelBench
 from enginegate.session.engines import Wrap
 
 from tests_harness.fakes import faulty
-from tests_harness.fakes.workspace import CONFIG, make_workspace
+from tests_harness.fakes.workspace import CONFIG, FAKES, make_workspace
 
 
 @pytest.mark.parametrize("model", ["tiny-random", str(own_folder("enginegate.configs") / "tiny-random.yaml")])
@@ -117,3 +118,34 @@ def test_a_limit_that_is_none_is_refused(tmp_path, wrong):
     file = make_workspace(tmp_path).variant("wrong", timeouts=wrong)
     with pytest.raises(ConfigError, match=r"timeouts\.round"):
         load_config(file)
+
+
+@pytest.mark.parametrize(
+    ("metric", "key", "line", "problem"),
+    [
+        (
+            "letters",
+            "questions",
+            {"question": "Q?", "subject": "s", "choices": [*"abcd"], "answer": "E"},
+            "the answer 'E'",
+        ),
+        ("perplexity", "passages", {"id": "one", "topic": "t", "text": "Short."}, "tokens, and 17 is the least"),
+        ("summaries", "articles", {"id": "one", "title": "t", "text": "Some."}, "summary: Field required"),
+    ],
+)
+def test_bad_data_are_found_before_anything_is_built(
+    metric: str, key: str, line: dict[str, object], problem: str, tmp_path, monkeypatch
+):
+    """A build takes minutes, and a row that cannot be asked stops the metric whatever is built."""
+    monkeypatch.syspath_prepend(str(FAKES))
+    place = make_workspace(tmp_path)
+    for name, value in place.environment.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "bad.jsonl").write_text(json.dumps(line) + "\n")
+    file = place.variant("bad", quality={**CONFIG["quality"], key: "bad.jsonl"})
+    bench = ModelBench.of(load_config(file), fingerprint(), tmp_path / "cache", lambda _: None)
+    spec = bench.config.spec("fake", "int8_wo")
+    for ask in (lambda: bench.quality_of(spec, RUNTIME, metric), lambda: bench.reference_quality(metric)):
+        with pytest.raises(ConfigError, match=rf"bad\.jsonl, line 1: .*{problem}"):
+            ask()
+    assert place.events() == [], "no engine was built or loaded"

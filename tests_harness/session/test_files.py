@@ -135,7 +135,7 @@ def test_answers_to_prompts_that_begin_otherwise_are_another_measurement(place: 
     for quality in ({}, {"plain_prompts": True}, {"plain_prompts": True, "add_bos": True}):
         made = files(place, **quality)
         engine = FakeEngine(max_input_len=256, max_output_len=32, max_batch_size=4)
-        entry = measure_quality(metric, engine, made.tokenizer, made.config, {})
+        entry = measure_quality(metric, engine, made.tokenizer, made.config)[metric]
         versions.append(entry.version)
         assert {prompt[0] == 1 for batch in engine.generated for prompt in batch} == {len(quality) == 2}
     assert versions[0] == versions[1]

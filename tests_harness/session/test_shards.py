@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from enginegate.cli import main
 from enginegate.core.errors import BaselineError, RecordError
-from enginegate.core.records import JointEntry, RunRecord, ShardRun, ShardsEntry
+from enginegate.core.records import AnswersEntry, JointEntry, RunRecord, ShardRun, ShardsEntry, TextEntry
 from enginegate.gates.sequential import SpeedPolicy
 from enginegate.plan.shards import deal
 from enginegate.report.markdown import markdown_summary
@@ -21,6 +21,7 @@ from enginegate.storage.accept import apply_accept
 from enginegate.storage.baselines import read_perf
 from enginegate.storage.runs import load_record, save_record
 from enginegate.storage.summary import measurements
+from enginegate.storage.texts import load_texts
 from enginegate.verdicts.inputs import restore_inputs
 from enginegate.verdicts.judge import judge
 from enginegate.verdicts.lookup import beside
@@ -358,6 +359,25 @@ def test_the_command_writes_what_a_session_writes(runs, capsys):
     assert "3 of 3 verdicts recomputed" in capsys.readouterr().out
     assert main(["compare", str(runs / "run-1"), str(runs / record.id)]) == 2
     assert "are one session" in capsys.readouterr().err
+
+
+def test_the_command_keeps_the_texts_of_all_shards(runs, capsys):
+    said = TextEntry(text="It is up", tokens=[1, 2, 3], ends=[2, 5, 8])
+    for number in (1, 2):
+        texts = AnswersEntry(prompts={"item0": "The sun?"}, answers={"item0": said}, references={"item0": said})
+        wrote = [
+            entry.model_copy(update={"texts": texts}) if entry.metric == "similarity" else entry
+            for entry in shard(number).quality
+        ]
+        save_record(shard(number).model_copy(update={"quality": wrote}), runs)
+    assert main(["merge", "run-1", "run-2", "--runs", str(runs)]) == 0
+    folder = runs / newest(runs).id
+    assert load_texts(folder).metrics["similarity"].answers.keys() >= set(ENGINES)
+    (runs / "run-1" / "texts.json").write_text("{", encoding="utf-8")
+    assert main(["merge", "run-1", "run-2", "--runs", str(runs)]) == 2
+    assert "remove it: records and verdicts need it for nothing" in capsys.readouterr().err
+    (runs / "run-1" / "texts.json").unlink()
+    assert main(["merge", "run-1", "run-2", "--runs", str(runs)]) == 0
 
 
 def test_the_command_ends_as_a_session_does(runs, capsys):

@@ -21,9 +21,11 @@ from enginegate.storage.baselines import (
     quality_path,
     read_perf,
     read_quality,
+    same_method,
 )
 from enginegate.storage.levels import Level
 from enginegate.storage.summary import paired_log_ratios
+from enginegate.verdicts.lookup import pick
 
 from tests_harness.storage.factory import (
     MODEL,
@@ -263,11 +265,45 @@ def test_a_stale_metric_and_a_foreign_checkpoint_are_refused(tmp_path: Path) -> 
     quality = load_quality(tmp_path, MODEL, record.model.digest, engine_entry(INT8))
     assert quality is not None
     assert quality.metric("cloze", "cloze/1;prefix=none;items=another-set") is not None
-    for version in ("cloze/2;prefix=none;items=8", "cloze/1;prefix=other;items=8", "unversioned"):
+    for version in ("cloze/3;prefix=none;items=8", "cloze/1;prefix=other;items=8", "unversioned"):
         with pytest.raises(BaselineError, match="version"):
             quality.metric("cloze", version)
     with pytest.raises(BaselineError, match="model digest"):
         load_quality(tmp_path, MODEL, "e" * 64, engine_entry(INT8))
+
+
+def test_what_was_accepted_before_ties_were_shared_judges_on_but_for_its_own_ties(tmp_path: Path) -> None:
+    record = run_record()
+    apply_accept(record, tmp_path)
+    quality = load_quality(tmp_path, MODEL, record.model.digest, engine_entry(INT8))
+    assert quality is not None
+    tied = quality_entry(INT8, revision=2)
+    stored = quality.metric("cloze", tied.version)
+    assert stored is not None
+    assert len(pick(stored, ["acc_norm"], tied)) == 8
+    # One question with two best choices, the first of which was taken: was the right one among them? Nobody knows.
+    old = stored.model_copy(update={"items": stored.items | {"item1": [*stored.items["item1"][:5], 0.0]}})
+    assert pick(old, ["acc_norm"], tied).keys() == old.items.keys() - {"item1"}
+    assert pick(old, ["tied_norm"], tied) == {item: [1.0] for item in old.items if item != "item1"}
+    assert pick(old, ["acc"], tied).keys() == old.items.keys(), "by their sums it does not tie"
+    assert pick(tied, ["acc_norm"], old).keys() == old.items.keys() - {"item1"}, "whichever of the two is older"
+    for other in (None, quality_entry(INT8), quality_entry(INT8, "perplexity", revision=2)):
+        assert pick(old, ["acc_norm"], other).keys() == old.items.keys()
+    assert not same_method("perplexity/1;items=8", "perplexity/2;items=8"), "no business of other metrics"
+
+
+def test_part_of_a_credit_is_that_of_a_tie(tmp_path: Path) -> None:
+    apply_accept(run_record(), tmp_path)
+    path = quality_path(tmp_path, MODEL, engine_entry(INT8))
+    content = json.loads(path.read_text())
+    row = content["metrics"]["cloze"]["items"]["item1"]
+    row[1], row[5] = 0.3333333, 0.0
+    path.write_text(json.dumps(content))
+    assert read_quality(tmp_path, MODEL, engine_entry(INT8)) is not None
+    row[5] = 0.5
+    path.write_text(json.dumps(content))
+    with pytest.raises(BaselineError, match=r"acc_norm of item item1 is 0.333333, neither right nor wrong, and no"):
+        read_quality(tmp_path, MODEL, engine_entry(INT8))
 
 
 def test_damaged_baselines_are_refused_and_can_be_replaced(tmp_path: Path) -> None:

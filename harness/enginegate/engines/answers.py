@@ -5,15 +5,20 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 
-from enginegate.core.errors import EngineError, edge
+import numpy as np
+from numpy.typing import NDArray
+
+from enginegate.core.errors import CapabilityError, EngineError, edge
 from enginegate.core.specs import SamplingParams
-from enginegate.engines.base import Effective, Engine, Generation, MemoryUse, TokenEvent
+from enginegate.engines.base import Cells, Distribution, Effective, Engine, Generation, MemoryUse, TokenEvent
 
 _REPORT = "report it against the backend: docs/adding_a_backend.md says what an engine gives"
 _LOOK = "run its tests alone, and look into the engine's own log"
 _REASONS = ("length", "stop", "error")
 #: A log-probability is at most 0; so much above it is rounding, in whatever type an engine computes.
 _ROUNDING = 0.1
+#: A distribution's probabilities add up to 1 within this: a library may round logarithms to a half-precision type.
+_MASS = 0.02
 
 
 def checked_answers(subject: str, answers: object, vocabulary: int | None = None) -> list[Generation]:
@@ -50,6 +55,74 @@ def checked_scores(subject: str, scores: object) -> list[tuple[float, ...]]:
     return found
 
 
+def distributions(
+    engine: Engine, sequences: Sequence[Sequence[int]], *, cells: Cells, prefill: int | None
+) -> list[Distribution]:
+    """What an engine expected; CapabilityError where it is of a backend without that."""
+    method = getattr(engine, "distributions", None)
+    if method is None:
+        raise CapabilityError(
+            f"backend {engine.spec.backend} gives log-probabilities of given tokens only, no distributions",
+            "docs/adding_a_backend.md says what `distributions` gives",
+        )
+    found: list[Distribution] = method(sequences, cells=cells, prefill=prefill)
+    return found
+
+
+def checked_distributions(
+    subject: str, found: object, sequences: Sequence[Sequence[int]], vocabulary: int | None
+) -> list[Distribution]:
+    """Distributions as arrays of the shapes that ``Distribution`` states. Raises EngineError where they are none."""
+    with edge(EngineError, f"{subject} gave something else than a list of Distributions", _REPORT):
+        each = [_arrays(one) for one in _items(found)]
+    shapes = [(len(sequence) - 1,) for sequence in sequences]
+    if [one.scores.shape for one in each] != shapes or any(
+        one.rest.shape != one.scores.shape
+        or one.likeliest.shape != one.scores.shape
+        or one.ids.ndim != 2
+        or one.ids.shape != one.values.shape
+        or len(one.ids) != len(one.scores)
+        for one in each
+    ):
+        raise EngineError(f"{subject} gave distributions of other shapes than its {len(shapes)} sequences", _REPORT)
+    for one in each:
+        _check_distribution(subject, one, vocabulary)
+    for one, sequence in zip(each, sequences, strict=True):
+        came = one.ids == np.asarray(sequence[1:], np.int32)[:, None]
+        apart = np.abs(np.where(came, one.values, one.scores[:, None]) - one.scores[:, None])
+        if (apart > _ROUNDING).any():
+            raise EngineError(f"{subject} gave a token another log-probability as a cell than as its score", _REPORT)
+    return each
+
+
+def _check_distribution(subject: str, found: Distribution, vocabulary: int | None) -> None:
+    used = found.ids >= 0
+    highest = max(float(part.max(initial=-np.inf)) for part in (found.scores, found.rest, found.values[used]))
+    if highest > _ROUNDING or np.isnan(found.scores).any() or np.isnan(found.values[used]).any():
+        raise EngineError(f"{subject} gave a distribution with a log-probability of {highest:g}", _REPORT)
+    mass = (np.exp(found.values) * used).sum(1) + np.exp(found.rest)
+    if len(mass) and not np.abs(mass - 1.0).max() < _MASS:
+        off = mass[np.abs(mass - 1.0).argmax()]
+        raise EngineError(f"{subject} gave a distribution whose probabilities add up to {off:g}, not to 1", _REPORT)
+    ids = np.sort(found.ids, 1)
+    if ((ids[:, 1:] == ids[:, :-1]) & (ids[:, 1:] >= 0)).any():
+        raise EngineError(f"{subject} named a token twice in one distribution", _REPORT)
+    if vocabulary is not None and (
+        found.ids.max(initial=-1) >= vocabulary or found.likeliest.max(initial=-1) >= vocabulary
+    ):
+        raise EngineError(f"{subject} named a token id that is none of the model's 0 to {vocabulary - 1}", _REPORT)
+
+
+def _arrays(one: object) -> Distribution:
+    def real(name: str) -> NDArray[np.float64]:
+        return np.asarray(getattr(one, name), np.float64)
+
+    def whole(name: str) -> NDArray[np.int32]:
+        return np.asarray(getattr(one, name), np.int32)
+
+    return Distribution(real("scores"), whole("ids"), real("values"), real("rest"), whole("likeliest"))
+
+
 class CheckedEngine:
     """An engine whose answers and scores are looked at. Not for timing: the look would be timed, too.
 
@@ -78,6 +151,14 @@ class CheckedEngine:
         with edge(EngineError, f"{self.spec.id} could not score", _LOOK):
             scores = self._engine.score(sequences, prefill=prefill)
         return checked_scores(self.spec.id, scores)
+
+    def distributions(
+        self, sequences: Sequence[Sequence[int]], *, cells: Cells, prefill: int | None = None
+    ) -> list[Distribution]:
+        """See Engine. CapabilityError where there is no such method."""
+        with edge(EngineError, f"{self.spec.id} could not score", _LOOK):
+            found = distributions(self._engine, sequences, cells=cells, prefill=prefill)
+        return checked_distributions(self.spec.id, found, sequences, self._vocabulary)
 
     def memory(self) -> MemoryUse:
         """See Engine."""

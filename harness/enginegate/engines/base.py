@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+from numpy.typing import NDArray
+
 from enginegate.core.progress import Progress as Progress
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.models.checkpoint import Checkpoint
@@ -37,6 +40,31 @@ class Generation:
     token_ids: tuple[int, ...]
     token_times: tuple[float, ...]
     finish_reason: str
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """What an engine expected at each scored position of one sequence: some tokens by name, all others as one.
+
+    All log-probabilities are natural.
+
+    Attributes:
+        scores: log-probability of the token that came, [positions].
+        ids: token ids of the cells, [positions, cells], each at most once in a row; -1: this cell is not used.
+        values: log-probability of each cell, [positions, cells].
+        rest: log-probability that it is none of the cells, [positions]; -inf where nothing is left.
+        likeliest: id of the most likely token, [positions].
+    """
+
+    scores: NDArray[np.float64]
+    ids: NDArray[np.int32]
+    values: NDArray[np.float64]
+    rest: NDArray[np.float64]
+    likeliest: NDArray[np.int32]
+
+
+#: How many of the likeliest tokens to name; or which to name, for each sequence [positions, cells].
+Cells = int | Sequence[NDArray[np.int32]]
 
 
 @dataclass(frozen=True)
@@ -129,6 +157,16 @@ class Engine(Protocol):
 
         Returns:
             For each sequence ``len(sequence) - 1`` values; the first token has none.
+        """
+        ...
+
+    def distributions(
+        self, sequences: Sequence[Sequence[int]], *, cells: Cells, prefill: int | None = None
+    ) -> list[Distribution]:
+        """As ``score``, with what else was expected at each position. A backend may lack this method.
+
+        An engine that can name its own likeliest tokens alone does so also where it is told which to name; whoever
+        compares two distributions counts the tokens that both name.
         """
         ...
 

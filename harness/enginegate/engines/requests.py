@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -121,7 +123,7 @@ def shared_rows(sequences: Sequence[Sequence[int]]) -> list[list[int]]:
 
 
 def pad_rows(
-    sequences: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]
+    sequences: Sequence[Sequence[int]] | Mapping[int, Sequence[int]], groups: Sequence[Sequence[int]]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The groups of ``shared_rows`` as arrays padded with 0 on the right.
 
@@ -138,12 +140,67 @@ def pad_rows(
     return inputs, targets
 
 
+@dataclass(frozen=True)
+class Stem:
+    """Rows whose inputs begin with the same tokens, which one row of a forward pass reads for all of them.
+
+    Attributes:
+        length: how many tokens those are; 0 where there is one row alone.
+        rows: places in what ``shared_rows`` gave.
+    """
+
+    length: int
+    rows: tuple[int, ...]
+
+
+def shared_stems(sequences: Sequence[Sequence[int]], groups: Sequence[Sequence[int]]) -> list[Stem]:
+    """Group the rows of ``shared_rows`` so that what they begin with is read once, where that is less to read.
+
+    The last token that rows have in common is left to each of them: what it predicts is where they part. Rows come in
+    the order of their tokens; n rows that share s tokens take in one that shares t of these where that saves more,
+    t, than it costs the others, n * (s - t).
+    """
+    stems: list[Stem] = []
+    inputs = [list(sequences[group[0]][:-1]) for group in groups]
+    # All sequences of a row agree up to their last tokens, the shortest one's first of all.
+    most = [min(len(sequences[index]) for index in group) - 2 for group in groups]
+    for row, tokens in enumerate(inputs):
+        if stems:
+            last = stems[-1]
+            common = _common(inputs[last.rows[-1]], tokens) - 1
+            length = min(common, most[row], last.length or most[last.rows[0]])
+            lost = len(last.rows) * (last.length - length) if last.length else 0
+            if length >= max(_LEAST_STEM, _LEAST_SHARE * len(tokens)) and length > lost:
+                stems[-1] = Stem(length, (*last.rows, row))
+                continue
+        stems.append(Stem(0, (row,)))
+    return stems
+
+
+def _common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two sequences begin with in common."""
+    pairs = zip(one, other, strict=False)
+    return next((place for place, (mine, theirs) in enumerate(pairs) if mine != theirs), min(len(one), len(other)))
+
+
+#: A stem of fewer tokens, or of a smaller share of a row, is not worth a pass of its own.
+_LEAST_STEM, _LEAST_SHARE = 8, 1 / 3
+#: Inputs [rows, time] and targets [rows, time, answers] to log-probabilities of the targets.
+Score = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
+#: The same in two passes: inputs and targets of stems, then for each row its stem's place, its inputs and targets.
+Branch = Callable[
+    [NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]],
+    tuple[NDArray[np.float32], NDArray[np.float32]],
+]
+
+
 def score_rows(
     sequences: Sequence[Sequence[int]],
     positions: int,
     prefill: int | None,
     token_bytes: int,
-    score: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]],
+    score: Score,
+    branch: Branch | None = None,
 ) -> list[tuple[float, ...]]:
     """Score sequences in padded batches of rows that share what they can.
 
@@ -152,7 +209,9 @@ def score_rows(
         positions: positions (rows x longest row) whose logits may be held at once.
         prefill: tokens of the first pass where the others are decode steps, which hold the logits of one each.
         token_bytes: KV cache of one token.
-        score: inputs [rows, time] and targets [rows, time, answers] to log-probabilities of the targets.
+        score: see ``Score``.
+        branch: see ``Branch``; None where an engine cannot go on from one cache with several rows. Used where there is
+            no ``prefill``.
 
     Returns:
         The log-probabilities, [tokens - 1] a sequence.
@@ -161,23 +220,76 @@ def score_rows(
         return []
     scores: list[tuple[float, ...]] = [()] * len(sequences)
     groups = shared_rows(sequences)
-    lengths = [len(sequences[group[0]]) - 1 for group in groups]
-    if prefill is None:
-        batches = length_batches(lengths, positions, len(lengths))
-    else:
-        rows = max(1, min(STEPPED_ROWS, positions // prefill))
-        batches = length_batches(lengths, STEPPED_CACHE // token_bytes, rows)
-    done, total = 0, sum(lengths)
-    for batch in batches:
-        picked = [groups[index] for index in batch]
-        before, done = done, done + sum(lengths[index] for index in batch)
-        with part(before / total, done / total):
-            values = score(*pad_rows(sequences, picked))
+    stems = shared_stems(sequences, groups) if branch is not None and prefill is None else []
+    apart = [row for stem in stems if stem.length for row in stem.rows]
+    done, total = 0, sum(len(sequences[group[0]]) - 1 for group in groups)
+
+    def told(rows: Sequence[int]) -> AbstractContextManager[None]:
+        nonlocal done
+        before, done = done, done + sum(len(sequences[groups[row][0]]) - 1 for row in rows)
+        return part(before / total, done / total)
+
+    def keep(row: int, values: NDArray[np.float32], begin: int = 0, stem: Sequence[float] = ()) -> None:
+        for column, index in enumerate(groups[row]):
+            scores[index] = (*stem, *values[: len(sequences[index]) - 1 - begin, column].tolist())
+
+    for batch in _stem_batches([stem for stem in stems if stem.length], sequences, groups, positions, token_bytes):
+        assert branch is not None
+        begin, rows = batch[0].length, [row for stem in batch for row in stem.rows]
+        heads = [sequences[groups[stem.rows[0]][0]][: begin + 1] for stem in batch]
+        owners = np.array([place for place, stem in enumerate(batch) for _ in stem.rows], np.int64)
+        with told(rows):
+            stem_inputs, stem_targets = pad_rows(heads, [[place] for place in range(len(heads))])
+            tails = {index: sequences[index][begin:] for row in rows for index in groups[row]}
+            inputs, targets = pad_rows(tails, [groups[row] for row in rows])
+            stem_values, values = branch(stem_inputs, stem_targets, owners, inputs, targets)
             beat(1.0)
-        for row, group in enumerate(picked):
-            for column, index in enumerate(group):
-                scores[index] = tuple(values[row, : len(sequences[index]) - 1, column].tolist())
+        for place, row in enumerate(rows):
+            keep(row, values[place], begin, stem_values[owners[place], :, 0].tolist())
+    left = [row for row in range(len(groups)) if row not in set(apart)]
+    for batch_rows in step_batches(
+        [len(sequences[groups[row][0]]) - 1 for row in left], positions, prefill, token_bytes
+    ):
+        picked = [left[place] for place in batch_rows]
+        with told(picked):
+            values = score(*pad_rows(sequences, [groups[row] for row in picked]))
+            beat(1.0)
+        for place, row in enumerate(picked):
+            keep(row, values[place])
     return scores
+
+
+def _stem_batches(
+    stems: Sequence[Stem],
+    sequences: Sequence[Sequence[int]],
+    groups: Sequence[Sequence[int]],
+    positions: int,
+    token_bytes: int,
+) -> list[list[Stem]]:
+    """Stems of one length that go together: their branches need no mask then. Bounded by logits and by KV cache."""
+
+    def longest(stem: Stem) -> int:
+        return max(len(sequences[groups[row][0]]) - 1 for row in stem.rows)
+
+    batches: list[list[Stem]] = []
+    for stem in sorted(stems, key=lambda stem: (stem.length, longest(stem)), reverse=True):
+        if batches and batches[-1][0].length == stem.length:
+            rows = sum(len(each.rows) for each in batches[-1]) + len(stem.rows)
+            time = max(map(longest, [*batches[-1], stem]))
+            logits = max(rows * (time - stem.length), (len(batches[-1]) + 1) * stem.length)
+            if logits <= positions and rows * time * token_bytes <= STEPPED_CACHE:
+                batches[-1].append(stem)
+                continue
+        batches.append([stem])
+    return batches
+
+
+def step_batches(lengths: Sequence[int], positions: int, prefill: int | None, token_bytes: int) -> list[list[int]]:
+    """Batches of sequences that are scored together; see ``score_rows`` for the arguments."""
+    if prefill is None:
+        return length_batches(lengths, positions, len(lengths))
+    rows = max(1, min(STEPPED_ROWS, positions // prefill))
+    return length_batches(lengths, STEPPED_CACHE // token_bytes, rows)
 
 
 def length_batches(lengths: Sequence[int], budget: int, largest: int) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
@@ -144,10 +145,13 @@ def bounded(
     relative: bool = False,
     against: str = "baseline",
     hidden: Hidden = Hidden(),
+    digits: int = 3,
+    said: str = "",
 ) -> Verdict:
     """FAIL where the loss is shown to exceed ``low``, PASS where shown to stay under ``high``; bounds by t.
 
-    What may be ``hidden`` counts as lost for PASS, and as kept for FAIL.
+    What may be ``hidden`` counts as lost for PASS, and as kept for FAIL. ``digits``: decimals of figures in the
+    explanation. ``said``: what the items are; then a decided verdict, too, says the smallest loss that they show.
     """
     count = len(pairing.common)
     df = max(count - 1, 1)
@@ -156,8 +160,9 @@ def bounded(
     if interval is None:
         reach = t_bound(df, TAIL) * estimate_error
         interval = (estimate - reach, estimate + reach)
-    show = _relative if relative else _plain
-    text = f"{estimate:.3f} [{interval[0]:.3f}, {interval[1]:.3f}], {against} {baseline:.3f}: "
+    plain = functools.partial(_plain, digits=digits)
+    show = _relative if relative else plain
+    text = f"{plain(estimate)} [{plain(interval[0])}, {plain(interval[1])}], {against} {plain(baseline)}: "
     text += f"loss {show(loss)}, between {show(least)} and {show(most)}"
     reason = reason or (hidden.reason if hidden.everything else None)
     unseen = hidden.extent(most)
@@ -176,7 +181,9 @@ def bounded(
         text += f"; undecided: {hidden.reason}"
     else:
         status = Status.INCONCLUSIVE
-        text += f"; undecided: {count} items could have shown a loss of {show(visible)}"
+        text += f"; undecided: {said or f'{count} items'} could have shown a loss of {show(visible)}"
+    if said and status in (Status.PASS, Status.FAIL):
+        text += f"; {said} show {show(visible)}"
     name = f"{subject}: " if subject else ""
     worse = float(np.expm1(loss)) if relative else (loss / abs(baseline) if baseline else None)
     return Verdict(
@@ -196,9 +203,11 @@ def bounded(
     )
 
 
-def no_baseline(value: float, metric: str, unit: str, policy: QualityPolicy, count: int, subject: str) -> Verdict:
+def no_baseline(
+    value: float, metric: str, unit: str, policy: QualityPolicy, count: int, subject: str, digits: int = 3
+) -> Verdict:
     """The verdict where nothing was accepted before."""
-    measured = f"{value:.3f}, " if np.isfinite(value) else ""
+    measured = f"{value:.{digits}f}, " if np.isfinite(value) else ""
     text = f"{measured}no baseline to compare with"
     return _undecidable(Status.NO_BASELINE, value, metric, unit, policy, count, subject, text)
 
@@ -224,8 +233,8 @@ def _undecidable(
     )
 
 
-def _plain(value: float) -> str:
-    return f"{round(value, 3) + 0.0:.3f}"  # + 0.0: no "-0.000"
+def _plain(value: float, digits: int) -> str:
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no "-0.000"
 
 
 def _relative(value: float) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import scipy
@@ -184,6 +186,7 @@ def judge_flips(
     limit: float,
     metric: str = "flips",
     subject: str = "",
+    same: Callable[[Any, Any], bool] = operator.eq,
 ) -> Verdict:
     """Judge how many answers changed at all, right or wrong: equal accuracy with many flips is another model.
 
@@ -193,6 +196,7 @@ def judge_flips(
         policy: FAIL rejects "rate <= limit" at alpha, PASS rejects "rate >= limit" at beta, exact binomial tests.
         limit: tolerated share of changed answers.
         metric, subject: names for the verdict.
+        same: whether two answers are one: where several are equally likely, whether they have one in common.
     """
     if not candidate:
         return refuse(metric, "no items were answered", policy, unit="share", subject=subject)
@@ -202,7 +206,7 @@ def judge_flips(
     count = len(pairing.common)
     if not count:
         return refuse(metric, "no item is in both runs", policy, unit="share", subject=subject)
-    flips = sum(candidate[item] != baseline[item] for item in pairing.common)
+    flips = sum(not same(candidate[item], baseline[item]) for item in pairing.common)
     reason = too_few(pairing, policy)
     more = float(scipy.stats.binom.sf(flips - 1, count, limit))
     fewer = float(scipy.stats.binom.cdf(flips, count, limit))

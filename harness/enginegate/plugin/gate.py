@@ -75,7 +75,7 @@ class Gate:
 
     @_question
     def accuracy(self, entry: QualityEntry, column: str) -> Verdict:
-        """Judge the right and wrong answers of a multiple-choice metric."""
+        """Judge the answers of a multiple-choice metric: right, wrong, or several that share the credit."""
         return self._conclude(self._session.gates_of(self._candidate).accuracy(entry, column))
 
     @_question
@@ -97,6 +97,11 @@ class Gate:
     def perplexity(self, entry: QualityEntry) -> Verdict:
         """Judge perplexity, document by document."""
         return self._conclude(self._session.gates_of(self._candidate).perplexity(entry))
+
+    @_question
+    def divergence(self, entry: QualityEntry) -> Verdict:
+        """Judge the KL divergence from the reference, document by document."""
+        return self._conclude(self._session.gates_of(self._candidate).divergence(entry))
 
     @_question
     def output_length(self, entry: QualityEntry) -> Verdict:

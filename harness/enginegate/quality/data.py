@@ -1,28 +1,41 @@
-"""The items that quality is measured on, read from JSON lines or from the original MMLU folder, and checked."""
+"""The items that quality is measured on: read from files of data, checked, and chosen from."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
+import sys
 from abc import abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import to_json
 
+from enginegate.config.data_section import DataSection
 from enginegate.core.errors import ConfigError
+from enginegate.quality.columns import item_values
+from enginegate.quality.tables import Row, read_mmlu, read_rows
 
 #: Text with at least one character that is not white space.
 Text = Annotated[str, StringConstraints(pattern=r"\S")]
+#: What pydantic calls a text that is none.
+_BLANK = "string_pattern_mismatch"
+#: Of a question in MMLU's format.
 LETTERS = "ABCD"
+_LETTERS = "ABCDE"
+MOST_CHOICES = len(_LETTERS)
 
 
 class Item(BaseModel):
-    """Something an engine is asked. Keys of a data file that an item has no field for are ignored."""
+    """Something an engine is asked. Keys of a data file that an item has no field for are ignored.
+
+    ``main``: the field whose length is that of the item.
+    """
+
+    main: ClassVar[str] = "text"
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -92,15 +105,30 @@ class Question(Item):
     """One multiple-choice question in the schema of ``cais/mmlu``.
 
     Attributes:
-        answer: index of the right choice, 0 to 3.
+        choices: two to five, of which MMLU has four.
+        answer: index of the right choice.
         copy_number: 0, or how many equal questions came before it: MMLU may repeat one, and each counts.
     """
 
+    main: ClassVar[str] = "question"
+
     question: Text
     subject: str
-    choices: tuple[str, str, str, str]
-    answer: Annotated[int, Field(ge=0, le=3)]
+    choices: Annotated[tuple[Text, ...], Field(min_length=2, max_length=MOST_CHOICES)]
+    answer: Annotated[int, Field(ge=0)]
     copy_number: int = 0
+
+    @model_validator(mode="after")
+    def _answered(self) -> Question:
+        if self.answer >= len(self.choices):
+            last = len(self.choices) - 1
+            raise ValueError(f"the answer {self.answer} is none of 0 to {last}, the indices of its choices")
+        return self
+
+    @property
+    def letters(self) -> str:
+        """A letter for each choice."""
+        return _LETTERS[: len(self.choices)]
 
     @property
     def group(self) -> str:
@@ -109,7 +137,12 @@ class Question(Item):
 
     def asked(self) -> dict[str, object]:
         """Question, subject, choices and answer."""
-        asked: dict[str, object] = self.model_dump(mode="json", exclude={"copy_number"})
+        asked: dict[str, object] = {
+            "question": self.question,
+            "subject": self.subject,
+            "choices": self.choices,
+            "answer": self.answer,
+        }
         return asked | {"copy": self.copy_number} if self.copy_number else asked
 
 
@@ -124,39 +157,96 @@ def item_hash(content: Mapping[str, object]) -> str:
 
 
 def load_prompts(path: Path) -> list[Prompt]:
-    """Read prompts: JSON lines with ``id``, ``category`` and ``text``. Raises ConfigError."""
-    return _identified(path, Prompt)
+    """Read prompts: rows with ``id``, ``category`` and ``text``. Raises ConfigError."""
+    return list(read_items(path, Prompt).values())
 
 
 def load_passages(path: Path) -> list[Passage]:
-    """Read passages: JSON lines with ``id``, ``topic`` and ``text``. Raises ConfigError."""
-    return _identified(path, Passage)
+    """Read passages: rows with ``id``, ``topic`` and ``text``. Raises ConfigError."""
+    return list(read_items(path, Passage).values())
 
 
 def load_articles(path: Path) -> list[Article]:
-    """Read articles: JSON lines with ``id``, ``title``, ``text`` and ``summary``. Raises ConfigError."""
-    return _identified(path, Article)
+    """Read articles: rows with ``id``, ``title``, ``text`` and ``summary``. Raises ConfigError."""
+    return list(read_items(path, Article).values())
 
 
 def load_questions(path: Path, split: str = "test") -> list[Question]:
-    """Read multiple-choice questions.
+    """Read multiple-choice questions; see ``read_questions``. Raises ConfigError."""
+    return list(read_questions(path, split=split).values())
+
+
+def read_items(path: Path, kind: type[IdentifiedType], section: DataSection | None = None) -> dict[str, IdentifiedType]:
+    """The items of a file, by the place of each (``FILE, line 7``).
 
     Args:
-        path: JSON lines in the schema of ``cais/mmlu`` (``question``, ``subject``, ``choices``, ``answer``), or a
-            folder with the original MMLU files ``SUBJECT_{split}.csv`` (no header: question, A, B, C, D, letter),
-            in itself or in a folder ``split`` inside.
+        path: a file that ``read_rows`` can read.
+        kind: what its rows are.
+        section: what the configuration says of the file.
+
+    Raises:
+        ConfigError: it is missing, empty or of another format; a column is missing, a row is no item, or an id or a
+            text is there twice.
+    """
+    items = _items(read_rows(path, section.format if section else None), path, kind, section)
+    _refuse_repeats(items, "id", lambda item: item.id)
+    _refuse_repeats(items, "text", lambda item: item.hash)
+    return items
+
+
+def read_questions(path: Path, section: DataSection | None = None, split: str = "test") -> dict[str, Question]:
+    """Multiple-choice questions, by the place of each. One that is there again is counted as a copy.
+
+    Args:
+        path: rows in the schema of ``cais/mmlu`` (``question``, ``subject``, ``choices``, ``answer``), or a folder with
+            the original MMLU files ``SUBJECT_{split}.csv`` (no header: question, A, B, C, D, letter), in itself or in
+            a folder ``split`` inside.
+        section: what the configuration says of the file.
         split: ``test``, ``dev`` or ``val``; only used with a folder.
 
     Raises:
-        ConfigError: a missing or empty file, or a line that is no question.
+        ConfigError: a missing or empty file, or a row that is no question.
     """
-    questions = _mmlu_folder(path, split) if path.is_dir() else [item for _, item in _json_lines(path, Question)]
+    rows = read_mmlu(path, split) if path.is_dir() else read_rows(path, section.format if section else None)
+    questions = _items(rows, path, Question, section)
     seen: Counter[str] = Counter()
-    numbered = []
-    for question in questions:
-        numbered.append(question.model_copy(update={"copy_number": seen[question.hash]}))
+    numbered = {}
+    for place, question in questions.items():
+        numbered[place] = question.model_copy(update={"copy_number": seen[question.hash]})
         seen[question.hash] += 1
     return numbered
+
+
+def hold_out(questions: Iterable[Question], count: int) -> list[Question]:
+    """The ``count`` shortest questions of each subject, to be shown as examples; subjects and examples by hash.
+
+    The choice depends on the questions alone, not on their order. Equal questions count once.
+
+    Raises ConfigError for a subject of which nothing would be left to ask.
+    """
+    subjects: dict[str, dict[tuple[str, ...], Question]] = defaultdict(dict)
+    for question in sorted(questions, key=lambda each: (each.copy_number, each.hash)):
+        subjects[question.subject].setdefault(_wording(question), question)
+    examples = []
+    for subject, distinct in subjects.items() if count else ():
+        if len(distinct) <= count:
+            raise ConfigError(
+                f"subject {subject!r} has {len(distinct)} different questions: {count} cannot be held out as examples",
+                "show fewer (quality.num_fewshot), or name examples of their own (quality.questions.examples)",
+            )
+        shortest = sorted(distinct.values(), key=lambda each: (len("".join(_wording(each))), each.hash))[:count]
+        examples += sorted(shortest, key=lambda each: each.hash)
+    return examples
+
+
+def without(questions: Mapping[str, Question], examples: Iterable[Question]) -> dict[str, Question]:
+    """The questions, by place, that no example answers: one with the same text and choices is none of them."""
+    shown = {_wording(example) for example in examples}
+    return {place: question for place, question in questions.items() if _wording(question) not in shown}
+
+
+def _wording(question: Question) -> tuple[str, ...]:
+    return (question.question, *question.choices)
 
 
 def take(items: Sequence[ItemType], count: int | None) -> list[ItemType]:
@@ -178,94 +268,56 @@ def take(items: Sequence[ItemType], count: int | None) -> list[ItemType]:
     return [item for item in items if item.hash in taken]
 
 
-def _identified(path: Path, kind: type[IdentifiedType]) -> list[IdentifiedType]:
-    lines = _json_lines(path, kind)
-    _refuse_repeats(path, lines, "id", lambda item: item.id)
-    _refuse_repeats(path, lines, "text", lambda item: item.hash)
-    return [item for _, item in lines]
-
-
-def _refuse_repeats(
-    path: Path, lines: Iterable[tuple[int, IdentifiedType]], what: str, key: Callable[[IdentifiedType], str]
-) -> None:
-    first: dict[str, int] = {}
-    for number, item in lines:
-        earlier = first.setdefault(key(item), number)
-        if earlier != number:
+def _refuse_repeats(items: Mapping[str, IdentifiedType], what: str, key: Callable[[IdentifiedType], str]) -> None:
+    first: dict[str, str] = {}
+    for place, item in items.items():
+        earlier = first.setdefault(key(item), place)
+        if earlier != place:
             raise ConfigError(
-                f"{path}, line {number}: the {what} of item {item.id!r} was already used on line {earlier}",
-                f"give every item a {what} of its own",
+                f"{place}: the {what} of item {item.id!r} was already used on {earlier.rpartition(', ')[2]}",
+                f"give every item a {what} of its own, or take the row out",
             )
 
 
-def _json_lines(path: Path, kind: type[ItemType]) -> list[tuple[int, ItemType]]:
-    """The items of a file, each with its line number; blank lines are skipped."""
-    items = []
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
-        if not line.strip():
+def _items(rows: Iterable[Row], path: Path, kind: type[ItemType], section: DataSection | None) -> dict[str, ItemType]:
+    """The items of rows by their places; those of another length than is asked for are left out."""
+    columns = section.columns if section else {}
+    least, most = (section.characters if section else None) or (0, sys.maxsize)
+    items, left_out = {}, 0
+    for row in rows:
+        values = item_values(row, list(kind.model_fields), columns)
+        if values is None:
+            continue
+        text = values.get(kind.main)
+        if isinstance(text, str) and not least <= len(text.strip()) <= most:
+            left_out += 1
             continue
         try:
-            items.append((number, kind.model_validate_json(line)))
+            items[row.place] = kind.model_validate_json(to_json(values))
         except ValidationError as error:
-            raise ConfigError(
-                f"{path}, line {number}: {_first_problem(error)}",
-                f"write one JSON object a line with the keys {', '.join(_required(kind))}",
-            ) from error
+            raise ConfigError(f"{row.place}: {_first_problem(error)}", _hint(error, kind)) from error
+    if not items and left_out:
+        raise ConfigError(
+            f"{path} holds no {kind.__name__.lower()} of {least} to {most} characters, but {left_out} others",
+            "widen characters in the configuration",
+        )
     if not items:
         raise ConfigError(f"{path} is empty: it holds no {kind.__name__.lower()}", "add items or name another file")
     return items
-
-
-def _mmlu_folder(folder: Path, split: str) -> list[Question]:
-    pattern = f"*_{split}.csv"
-    files = sorted(folder.glob(pattern)) or sorted((folder / split).glob(pattern))
-    if not files:
-        raise ConfigError(
-            f"{folder} has no file {pattern}, in itself or in {split}/",
-            "name a JSON-lines file, or the data folder of the original MMLU",
-        )
-    return [question for file in files for question in _mmlu_file(file, file.name.removesuffix(pattern[1:]))]
-
-
-def _mmlu_file(path: Path, subject: str) -> list[Question]:
-    questions = []
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""))
-    try:
-        for row in reader:
-            if len(row) != 6 or row[5].strip() not in tuple(LETTERS):
-                raise ConfigError(
-                    f"{path}, line {reader.line_num}: not a question, four choices and a letter A to D",
-                    "use the CSV files as MMLU publishes them, without a header",
-                )
-            questions.append(
-                Question(
-                    question=row[0],
-                    subject=subject,
-                    choices=(row[1], row[2], row[3], row[4]),
-                    answer=LETTERS.index(row[5].strip()),
-                )
-            )
-    except csv.Error as error:
-        raise ConfigError(f"{path}, line {reader.line_num}: {error}", "repair the CSV file") from error
-    except ValidationError as error:
-        raise ConfigError(f"{path}, line {reader.line_num}: {_first_problem(error)}", "repair the CSV file") from error
-    return questions
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise ConfigError(f"data file {path} does not exist", "check the path in the configuration") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"data file {path} cannot be read: {error}", "give a readable UTF-8 text file") from error
 
 
 def _required(kind: type[Item]) -> list[str]:
     return [name for name, field in kind.model_fields.items() if field.is_required()]
 
 
+def _hint(error: ValidationError, kind: type[Item]) -> str:
+    if error.errors()[0]["type"] == _BLANK:
+        return "take the row out, or leave short ones out by characters: [LEAST, MOST] in the configuration"
+    return f"give every row the keys {', '.join(_required(kind))}, or say under columns which ones they are"
+
+
 def _first_problem(error: ValidationError) -> str:
     detail = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in detail["loc"])
-    return f"{where}: {detail['msg']}" if where else detail["msg"]
+    problem = "it is blank" if detail["type"] == _BLANK else detail["msg"]
+    return f"{where}: {problem}" if where else problem

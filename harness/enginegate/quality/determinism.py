@@ -10,7 +10,7 @@ from enginegate.engines.base import Engine
 from enginegate.engines.process.heartbeat import part
 from enginegate.quality.data import Prompt
 from enginegate.quality.entry import mean_column, quality_entry, require_items
-from enginegate.quality.text import Tokenizer, generate_tokens
+from enginegate.quality.text import Tokenizer, common_length, generate_tokens
 
 REVISION = 1
 COLUMNS = ("repeat_exact", "repeat_prefix", "batch_exact", "batch_prefix")
@@ -57,6 +57,4 @@ def evaluate_determinism(
 def agreement(first: Sequence[int], second: Sequence[int]) -> tuple[float, float]:
     """Whether two answers are equal (1 or 0), and their common prefix as a share of the longer one."""
     longer = max(len(first), len(second))
-    differing = (index for index, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1])
-    common = next(differing, min(len(first), len(second)))
-    return float(first == second), common / longer if longer else 1.0
+    return float(first == second), common_length(first, second) / longer if longer else 1.0

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from enginegate.core.errors import CapabilityError, MeasurementError
-from enginegate.core.records import QualityEntry
+from enginegate.core.records import AnswersEntry, QualityEntry
 
 if TYPE_CHECKING:
     from enginegate.engines.base import Engine
@@ -36,6 +36,7 @@ def quality_entry(
     scores: Mapping[str, float],
     signatures: Mapping[str, str] | None = None,
     ceilings: Mapping[str, Mapping[str, float]] | None = None,
+    texts: AnswersEntry | None = None,
 ) -> QualityEntry:
     """The record of one measurement.
 
@@ -49,6 +50,7 @@ def quality_entry(
         scores: the headline scores.
         signatures: how scores of texts are made, by their names.
         ceilings: what the reference's texts score against themselves, by the score's name and by item hash.
+        texts: what the engine wrote.
     """
     return QualityEntry(
         engine=engine.spec.id,
@@ -59,6 +61,7 @@ def quality_entry(
         scores={name: float(value) for name, value in scores.items()},
         signatures=dict(signatures or {}),
         ceilings={name: {item: values[item] for item in sorted(values)} for name, values in (ceilings or {}).items()},
+        texts=texts,
     )
 
 

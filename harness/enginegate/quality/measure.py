@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from enginegate.config.loading import Config
 from enginegate.core.errors import MeasurementError, edge
 from enginegate.core.records import QualityEntry
-from enginegate.engines.base import Engine
+from enginegate.engines.base import Distribution, Engine
+from enginegate.quality import sets
 from enginegate.quality.choice import evaluate_cloze, evaluate_letters
-from enginegate.quality.data import load_articles, load_passages, load_prompts, load_questions, take
+from enginegate.quality.data import take
 from enginegate.quality.determinism import evaluate_determinism
+from enginegate.quality.divergence import evaluate_divergence
 from enginegate.quality.entry import digest, with_setting
 from enginegate.quality.lm_eval.tasks import TaskRequest, asked_digest, evaluate_task
-from enginegate.quality.perplexity import evaluate_perplexity
+from enginegate.quality.perplexity import Prose, evaluate_perplexity
 from enginegate.quality.scoring import TextScoring
 from enginegate.quality.similarity import evaluate_similarity
 from enginegate.quality.summaries import evaluate_summaries
 from enginegate.quality.text import Answer, Tokenizer
+from enginegate.quality.ties import CHOICES as CHOICES
 
-#: Metrics that need the reference's own greedy answers.
-COMPARED = frozenset({"similarity"})
 #: Metrics that ask for answers, and so put user messages as ``Tokenizer.chat`` does.
 ASKING = frozenset({"similarity", "summaries", "determinism"})
-#: Multiple-choice metrics, and the column of right and wrong answers that their accuracy is judged by.
-CHOICES = {"letters": "acc", "cloze": "acc_norm"}
+
+
+@dataclass(frozen=True)
+class FromReference:
+    """What metrics that compare an engine with the quality reference need of that.
+
+    Attributes:
+        engine: its id.
+        answers: its greedy answers, by item hash.
+        distributions: what it expected in the passages, by item hash.
+        floor: mean KL divergence of a second unquantized engine; None where that was not measured.
+    """
+
+    engine: str = ""
+    answers: Mapping[str, Answer] = field(default_factory=dict)
+    distributions: Mapping[str, Distribution] = field(default_factory=dict)
+    floor: float | None = None
 
 
 def measure_quality(
-    metric: str, engine: Engine, tokenizer: Tokenizer, config: Config, answers: Mapping[str, Answer]
-) -> QualityEntry:
+    metric: str, engine: Engine, tokenizer: Tokenizer, config: Config, reference: FromReference = FromReference()
+) -> dict[str, QualityEntry]:
     """Evaluate one metric on one engine.
 
     Args:
@@ -37,7 +54,10 @@ def measure_quality(
         engine: the engine asked.
         tokenizer: the model's.
         config: where the data lie and how much of it is used.
-        answers: the quality reference's greedy answers, for the metrics in COMPARED.
+        reference: what the metric needs of the quality reference.
+
+    Returns:
+        The metric's entry by its name, and those of others that the same pass gave.
 
     Raises:
         EngineGateError: of whatever family the reason is; MeasurementError where a library raised it.
@@ -46,12 +66,18 @@ def measure_quality(
     with edge(MeasurementError, problem, "look at the data under quality, and at the library that is named"):
         task = TaskRequest.of(config, metric)
         if task is not None:
-            return evaluate_task(engine, tokenizer, task, _prefix(tokenizer, config))
-        entry = METRICS[metric](engine, tokenizer, config, answers)
+            return {metric: evaluate_task(engine, tokenizer, task, _prefix(tokenizer, config))}
+        found = METRICS[metric](engine, tokenizer, config, reference)
+    entries = found if isinstance(found, dict) else {metric: found}
+    entries = {name: sets.with_data(entry, config) for name, entry in entries.items()}
     if metric not in ASKING or not tokenizer.opening:
-        return entry
+        return entries
     # Only where there is one: results of chat templates, and of models without BOS, are those of before.
-    return entry.model_copy(update={"version": with_setting(entry.version, "opening", digest(tokenizer.opening))})
+    opening = digest(tokenizer.opening)
+    return {
+        name: entry.model_copy(update={"version": with_setting(entry.version, "opening", opening)})
+        for name, entry in entries.items()
+    }
 
 
 def asked_of(metric: str, tokenizer: Tokenizer, config: Config) -> tuple[str, ...]:
@@ -60,38 +86,59 @@ def asked_of(metric: str, tokenizer: Tokenizer, config: Config) -> tuple[str, ..
     return () if task is None else (asked_digest(task, tokenizer),)
 
 
-def _similarity(engine: Engine, tokenizer: Tokenizer, config: Config, answers: Mapping[str, Answer]) -> QualityEntry:
-    quality = config.file.quality
-    prompts = load_prompts(config.resolve(quality.prompts))
-    return evaluate_similarity(engine, tokenizer, prompts, answers, quality.similarity_tokens, _scoring(config))
+def prose_of(tokenizer: Tokenizer, config: Config) -> Prose:
+    """The passages of a configuration, ready to be scored."""
+    return Prose.of(tokenizer, sets.passages(config).items, prefix=_prefix(tokenizer, config), metric="divergence")
 
 
-def _summaries(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
+def _similarity(engine: Engine, tokenizer: Tokenizer, config: Config, reference: FromReference) -> QualityEntry:
     quality = config.file.quality
-    articles = load_articles(config.resolve(quality.articles))
+    prompts = sets.prompts(config).items
+    return evaluate_similarity(
+        engine, tokenizer, prompts, reference.answers, quality.similarity_tokens, _scoring(config)
+    )
+
+
+def _summaries(engine: Engine, tokenizer: Tokenizer, config: Config, _: FromReference) -> QualityEntry:
+    quality = config.file.quality
+    articles = sets.articles(config).items
     return evaluate_summaries(engine, tokenizer, articles, quality.summary_tokens, _scoring(config))
 
 
-def _letters(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
-    quality = config.file.quality
-    questions = take(load_questions(config.resolve(quality.questions)), quality.letters_limit)
-    return evaluate_letters(engine, tokenizer, questions, prefix=_prefix(tokenizer, config))
+def _letters(engine: Engine, tokenizer: Tokenizer, config: Config, _: FromReference) -> QualityEntry:
+    data = sets.questions(config)
+    questions = take(data.items, config.file.quality.letters_limit)
+    return evaluate_letters(engine, tokenizer, questions, data.examples, _prefix(tokenizer, config))
 
 
-def _cloze(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
-    quality = config.file.quality
-    questions = take(load_questions(config.resolve(quality.questions)), quality.question_limit)
-    return evaluate_cloze(engine, tokenizer, questions, prefix=_prefix(tokenizer, config))
+def _cloze(engine: Engine, tokenizer: Tokenizer, config: Config, _: FromReference) -> QualityEntry:
+    data = sets.questions(config)
+    questions = take(data.items, config.file.quality.question_limit)
+    return evaluate_cloze(engine, tokenizer, questions, _prefix(tokenizer, config), data.examples)
 
 
-def _perplexity(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
-    passages = load_passages(config.resolve(config.file.quality.passages))
+def _perplexity(engine: Engine, tokenizer: Tokenizer, config: Config, _: FromReference) -> QualityEntry:
+    passages = sets.passages(config).items
     return evaluate_perplexity(engine, tokenizer, passages, prefix=_prefix(tokenizer, config))
 
 
-def _determinism(engine: Engine, tokenizer: Tokenizer, config: Config, _: Mapping[str, Answer]) -> QualityEntry:
+def _divergence(
+    engine: Engine, tokenizer: Tokenizer, config: Config, reference: FromReference
+) -> dict[str, QualityEntry]:
+    return evaluate_divergence(
+        engine,
+        tokenizer,
+        prose_of(tokenizer, config),
+        reference.distributions,
+        reference_id=reference.engine,
+        cells=config.file.quality.divergence_cells,
+        floor=reference.floor,
+    )
+
+
+def _determinism(engine: Engine, tokenizer: Tokenizer, config: Config, _: FromReference) -> QualityEntry:
     quality = config.file.quality
-    prompts = take(load_prompts(config.resolve(quality.prompts)), quality.determinism_prompts)
+    prompts = take(sets.prompts(config).items, quality.determinism_prompts)
     return evaluate_determinism(engine, tokenizer, prompts, quality.similarity_tokens)
 
 
@@ -106,11 +153,12 @@ def _prefix(tokenizer: Tokenizer, config: Config) -> list[int]:
     return [] if bos is None else [bos]
 
 
-METRICS: dict[str, Callable[[Engine, Tokenizer, Config, Mapping[str, Answer]], QualityEntry]] = {
+METRICS: dict[str, Callable[[Engine, Tokenizer, Config, FromReference], QualityEntry | dict[str, QualityEntry]]] = {
     "similarity": _similarity,
     "summaries": _summaries,
     "letters": _letters,
     "cloze": _cloze,
     "perplexity": _perplexity,
+    "divergence": _divergence,
     "determinism": _determinism,
 }

@@ -15,9 +15,10 @@ from pydantic import ValidationError
 import enginegate
 from enginegate.config.loading import Config
 from enginegate.core.cache import Progress, exclusive, writing
-from enginegate.core.errors import ConfigError, StoreError, edge
+from enginegate.core.errors import StoreError
 from enginegate.core.files import write_atomically
 from enginegate.core.records import Stored
+from enginegate.quality.sets import resolve_sets
 from enginegate.quality.text import Answer
 
 PACKAGE = Path(enginegate.__file__).parent
@@ -39,17 +40,15 @@ def code_digest(*rooms: str) -> str:
     return digest.hexdigest()
 
 
-def dependency_digest(config: Config, *parts: object) -> str:
-    """A digest of ``parts`` and of all that decides quality scores: data, sizes, and the code of three rooms."""
-    quality = config.file.quality
-    files = [config.resolve(name) for name in (quality.prompts, quality.articles, quality.passages, quality.questions)]
+def dependency_digest(config: Config, *parts: object, progress: Progress = lambda _: None) -> str:
+    """A digest of ``parts`` and of all that decides quality scores: data, sizes, and the code of three rooms.
+
+    Data that are not on this disk yet are fetched. Raises ConfigError.
+    """
+    data = resolve_sets(config, progress)
     code = code_digest("quality", "engines", "models")
-    digest = hashlib.sha256(json.dumps([quality.model_dump(), code, *parts], sort_keys=True, default=str).encode())
-    with edge(ConfigError, f"{config.path}: the data of the quality tests cannot be read", "name others there"):
-        for path in files:
-            for file in sorted(path.rglob("*.csv")) if path.is_dir() else [path]:
-                digest.update(file.read_bytes() if file.is_file() else b"missing")
-    return digest.hexdigest()[:16]
+    known = json.dumps([config.file.quality.model_dump(), data, code, *parts], sort_keys=True, default=str)
+    return hashlib.sha256(known.encode()).hexdigest()[:16]
 
 
 def load_or_measure(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from enginegate.core.errors import MeasurementError
-from enginegate.core.records import QualityEntry
+from enginegate.core.records import AnswersEntry, QualityEntry
 from enginegate.engines.base import Engine
 from enginegate.quality.bleu import BLEU_COLUMNS, corpus_bleu
 from enginegate.quality.data import Prompt
 from enginegate.quality.entry import mean_column, quality_entry, require_items
 from enginegate.quality.rouge import ROUGE_COLUMNS
 from enginegate.quality.scoring import DEFAULT_SCORING, TextScoring
-from enginegate.quality.text import Answer, Tokenizer, generate_texts
+from enginegate.quality.text import Answer, Tokenizer, generate_texts, text_entries
 
 REVISION = 1
 COLUMNS = (*BLEU_COLUMNS, *ROUGE_COLUMNS, "exact", "length", "reference_length")
@@ -73,7 +73,14 @@ def evaluate_similarity(
     texts = {key: reference[key].text for key in answers}
     ceilings = {**scoring.bleu_ceilings(texts), **scoring.rouge_ceilings(texts)}
     settings = {"max_tokens": max_tokens, **scoring.bleu_settings, **scoring.rouge_settings}
-    return quality_entry(engine, "similarity", REVISION, settings, COLUMNS, items, scores, scoring.signatures, ceilings)
+    written = AnswersEntry(
+        prompts={prompt.hash: prompt.text for prompt in prompts},
+        answers=text_entries(tokenizer, answers),
+        references=text_entries(tokenizer, {key: reference[key] for key in answers}),
+    )
+    return quality_entry(
+        engine, "similarity", REVISION, settings, COLUMNS, items, scores, scoring.signatures, ceilings, written
+    )
 
 
 def compare_answers(answer: Answer, reference: Answer, scoring: TextScoring = DEFAULT_SCORING) -> tuple[float, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from enginegate.core.records import QualityEntry
+from enginegate.core.records import AnswersEntry, QualityEntry, TextEntry
 from enginegate.engines.base import Engine
 from enginegate.quality.data import Article
 from enginegate.quality.entry import mean_column, quality_entry, require_items
 from enginegate.quality.rouge import ROUGE_COLUMNS
 from enginegate.quality.scoring import DEFAULT_SCORING, TextScoring
-from enginegate.quality.text import Tokenizer, generate_texts
+from enginegate.quality.text import Tokenizer, generate_texts, text_entries
 
 REVISION = 1
 COLUMNS = (*ROUGE_COLUMNS, "length")
@@ -39,9 +39,8 @@ def evaluate_summaries(
         ConfigError: an article longer than the engine was built for.
     """
     require_items(articles, "summaries")
-    answers = generate_texts(
-        engine, tokenizer, {article.hash: summary_prompt(article) for article in articles}, max_tokens
-    )
+    prompts = {article.hash: summary_prompt(article) for article in articles}
+    answers = generate_texts(engine, tokenizer, prompts, max_tokens)
     items = {
         article.hash: (
             *scoring.rouge(answers[article.hash].text, article.summary),
@@ -53,4 +52,9 @@ def evaluate_summaries(
     settings = {"max_tokens": max_tokens, **scoring.rouge_settings}
     ceilings = scoring.rouge_ceilings({article.hash: article.summary for article in articles})
     signatures = {"rouge": scoring.signatures["rouge"]}
-    return quality_entry(engine, "summaries", REVISION, settings, COLUMNS, items, scores, signatures, ceilings)
+    written = AnswersEntry(
+        prompts=prompts,
+        answers=text_entries(tokenizer, answers),
+        references={article.hash: TextEntry(text=article.summary) for article in articles},
+    )
+    return quality_entry(engine, "summaries", REVISION, settings, COLUMNS, items, scores, signatures, ceilings, written)

@@ -7,9 +7,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from enginegate.core.errors import ConfigError, EngineError, MeasurementError
+from enginegate.core.records import TextEntry
 from enginegate.core.specs import SamplingParams
-from enginegate.engines.base import Engine
+from enginegate.engines.base import Distribution, Engine
 from enginegate.engines.process.heartbeat import beat
 
 #: What a sequence is kept under: an item's hash, or the hash and the number of a choice.
@@ -109,6 +113,30 @@ def generate_texts(
     return {key: Answer(tokenizer.decode(answers[key]), answers[key]) for key in prompts}
 
 
+def text_entries(tokenizer: Tokenizer, answers: Mapping[str, Answer]) -> dict[str, TextEntry]:
+    """Answers as they are kept, by item hash: with where in the text each token ends."""
+    return {
+        key: TextEntry(text=answer.text, tokens=list(answer.token_ids), ends=_ends(tokenizer, answer))
+        for key, answer in answers.items()
+    }
+
+
+def _ends(tokenizer: Tokenizer, answer: Answer) -> list[int]:
+    """As far as the text of the first tokens is that of all: a character that is cut reads as another one there."""
+    ends: list[int] = []
+    for count in range(1, len(answer.token_ids) + 1):
+        spelled = tokenizer.decode(answer.token_ids[:count])
+        alike = len(spelled) if answer.text.startswith(spelled) else common_length(spelled, answer.text)
+        ends.append(max([alike, *ends[-1:]]))
+    return ends
+
+
+def common_length(first: Sequence[object], second: Sequence[object]) -> int:
+    """How many elements two sequences begin with in common."""
+    differing = (index for index, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1])
+    return next(differing, min(len(first), len(second)))
+
+
 def generate_tokens(
     engine: Engine, tokenizer: Tokenizer, prompts: Mapping[str, Sequence[int]], max_tokens: int, batch_size: int
 ) -> dict[str, tuple[int, ...]]:
@@ -152,24 +180,59 @@ def score_sequences(
         ConfigError: a sequence that the engine was not built for.
         MeasurementError: an engine that returns too few values, or a value that is not finite.
     """
-    spec = engine.spec
-    limit = spec.max_input_len + spec.max_output_len
-    _require_fit(engine, tokenizer, sequences.values(), limit, "limits.max_input_len")
-    keys = _shortest_first(sequences)
+    keys = _scorable(engine, tokenizer, sequences)
     # All at once, as an engine knows best how many it scores together.
     results = engine.score([sequences[key] for key in keys], prefill=prefill)
-    if [len(result) for result in results] != [len(sequences[key]) - 1 for key in keys]:
+    found = dict(zip(keys, results, strict=True)) if len(results) == len(keys) else {}
+    _require_finite(engine, tokenizer, sequences, found)
+    return found
+
+
+def distribute_sequences(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    sequences: Mapping[Key, Sequence[int]],
+    cells: int | Mapping[Key, NDArray[np.int32]],
+    prefill: int | None = None,
+) -> dict[Key, Distribution]:
+    """The same with what else was expected; ``cells`` as in ``Engine.distributions``, by the sequence's key.
+
+    Raises, besides: CapabilityError, an engine that gives no distributions.
+    """
+    keys = _scorable(engine, tokenizer, sequences)
+    named = cells if isinstance(cells, int) else [cells[key] for key in keys]
+    results = engine.distributions([sequences[key] for key in keys], cells=named, prefill=prefill)
+    found = dict(zip(keys, results, strict=True))
+    _require_finite(engine, tokenizer, sequences, {key: each.scores.tolist() for key, each in found.items()})
+    return found
+
+
+def _scorable(engine: Engine, tokenizer: Tokenizer, sequences: Mapping[Key, Sequence[int]]) -> list[Key]:
+    """The keys, shortest sequence first. Raises ConfigError for a sequence that the engine was not built for."""
+    limit = engine.spec.max_input_len + engine.spec.max_output_len
+    _require_fit(engine, tokenizer, sequences.values(), limit, "limits.max_input_len")
+    return _shortest_first(sequences)
+
+
+def _require_finite(
+    engine: Engine,
+    tokenizer: Tokenizer,
+    sequences: Mapping[Key, Sequence[int]],
+    scores: Mapping[Key, Sequence[float]],
+) -> None:
+    """Raise MeasurementError where a token has no score, or one that is not finite."""
+    if any(len(scores.get(key, ())) != len(sequence) - 1 for key, sequence in sequences.items()):
         raise MeasurementError(
-            f"{spec.id} did not score every token of {len(keys)} sequences", "report it against the backend"
+            f"{engine.spec.id} did not score every token of {len(sequences)} sequences",
+            "report it against the backend",
         )
-    for key, result in zip(keys, results, strict=True):
-        if not all(map(math.isfinite, result)):
+    for key, values in scores.items():
+        if not all(map(math.isfinite, values)):
             raise MeasurementError(
-                f"{spec.id} gave a log-probability that is not finite, in the text that ends in "
+                f"{engine.spec.id} gave a log-probability that is not finite, in the text that ends in "
                 f"{_ending(tokenizer, sequences[key])}",
                 "look for overflow: a lower activation precision, or a damaged engine (enginegate engines verify)",
             )
-    return dict(zip(keys, results, strict=True))
 
 
 def bytes_spelled(tokenizer: Tokenizer, text: str, tokens: Sequence[int], count: int) -> int:

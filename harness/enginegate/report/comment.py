@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from enginegate.core.records import RunRecord
 from enginegate.report.markdown import RANDOM_WEIGHTS, SYMBOLS, incomplete, markdown_table, tally, with_symbol
+from enginegate.report.notes import data_notes
 from enginegate.report.reasons import reasons
 from enginegate.report.rows import SPEEDUP_HEADING, cell, record_rows, speedup_text
 from enginegate.storage.summary import worst
@@ -14,6 +15,8 @@ from enginegate.storage.summary import worst
 LIMIT = 60_000
 #: Sentences on verdicts and warnings each, and the characters of one.
 MOST, LONGEST = 20, 600
+#: Metrics behind the columns.
+_SHOWN = ("cloze", "letters", "perplexity", "similarity")
 _COLUMNS = (
     ("Batch", "batch_size", None),
     ("Tokens/sec", "tokens_per_second", 1),
@@ -21,6 +24,7 @@ _COLUMNS = (
     ("Accuracy (%)", "accuracy", 1),
     ("BLEU", "bleu", 1),
     ("Perplexity", "perplexity", 2),
+    ("KLD", "divergence", 4),
 )
 
 
@@ -40,12 +44,13 @@ def markdown_comment(records: Sequence[RunRecord], limit: int = LIMIT) -> str:
 def _lines(record: RunRecord) -> Iterator[str]:
     withdrawn = [entry for entry in record.joint if entry.status == "FAIL"]
     status = worst([verdict.status for verdict in record.verdicts] + ["FAIL"] * bool(withdrawn))
-    yield f"### {SYMBOLS.get(status, '➖')} enginegate: {record.model.name}: {tally(record)}\n"
+    yield f"### {SYMBOLS.get(status, '➖')} enginegate: {record.model.label}: {tally(record)}\n"
     if (reason := incomplete(record)) is not None:
         yield f"**{reason}**\n"
     if record.model.random_weights:
         yield f"**{RANDOM_WEIGHTS}**\n"
     yield from _table(record)
+    yield from (f"- data: {_short(note)}" for note in data_notes(record.quality, _SHOWN))
     yield from _not_passed(record)
     yield from (f"- {SYMBOLS['FAIL']} {_short(entry.explanation)}" for entry in withdrawn)
     if record.warnings:

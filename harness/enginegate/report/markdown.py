@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import CONFIDENCE
-from enginegate.report.notes import speed_notes
+from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.rows import COLUMN_NOTES, COLUMNS, SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
 from enginegate.storage.summary import SEVERITY, headline_scores, reruns
 
@@ -47,7 +47,7 @@ def incomplete(record: RunRecord) -> str | None:
 
 
 def _lines(record: RunRecord) -> Iterator[str]:
-    yield f"# enginegate: {record.model.name}: {tally(record)}"
+    yield f"# enginegate: {record.model.label}: {tally(record)}"
     yield ""
     reason = incomplete(record)
     partial = "" if reason is None else f" **{reason}**"
@@ -56,7 +56,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield f"\nIt holds {record.shards} of one session."
     if record.model.random_weights:
         yield f"\n**{RANDOM_WEIGHTS}**"
-    yield from _results(record_rows(record), speed_notes(record))
+    yield from _results(record_rows(record), speed_notes(record), data_notes(record.quality))
     yield from _verdicts(record)
     yield from _joint(record)
     yield from _quality(record)
@@ -64,7 +64,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
     yield from _provenance(record)
 
 
-def _results(rows: list[Row], notes: list[str]) -> Iterator[str]:
+def _results(rows: list[Row], notes: list[str], data: list[str]) -> Iterator[str]:
     if not rows:
         return
     yield "\n## Results\n"
@@ -79,7 +79,9 @@ def _results(rows: list[Row], notes: list[str]) -> Iterator[str]:
     yield ""
     yield from (f"- {note}" for note in (*notes, *COLUMN_NOTES))
     for kind in sorted({row.accuracy_kind for row in rows} - {""}):
-        yield f"- Accuracy: multiple choice, {_ACCURACY[kind]}."
+        how = _ACCURACY[kind]
+        yield f"- Accuracy: multiple choice, {how if not data else how.replace(', not its questions', '')}."
+    yield from (f"- Data: {note}." for note in data)
 
 
 _ACCURACY = {
@@ -118,6 +120,9 @@ def _quality(record: RunRecord) -> Iterator[str]:
         yield "\n<details><summary>Quality scores</summary>\n"
         lines = ([*key, *(found.get(engine, "n/a") for engine in engines)] for key, found in scores.items())
         yield from markdown_table(["Metric", "Score", *engines], lines)
+        if notes := [*data_notes(record.quality), *quality_notes(record)]:
+            yield ""
+            yield from (f"- {note}" for note in notes)
         yield "\n</details>"
 
 

@@ -110,7 +110,9 @@ def _group(row: Row, by_batch: bool) -> str:
 
 
 def _model_name(row: Row) -> str:
-    return f"{row.model} (random weights)" if row.random_weights else row.model
+    if row.random_weights:
+        return f"{row.model} (random weights)"
+    return f"{row.model} (dequantized from {row.dequantized})" if row.dequantized else row.model
 
 
 def _number(value: float) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from enginegate.core.records import EngineEntry, RunRecord
 from enginegate.gates.verdict import CONFIDENCE
+from enginegate.report.notes import data_notes
 from enginegate.storage.summary import Measurement, measurements, worst
 
 #: Binary units, as in the tables that this one continues.
@@ -26,6 +27,8 @@ COLUMN_NOTES = (
     " MB and GB are 2^20 and 2^30 bytes.",
     "ROUGE: summaries against reference summaries. BLEU: greedy answers against those of the quality reference."
     " Both 0 to 100.",
+    "KLD: mean KL divergence from the quality reference, nats a token, over its likeliest tokens and one cell for the"
+    " rest.",
     f"Speedup: over the reference engine in the same interleaved blocks, with its {100 * CONFIDENCE:g} % interval.",
     "Verdict: the worst of the engine's verdicts at that batch size.",
 )
@@ -39,6 +42,7 @@ QUALITY_SOURCES: dict[str, tuple[tuple[str, float], ...]] = {
     "rouge_lsum": (("summaries.rougeLsum", 100),),
     "bleu": (("similarity.bleu", 1),),
     "perplexity": (("perplexity.perplexity", 1),),
+    "divergence": (("divergence.kld", 1),),
 }
 
 
@@ -50,6 +54,7 @@ class Row:
         model, engine, precision, batch_size, workload: what was measured; ``engine`` is the backend.
         role: ``candidate``, ``reference`` or ``quality-reference``.
         random_weights: True where quality has no meaning.
+        dequantized: what most of the model's weights were quantized to before, or "".
         latency_ms, ttft_ms, itl_ms: milliseconds.
         tokens_per_second: tokens really produced.
         memory_mb: peak while generating, MiB.
@@ -57,6 +62,8 @@ class Row:
         accuracy, rouge1, rouge2, rouge_l, rouge_lsum, bleu: 0 to 100.
         accuracy_kind: the metric behind ``accuracy``, ``cloze`` or ``letters``.
         perplexity: per token.
+        data: the data sets behind the quality columns.
+        divergence: mean KL divergence from the quality reference, nats a token.
         speedup, speedup_low, speedup_high: ratio over the reference and its interval.
         verdict: worst status, or "" where nothing was gated.
     """
@@ -68,6 +75,7 @@ class Row:
     workload: str
     role: str
     random_weights: bool
+    dequantized: str
     latency_ms: float | None
     tokens_per_second: float | None
     memory_mb: float | None
@@ -81,6 +89,8 @@ class Row:
     rouge_lsum: float | None
     bleu: float | None
     perplexity: float | None
+    data: str
+    divergence: float | None
     ttft_ms: float | None
     itl_ms: float | None
     speedup: float | None
@@ -107,6 +117,7 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
     ("ROUGE-Lsum", "rouge_lsum", 2),
     ("BLEU", "bleu", 2),
     ("Perplexity", "perplexity", 3),
+    ("KLD", "divergence", 5),
     ("TTFT (ms)", "ttft_ms", 2),
     ("ITL (ms)", "itl_ms", 2),
     ("Speedup", "speedup", 3),
@@ -114,6 +125,9 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
     ("Speedup High", "speedup_high", 3),
     ("Verdict", "verdict", None),
 )
+
+#: Behind them, what no table of a page has room for.
+_CSV_COLUMNS = (*COLUMNS, ("Data", "data", None), ("Dequantized From", "dequantized", None))
 
 
 def record_rows(record: RunRecord) -> list[Row]:
@@ -156,12 +170,14 @@ def _row(
         workload=workload,
         role=engine.role,
         random_weights=record.model.random_weights,
+        dequantized=record.model.dequantized,
         latency_ms=value("latency", 1000),
         tokens_per_second=value("throughput"),
         memory_mb=value("peak_memory", 1 / MEGABYTE),
         weights_gb=value("loaded_memory", 1 / GIGABYTE),
         running_gb=value("peak_memory", 1 / GIGABYTE),
         accuracy_kind=kind,
+        data="; ".join(data_notes(entry for entry in record.quality if entry.engine == engine.id)),
         ttft_ms=value("ttft_seconds", 1000),
         itl_ms=value("itl_seconds", 1000),
         speedup=speedup.value if speedup else 1.0 if engine.role == "reference" and "latency" in found else None,
@@ -212,5 +228,5 @@ def write_csv(rows: Sequence[Row], path: Path) -> None:
     """Write the table; what was not measured is an empty cell."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow([heading for heading, _, _ in COLUMNS])
-        writer.writerows([cell(row, attribute, decimals) for _, attribute, decimals in COLUMNS] for row in rows)
+        writer.writerow([heading for heading, _, _ in _CSV_COLUMNS])
+        writer.writerows([cell(row, attribute, decimals) for _, attribute, decimals in _CSV_COLUMNS] for row in rows)

@@ -14,7 +14,7 @@ from rich.table import Table
 from enginegate.core.records import RunRecord, VerdictEntry
 from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.markdown import RANDOM_WEIGHTS, tally
-from enginegate.report.notes import speed_notes
+from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.reasons import reasons, warnings
 from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, row_verdict, speedup_text
 from enginegate.storage.summary import SEVERITY, reruns
@@ -42,11 +42,14 @@ QUALITY_COLUMNS = (
     ("ROUGE-Lsum", "rouge_lsum", 2),
     ("BLEU", "bleu", 2),
     ("Perplexity", "perplexity", 3),
+    ("KLD", "divergence", 5),
 )
 
 
 #: How many reasons, and how many warnings, a screen has room for.
 REASONS, WARNINGS = 8, 3
+#: Metrics whose scores a screen shows.
+_SHOWN = ("cloze", "letters", "perplexity")
 
 
 def print_screen(record: RunRecord, console: Console) -> None:
@@ -54,6 +57,8 @@ def print_screen(record: RunRecord, console: Console) -> None:
     lines = _lines(record)
     if lines:
         console.print(_screen_table(record, lines))
+        for note in data_notes(record.quality, _SHOWN):
+            console.print(f"data: {note}", markup=False, style="dim")
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     found = reasons(record)
@@ -153,6 +158,10 @@ def print_report(record: RunRecord, console: Console) -> None:
     scored = list({(row.engine, row.precision): row for row in rows if _has_quality(row)}.values())
     if scored:
         console.print(_quality_table(record.model.name, scored, console.width))
+        for note in data_notes(record.quality):
+            console.print(f"data: {note}", markup=False, style="dim")
+    for note in quality_notes(record):
+        console.print(note, markup=False, style="dim")
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     print_verdicts(record, console)
@@ -174,11 +183,11 @@ def _print_end(record: RunRecord, console: Console, *, failed_only: bool) -> Non
             console.print(f"[{STYLES[entry.status]}]{entry.status}[/] {escape(entry.explanation)}")
     for rerun in reruns(record):
         console.print(f"run again: {rerun}", markup=False, style="bold yellow" if rerun.turned else "dim")
-    console.print(f"{record.model.name}: {tally(record)}", markup=False, style="bold")
+    console.print(f"{record.model.label}: {tally(record)}", markup=False, style="bold")
 
 
 def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:
-    table = _table(f"{model}: speed and memory", width)
+    table = _table(escape(f"{model}{_origin(rows)}: speed and memory"), width)
     table.add_column("Batch\nSize", justify="right", no_wrap=True)
     for heading, _, _ in SPEED_COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -196,13 +205,18 @@ def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:
 
 
 def _quality_table(model: str, rows: Sequence[Row], width: int) -> Table:
-    table = _table(f"{model}: quality", width)
+    table = _table(escape(f"{model}{_origin(rows)}: quality"), width)
     for heading, _, _ in QUALITY_COLUMNS:
         table.add_column(heading, justify="right")
     for row in rows:
         cells = (cell(row, attribute, decimals, "n/a") for _, attribute, decimals in QUALITY_COLUMNS)
         table.add_row(f"{row.engine} {row.precision}", *cells)
     return table
+
+
+def _origin(rows: Sequence[Row]) -> str:
+    """What the weights of the rows' model were quantized to before, for a title; empty where they were not."""
+    return f", dequantized from {rows[0].dequantized}" if rows and rows[0].dequantized else ""
 
 
 def _table(title: str, width: int) -> Table:

@@ -27,7 +27,7 @@ from enginegate.measure.memory import measure_memory
 from enginegate.measure.prompts import PromptPool
 from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
-from enginegate.quality.measure import ASKING, COMPARED, measure_quality
+from enginegate.quality.measure import ASKING, measure_quality
 from enginegate.quality.reference_cache import load_or_measure
 from enginegate.session.engines import RunningEngines, Wrap
 from enginegate.session.files import ModelFiles
@@ -211,12 +211,15 @@ class ModelBench:
         refuse_random_weights(self.files.checkpoint)
         key = f"{engine_id}/{metric}"
         if key not in self.quality:
+            self.files.check_data(metric)
             if metric in ASKING:  # before minutes are spent on building and loading
                 self.files.tokenizer.require_chat()
-            answers = self.quality_reference.answers() if metric in COMPARED else {}
+            reference = self.quality_reference.wanted(metric)
             engine = CheckedEngine(had(), self.vocabulary())
             with told(self.files.progress, f"{metric} of {engine_id}"):
-                self.quality[key] = measure_quality(metric, engine, self.files.tokenizer, self.config, answers)
+                found = measure_quality(metric, engine, self.files.tokenizer, self.config, reference)
+            for name, entry in found.items():
+                self.quality.setdefault(f"{engine_id}/{name}", entry)
         return self.quality[key]
 
     def reference_quality(self, metric: str) -> QualityEntry:

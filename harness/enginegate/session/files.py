@@ -20,7 +20,9 @@ from enginegate.models.checkpoint import Checkpoint
 from enginegate.models.sources import resolve
 from enginegate.models.tokenizer import Tokenizer
 from enginegate.models.weights import count_weights
-from enginegate.quality.data import Prompt, load_prompts
+from enginegate.quality import sets
+from enginegate.quality.data import Prompt
+from enginegate.quality.sets import check_tokens, data_set
 
 
 class ModelFiles:
@@ -84,7 +86,16 @@ class ModelFiles:
 
     def prompts(self) -> list[Prompt]:
         """The texts that are answered and timed. Raises ConfigError where the file is missing, empty or damaged."""
-        return load_prompts(self.config.resolve(self.config.file.quality.prompts))
+        return sets.prompts(self.config, self.progress).items
+
+    def check_data(self, metric: str) -> None:
+        """Have the items of a quality metric here and read, before anything is built or loaded for them.
+
+        Raises ConfigError where they cannot be had, or one of them cannot be asked of this model.
+        """
+        data = data_set(self.config, metric, self.progress)
+        if data is not None:
+            check_tokens(data, self.tokenizer)
 
     def build(self, spec: EngineSpec, backend: Backend | None = None) -> StoreEntry:
         """The engine's files, built where they are not in the store; checked byte by byte once a session.

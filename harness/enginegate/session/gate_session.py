@@ -27,7 +27,6 @@ from enginegate.core.records import (
 from enginegate.core.specs import Workload
 from enginegate.core.urls import without_password
 from enginegate.engines.process.environments import installed
-from enginegate.gates.accuracy import not_above_chance
 from enginegate.gates.verdict import Verdict
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.lease import Lease
@@ -37,7 +36,7 @@ from enginegate.plan.gates import EngineGates, ModelFacts, live_policy, speed_po
 from enginegate.plan.options import Options
 from enginegate.plan.plan import Plan, PlannedTest, make_plan
 from enginegate.plan.selection import Candidate, Selection, missing, select
-from enginegate.quality.measure import CHOICES
+from enginegate.quality.ties import CHOICES
 from enginegate.session.audit_race import measure_session
 from enginegate.session.base import Base, NewEngineError, prepare_base
 from enginegate.session.bench import ModelBench
@@ -59,6 +58,7 @@ from enginegate.verdicts.audit import continued, new_gate
 from enginegate.verdicts.inputs import GateInputs, SpeedInputs, StoredFloor, StoredSessions
 from enginegate.verdicts.joint import joint_verdicts
 from enginegate.verdicts.launch_audit import new_launches
+from enginegate.verdicts.quality import why_guessed
 from enginegate.verdicts.speed import launch_numbers, live_undecided, speed_undecided, why_no_race
 
 
@@ -299,16 +299,13 @@ class GateSession:
     def why_guessed(self, config: Config, metric: str) -> str | None:
         """Why a multiple-choice metric tells nothing of a model: the reference only guesses. None where it does tell.
 
-        None under ``--strict-gates``, too, which wants a verdict of every gate. The reference is asked once and its
-        answers are kept, so a session with nothing to see does not ask each engine. Raises EngineGateError.
+        This is a pilot: the reference is asked once, and its answers are kept in the cache with its other scores, so
+        neither this session nor a later one with nothing to see asks each engine. None under ``--strict-gates``, too,
+        which wants a verdict of every gate. Raises EngineGateError.
         """
         if metric not in CHOICES or self.options.strict:
             return None
-        entry = self.bench(config).reference_quality(metric)
-        place = entry.columns.index(CHOICES[metric])
-        answers = {item: float(values[place]) for item, values in entry.items.items()}
-        reason = not_above_chance(answers, entry.scores.get("chance"))
-        return None if reason is None else f"{metric}: {reason}"
+        return why_guessed(self.bench(config).reference_quality(metric))
 
     @property
     def speed_budget(self) -> float:
@@ -537,6 +534,7 @@ class GateSession:
                 source=checkpoint.source,
                 digest=checkpoint.digest,
                 random_weights=checkpoint.random_weights,
+                dequantized=checkpoint.dequantized,
             ),
             config=bench.config.file.model_dump(by_alias=True),
             engines=list(bench.engines.entries.values()),

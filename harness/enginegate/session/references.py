@@ -14,12 +14,14 @@ from enginegate.core.progress import Step
 from enginegate.core.records import Fingerprint, QualityEntry, Stored
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.answers import CheckedEngine
-from enginegate.engines.base import Engine
+from enginegate.engines.base import Distribution, Engine
 from enginegate.engines.process.heartbeat import told
-from enginegate.engines.registry import load_backend, version
+from enginegate.engines.registry import capabilities, load_backend, version
 from enginegate.models.vocabulary import vocabulary_size
+from enginegate.quality.divergence import Distributions, reference_distributions
 from enginegate.quality.entry import refuse_random_weights
-from enginegate.quality.measure import COMPARED, asked_of, measure_quality
+from enginegate.quality.measure import FromReference, asked_of, measure_quality, prose_of
+from enginegate.quality.perplexity import perplexity_of
 from enginegate.quality.reference_cache import Answers, code_digest, dependency_digest, load_or_measure
 from enginegate.quality.similarity import reference_answers
 from enginegate.quality.text import Answer
@@ -108,6 +110,7 @@ class QualityReference:
     def __init__(self, engines: RunningEngines) -> None:
         self._engines = engines
         self._answers: dict[str, Answer] | None = None
+        self._distributions: dict[str, Distribution] | None = None
 
     @property
     def spec(self) -> EngineSpec:
@@ -131,21 +134,76 @@ class QualityReference:
             self._answers = self._cached("answers", Answers, measure).items
         return self._answers
 
+    def wanted(self, metric: str) -> FromReference:
+        """What an engine is compared with in this metric; nothing where the metric compares nothing."""
+        if metric == "similarity":
+            return FromReference(engine=self.spec.id, answers=self.answers())
+        if metric == "divergence":
+            return FromReference(engine=self.spec.id, distributions=self.distributions(), floor=self.floor())
+        return FromReference()
+
+    def distributions(self) -> dict[str, Distribution]:
+        """What it expected in the passages, position by position. Its perplexity is kept with them.
+
+        Raises CapabilityError where its backend gives no distributions.
+        """
+        if self._distributions is None:
+            files, cells = self._engines.files, self._engines.files.config.file.quality.divergence_cells
+
+            def measure() -> Distributions:
+                engine, prose = self._engine(), prose_of(files.tokenizer, files.config)
+                with told(files.progress, f"distributions of the reference {self.spec.id}", "kept for later runs"):
+                    found = reference_distributions(engine, files.tokenizer, prose, cells)
+                scores = {key: each.scores.tolist() for key, each in found.items()}
+                self._cached("perplexity", QualityEntry, lambda: perplexity_of(engine, files.tokenizer, prose, scores))
+                return Distributions.of(self.spec.id, cells, found)
+
+            self._distributions = self._cached("distributions", Distributions, measure).items()
+        return self._distributions
+
+    def floor(self) -> float | None:
+        """The mean KL divergence of a second unquantized engine: the reference's backend in another precision.
+
+        What an engine diverges by no more than that, rounding may explain. None where the backend has no second one.
+        """
+        second = self._second()
+        if second is None:
+            return None
+        files = self._engines.files
+
+        def measure() -> QualityEntry:
+            engine = self._checked(second)
+            reference = FromReference(engine=self.spec.id, distributions=self.distributions())
+            with told(files.progress, f"divergence of the unquantized {second.id}", "kept for later runs"):
+                return measure_quality("divergence", engine, files.tokenizer, files.config, reference)["divergence"]
+
+        return float(self._cached(f"floor-{second.precision}", QualityEntry, measure).scores["kld"])
+
+    def _second(self) -> EngineSpec | None:
+        spec = self.spec
+        can = capabilities(load_backend(spec.backend)).precisions
+        others = [name for name in ("bf16", "fp16", "fp32") if name != spec.precision]
+        found = next((name for name in others if name in can and can[name].supported), None)
+        return None if found is None else self._engines.files.config.reference_spec(spec.backend, found)
+
     def scores(self, metric: str) -> QualityEntry:
         """Its own scores on a quality metric. Raises CapabilityError where the weights are random."""
         files = self._engines.files
         refuse_random_weights(files.checkpoint)
-        answers = self.answers() if metric in COMPARED else {}
+        files.check_data(metric)
+        reference = self.wanted(metric)
 
         def measure() -> QualityEntry:
             engine = self._engine()
             with told(files.progress, f"{metric} of the reference {self.spec.id}", "kept for later runs"):
-                return measure_quality(metric, engine, files.tokenizer, files.config, answers)
+                return measure_quality(metric, engine, files.tokenizer, files.config, reference)[metric]
 
         return self._cached(metric, QualityEntry, measure, *asked_of(metric, files.tokenizer, files.config))
 
     def _engine(self) -> Engine:
-        spec = self.spec
+        return self._checked(self.spec)
+
+    def _checked(self, spec: EngineSpec) -> Engine:
         engine = self._engines.get(spec, self._engines.files.config.runtime(spec.backend), "quality-reference")
         return CheckedEngine(engine, vocabulary_size(self._engines.files.checkpoint.path))
 
@@ -153,5 +211,6 @@ class QualityReference:
         """A result, from the cache where nothing that it depends on has changed, ``parts`` among it."""
         files, spec = self._engines.files, self.spec
         runtime = files.config.runtime(spec.backend)
-        key = dependency_digest(files.config, files.build(spec).manifest.key, asdict(runtime), *parts)
+        content = files.build(spec).manifest.key
+        key = dependency_digest(files.config, content, asdict(runtime), *parts, progress=files.progress)
         return load_or_measure(files.cache / "quality" / f"{spec.id}-{name}-{key}.json", kind, measure, files.progress)

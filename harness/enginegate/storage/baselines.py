@@ -17,6 +17,7 @@ from enginegate.core.errors import BaselineError
 from enginegate.core.records import Amount, Count, Number, Stored
 from enginegate.core.specs import engine_id
 from enginegate.quality.entry import method_version
+from enginegate.quality.ties import by_method, half_right
 from enginegate.storage import migration
 from enginegate.storage.reading import Format, table_problem
 
@@ -243,7 +244,10 @@ _RESTORE = f"restore it from version control, or {RECORD_NEW}"
 
 
 def _quality_problem(baseline: QualityBaseline) -> str | None:
-    problems = ((name, table_problem(metric.columns, metric.items)) for name, metric in baseline.metrics.items())
+    problems = (
+        (name, table_problem(metric.columns, metric.items) or half_right(metric))
+        for name, metric in baseline.metrics.items()
+    )
     return next((f"{name}: {problem}" for name, problem in problems if problem is not None), None)
 
 
@@ -266,8 +270,10 @@ _PERF = Format(PerfBaseline, "baseline", SCHEMA, migration.PERF, BaselineError, 
 def same_method(first: str, second: str) -> bool:
     """Whether two versions of a metric measure the same thing, if not on the same items.
 
-    A version that names no item set is compared whole.
+    A version that names no item set is compared whole. Of two that deal with ties in different ways, see
+    ``ties.first_wins``.
     """
+    first, second = by_method(first), by_method(second)
     return (method_version(first) or first) == (method_version(second) or second)
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from enginegate.core.errors import RecordError, edge
 from enginegate.core.files import expanded, round_floats, to_json, write_atomically
 from enginegate.core.records import SCHEMA, QualityEntry, RunRecord, ShardRun, ShardsEntry
 from enginegate.quality.bleu import BLEU_COLUMNS
 from enginegate.quality.lm_eval import METRIC as TASK_METRIC
+from enginegate.quality.ties import half_right
 from enginegate.storage.migration import RECORD
 from enginegate.storage.reading import Format, repeated, table_problem
+from enginegate.storage.texts import save_texts
 
 #: The name of a run's record inside its folder.
 RECORD_NAME = "run.json"
@@ -21,7 +24,9 @@ _MOST = 1e9
 #: What the numbers of an item can be, by their column: the suite's own scores make no others. A likelihood is what the
 #: engine says it is, so its sign is for the gate to judge.
 _RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("acc", "acc_norm", "exact", "rouge1", "rouge2", "rougeL", "rougeLsum"), (0.0, 1.0)),
+    **dict.fromkeys(
+        ("acc", "acc_norm", "acc_calibrated", "exact", "rouge1", "rouge2", "rougeL", "rougeLsum"), (0.0, 1.0)
+    ),
     **dict.fromkeys((*BLEU_COLUMNS, "length", "reference_length", "tokens", "bytes"), (0.0, _MOST)),
     "nll": (-_MOST, _MOST),
 }
@@ -98,18 +103,24 @@ def _impossible(entry: QualityEntry) -> str | None:
         for item, row in entry.items.items():
             if row[place] < low or row[place] > high:
                 return f"{column} of item {item} is {row[place]:g}, which is not between {low:g} and {high:g}"
-    return None
+    return half_right(entry)
 
 
 FORMAT = Format(RunRecord, "run record", SCHEMA, RECORD, RecordError, "restore it, or record a new run", _problem)
 
 
+#: What lies beside the record, in a file of its own.
+_BESIDE: dict[str, Any] = {"__all__": {"texts"}}
+
+
 def save_record(record: RunRecord, folder: Path) -> Path:
-    """Write ``<folder>/<record id>/run.json`` and return its path. Raises RecordError."""
+    """Write ``<folder>/<record id>/run.json``, and the texts beside it; return its path. Raises RecordError."""
     path = folder / record.id / RECORD_NAME
     hint = "look at that folder, or name another one with --runs DIR"
     with edge(RecordError, f"run record {path} cannot be written", hint):
-        write_atomically(path, to_json(round_floats(record.model_dump(mode="python"))))
+        beside = {"quality": _BESIDE, "shards": {"held": {"__all__": {"quality": _BESIDE}}}}
+        write_atomically(path, to_json(round_floats(record.model_dump(mode="python", exclude=beside))))
+        save_texts(record, path.parent)
     return path
 
 

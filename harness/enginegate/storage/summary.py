@@ -19,7 +19,7 @@ from enginegate.storage.configured import speed_as_written
 SEVERITY = ("FAIL", "INCONCLUSIVE", "NO_BASELINE", "PASS")
 
 #: Scores that say how another was come by, and are neither better nor worse themselves.
-DESCRIPTIVE_SCORES = frozenset({"stderr", "stderr_norm", "chance", "tokens", "items"})
+DESCRIPTIVE_SCORES = frozenset({"stderr", "stderr_norm", "chance", "tokens", "items", "ties"})
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pytest
 
 from enginegate.core.errors import EngineError
 from enginegate.core.specs import SamplingParams
+from enginegate.engines.answers import checked_distributions
 from enginegate.engines.base import Engine
 from enginegate.engines.effective import check_effective
 from enginegate.engines.registry import check_precision, load_backend
@@ -145,6 +146,21 @@ class Conformance:
         one_pass, by_steps = (np.array(engine.score(sequences, prefill=prefill)) for prefill in (None, 8))
         assert np.abs(one_pass - by_steps).max() < (1e-3 if self.exact else 1.5)
 
+    def test_distributions_are_of_the_scores_that_it_gives(self, engine: Engine) -> None:
+        if not hasattr(engine, "distributions"):
+            pytest.skip("this backend gives no distributions")
+        sequences = [prompts(1, length, seed)[0] for seed, length in enumerate((5, 31, 12))]
+        for prefill in (None, 4):
+            found = engine.distributions(sequences, cells=8, prefill=prefill)
+            checked_distributions(engine.spec.id, found, sequences, VOCABULARY)
+            for each, scores in zip(found, engine.score(sequences, prefill=prefill), strict=True):
+                np.testing.assert_allclose(each.scores, scores, atol=1e-4 if self.exact else 0.35)
+                highest = np.take_along_axis(each.ids, each.values.argmax(1)[:, None], 1)[:, 0]
+                assert (each.likeliest == highest).mean() > (0.99 if self.exact else 0.5)
+            again = engine.distributions(sequences, cells=[each.ids for each in found], prefill=prefill)
+            for one, two in zip(found, again, strict=True):
+                np.testing.assert_allclose(np.sort(one.values, 1), np.sort(two.values, 1), atol=1e-5)
+
     def test_scores_agree_with_the_tokens_it_chooses(self, engine: Engine) -> None:
         prompt = prompts(1, 12)[0]
         chosen = engine.generate([prompt], SamplingParams(1))[0].token_ids[0]
@@ -177,6 +193,7 @@ class Conformance:
             lambda: engine.generate(prompts(1, 4), SamplingParams(2)),
             lambda: list(engine.stream(prompts(1, 4)[0], SamplingParams(2))),
             lambda: engine.score([[5, 6]]),
+            lambda: engine.distributions([[5, 6]], cells=2) if hasattr(engine, "distributions") else engine.memory(),
             engine.memory,
             engine.effective,
         ):

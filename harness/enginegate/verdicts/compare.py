@@ -29,6 +29,7 @@ from enginegate.verdicts.corpus import bleu_score, ceiling
 from enginegate.verdicts.inputs import (
     AccuracyInputs,
     CorpusInputs,
+    DivergenceInputs,
     MemoryInputs,
     NllInputs,
     QualityInputs,
@@ -279,7 +280,7 @@ def _common(
         "source": new.metric,
         "reference": None,
         "columns": list(columns),
-        "baseline": lookup.columns(old, columns),
+        "baseline": lookup.columns(old, columns, new),
         "limit": None,
         "policy": policy,
     }
@@ -319,6 +320,11 @@ def _task(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alph
     return CorpusInputs(**common, score="mean", unit=columns[0].removeprefix("-"))
 
 
+def _divergence(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> QualityInputs:
+    common = _common(new, old, ["kld", "tokens"], "divergence", _policy(gates.divergence, gates, alpha))
+    return DivergenceInputs(**common, floor=new.scores.get("floor", 0.0))
+
+
 def _policy(margins: MarginSection, gates: QualityGatesSection, alpha: float) -> QualityPolicy:
     return QualityPolicy(alpha=alpha, beta=gates.beta, margin=margins.margin, tolerated=margins.tolerated)
 
@@ -331,6 +337,7 @@ _QUALITY: dict[str, _Make] = {
     "similarity": _similarity,
     "summaries": _summaries,
     "perplexity": _perplexity,
+    "divergence": _divergence,
 }
 
 

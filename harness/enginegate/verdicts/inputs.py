@@ -218,6 +218,21 @@ class NllInputs(QualityInputs):
     gate: Literal["nll"] = "nll"
 
 
+class DivergenceInputs(QualityInputs):
+    """KL divergence from the reference, document by document.
+
+    ``limit``: nats a token. ``floor``: the divergence of a second unquantized engine, nats a token.
+    """
+
+    gate: Literal["divergence"] = "divergence"
+    floor: float
+
+    @property
+    def comparable(self) -> bool:
+        """A baseline, or a limit: the figures themselves are of the reference."""
+        return self.baseline is not None or self.limit is not None
+
+
 class FlipsInputs(QualityInputs):
     """How many answers changed at all."""
 
@@ -274,6 +289,7 @@ AnyInputs = Annotated[
     | AccuracyInputs
     | CorpusInputs
     | NllInputs
+    | DivergenceInputs
     | FlipsInputs
     | LengthsInputs
     | UnpairedInputs,

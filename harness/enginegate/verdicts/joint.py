@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from enginegate.core.records import JointEntry, RunRecord, VerdictEntry
 
 #: The gates of answers and scores, by the name that their inputs carry.
-_QUALITY = frozenset({"accuracy", "corpus", "nll", "flips", "lengths"})
+_QUALITY = frozenset({"accuracy", "corpus", "nll", "divergence", "flips", "lengths"})
 
 
 def joint_verdicts(record: RunRecord) -> list[JointEntry]:

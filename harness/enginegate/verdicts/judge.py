@@ -16,6 +16,7 @@ from enginegate.verdicts.lookup import beside
 from enginegate.verdicts.quality import (
     judge_accuracy_gate,
     judge_corpus_gate,
+    judge_divergence_gate,
     judge_flips_gate,
     judge_lengths_gate,
     judge_nll_gate,
@@ -31,6 +32,7 @@ _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
     inputs.AccuracyInputs: judge_accuracy_gate,
     inputs.CorpusInputs: judge_corpus_gate,
     inputs.NllInputs: judge_nll_gate,
+    inputs.DivergenceInputs: judge_divergence_gate,
     inputs.FlipsInputs: judge_flips_gate,
     inputs.LengthsInputs: judge_lengths_gate,
     inputs.UnpairedInputs: judge_unpaired_gate,

@@ -8,7 +8,7 @@ from typing import TypeVar
 from enginegate.config.schema import GatesSection
 from enginegate.core.errors import RecordError
 from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RaceEntry, RunRecord
-from enginegate.storage.baselines import QualityMetric
+from enginegate.quality.ties import Results, first_wins, has_column, reader
 from enginegate.storage.configured import kept_gates
 
 Entry = TypeVar("Entry")
@@ -66,18 +66,24 @@ def gates(record: RunRecord | None) -> GatesSection:
     return GatesSection() if record is None else kept_gates(record, GatesSection)
 
 
-def columns(entry: QualityEntry, names: Sequence[str]) -> dict[str, list[float]]:
-    """Item hash to the named numbers. Raises RecordError where the entry lacks one."""
+def columns(entry: QualityEntry, names: Sequence[str], other: Results | None = None) -> dict[str, list[float]]:
+    """Item hash to the named numbers; see ``pick``. Raises RecordError where the entry lacks one."""
     for name in names:
-        if name not in entry.columns:
+        if not has_column(entry.columns, name):
             raise RecordError(f"{entry.metric} of {entry.engine} has no column {name!r}", "record a new run")
-    return pick(entry, names)
+    return pick(entry, names, other)
 
 
-def pick(scores: QualityEntry | QualityMetric, names: Sequence[str]) -> dict[str, list[float]]:
-    """Item hash to the named numbers, all of which are there."""
-    places = [scores.columns.index(name) for name in names]
-    return {item: [row[place] for place in places] for item, row in scores.items.items()}
+def pick(scores: Results, names: Sequence[str], other: Results | None = None) -> dict[str, list[float]]:
+    """Item hash to the named numbers, all of which are there or follow from others.
+
+    ``other``: what they are compared with; without the items that the two deal with in different ways.
+    """
+    apart = frozenset[str]()
+    if other is not None:
+        apart = apart.union(*(first_wins(*pair, name) for name in names for pair in ((scores, other), (other, scores))))
+    readers = [reader(scores.columns, name) for name in names]
+    return {item: [read(row) for read in readers] for item, row in scores.items.items() if item not in apart}
 
 
 def _one(found: Sequence[Entry], name: str) -> Entry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, get_args
@@ -11,15 +12,18 @@ import numpy as np
 from enginegate.config.tokenizers import BleuSmoothing
 from enginegate.core.errors import RecordError
 from enginegate.core.records import QualityEntry, RunRecord
-from enginegate.gates.accuracy import judge_accuracy
+from enginegate.gates.accuracy import judge_accuracy, not_above_chance
 from enginegate.gates.ceiling import Ceiling, OwnText
+from enginegate.gates.divergence import judge_divergence
 from enginegate.gates.quality import judge_corpus, judge_flips, judge_lengths, judge_nll
 from enginegate.gates.verdict import Verdict
 from enginegate.quality.bleu import ORDERS, SMOOTHING, corpus_bleu, own_shares, own_statistics
+from enginegate.quality.ties import CHOICES, TIED, share_an_answer
 from enginegate.verdicts import lookup
 from enginegate.verdicts.inputs import (
     AccuracyInputs,
     CorpusInputs,
+    DivergenceInputs,
     FlipsInputs,
     LengthsInputs,
     NllInputs,
@@ -40,6 +44,24 @@ def judge_accuracy_gate(inputs: AccuracyInputs, record: RunRecord) -> Verdict:
         metric=inputs.metric,
         subject=inputs.subject,
     )
+
+
+def why_guessed(entry: QualityEntry) -> str | None:
+    """Why a metric tells nothing of a model, by its reference's answers: they may be guessed. None where it does tell.
+
+    Plain accuracy decides, as that is what is gated. A model that likes one letter best may know more: where it does
+    once each letter's mean is taken off, the reason says so.
+    """
+    column, chance = CHOICES.get(entry.metric, ""), entry.scores.get("chance")
+    if column not in entry.columns:
+        return None
+    reason = not_above_chance(_single(lookup.pick(entry, [column])), chance)
+    if reason is not None and "acc_calibrated" in entry.columns:
+        known = _single(lookup.pick(entry, ["acc_calibrated"]))
+        if known and not_above_chance(known, chance) is None:
+            score = sum(known.values()) / len(known)
+            reason += f"; with each letter's mean taken off it scores {score:.2f}, which is above it"
+    return None if reason is None else f"{entry.metric}: {reason}"
 
 
 def judge_corpus_gate(inputs: CorpusInputs, record: RunRecord) -> Verdict:
@@ -73,16 +95,31 @@ def judge_nll_gate(inputs: NllInputs, record: RunRecord) -> Verdict:
     )
 
 
+def judge_divergence_gate(inputs: DivergenceInputs, record: RunRecord) -> Verdict:
+    """KL divergence from the reference, document by document."""
+    entry = lookup.quality(record, inputs.candidate, inputs.source)
+    return judge_divergence(
+        _pairs(lookup.columns(entry, inputs.columns)) or {},
+        _pairs(inputs.baseline),
+        inputs.policy,
+        floor=inputs.floor,
+        limit=inputs.limit,
+        metric=inputs.metric,
+        subject=inputs.subject,
+    )
+
+
 def judge_flips_gate(inputs: FlipsInputs, record: RunRecord) -> Verdict:
-    """How many answers changed at all."""
+    """How many answers changed at all; records from before ties were kept compare the first of the best ones."""
     entry = lookup.quality(record, inputs.candidate, inputs.source)
     return judge_flips(
-        lookup.columns(entry, inputs.columns),
-        inputs.baseline,
+        _single(lookup.columns(entry, inputs.columns)) or {},
+        _single(inputs.baseline),
         inputs.policy,
         limit=inputs.limit,
         metric=inputs.metric,
         subject=inputs.subject,
+        same=share_an_answer if set(inputs.columns) <= set(TIED.values()) else operator.eq,
     )
 
 

@@ -15,10 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginegate.core.errors import CapabilityError, EngineError, edge
+from enginegate.core.files import read_json
 from enginegate.core.progress import Step
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
-from enginegate.engines.base import Capabilities, Capability, Effective, Generation, MemoryUse, Progress, TokenEvent
+from enginegate.engines.base import (
+    Capabilities,
+    Capability,
+    Cells,
+    Distribution,
+    Effective,
+    Generation,
+    MemoryUse,
+    Progress,
+    TokenEvent,
+)
 from enginegate.engines.checkpoint import Geometry, check_loaded, link_checkpoint
+from enginegate.engines.distributions import distribute, from_torch
 from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.reference import fastest_precision
 from enginegate.engines.requests import check_open, check_prompts, check_sequences, eos_token_ids, score_rows
@@ -116,6 +128,17 @@ class HuggingFaceBackend:
             )
 
 
+def attention_of(folder: Path) -> str:
+    """How a model's attention is computed: by torch's own function, or step by step where that leaves something out.
+
+    Gemma 2 caps its attention scores, which the function does not, and Transformers says nothing of it.
+    """
+    config = read_json(folder / "config.json", EngineError, "build the engine again")
+    nested = config.get("text_config")
+    text = nested if isinstance(nested, dict) else config
+    return "eager" if text.get("attn_logit_softcapping") else "sdpa"
+
+
 class HuggingFaceEngine:
     """A loaded reference. See ``enginegate.engines.base.Engine``."""
 
@@ -133,7 +156,7 @@ class HuggingFaceEngine:
             with _quiet_loading():
                 model, report = AutoModelForCausalLM.from_pretrained(
                     engine_dir,
-                    attn_implementation="sdpa",
+                    attn_implementation=attention_of(engine_dir),
                     trust_remote_code=False,
                     use_safetensors=True,
                     output_loading_info=True,
@@ -228,29 +251,91 @@ class HuggingFaceEngine:
         def score(inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float32]:
             return self._score_batch(inputs, targets, prefill)
 
-        return score_rows(sequences, _LOGIT_BUDGET // self._vocabulary, prefill, self._token_bytes(), score)
+        positions = _LOGIT_BUDGET // self._vocabulary
+        with self._fine_logits():
+            return score_rows(sequences, positions, prefill, self._token_bytes(), score, self._branch)
+
+    def _branch(
+        self,
+        stems: NDArray[np.int64],
+        stem_targets: NDArray[np.int64],
+        owners: NDArray[np.int64],
+        inputs: NDArray[np.int64],
+        targets: NDArray[np.int64],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See ``requests.Branch``: each row goes on from its stem's keys and values."""
+        torch = self._torch
+        here = [torch.from_numpy(each).to(self._device) for each in (stems, stem_targets, owners, inputs, targets)]
+        with torch.inference_mode():
+            output = self._model(input_ids=here[0], use_cache=True)
+            stem_scores = _gather_log_softmax(torch, output.logits, here[1])
+            cache = output.past_key_values
+            cache.batch_select_indices(here[2])
+            logits = self._model(input_ids=here[3], past_key_values=cache, use_cache=True).logits
+            scores = _gather_log_softmax(torch, logits, here[4])
+        return np.asarray(stem_scores.cpu()), np.asarray(scores.cpu())
 
     def _score_batch(
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], prefill: int | None
     ) -> NDArray[np.float32]:
         torch = self._torch
-        with torch.inference_mode():
-            tokens = torch.from_numpy(inputs).to(self._device)
-            wanted = torch.from_numpy(targets).to(self._device)
-            if prefill is None:
-                logits = self._model(input_ids=tokens, use_cache=False).logits
-                return np.asarray(_gather_log_softmax(torch, logits, wanted).cpu())
-            last = inputs.shape[1]
-            first = min(prefill, last)
-            spans = [(0, first), *((position, position + 1) for position in range(first, last))]
-            cache = None
-            parts = []
-            for begin, end in spans:
-                output = self._model(input_ids=tokens[:, begin:end], past_key_values=cache, use_cache=True)
+        wanted = torch.from_numpy(targets).to(self._device)
+        parts = []
+        for begin, end, logits in self._passes(inputs, prefill):
+            parts.append(_gather_log_softmax(torch, logits, wanted[:, begin:end]))
+            beat(end / inputs.shape[1])
+        return np.asarray(torch.cat(parts, 1).cpu())
+
+    def distributions(
+        self, sequences: Sequence[Sequence[int]], *, cells: Cells, prefill: int | None = None
+    ) -> list[Distribution]:
+        """See Engine: from the logits of the passes that ``score`` takes."""
+        self._check_open()
+        check_sequences(self.spec, sequences, prefill, self._max_length(), self._vocabulary)
+        self._use_threads()
+        with self._fine_logits():
+            return distribute(
+                sequences,
+                cells,
+                _LOGIT_BUDGET // self._vocabulary,
+                prefill,
+                self._token_bytes(),
+                lambda inputs: self._passes(inputs, prefill),
+                lambda logits, came, named: from_torch(self._torch, logits, came, named),
+            )
+
+    @contextmanager
+    def _fine_logits(self) -> Iterator[None]:
+        """Compute the output head in float32 meanwhile, where it is a plain linear layer.
+
+        Logits in bf16 have 8 bits: two letters of a question often tie there. The hidden states are the engine's own.
+        """
+        head, linear = self._model.get_output_embeddings(), self._torch.nn.functional.linear
+        if type(head) is not self._torch.nn.Linear or head.weight.dtype == self._torch.float32:
+            yield
+            return
+        weight, bias = head.weight.float(), None if head.bias is None else head.bias.float()
+        head.forward = lambda hidden: linear(hidden.float(), weight, bias)
+        try:
+            yield
+        finally:
+            del head.forward
+
+    def _passes(self, inputs: NDArray[np.int64], prefill: int | None) -> Iterator[tuple[int, int, Any]]:
+        """Logits [rows, end - begin, vocabulary] of padded inputs [rows, time]: of one pass, or of decode steps."""
+        torch = self._torch
+        tokens = torch.from_numpy(inputs).to(self._device)
+        last = inputs.shape[1]
+        first = last if prefill is None else min(prefill, last)
+        cache = None
+        for begin, end in [(0, first), *((position, position + 1) for position in range(first, last))]:
+            # Entered anew for each pass: held over a yield, it would leak into whoever reads this iterator.
+            with torch.inference_mode():
+                output = self._model(
+                    input_ids=tokens[:, begin:end], past_key_values=cache, use_cache=prefill is not None
+                )
                 cache = output.past_key_values
-                parts.append(_gather_log_softmax(torch, output.logits, wanted[:, begin:end]))
-                beat(end / last)
-            return np.asarray(torch.cat(parts, 1).cpu())
+            yield begin, end, output.logits
 
     def memory(self) -> MemoryUse:
         """Bytes of parameters and buffers, and the KV cache that the largest batch would need."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from enginegate.core.errors import CapabilityError, EngineError, edge
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
-from enginegate.engines.base import Effective, MemoryUse
+from enginegate.engines.base import Cells, Distribution, Effective, MemoryUse
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.openvino import kv_cache
 from enginegate.engines.openvino.precisions import ELEMENT_TYPES, activation_precision, kv_precision, suite_name
@@ -109,12 +109,22 @@ class OpenVinoEngine(SteppingEngine):
 
     def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
         """Log-probabilities from the model's stateful form; see ``Scorer``, which the first call compiles."""
+        return self._scorer_for(sequences, prefill).score(sequences, prefill)
+
+    def distributions(
+        self, sequences: Sequence[Sequence[int]], *, cells: Cells, prefill: int | None = None
+    ) -> list[Distribution]:
+        """See Engine; from the same form of the model."""
+        return self._scorer_for(sequences, prefill).distributions(sequences, cells, prefill)
+
+    def _scorer_for(self, sequences: Sequence[Sequence[int]], prefill: int | None) -> Scorer:
+        """The scorer, once the sequences are found to be such that it can score."""
         self._check_open()
         check_sequences(self.spec, sequences, prefill, self._max_length(), self._vocabulary)
         if self._scorer is None:
             token = kv_cache.block_bytes(self._geometry, self._kv_precision) // kv_cache.TOKENS_PER_BLOCK
             self._scorer = Scorer(self._model_xml, self._properties, self._threads, token)
-        return self._scorer.score(sequences, prefill)
+        return self._scorer
 
     def memory(self) -> MemoryUse:
         """Bytes of the stored weights, and of the KV pool as the pipeline reports it (0 until it first runs)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from enginegate.engines.base import Cells, Distribution
+from enginegate.engines.distributions import distribute, from_numpy, joined
 from enginegate.engines.openvino.signal_stack import keep_signal_stack
 from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.requests import score_rows
@@ -38,6 +40,7 @@ class Scorer:
         self._vocabulary = shape[2].get_length()
         self._threads = threads
         self._token_bytes = token_bytes
+        self._plain_cache = str(properties["KV_CACHE_PRECISION"]) in ("f32", "f16", "bf16")
 
     def score(self, sequences: Sequence[Sequence[int]], prefill: int | None) -> list[tuple[float, ...]]:
         """See ``Engine.score``. Sequences of similar length go together, padded on the right.
@@ -49,36 +52,93 @@ class Scorer:
             def score(inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float32]:
                 return self._score_batch(inputs, targets, prefill, pool)
 
-            return score_rows(sequences, _LOGIT_BUDGET // self._vocabulary, prefill, self._token_bytes, score)
+            def branch(
+                stems: NDArray[np.int64],
+                stem_targets: NDArray[np.int64],
+                owners: NDArray[np.int64],
+                inputs: NDArray[np.int64],
+                targets: NDArray[np.int64],
+            ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+                request, length = self.compiled.create_infer_request(), stems.shape[1]
+                stem_scores = _log_softmax_at(self._logits(request, stems), stem_targets, pool)
+                logits = self._logits(request, inputs, seen=length, owners=owners)
+                return stem_scores, _log_softmax_at(logits, targets, pool)
+
+            positions = _LOGIT_BUDGET // self._vocabulary
+            # From a quantized cache answers would be read otherwise than in one pass, which is what is compared.
+            going_on = branch if self._plain_cache else None
+            return score_rows(sequences, positions, prefill, self._token_bytes, score, going_on)
 
     def _score_batch(
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], prefill: int | None, pool: ThreadPoolExecutor
     ) -> NDArray[np.float32]:
         """Scores [rows, time, answers] of ``targets`` after ``inputs`` [rows, time]."""
+        parts = []
+        for begin, end, logits in self._passes(inputs, prefill):
+            parts.append(_log_softmax_at(logits, targets[:, begin:end], pool))
+            beat(end / inputs.shape[1])
+        return np.concatenate(parts, axis=1)
+
+    def distributions(
+        self, sequences: Sequence[Sequence[int]], cells: Cells, prefill: int | None
+    ) -> list[Distribution]:
+        """See ``Engine.distributions``."""
+        with ThreadPoolExecutor(self._threads) as pool:
+            return distribute(
+                sequences,
+                cells,
+                _LOGIT_BUDGET // self._vocabulary,
+                prefill,
+                self._token_bytes,
+                lambda inputs: self._passes(inputs, prefill),
+                lambda logits, came, named: _distribution(logits, came, named, pool),
+            )
+
+    def _passes(self, inputs: NDArray[np.int64], prefill: int | None) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+        """Logits of one pass, or of decode steps; each a view that the next overwrites."""
         last = inputs.shape[1]
         first = last if prefill is None else min(prefill, last)
         # A request of its own: in one that is reset, and then asked for another number of rows, OpenVINO 2026.4 now and
         # then finds values in the KV cache that are no numbers.
         request = self.compiled.create_infer_request()
-        parts = []
         for begin, end in [(0, first), *((position, position + 1) for position in range(first, last))]:
-            logits = self._logits(request, inputs, begin, end)
-            parts.append(_log_softmax_at(logits, targets[:, begin:end], pool))
-            beat(end / last)
-        return np.concatenate(parts, axis=1)
+            yield begin, end, self._logits(request, inputs[:, begin:end], begin)
 
-    def _logits(self, request: Any, tokens: NDArray[np.int64], begin: int, end: int) -> NDArray[np.float32]:
-        """Logits [batch, end - begin, vocabulary], a view that the next pass overwrites."""
-        rows = len(tokens)
+    def _logits(
+        self, request: Any, tokens: NDArray[np.int64], seen: int = 0, owners: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float32]:
+        """Logits [rows, time, vocabulary] of tokens [rows, time], a view that the next pass overwrites.
+
+        ``seen``: how many tokens of each row the state holds. ``owners``: for each row whose keys and values in the
+        state it goes on from; None: each its own.
+        """
+        rows, time = tokens.shape
+        positions = np.arange(seen, seen + time, dtype=np.int64)
         offered: dict[str, NDArray[Any]] = {
-            "input_ids": np.ascontiguousarray(tokens[:, begin:end]),
-            "attention_mask": np.ones((rows, end), np.int64),
-            "position_ids": np.broadcast_to(np.arange(begin, end, dtype=np.int64), (rows, end - begin)).copy(),
-            "beam_idx": np.arange(rows, dtype=np.int32),
+            "input_ids": np.ascontiguousarray(tokens),
+            "attention_mask": np.ones((rows, seen + time), np.int64),
+            "position_ids": np.broadcast_to(positions, (rows, time)).copy(),
+            "beam_idx": np.arange(rows, dtype=np.int32) if owners is None else owners.astype(np.int32),
         }
         request.infer({name: value for name, value in offered.items() if name in self._inputs}, share_inputs=True)
         logits: NDArray[np.float32] = request.get_tensor("logits").data
         return logits
+
+
+def _distribution(
+    logits: NDArray[np.float32], came: NDArray[np.int64], cells: NDArray[np.int64] | int, pool: ThreadPoolExecutor
+) -> Distribution:
+    """``from_numpy`` of a few rows at a time, so that they stay in a thread's cache."""
+    shape, flat = came.shape, logits.reshape(-1, logits.shape[-1])
+    tokens = came.reshape(-1)
+    named = cells if isinstance(cells, int) else cells.reshape(len(flat), -1)
+
+    def reduce(begin: int) -> Distribution:
+        end = begin + _ROWS
+        return from_numpy(flat[begin:end], tokens[begin:end], named if isinstance(named, int) else named[begin:end])
+
+    whole = vars(joined(list(pool.map(reduce, range(0, len(flat), _ROWS))), axis=0))
+    return Distribution(**{name: values.reshape(*shape, *values.shape[1:]) for name, values in whole.items()})
 
 
 def _log_softmax_at(

@@ -13,7 +13,7 @@ from typing import Any
 
 from enginegate.core.errors import EngineGateError
 from enginegate.core.specs import DEFAULT_TIMEOUTS, EngineSpec, RuntimeSpec, SamplingParams, Timeouts
-from enginegate.engines.base import Backend, Effective, Engine, Generation, MemoryUse, TokenEvent
+from enginegate.engines.base import Backend, Cells, Distribution, Effective, Engine, Generation, MemoryUse, TokenEvent
 from enginegate.engines.process.client import Worker
 from enginegate.engines.process.interpreter import HERE, Interpreter
 from enginegate.engines.timing import SelfTimed
@@ -81,6 +81,15 @@ class ChildEngine(SelfTimed):
         sequences = [list(sequence) for sequence in sequences]
         scores: list[tuple[float, ...]] = self._ask("score", "score", sequences, prefill)
         return scores
+
+    def distributions(
+        self, sequences: Sequence[Sequence[int]], *, cells: Cells, prefill: int | None = None
+    ) -> list[Distribution]:
+        """See Engine. Raises CapabilityError where the backend's engines have no such method."""
+        sequences = [list(sequence) for sequence in sequences]
+        named = cells if isinstance(cells, int) else list(cells)
+        found: list[Distribution] = self._ask("score", "distributions", sequences, named, prefill)
+        return found
 
     def memory(self) -> MemoryUse:
         """What the engine can say about its memory now."""

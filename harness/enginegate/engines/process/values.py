@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from enginegate.core.specs import EngineSpec, QuantizationSpec, RuntimeSpec, SamplingParams, Timeouts
-from enginegate.engines.base import Effective, Generation, MemoryUse, TokenEvent
+from enginegate.engines.base import Distribution, Effective, Generation, MemoryUse, TokenEvent
 from enginegate.models.checkpoint import Checkpoint
 
 _KNOWN: Mapping[str, type] = {
     kind.__name__: kind
     for kind in (
         Checkpoint,
+        Distribution,
         Effective,
         EngineSpec,
         Generation,
@@ -42,6 +44,8 @@ _TAG = "$"
 #: Sequences of at least so many numbers go as arrays.
 _LONG = 32
 _ELEMENTS = {float: "<f8", int: "<i8"}
+#: Elements of numpy's arrays that may be sent.
+_ARRAYS = frozenset({"<f4", "<f8", "<i4", "<i8"})
 
 
 def encode(value: object, named: Callable[[str], str] = str) -> tuple[bytes, bytes]:
@@ -82,9 +86,21 @@ def _plain(value: Any, arrays: bytearray, named: Callable[[str], str]) -> Any:
         return {_TAG: name, "fields": given}
     if isinstance(value, Path):
         return {_TAG: "path", "path": named(str(value))}
+    if isinstance(value, np.ndarray) and value.ndim:
+        return _array(value, arrays)
     if hasattr(value, "tolist"):  # numpy's own kinds of number
         return _plain(value.tolist(), arrays, named)
     raise TypeError(f"a {type(value).__name__} cannot be sent: {value!r:.80}")
+
+
+def _array(value: NDArray[Any], arrays: bytearray) -> dict[str, Any]:
+    """An array of numpy's as it is. Raises TypeError for elements that are no plain numbers."""
+    element = value.dtype.newbyteorder("<").str
+    if element not in _ARRAYS:
+        raise TypeError(f"an array of {value.dtype} cannot be sent")
+    start = len(arrays)
+    arrays += np.ascontiguousarray(value, dtype=element).tobytes()
+    return {_TAG: "ndarray", "array": [element, start, value.size], "shape": list(value.shape)}
 
 
 def _packed(value: list[Any] | tuple[Any, ...], kind: str, arrays: bytearray) -> dict[str, Any] | None:
@@ -113,7 +129,10 @@ def _rich(value: Any, arrays: bytes) -> Any:
     name = value[_TAG]
     if "array" in value:
         element, start, count = value["array"]
-        numbers = np.frombuffer(arrays, dtype=element, count=count, offset=start).tolist()
+        found = np.frombuffer(arrays, dtype=element, count=count, offset=start)
+        if name == "ndarray":
+            return found.reshape(value["shape"])
+        numbers = found.tolist()
         return tuple(numbers) if name == "tuple" else numbers
     if name == "path":
         return Path(value["path"])

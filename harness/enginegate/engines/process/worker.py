@@ -23,6 +23,7 @@ from typing import Any
 
 from enginegate.core.errors import EngineError, EngineGateError, edge, explained_by, is_no_failure
 from enginegate.core.specs import EngineSpec, Timeouts
+from enginegate.engines.answers import distributions
 from enginegate.engines.base import Effective, Engine
 from enginegate.engines.process.heartbeat import beating
 from enginegate.engines.process.messages import Channel, Reply, Request
@@ -155,6 +156,9 @@ class _Worker:
         if method == "score":
             sequences, prefill = arguments
             return engine.score(sequences, prefill=prefill)
+        if method == "distributions":
+            sequences, cells, prefill = arguments
+            return distributions(engine, sequences, cells=cells, prefill=prefill)
         if method == "effective":
             found = engine.effective()
             # Details are JSON-able by contract; a library's own type must not need that library in the session.

@@ -14,10 +14,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from enginegate.core.errors import EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
-from enginegate.engines.base import Generation, MemoryUse, TokenEvent
+from enginegate.engines.base import Cells, Distribution, Generation, MemoryUse, TokenEvent
 from enginegate.engines.checkpoint import Geometry
+from enginegate.engines.distributions import from_numpy, joined
 from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.requests import check_open, check_prompts, check_sequences
 from enginegate.engines.trtllm.checkpoint import kv_bytes_per_token
@@ -160,26 +164,42 @@ class TensorRtEngine(ABC):
         is everything before it: no call of TensorRT-LLM feeds given tokens through decode steps. Prefix reuse is off,
         so nothing is skipped. The KV cache's precision takes part where the context kernels read the paged cache.
         """
+        scores: list[list[float]] = [[0.0] * (len(sequence) - 1) for sequence in sequences]
+        for index, begin, logits in self._scored(sequences, prefill):
+            came = sequences[index][begin + 1 : begin + 1 + len(logits)]
+            scores[index][begin : begin + len(logits)] = gather_log_softmax(logits, came)
+        return [tuple(row) for row in scores]
+
+    def distributions(
+        self, sequences: Sequence[Sequence[int]], *, cells: Cells, prefill: int | None = None
+    ) -> list[Distribution]:
+        """See Engine: from the logits that ``score`` reads."""
+        parts: list[dict[int, Distribution]] = [{} for _ in sequences]
+        for index, begin, logits in self._scored(sequences, prefill):
+            came = np.array(sequences[index][begin + 1 : begin + 1 + len(logits)], np.int64)
+            named = cells if isinstance(cells, int) else cells[index][begin : begin + len(logits)].astype(np.int64)
+            parts[index][begin] = from_numpy(logits, came, named)
+        return [joined([found[begin] for begin in sorted(found)], axis=0) for found in parts]
+
+    def _scored(
+        self, sequences: Sequence[Sequence[int]], prefill: int | None
+    ) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+        """Index of a sequence, a position in it, and the logits of the tokens after that position and the next ones."""
         self._check_open()
         check_sequences(self.spec, sequences, prefill, self._max_length(), self._vocabulary)
         self._check_sanity()
         rows = [list(sequence) for sequence in sequences]
         heads = [len(row) - 1 if prefill is None else min(prefill, len(row) - 1) for row in rows]
         jobs: list[tuple[int, int]] = [(index, head) for index, head in enumerate(heads)]
-        scores: list[list[float]] = [[0.0] * (len(row) - 1) for row in rows]
         for wave in waves([head for _, head in jobs], self._vocabulary, self.spec.max_batch_size):
             picked = [jobs[number] for number in wave]
             for (index, head), request in zip(picked, self._logits(rows, picked, context=True), strict=True):
-                row = rows[index]
-                logits = self._context_logits(request, head)
-                scores[index][:head] = gather_log_softmax(logits, row[1 : head + 1])
+                yield index, 0, self._context_logits(request, head)
         steps = [(index, end) for index, row in enumerate(rows) for end in range(heads[index] + 1, len(row))]
         for begin in range(0, len(steps), self.spec.max_batch_size):
             picked = steps[begin : begin + self.spec.max_batch_size]
             for (index, end), request in zip(picked, self._logits(rows, picked, context=False), strict=True):
-                logits = logit_matrix(request.outputs[0].generation_logits)
-                scores[index][end - 1] = gather_log_softmax(logits[:1], rows[index][end : end + 1])[0]
-        return [tuple(row) for row in scores]
+                yield index, end - 1, logit_matrix(request.outputs[0].generation_logits)[:1]
 
     def _logits(self, rows: list[list[int]], picked: Sequence[tuple[int, int]], *, context: bool) -> list[Any]:
         """Finished requests of one token each, for the first ``end`` tokens of each picked row."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from enginegate.core.errors import EngineError, edge
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
-from enginegate.engines.base import Effective, MemoryUse
+from enginegate.engines.base import Cells, Distribution, Effective, MemoryUse
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.requests import check_open, check_sequences, eos_token_ids
@@ -90,6 +92,24 @@ class VllmEngine(SteppingEngine):
         type, as decoding does. Where steps overlap (asynchronous scheduling), a second chunk of ``prefill`` tokens may
         be under way before the change is seen.
         """
+        return [
+            tuple(float(position[token].logprob) for position, token in zip(named, sequence[1:], strict=True))
+            for named, sequence in zip(self._named(sequences, 0, prefill), sequences, strict=True)
+        ]
+
+    def distributions(
+        self, sequences: Sequence[Sequence[int]], *, cells: Cells, prefill: int | None = None
+    ) -> list[Distribution]:
+        """See Engine: the tokens that vLLM itself finds the likeliest, also where others were asked for."""
+        count = cells if isinstance(cells, int) else max((each.shape[1] for each in cells), default=1)
+        count = min(count, settings.MOST_LOGPROBS)
+        return [
+            _distribution(named, sequence[1:], count)
+            for named, sequence in zip(self._named(sequences, count, prefill), sequences, strict=True)
+        ]
+
+    def _named(self, sequences: Sequence[Sequence[int]], count: int, prefill: int | None) -> list[list[Any]]:
+        """For each sequence and position after the first the token that came, and the ``count`` likeliest ones."""
         self._check_open()
         check_sequences(self.spec, sequences, prefill, self._max_length(), self._vocabulary)
         longest = max(map(len, sequences))
@@ -104,18 +124,16 @@ class VllmEngine(SteppingEngine):
             temperature=0.0,
             max_tokens=1,
             ignore_eos=True,
-            prompt_logprobs=0,
+            prompt_logprobs=count,
             detokenize=False,
             output_kind=self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
         )
-        scores: list[tuple[float, ...]] = []
+        named: list[list[Any]] = []
         for begin in range(0, len(sequences), self.spec.max_batch_size):
-            scores += self._score_batch(sequences[begin : begin + self.spec.max_batch_size], sampling, prefill)
-        return scores
+            named += self._score_batch(sequences[begin : begin + self.spec.max_batch_size], sampling, prefill)
+        return named
 
-    def _score_batch(
-        self, sequences: Sequence[Sequence[int]], sampling: Any, prefill: int | None
-    ) -> list[tuple[float, ...]]:
+    def _score_batch(self, sequences: Sequence[Sequence[int]], sampling: Any, prefill: int | None) -> list[list[Any]]:
         engine = self._llm.llm_engine
         finished: dict[str, Any] = {}
         rows = {self._submit(sequence, sampling): row for row, sequence in enumerate(sequences)}
@@ -147,13 +165,7 @@ class VllmEngine(SteppingEngine):
         ordered = sorted(finished.values(), key=lambda output: int(output.request_id.partition("-")[0]))
         if len(ordered) != len(sequences):
             raise EngineError(f"{self.spec.id}: {len(ordered)} of {len(sequences)} sequences were scored", "try again")
-        return [
-            tuple(
-                float(position[token].logprob)
-                for position, token in zip(output.prompt_logprobs[1:], sequence[1:], strict=True)
-            )
-            for output, sequence in zip(ordered, sequences, strict=True)
-        ]
+        return [list(output.prompt_logprobs[1:]) for output in ordered]
 
     def memory(self) -> MemoryUse:
         """Bytes of the parameters and of the KV pool, which vLLM allocates while loading, over all ranks."""
@@ -276,6 +288,27 @@ class VllmEngine(SteppingEngine):
 
     def _check_open(self) -> None:
         check_open(self.spec, self._llm)
+
+
+def _distribution(named: Sequence[Mapping[int, Any]], came: Sequence[int], count: int) -> Distribution:
+    """A distribution from vLLM's words: at each position a mapping of token id to its log-probability and rank.
+
+    The token that came is named beside the ``count`` likeliest ones, and so has a cell, too.
+    """
+    ids = np.full((len(named), count + 1), -1, np.int32)
+    values = np.full(ids.shape, -np.inf)
+    for row, position in enumerate(named):
+        ids[row, : len(position)] = list(position)
+        values[row, : len(position)] = [each.logprob for each in position.values()]
+    left = 1.0 - np.exp(values).sum(1)
+    return Distribution(
+        scores=np.array([float(position[token].logprob) for position, token in zip(named, came, strict=True)]),
+        ids=ids,
+        values=values,
+        # of log-probabilities in float32: a smaller mass is their rounding
+        rest=np.where(left > 1e-6, np.log(np.maximum(left, 1e-6)), -np.inf),
+        likeliest=ids[np.arange(len(ids)), values.argmax(1)],
+    )
 
 
 def _activation(engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> str:

@@ -17,6 +17,9 @@ _PROPOSED_TOKENS, _LOOKUP_TOKENS = 3, 4
 #: Prompt tokens that one scheduling step takes where prefill is chunked.
 _CHUNK = 512
 
+#: Most tokens that vLLM names at a position, besides the one that came: a bound that it checks requests against.
+MOST_LOGPROBS = 256
+
 _ELEMENT_BYTES = {"fp8": 1, "fp16": 2, "bf16": 2}
 
 
@@ -104,6 +107,7 @@ def llm_arguments(
         "max_num_batched_tokens": min(_CHUNK, whole_batch) if runtime.chunked_prefill else whole_batch,
         "enable_chunked_prefill": runtime.chunked_prefill,
         "enable_prefix_caching": False,
+        "max_logprobs": MOST_LOGPROBS,
         "block_size": runtime.tokens_per_block or TOKENS_PER_BLOCK,
         "kv_cache_memory_bytes": kv_pool_bytes(spec, runtime, geometry, kv) // spec.tensor_parallel,
         # The pool's size is given above; this share would only make vLLM refuse a device that others use too.
