@@ -18,7 +18,7 @@ ORDER = {name: number for number, name in enumerate(architecture.ROOMS)}
 EDGES = architecture.edges()
 HEAVY = {
     "torch", "openvino", "openvino_genai", "transformers", "optimum", "nncf", "vllm", "tensorrt_llm", "matplotlib",
-    "evaluate", "sqlalchemy", "modelopt", "llmcompressor",
+    "evaluate", "sqlalchemy", "modelopt", "llmcompressor", "lm_eval",
 }  # fmt: skip
 
 

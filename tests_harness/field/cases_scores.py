@@ -179,6 +179,10 @@ def blind(given: str, *says: str) -> Callable[..., Callable[[Path], Got]]:
     return case(given, kind="score that cannot see", expected="INCONCLUSIVE", says=says)
 
 
+def first(given: str, *says: str) -> Callable[..., Callable[[Path], Got]]:
+    return case(given, kind="score that cannot see", expected="NO_BASELINE", says=says)
+
+
 def seen(given: str, expected: str, *says: str) -> Callable[..., Callable[[Path], Got]]:
     return case(given, kind="score that sees", expected=expected, says=says)
 
@@ -287,6 +291,16 @@ def hindi_unicode(folder: Path) -> Got:
 def chinese_unicode_rubbish(folder: Path) -> Got:
     said = ["天地玄黄宇宙洪荒日月盈昃"] * COUNT
     return verdict(folder, texts(CHINESE), said, score="rougeL", rouge_tokenizer="unicode")
+
+
+@first("Chinese summaries, nothing accepted yet, ROUGE", "24 of 24 items cannot be seen", "rouge_tokenizer: unicode")
+def chinese_first_session(folder: Path) -> Got:
+    return verdict(folder, texts(CHINESE), texts(CHINESE), score="rougeL", summaries=texts(CHINESE), floors={})
+
+
+@first("Chinese answers, nothing accepted yet, BLEU", "24 of 24 items cannot be seen", "quality.bleu_tokenizer (zh")
+def chinese_first_answers(folder: Path) -> Got:
+    return verdict(folder, texts(CHINESE), texts(CHINESE), floors={})
 
 
 @blind("empty summaries of engine and reference, English", "the reference itself scores 0.000")

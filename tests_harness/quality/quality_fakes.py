@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Effective, Generation, MemoryUse, TokenEvent
@@ -17,6 +17,10 @@ class WordTokenizer:
     """Words with one leading white-space character, single spaces and signs; ids from the piece's own bytes."""
 
     eos_ids = frozenset({END})
+    opening = ()
+    bos_id: int | None = None
+    name = "words"
+    template = "one line a message"
 
     def __init__(self) -> None:
         self.pieces: dict[int, str] = {END: ""}
@@ -34,6 +38,10 @@ class WordTokenizer:
 
     def chat(self, user_text: str) -> list[int]:
         return self.encode(f"user: {user_text}\nassistant:")
+
+    def conversation(self, messages: Sequence[Mapping[str, str]], answer_next: bool = True) -> str:
+        lines = [f"{message['role']}: {message['content']}" for message in messages]
+        return "\n".join([*lines, *(["assistant:"] if answer_next else [])])
 
 
 def hashed_logprob(before: Tokens, token: int) -> float:

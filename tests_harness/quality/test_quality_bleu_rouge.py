@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from enginegate.core.errors import MeasurementError
 from enginegate.quality.bleu import BLEU_COLUMNS, corpus_bleu, segment_statistics
-from enginegate.quality.rouge import ROUGE_COLUMNS, rouge_scores, split_sentences
+from enginegate.quality.rouge import ROUGE_COLUMNS, UnicodeTokenizer, rouge_scores, split_sentences
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
@@ -23,6 +23,16 @@ texts = st.lists(st.sampled_from(["the", "cat", "sat", "on", "mat.", "a", "3.5",
     " ".join
 )
 corpora = st.lists(st.tuples(texts, texts), min_size=1, max_size=6)
+#: Of any script, and above all of those that the tokenizers treat apart.
+any_text = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["渡轮", "老船，", "かな", "カナ", "เรือ", "паром", "Ёж.", "नाव", "naïve", "cafe\u0301", "３.5", "a", " "]
+        ),
+        st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=3),
+    ),
+    max_size=8,
+).map("".join)
 
 
 @settings(deadline=None)
@@ -30,6 +40,32 @@ corpora = st.lists(st.tuples(texts, texts), min_size=1, max_size=6)
 def test_bleu_from_counts_is_the_corpus_score_of_sacrebleu(pairs: list[tuple[str, str]]) -> None:
     expected = BLEU().corpus_score([pair[0] for pair in pairs], [[pair[1] for pair in pairs]]).score
     assert corpus_bleu([segment_statistics(*pair) for pair in pairs]) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.lists(st.tuples(any_text, any_text), min_size=1, max_size=3), st.sampled_from(["13a", "intl", "zh", "char"]))
+def test_bleu_of_any_text_is_that_of_sacrebleu(pairs: list[tuple[str, str]], tokenizer: str) -> None:
+    metric = BLEU(tokenize=tokenizer, force=True)
+    expected = metric.corpus_score([pair[0] for pair in pairs], [[pair[1] for pair in pairs]]).score
+    assert corpus_bleu([segment_statistics(*pair, tokenizer) for pair in pairs]) == pytest.approx(expected, abs=1e-9)
+    for said, wanted in pairs:
+        expected = metric.corpus_score([said], [[wanted]]).score
+        assert corpus_bleu([segment_statistics(said, wanted, tokenizer)]) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(any_text, any_text, st.sampled_from(["default", "unicode"]))
+def test_rouge_of_any_text_is_that_of_rouge_score(said: str, wanted: str, tokenizer: str) -> None:
+    """By our words where the tokenizer is ours: rouge-score then gets an ASCII name for each of them."""
+    pair = [said, wanted]
+    if tokenizer == "unicode":
+        names: dict[str, str] = {}
+        cut = UnicodeTokenizer().tokenize
+        pair = [" ".join(names.setdefault(word, f"word{len(names)}") for word in cut(text)) for text in pair]
+    expected = RougeScorer(["rouge1", "rouge2", "rougeL"]).score(pair[1], pair[0])
+    found = dict(zip(ROUGE_COLUMNS, rouge_scores(said, wanted, tokenizer), strict=True))
+    for name, score in expected.items():
+        assert found[name] == pytest.approx(score.fmeasure)
 
 
 @settings(deadline=None)

@@ -194,7 +194,8 @@ def load_config(path: Path, otherwise: Path | None = None) -> Config:
         config = Config(path.resolve(), ConfigFile.model_validate(content), otherwise)
     except ValidationError as error:
         raise _unusable(path, [*problems, *explained(error, ConfigFile)]) from error
-    problems += [*_contradictions(config.file), *_missing_files(config), *_misfits(config)]
+    problems += [*_contradictions(config.file), *_missing_files(config), *_missing_tasks(config)]
+    problems += _misfits(config)
     if problems:
         raise _unusable(path, problems)
     return config
@@ -306,6 +307,22 @@ def _missing_files(config: Config) -> Iterator[str]:
         else:
             if not usable:
                 yield f"  {key}: there is no file {path}: correct the path (from the configuration's folder)"
+
+
+def _missing_tasks(config: Config) -> Iterator[str]:
+    """A folder of lm-eval's tasks that is not there."""
+    name = config.file.quality.lm_eval.include_path
+    if name is None:
+        return
+    try:
+        path = config.resolve(name)
+        usable = path.is_dir()
+    except (ConfigError, OSError, ValueError, RuntimeError) as error:
+        yield f"  quality.lm_eval.include_path: {name!r} cannot be a folder: {_in_short(error)}"
+    else:
+        if not usable:
+            problem = f"there is no folder {path}: correct the path (from the configuration's folder)"
+            yield f"  quality.lm_eval.include_path: {problem}"
 
 
 def _misfits(config: Config) -> Iterator[str]:

@@ -189,6 +189,31 @@ class WorkloadSection(Section):
     seed: int = 0
 
 
+def _task_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,99}", name):
+        raise ValueError(
+            f"{name[:100]!r} is no name of a task: take one of lm-eval's, or that of a task under include_path"
+        )
+    return name
+
+
+Tasks = Annotated[list[Annotated[str, AfterValidator(_task_name)]], Field(max_length=100), AfterValidator(distinct)]
+
+
+class LmEvalSection(Section):
+    """Tasks of lm-evaluation-harness, each a quality metric of its own. Without tasks nothing is asked.
+
+    ``limit``: so many documents of each task. ``num_fewshot``: examples in a prompt, where the task does not say.
+    ``include_path``: a folder of tasks of one's own. ``chat_template``: put prompts in the model's.
+    """
+
+    tasks: Tasks = Field(default=[])
+    limit: Positive | None = None
+    num_fewshot: Annotated[int, Field(ge=0, le=1000)] | None = None
+    include_path: Text | None = None
+    chat_template: bool = False
+
+
 class QualitySection(Section):
     """Data and sizes of the quality tests. Paths are relative to the configuration file.
 
@@ -220,6 +245,7 @@ class QualitySection(Section):
     bleu_tokenizer: BleuTokenizer = "13a"
     bleu_smoothing: BleuSmoothing = "exp"
     rouge_tokenizer: RougeTokenizer = "default"
+    lm_eval: LmEvalSection = LmEvalSection()
 
     @field_validator("bleu_tokenizer")
     @classmethod
@@ -382,7 +408,8 @@ class QualityGatesSection(Section):
     """The quality gates against accepted per-item results.
 
     BLEU in points, ROUGE from 0 to 1, perplexity relative, KL divergence relative to the accepted one, both beside
-    what a second unquantized engine diverges by. ``accuracy_visible``: the loss (share of items) that the
+    what a second unquantized engine diverges by; ``lm_eval``: scores of its tasks that are neither right or wrong nor a
+    perplexity, in their own unit. ``accuracy_visible``: the loss (share of items) that the
     accuracy gate must be able to see before it may pass. ``flips``: share of changed answers tolerated.
     ``length_ratio``: mean output length over the reference's, at least.
     """
@@ -390,6 +417,7 @@ class QualityGatesSection(Section):
     bleu: Annotated[MarginSection, _tolerates_at_most(100)] = MarginSection(margin=1.0, tolerated=6.0)
     rouge: Annotated[MarginSection, _tolerates_at_most(1)] = MarginSection(margin=0.01, tolerated=0.06)
     perplexity: MarginSection = MarginSection(margin=0.005, tolerated=0.02)
+    lm_eval: MarginSection = MarginSection(margin=0.01, tolerated=0.06)
     divergence: MarginSection = MarginSection(margin=0.03, tolerated=0.10)
     accuracy_visible: Fraction = 0.03
     flips: Fraction = 0.05

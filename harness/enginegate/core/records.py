@@ -362,7 +362,8 @@ class QualityEntry(Stored):
 
     Attributes:
         engine: engine id.
-        metric: ``similarity``, ``summaries``, ``letters``, ``cloze``, ``perplexity`` or ``determinism``.
+        metric: ``similarity``, ``summaries``, ``letters``, ``cloze``, ``perplexity`` or ``determinism``; or
+            ``lm_eval:TASK``, a task of lm-evaluation-harness.
         version: version of the metric's code and data; results of two versions are not compared.
         columns: names of the numbers kept for each item.
         items: item hash to those numbers.

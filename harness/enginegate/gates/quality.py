@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import scipy
 from enginegate.gates.accuracy import judge_accuracy
 from enginegate.gates.ceiling import Ceiling, hidden_loss
 from enginegate.gates.items import (
+    Hidden,
     QualityPolicy,
     bounded,
     no_baseline,
@@ -54,7 +56,7 @@ def judge_corpus(
 
     A score that sees nothing decides nothing. Where it does not see some of the items, what may be hidden there counts
     as lost for PASS, and as kept for FAIL. Nor is there a PASS where what is compared with has no ``tolerated`` to
-    lose, as the score ends at 0.
+    lose, as the score ends at 0. Where there is nothing to compare with, a warning says what is not seen.
 
     The bounds are the observed loss plus or minus a t quantile times the bootstrap standard error: percentiles of
     2,000 resamples could not resolve the small alpha of a gate in a family.
@@ -69,7 +71,10 @@ def judge_corpus(
     if not np.all(np.isfinite(mine)):
         return refuse(metric, "a statistic is not a finite number", policy, unit=unit, subject=subject)
     if known is None:
-        return no_baseline(float(score(mine)), metric, unit, policy, len(items), subject)
+        value = float(score(mine))
+        hidden = Hidden() if ceiling is None else ceiling.hidden(items, value)
+        verdict = no_baseline(value, metric, unit, policy, len(items), subject)
+        return replace(verdict, warnings=(hidden.reason,)) if hidden.reason else verdict
     pairing = pair(candidate_stats, known)
     reason = too_few(pairing, policy)
     if not pairing.common:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,32 @@ class Tokenizer:
             )
             return [int(i) for i in encoded["input_ids"]]
 
+    def conversation(self, messages: Sequence[Mapping[str, str]], answer_next: bool = True) -> str:
+        """The text of a conversation in the model's chat template.
+
+        Args:
+            messages: each with ``role`` and ``content``.
+            answer_next: end where the assistant's answer begins; else the last message stays open, to be continued.
+
+        Raises:
+            ModelError: the tokenizer has no chat template, or one that refuses the conversation.
+        """
+        if not self.has_chat_template:
+            raise ModelError(
+                f"{self._folder / 'tokenizer_config.json'} has no chat_template", "add the model's, or ask without one"
+            )
+        roles = ", ".join(message["role"] for message in messages)
+        problem = f"{self._template_file()}: the chat template cannot be used for a conversation of {roles}"
+        with edge(ModelError, problem, "correct the template, or ask without one"):
+            return str(
+                self._tokenizer.apply_chat_template(
+                    [dict(message) for message in messages],
+                    tokenize=False,
+                    add_generation_prompt=answer_next,
+                    continue_final_message=not answer_next,
+                )
+            )
+
     def require_chat(self) -> None:
         """Raise ModelError where prompts need a chat template, and there is none."""
         if not self.chats:
@@ -96,6 +122,16 @@ class Tokenizer:
                 f"{self._folder / 'tokenizer_config.json'} has no chat_template",
                 "add the model's chat_template, or set quality.plain_prompts for a model never trained to chat",
             )
+
+    @property
+    def name(self) -> str:
+        """The name of the checkpoint's folder."""
+        return self._folder.name
+
+    @property
+    def template(self) -> str | None:
+        """The chat template as it is written, or None."""
+        return str(self._tokenizer.chat_template) if self.has_chat_template else None
 
     @property
     def has_chat_template(self) -> bool:

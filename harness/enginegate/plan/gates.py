@@ -46,6 +46,7 @@ from enginegate.verdicts.inputs import (
 )
 from enginegate.verdicts.launch_audit import belief, blind, rate_line, resampled, spread_line
 from enginegate.verdicts.lookup import pick
+from enginegate.verdicts.task_scores import task_gate
 
 
 @dataclass(frozen=True)
@@ -267,6 +268,23 @@ class EngineGates:
         policy = self._corpus_policy(self._section.quality.perplexity)
         common = self._common(entry, "perplexity", ["nll", "tokens"], policy)
         return NllInputs(**common, reference=self._reference_for(common, limit), limit=self._unless_required(limit))
+
+    def lm_eval(self, entry: QualityEntry) -> AccuracyInputs | NllInputs | CorpusInputs:
+        """A task of lm-evaluation-harness, by the gate that its score asks for; see ``task_gate``."""
+        section = self._section.quality
+        kind, columns = task_gate(entry)
+        if kind is AccuracyInputs:
+            policy = QualityPolicy(alpha=self._alpha, beta=section.beta, visible=section.accuracy_visible)
+        else:
+            policy = self._corpus_policy(section.perplexity if kind is NllInputs else section.lm_eval)
+        subject = f"{self._name} {entry.metric.partition(':')[2]} {columns[0]}"
+        common = self._common(entry, entry.metric, columns, policy) | {"subject": subject}
+        if kind is AccuracyInputs:
+            limit = self._unless_required(self.floors.accuracy_loss)
+            return AccuracyInputs(**common, reference=self.facts.quality_reference.id, limit=limit)
+        if kind is NllInputs:
+            return NllInputs(**common, reference=None, limit=None)
+        return CorpusInputs(**common, reference=None, limit=None, score="mean", unit=columns[0].removeprefix("-"))
 
     def divergence(self, entry: QualityEntry) -> DivergenceInputs:
         """KL divergence from the quality reference, document by document."""

@@ -6,6 +6,7 @@ A project's ``conftest.py`` asks for it; its options come from ``enginegate.pyte
 from __future__ import annotations
 
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from enginegate.plugin.ours import (
     run_again_alone,
     show_to_benchmark,
     why_unselected,
+    without_untasked,
 )
 from enginegate.plugin.outcomes import (
     error_reason,
@@ -103,6 +105,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Any) -> None:
     """A worker of xdist is part of this run."""
     prepare_worker(node, node.config.stash[SESSION])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector) -> Generator[None, object, object]:
+    """A test of tasks that no configuration names is not there, unless its file is asked for."""
+    named = any(Path(argument.partition("::")[0]).name == collector.path.name for argument in collector.config.args)
+    return without_untasked((yield), named)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

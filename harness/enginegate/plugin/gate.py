@@ -108,6 +108,11 @@ class Gate:
         """Judge the length of answers against the reference's: a speed-up cannot come from shorter output."""
         return self._conclude(self._session.gates_of(self._candidate).output_length(entry))
 
+    @_question
+    def lm_eval(self, entry: QualityEntry) -> Verdict:
+        """Judge a task of lm-evaluation-harness by what its score is: right and wrong, perplexity, or a mean."""
+        return self._conclude(self._session.gates_of(self._candidate).lm_eval(entry))
+
     def _conclude(self, inputs: GateInputs, workload: Workload | None = None) -> Verdict:
         model, options = self._candidate.config.name, self._session.options
         if isinstance(inputs, QualityInputs) and inputs.reference is not None:

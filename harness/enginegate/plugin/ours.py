@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from enginegate.plan.selection import Candidate, Selection
 
 CANDIDATE, BATCH_SIZE, GATE, REPLAY = "eg_candidate", "eg_batch_size", "eg_gate", "eg_replay"
+#: A task of lm-evaluation-harness that the engine's configuration names.
+TASK = "eg_task"
 #: pytest-benchmark's plugin and fixture, which need not be there.
 BENCHMARK = "benchmark"
 
@@ -55,12 +57,16 @@ def gate_count(item: pytest.Item) -> int:
 
 
 def parametrize(metafunc: pytest.Metafunc, selection: Selection | EngineGateError, live: bool = False) -> None:
-    """One test for each selected engine, and for each batch size where the test asks for one.
+    """One test for each selected engine, and for each batch size or task of lm-eval where the test asks for one.
 
     ``live``: each engine is raced against a live base, in launches that serve all batch sizes.
 
-    Where nothing can be selected, one that fails with the reason (see ``why_unselected``).
+    Where nothing can be selected, one that fails with the reason (see ``why_unselected``); where no task is named, one
+    that is skipped (see ``without_untasked``).
     """
+    if TASK in metafunc.fixturenames:
+        _parametrize_tasks(metafunc, selection)
+        return
     timed = BATCH_SIZE in metafunc.fixturenames
     cases: list[Any] = []
     if isinstance(selection, EngineGateError):
@@ -77,6 +83,31 @@ def parametrize(metafunc: pytest.Metafunc, selection: Selection | EngineGateErro
             group = pytest.mark.xdist_group(candidate.config.name + ("" if live else f"-b{size}"))
             cases.append(pytest.param(candidate, size, id=f"{candidate.id}-b{size}", marks=group))
     metafunc.parametrize((CANDIDATE, BATCH_SIZE) if timed else CANDIDATE, cases, indirect=True)
+
+
+def _parametrize_tasks(metafunc: pytest.Metafunc, selection: Selection | EngineGateError) -> None:
+    cases: list[Any] = []
+    if isinstance(selection, EngineGateError):
+        cases.append(pytest.param(selection, selection, id="nothing-selected"))
+    else:
+        for candidate in selection.candidates:
+            group = pytest.mark.xdist_group(candidate.id)
+            for task in candidate.config.file.quality.lm_eval.tasks:
+                cases.append(pytest.param(candidate, task, id=f"{candidate.id}-{task}", marks=group))
+        if not cases:
+            reason = "no configuration names a task of lm-evaluation-harness under quality.lm_eval.tasks"
+            cases.append(pytest.param(selection.candidates[0], None, id="no-task", marks=pytest.mark.skip(reason)))
+    metafunc.parametrize((CANDIDATE, TASK), cases, indirect=True)
+
+
+def without_untasked(items: object, named: bool) -> object:
+    """What was collected of a function, without the test that has no task of lm-eval, unless its file was named.
+
+    Whoever runs all tests and uses no tasks sees nothing of them; whoever asks for these alone is told why none runs.
+    """
+    if named or not isinstance(items, list):
+        return items
+    return [item for item in items if not needs(item, TASK) or parameter(item, TASK) is not None]
 
 
 def why_unselected(item: pytest.Item) -> EngineGateError | None:

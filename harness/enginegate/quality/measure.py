@@ -15,6 +15,7 @@ from enginegate.quality.data import take
 from enginegate.quality.determinism import evaluate_determinism
 from enginegate.quality.divergence import evaluate_divergence
 from enginegate.quality.entry import digest, with_setting
+from enginegate.quality.lm_eval.tasks import TaskRequest, asked_digest, evaluate_task
 from enginegate.quality.perplexity import Prose, evaluate_perplexity
 from enginegate.quality.scoring import TextScoring
 from enginegate.quality.similarity import evaluate_similarity
@@ -49,7 +50,7 @@ def measure_quality(
     """Evaluate one metric on one engine.
 
     Args:
-        metric: a key of METRICS.
+        metric: a key of METRICS, or a task of lm-evaluation-harness (``lm_eval:TASK``).
         engine: the engine asked.
         tokenizer: the model's.
         config: where the data lie and how much of it is used.
@@ -63,6 +64,9 @@ def measure_quality(
     """
     problem = f"{metric} of {engine.spec.id} could not be measured"
     with edge(MeasurementError, problem, "look at the data under quality, and at the library that is named"):
+        task = TaskRequest.of(config, metric)
+        if task is not None:
+            return {metric: evaluate_task(engine, tokenizer, task, _prefix(tokenizer, config))}
         found = METRICS[metric](engine, tokenizer, config, reference)
     entries = found if isinstance(found, dict) else {metric: found}
     entries = {name: sets.with_data(entry, config) for name, entry in entries.items()}
@@ -74,6 +78,12 @@ def measure_quality(
         name: entry.model_copy(update={"version": with_setting(entry.version, "opening", opening)})
         for name, entry in entries.items()
     }
+
+
+def asked_of(metric: str, tokenizer: Tokenizer, config: Config) -> tuple[str, ...]:
+    """What a metric asks besides the data that the configuration names: a digest of a task's documents and prompts."""
+    task = TaskRequest.of(config, metric)
+    return () if task is None else (asked_digest(task, tokenizer),)
 
 
 def prose_of(tokenizer: Tokenizer, config: Config) -> Prose:

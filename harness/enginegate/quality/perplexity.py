@@ -30,7 +30,7 @@ class Prose:
 
     Attributes:
         passages: the prose.
-        prefill: tokens that go through the first forward pass; all others are decode steps.
+        prefill: tokens that go through the first forward pass; all others are decode steps. None: one pass for all.
         prefix: tokens in front of every passage that are not scored, such as BOS. Without one (the default, right for
             models that were trained without BOS) a passage's first token has nothing before it: it is given, not
             scored, and its bytes do not count.
@@ -38,7 +38,7 @@ class Prose:
     """
 
     passages: Sequence[Passage]
-    prefill: int
+    prefill: int | None
     prefix: Sequence[int]
     texts: Mapping[str, list[int]]
     sequences: Mapping[str, list[int]]
@@ -48,7 +48,7 @@ class Prose:
         cls,
         tokenizer: Tokenizer,
         passages: Sequence[Passage],
-        prefill: int = PREFILL,
+        prefill: int | None = PREFILL,
         prefix: Sequence[int] = (),
         metric: str = "perplexity",
     ) -> Prose:
@@ -57,7 +57,7 @@ class Prose:
         texts = {passage.hash: tokenizer.encode(passage.text) for passage in passages}
         sequences = {key: [*prefix, *tokens] for key, tokens in texts.items()}
         for passage in passages:
-            if len(sequences[passage.hash]) <= prefill:
+            if prefill is not None and len(sequences[passage.hash]) <= prefill:
                 raise ConfigError(
                     f"passage {passage.id!r} has {len(sequences[passage.hash])} tokens, all of which would go through "
                     f"the first pass of {prefill} tokens",
@@ -80,7 +80,7 @@ def evaluate_perplexity(
     engine: Engine,
     tokenizer: Tokenizer,
     passages: Sequence[Passage],
-    prefill: int = PREFILL,
+    prefill: int | None = PREFILL,
     prefix: Sequence[int] = (),
 ) -> QualityEntry:
     """Negative log-likelihood of each passage, each read by itself; see ``Prose`` for the arguments.

@@ -52,6 +52,20 @@ class Tokenizer(Protocol):
         """Token ids of a conversation with one user message, up to where the answer begins."""
         ...
 
+    @property
+    def name(self) -> str:
+        """What it is called in files that other tools keep."""
+        ...
+
+    @property
+    def template(self) -> str | None:
+        """The chat template as it is written, or None."""
+        ...
+
+    def conversation(self, messages: Sequence[Mapping[str, str]], answer_next: bool = True) -> str:
+        """The text of a conversation, each message with ``role`` and ``content``."""
+        ...
+
 
 @dataclass(frozen=True)
 class Answer:

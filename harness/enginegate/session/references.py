@@ -20,7 +20,7 @@ from enginegate.engines.registry import capabilities, load_backend, version
 from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.divergence import Distributions, reference_distributions
 from enginegate.quality.entry import refuse_random_weights
-from enginegate.quality.measure import FromReference, measure_quality, prose_of
+from enginegate.quality.measure import FromReference, asked_of, measure_quality, prose_of
 from enginegate.quality.perplexity import perplexity_of
 from enginegate.quality.reference_cache import Answers, code_digest, dependency_digest, load_or_measure
 from enginegate.quality.similarity import reference_answers
@@ -199,7 +199,7 @@ class QualityReference:
             with told(files.progress, f"{metric} of the reference {self.spec.id}", "kept for later runs"):
                 return measure_quality(metric, engine, files.tokenizer, files.config, reference)[metric]
 
-        return self._cached(metric, QualityEntry, measure)
+        return self._cached(metric, QualityEntry, measure, *asked_of(metric, files.tokenizer, files.config))
 
     def _engine(self) -> Engine:
         return self._checked(self.spec)
@@ -208,9 +208,10 @@ class QualityReference:
         engine = self._engines.get(spec, self._engines.files.config.runtime(spec.backend), "quality-reference")
         return CheckedEngine(engine, vocabulary_size(self._engines.files.checkpoint.path))
 
-    def _cached(self, name: str, kind: type[Result], measure: Callable[[], Result]) -> Result:
-        """A result, from the cache where nothing that it depends on has changed."""
+    def _cached(self, name: str, kind: type[Result], measure: Callable[[], Result], *parts: str) -> Result:
+        """A result, from the cache where nothing that it depends on has changed, ``parts`` among it."""
         files, spec = self._engines.files, self.spec
         runtime = files.config.runtime(spec.backend)
-        key = dependency_digest(files.config, files.build(spec).manifest.key, asdict(runtime), progress=files.progress)
+        content = files.build(spec).manifest.key
+        key = dependency_digest(files.config, content, asdict(runtime), *parts, progress=files.progress)
         return load_or_measure(files.cache / "quality" / f"{spec.id}-{name}-{key}.json", kind, measure, files.progress)

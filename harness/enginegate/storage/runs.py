@@ -10,6 +10,7 @@ from enginegate.core.errors import RecordError, edge
 from enginegate.core.files import expanded, round_floats, to_json, write_atomically
 from enginegate.core.records import SCHEMA, QualityEntry, RunRecord, ShardRun, ShardsEntry
 from enginegate.quality.bleu import BLEU_COLUMNS
+from enginegate.quality.lm_eval import METRIC as TASK_METRIC
 from enginegate.quality.ties import half_right
 from enginegate.storage.migration import RECORD
 from enginegate.storage.reading import Format, repeated, table_problem
@@ -89,7 +90,12 @@ def _shards_problem(shards: ShardsEntry | None) -> str | None:
 
 
 def _impossible(entry: QualityEntry) -> str | None:
-    """The first number of an item that is none of its column, or None. NaN is a score that an engine may have."""
+    """The first number of an item that is none of its column, or None. NaN is a score that an engine may have.
+
+    A task of lm-eval may call any number by the name of one of ours: its gate looks at them.
+    """
+    if entry.metric.startswith(TASK_METRIC):
+        return None
     for place, column in enumerate(entry.columns):
         if column not in _RANGES:
             continue

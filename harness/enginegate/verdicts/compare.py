@@ -20,6 +20,7 @@ from enginegate.gates.compare import ABSOLUTE_SHIFT
 from enginegate.gates.items import QualityPolicy
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.quality.bleu import BLEU_COLUMNS
+from enginegate.quality.lm_eval import METRIC as TASK_METRIC
 from enginegate.storage.baselines import same_method
 from enginegate.storage.summary import session_shift, worst
 from enginegate.verdicts import lookup
@@ -37,6 +38,7 @@ from enginegate.verdicts.inputs import (
 )
 from enginegate.verdicts.judge import judge
 from enginegate.verdicts.sources import StoredSession, renamed
+from enginegate.verdicts.task_scores import task_gate
 
 #: The figures of a memory pass that are compared.
 _MEMORY: tuple[Literal["loaded", "peak"], ...] = ("loaded", "peak")
@@ -151,8 +153,9 @@ def _refuse_unusable(sessions: Sequence[StoredSession], rule: Rule) -> None:
         for entry in record.quality if record is not None else ():
             if record is None or not entry.items or not rule.wants(entry.engine, entry.metric):
                 continue
-            if entry.metric in _QUALITY:
-                gate = _QUALITY[entry.metric](entry, entry, lookup.gates(record).quality, rule.alpha)
+            make = _gate_of(entry)
+            if make is not None:
+                gate = make(entry, entry, lookup.gates(record).quality, rule.alpha)
                 verdict = judge(gate.model_copy(update={"baseline": None}), record)
                 if verdict.status is Status.FAIL or not math.isfinite(verdict.estimate):
                     raise RecordError(
@@ -236,11 +239,12 @@ def _quality(bases: Sequence[RunRecord], new: RunRecord, rule: Rule) -> Iterator
             for old in base.quality
             if (old.engine, old.metric) == (entry.engine, entry.metric) and entry.items and old.items
         ]
-        if entry.metric not in _QUALITY or not before or not rule.wants(entry.engine, entry.metric):
+        make = _gate_of(entry)
+        if make is None or not before or not rule.wants(entry.engine, entry.metric):
             continue
         alike = [old for old in before if same_method(old.version, entry.version)]
         if alike:
-            gate = _QUALITY[entry.metric](entry, alike[-1], section, rule.alpha)
+            gate = make(entry, alike[-1], section, rule.alpha)
             yield Compared(entry.engine, entry.metric, _without_refusal(judge(gate, new)))
         else:
             yield Compared(entry.engine, entry.metric, _other_method(entry, before[-1]))
@@ -304,6 +308,18 @@ def _perplexity(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection
     return NllInputs(**_common(new, old, ["nll", "tokens"], "perplexity", _policy(gates.perplexity, gates, alpha)))
 
 
+def _task(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> QualityInputs:
+    """A task of lm-evaluation-harness, by the gate that its score asks for."""
+    kind, columns = task_gate(new)
+    if kind is AccuracyInputs:
+        return _accuracy(columns[0])(new, old, gates, alpha)
+    margins = gates.perplexity if kind is NllInputs else gates.lm_eval
+    common = _common(new, old, columns, new.metric, _policy(margins, gates, alpha))
+    if kind is NllInputs:
+        return NllInputs(**common)
+    return CorpusInputs(**common, score="mean", unit=columns[0].removeprefix("-"))
+
+
 def _divergence(new: QualityEntry, old: QualityEntry, gates: QualityGatesSection, alpha: float) -> QualityInputs:
     common = _common(new, old, ["kld", "tokens"], "divergence", _policy(gates.divergence, gates, alpha))
     return DivergenceInputs(**common, floor=new.scores.get("floor", 0.0))
@@ -313,8 +329,9 @@ def _policy(margins: MarginSection, gates: QualityGatesSection, alpha: float) ->
     return QualityPolicy(alpha=alpha, beta=gates.beta, margin=margins.margin, tolerated=margins.tolerated)
 
 
-#: By metric: the new entry, the old one, the quality gates' configuration and alpha to a gate's inputs.
-_QUALITY: dict[str, Callable[[QualityEntry, QualityEntry, QualityGatesSection, float], QualityInputs]] = {
+#: The new entry, the old one, the quality gates' configuration and alpha to a gate's inputs.
+_Make = Callable[[QualityEntry, QualityEntry, QualityGatesSection, float], QualityInputs]
+_QUALITY: dict[str, _Make] = {
     "cloze": _accuracy("acc_norm"),
     "letters": _accuracy("acc"),
     "similarity": _similarity,
@@ -322,6 +339,11 @@ _QUALITY: dict[str, Callable[[QualityEntry, QualityEntry, QualityGatesSection, f
     "perplexity": _perplexity,
     "divergence": _divergence,
 }
+
+
+def _gate_of(entry: QualityEntry) -> _Make | None:
+    """What makes the gate of a metric; None for one that is not gated."""
+    return _task if entry.metric.startswith(TASK_METRIC) else _QUALITY.get(entry.metric)
 
 
 def _other_machine(bases: Sequence[StoredSession], new: StoredSession) -> str:
