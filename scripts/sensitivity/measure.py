@@ -1,6 +1,6 @@
 """Which gate sees which damage: score a good engine and broken ones, and keep all figures.
 
-    python scripts/sensitivity/measure.py --output FILE [--model CONFIG] [--only NAME,...]
+    python scripts/sensitivity/measure.py --output FILE.json.gz [--model CONFIG] [--only "NAME;NAME"]
 
 Every case is a pair: an accepted engine and one that is broken in one way (``damage.py``), both of the Transformers
 backend, in bf16 unless it says otherwise. Both answer the items of the configuration. The record holds each one's
@@ -10,6 +10,7 @@ entries, item by item; ``page.py`` judges them and makes the table. On a card it
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import time
 from collections.abc import Callable
@@ -101,10 +102,10 @@ def main() -> None:
         record[case.name] = _measured(bench, config, case, references[case.bos])
         print(f"{case.name}: {time.perf_counter() - begun:.1f} s", flush=True)
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        about = {"model": checkpoint.source, "digest": checkpoint.digest, "machine": _machine()}
+        about = {"model": checkpoint.source, "digest": checkpoint.digest, **_machine()}
         pairs = {each.name: each.accepted for each in cases if each.accepted}
         text = json.dumps({**about, "pairs": pairs, "engines": record}, separators=(",", ":"))
-        options.output.write_text(text + "\n", encoding="utf-8")
+        options.output.write_bytes(gzip.compress(text.encode(), mtime=0))
     bench.close()
 
 
@@ -149,7 +150,8 @@ def _measured(bench: ModelBench, config: Config, case: Case, reference: FromRefe
     for metric in METRICS:
         entries |= measure_quality(metric, wrapped, tokenizer, config, reference)
     engine.close()
-    return {name: entry.model_dump(mode="json") for name, entry in entries.items()}
+    kept = {"texts", "ceilings", "data"}
+    return {name: entry.model_dump(mode="json", exclude=kept) for name, entry in entries.items()}
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """Fill the tables of docs/quality_results.md from their records: python scripts/sensitivity/page.py [--check]
 
-Below a line ``<!-- sensitivity: RECORD -->``, ``<!-- divergence: RECORD -->`` or ``<!-- loss: RECORD -->`` stands what
-that record of docs/results/quality says, up to ``<!-- end -->``.
+Below a line ``<!-- sensitivity: RECORD -->`` (or ``divergence``, ``few``, ``loss``) stands what that record of
+docs/results/quality says, and below ``<!-- columns: RUN... -->`` what runs of its folder ``records`` say, up to
+``<!-- end -->``.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
+import random
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,22 +17,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from enginegate.config.loading import load_config
-from enginegate.core.records import QualityEntry
+from enginegate.core.records import QualityEntry, RunRecord
 from enginegate.gates.accuracy import judge_accuracy
 from enginegate.gates.divergence import judge_divergence
-from enginegate.gates.items import QualityPolicy, ratio_of_sums
+from enginegate.gates.items import QualityPolicy, ratio_of_sums, t_bound
 from enginegate.gates.mcnemar import visible_loss
 from enginegate.gates.quality import judge_corpus, judge_flips, judge_lengths, judge_nll
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.quality.bleu import BLEU_COLUMNS, corpus_bleu
 from enginegate.storage.summary import worst
 from scipy.special import ndtri
+from scipy.stats import binomtest
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "quality_results.md"
 RECORDS = ROOT / "docs" / "results" / "quality"
-PART = re.compile(r"(<!-- (sensitivity|divergence|loss): ([^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
+PART = re.compile(r"(<!-- (sensitivity|divergence|few|loss|columns): ([^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 #: Gates that share the session's 1 % here: eight of each of three engines.
 GATES = 24
 _QUALITY = load_config(ROOT / "configs" / "smollm2-135m.yaml").file.gates.quality
@@ -52,8 +57,11 @@ def _single(entry: QualityEntry, name: str) -> dict[str, float]:
     return {item: row[0] for item, row in _columns(entry, name).items()}
 
 
-def judged(good: Entries, bad: Entries, floor: float) -> dict[str, Verdict]:
-    """The verdict of every quality gate on one engine, compared with another as its baseline."""
+def judged(good: Entries, bad: Entries, unquantized: Entries) -> dict[str, Verdict]:
+    """The verdict of every quality gate on one engine, compared with another as its baseline.
+
+    ``unquantized``: a second unquantized engine beside the reference, as a session has it.
+    """
     plain = QualityPolicy(alpha=_ALPHA, beta=_QUALITY.beta, visible=_QUALITY.accuracy_visible)
     pairs: Any = _columns
     return {
@@ -72,19 +80,21 @@ def judged(good: Entries, bad: Entries, floor: float) -> dict[str, Verdict]:
             pairs(bad["divergence"], "kld", "tokens"),
             pairs(good["divergence"], "kld", "tokens"),
             _policy(_QUALITY.divergence),
-            floor=floor,
+            floor=float(unquantized["divergence"].scores["kld"]),
         ),
         "BLEU": judge_corpus(
             _columns(bad["similarity"], *BLEU_COLUMNS),
             _columns(good["similarity"], *BLEU_COLUMNS),
             partial(corpus_bleu, smoothing="exp"),
             _policy(_QUALITY.bleu),
+            unquantized=_columns(unquantized["similarity"], *BLEU_COLUMNS),
         ),
         "ROUGE-L": judge_corpus(
             _columns(bad["similarity"], "rougeL"),
             _columns(good["similarity"], "rougeL"),
             lambda statistics: float(statistics.mean()),
             _policy(_QUALITY.rouge),
+            unquantized=_columns(unquantized["similarity"], "rougeL"),
         ),
         "summaries": judge_corpus(
             _columns(bad["summaries"], "rougeL"),
@@ -102,7 +112,7 @@ def judged(good: Entries, bad: Entries, floor: float) -> dict[str, Verdict]:
 
 
 def _read(name: str) -> tuple[dict[str, Any], dict[str, dict[str, QualityEntry]]]:
-    record = json.loads((RECORDS / name).read_text(encoding="utf-8"))
+    record = json.loads(gzip.decompress((RECORDS / name).read_bytes()))
     engines = {
         engine: {metric: QualityEntry.model_validate_json(json.dumps(entry)) for metric, entry in entries.items()}
         for engine, entries in record["engines"].items()
@@ -117,7 +127,7 @@ def _floor(engines: Mapping[str, Entries]) -> float:
 def sensitivity(name: str) -> Iterator[str]:
     """A line for each broken engine: what every gate says of it."""
     record, engines = _read(name)
-    verdicts = {bad: judged(engines[good], engines[bad], _floor(engines)) for bad, good in record["pairs"].items()}
+    verdicts = {bad: judged(engines[good], engines[bad], engines["bf16"]) for bad, good in record["pairs"].items()}
     gates = list(next(iter(verdicts.values())))
     yield from _table(
         ["accepted", "engine", *gates, "all"],
@@ -176,10 +186,86 @@ def divergence(name: str) -> Iterator[str]:
     )
 
 
+def few(name: str) -> Iterator[str]:
+    """What the gate says of a coarser group over ten random choices of documents of at most 5,000 tokens."""
+    _, engines = _read(name)
+    good, bad = (_columns(engines[each]["divergence"], "kld", "tokens") for each in ("int4 group 64", "int4 group 128"))
+    found = []
+    for seed in range(10):
+        order, picked, tokens = sorted(good), [], 0.0
+        random.Random(seed).shuffle(order)
+        for item in order:
+            if tokens + good[item][1] > 5000:
+                break
+            tokens += good[item][1]
+            picked.append(item)
+        pairs: Any = ({item: part[item] for item in picked} for part in (bad, good))
+        found.append(judge_divergence(*pairs, _policy(_QUALITY.divergence), floor=_floor(engines)).status)
+    yield (
+        f"int4 group 64 → 128, ten random choices of passages with at most 5,000 tokens: {found.count(Status.FAIL)} of"
+        f" {len(found)} FAIL."
+    )
+
+
+def columns(names: str) -> Iterator[str]:
+    """The quality columns of every engine of some runs, with 95 % intervals where they are means over items."""
+    rows = []
+    sets: dict[str, str] = {}
+    for name in names.split():
+        record = RunRecord.model_validate_json((RECORDS / "records" / name / "run.json").read_bytes())
+        found: dict[str, dict[str, QualityEntry]] = {}
+        for entry in record.quality:
+            found.setdefault(entry.engine, {})[entry.metric] = entry
+        for engine, entries in found.items():
+            if {"summaries", "perplexity"} <= entries.keys():
+                rows.append([engine, *_figures(entries)])
+        for entry in record.quality:
+            if entry.data is not None and entry.metric in ("letters", "cloze", "summaries", "perplexity"):
+                kind = f"{record.model.name}, {entry.metric}"
+                shots = f", {entry.data.shots}-shot" if entry.data.shots else ""
+                sets[kind] = f"{len(entry.items)} of {entry.data.name} (sha256 {entry.data.digest[:12]}){shots}"
+    heads = [
+        "engine",
+        "letters %",
+        "calibrated",
+        "ties",
+        "cloze %",
+        "ROUGE-1",
+        "-2",
+        "-L",
+        "-Lsum",
+        "BLEU",
+        "perplexity",
+    ]
+    yield from _table([*heads, "KLD"], rows)
+    yield ""
+    yield from (f"- {kind}: {what}." for kind, what in sets.items())
+
+
+def _figures(entries: Entries) -> Iterator[str]:
+    letters, cloze = entries.get("letters"), entries["cloze"]
+    yield "–" if letters is None else _share(letters, "acc")
+    yield "–" if letters is None else f"{100 * letters.scores['accuracy_calibrated']:.1f}"
+    yield "–" if letters is None else f"{100 * letters.scores['ties']:.1f}"
+    yield _share(cloze, "acc_norm")
+    for column in ("rouge1", "rouge2", "rougeL", "rougeLsum"):
+        yield f"{100 * entries['summaries'].scores[column]:.1f}"
+    yield f"{entries['similarity'].scores['bleu']:.1f}" if "similarity" in entries else "–"
+    mean, error = ratio_of_sums(*np.array(list(_columns(entries["perplexity"], "nll", "tokens").values())).T)
+    reach = t_bound(len(entries["perplexity"].items) - 1, 0.025) * error
+    yield f"{np.exp(mean):.2f} [{np.exp(mean - reach):.2f}, {np.exp(mean + reach):.2f}]"
+    kld = entries.get("divergence")
+    yield "–" if kld is None else f"{kld.scores['kld']:.5f} ± {kld.scores['kld_stderr']:.5f}"
+
+
+def _share(entry: QualityEntry, column: str) -> str:
+    values = np.array(list(_single(entry, column).values()))
+    low, high = binomtest(round(float(values.sum())), len(values)).proportion_ci(0.95, "wilson")
+    return f"{100 * values.mean():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
 def _paired(one: QualityEntry, other: QualityEntry, column: str) -> tuple[float, float, float]:
     """Mean difference a token, its standard error over documents, and the tokens."""
-    import numpy as np
-
     mine, theirs = _columns(one, column, "tokens"), _columns(other, column, "tokens")
     apart = np.array([mine[item][0] - theirs[item][0] for item in sorted(mine)])
     tokens = np.array([mine[item][1] for item in sorted(mine)])
@@ -219,7 +305,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     yield from (f"| {' | '.join(row)} |" for row in rows)
 
 
-PARTS = {"sensitivity": sensitivity, "divergence": divergence, "loss": loss}
+PARTS = {"sensitivity": sensitivity, "divergence": divergence, "few": few, "loss": loss, "columns": columns}
 
 
 def filled(text: str) -> str:

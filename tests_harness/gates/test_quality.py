@@ -29,6 +29,23 @@ def scores(count: int, loss: float, seed: int = 0) -> tuple[dict[str, list[float
     return {str(i): [after[i]] for i in range(count)}, {str(i): [before[i]] for i in range(count)}
 
 
+def test_answers_as_good_as_rounding_leaves_them_are_no_loss() -> None:
+    """An accepted engine that equals the reference scores 1; a second unquantized one less, and so does the new."""
+    accepted = {str(i): [1.0] for i in range(60)}
+    new, rounded = scores(60, 0.0)
+    assert judge_corpus(new, accepted, mean_score, POLICY).status is Status.FAIL
+    verdict = judge_corpus(new, accepted, mean_score, POLICY, unquantized=rounded)
+    assert verdict.status is Status.PASS
+    assert "an unquantized engine" in verdict.explanation
+    worse, _ = scores(60, 0.2)
+    assert judge_corpus(worse, accepted, mean_score, POLICY, unquantized=rounded).status is Status.FAIL
+    better = {item: [0.99] for item in accepted}
+    lower = judge_corpus(new, rounded, mean_score, POLICY, unquantized=better)
+    assert lower == judge_corpus(new, rounded, mean_score, POLICY), "a better one takes nobody's place"
+    part = judge_corpus(new, accepted, mean_score, POLICY, unquantized={"0": [0.5]})
+    assert part.status is Status.FAIL, "one that lacks items takes nobody's place"
+
+
 @pytest.mark.parametrize(("loss", "status"), [(0.0, Status.PASS), (0.02, Status.INCONCLUSIVE), (0.06, Status.FAIL)])
 def test_a_corpus_score_is_judged_by_its_paired_difference(loss: float, status: Status) -> None:
     verdict = judge_corpus(*scores(60, loss), mean_score, QualityPolicy(margin=0.015, tolerated=0.02), metric="rougeL")

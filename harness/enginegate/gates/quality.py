@@ -41,6 +41,7 @@ def judge_corpus(
     unit: str = "points",
     subject: str = "",
     ceiling: Ceiling | None = None,
+    unquantized: Mapping[str, Sequence[float]] | None = None,
 ) -> Verdict:
     """Judge a corpus score by paired bootstrap over items (Koehn 2004).
 
@@ -53,6 +54,8 @@ def judge_corpus(
         reference_stats: likewise, of the reference engine on the same items.
         metric, unit, subject: names for the verdict.
         ceiling: what each item of the reference scores against itself; None where that was not measured.
+        unquantized: likewise, of a second unquantized engine beside the reference. Where it scores lower than the
+            baseline it takes its place: answers as good as rounding leaves them are no loss.
 
     A score that sees nothing decides nothing. Where it does not see some of the items, what may be hidden there counts
     as lost for PASS, and as kept for FAIL. Nor is there a PASS where what is compared with has no ``tolerated`` to
@@ -81,6 +84,10 @@ def judge_corpus(
         return refuse(metric, "no item is in both runs", policy, unit=unit, subject=subject)
     mine = np.array([candidate_stats[item] for item in pairing.common], dtype=np.float64)
     theirs = np.array([known[item] for item in pairing.common], dtype=np.float64)
+    if against == "baseline" and unquantized is not None and unquantized.keys() >= set(pairing.common):
+        rounded = np.array([unquantized[item] for item in pairing.common], dtype=np.float64)
+        if rounded.shape == theirs.shape and float(score(rounded)) < float(score(theirs)):
+            theirs, against = rounded, "an unquantized engine"
     if not np.all(np.isfinite(theirs)):
         return refuse(metric, f"a {against} statistic is not a finite number", policy, unit=unit, subject=subject)
     if mine.shape != theirs.shape:

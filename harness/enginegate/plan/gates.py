@@ -81,6 +81,7 @@ class ModelFacts:
         digest: of the checkpoint.
         speed_reference: gives the engine that ratios are taken over; it may load and time engines to find the fastest.
         quality_reference: the engine that quality is compared with.
+        unquantized: a second unquantized engine beside it; None where there is none.
         record: id of the run's record, which must not be its own baseline.
         base: id of the engine's live base, what it is for people, and what its verdicts must say; None without one.
     """
@@ -90,6 +91,7 @@ class ModelFacts:
     quality_reference: EngineSpec
     record: str
     base: LiveTwin | None = None
+    unquantized: EngineSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -319,8 +321,11 @@ class EngineGates:
     ) -> CorpusInputs:
         common = self._common(entry, metric, columns, self._corpus_policy(margins))
         reference = self._reference_for(common, limit)
+        second = self.facts.unquantized
+        compared = entry.metric == "similarity" and common["baseline"] is not None and second is not None
         return CorpusInputs(
             **common,
+            unquantized=second.id if compared and second is not None else None,
             reference=reference,
             limit=self._unless_required(limit),
             score=score,

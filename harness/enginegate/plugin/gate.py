@@ -16,7 +16,7 @@ from enginegate.plan.selection import Candidate
 from enginegate.plugin.outcomes import ask, expect, keep
 from enginegate.plugin.workers import plain_id
 from enginegate.session.gate_session import GateSession, TimedEngine
-from enginegate.verdicts.inputs import BuildTimeInputs, GateInputs, MemoryField, QualityInputs
+from enginegate.verdicts.inputs import BuildTimeInputs, CorpusInputs, GateInputs, MemoryField, QualityInputs
 from enginegate.verdicts.judge import judge
 
 Arguments = ParamSpec("Arguments")
@@ -117,6 +117,13 @@ class Gate:
         model, options = self._candidate.config.name, self._session.options
         if isinstance(inputs, QualityInputs) and inputs.reference is not None:
             self._bench.reference_quality(inputs.source)
+        if isinstance(inputs, CorpusInputs) and inputs.unquantized is not None:
+            # It can only take a loss away, so it is asked only where there is one.
+            alone = inputs.model_copy(update={"unquantized": None})
+            if judge(alone, self._session.record(model, "partial")).status is Status.PASS:
+                inputs = alone
+            else:
+                self._bench.unquantized_quality(inputs.source)
         verdict = judge(inputs, self._session.record(model, "partial"))
         # A build is one sample, which can show nothing: its INCONCLUSIVE is advice, under --strict-gates too.
         if verdict.status is Status.INCONCLUSIVE and (not options.strict or isinstance(inputs, BuildTimeInputs)):

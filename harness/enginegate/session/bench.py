@@ -229,6 +229,15 @@ class ModelBench:
             self.quality[key] = self.quality_reference.scores(metric)
         return self.quality[key]
 
+    def unquantized_quality(self, metric: str) -> QualityEntry:
+        """The scores of a second unquantized engine beside the quality reference."""
+        spec = self.quality_reference.second
+        assert spec is not None, "nobody asks for the scores of no engine"
+        key = f"{spec.id}/{metric}"
+        if key not in self.quality:
+            self.quality[key] = self.quality_reference.second_scores(metric)
+        return self.quality[key]
+
     def monitor(self, specs: Sequence[EngineSpec]) -> DeviceMonitor | None:
         """What looks at the GPU while these engines are timed; None where none uses one.
 

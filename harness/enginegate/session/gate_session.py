@@ -215,6 +215,7 @@ class GateSession:
             digest=bench.files.checkpoint.digest,
             speed_reference=bench.speed_reference.spec,
             quality_reference=bench.quality_reference.spec,
+            unquantized=bench.quality_reference.second,
             record=self.record_id(candidate.config.name),
             base=None if base is None else base.live,
         )

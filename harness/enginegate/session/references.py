@@ -162,30 +162,38 @@ class QualityReference:
         return self._distributions
 
     def floor(self) -> float | None:
-        """The mean KL divergence of a second unquantized engine: the reference's backend in another precision.
+        """The mean KL divergence of a second unquantized engine: what an engine diverges by no more, rounding explains.
 
-        What an engine diverges by no more than that, rounding may explain. None where the backend has no second one.
+        None where the backend has no second one.
         """
-        second = self._second()
-        if second is None:
+        if self.second is None:
             return None
-        files = self._engines.files
+        return max(self.second_scores("divergence").scores["kld"], 0.0)  # below it by rounding, where both are the same
 
-        def measure() -> QualityEntry:
-            engine = self._checked(second)
-            reference = FromReference(engine=self.spec.id, distributions=self.distributions())
-            with told(files.progress, f"divergence of the unquantized {second.id}", "kept for later runs"):
-                return measure_quality("divergence", engine, files.tokenizer, files.config, reference)["divergence"]
-
-        found = self._cached(f"floor-{second.precision}", QualityEntry, measure)
-        return max(found.scores["kld"], 0.0)  # below it by rounding, where both are the same
-
-    def _second(self) -> EngineSpec | None:
+    @property
+    def second(self) -> EngineSpec | None:
+        """A second unquantized engine: the reference's backend in another precision. None where it has no other."""
         spec = self.spec
         can = capabilities(load_backend(spec.backend)).precisions
         others = [name for name in ("bf16", "fp16", "fp32") if name != spec.precision]
         found = next((name for name in others if name in can and can[name].supported), None)
         return None if found is None else self._engines.files.config.reference_spec(spec.backend, found)
+
+    def second_scores(self, metric: str) -> QualityEntry:
+        """What the second one scores on a quality metric."""
+        second, files = self.second, self._engines.files
+        assert second is not None, "nobody asks for the scores of no engine"
+        if metric == "divergence":  # without a floor, which it is itself
+            reference = FromReference(engine=self.spec.id, distributions=self.distributions())
+        else:
+            reference = self.wanted(metric)
+
+        def measure() -> QualityEntry:
+            engine = self._checked(second)
+            with told(files.progress, f"{metric} of the unquantized {second.id}", "kept for later runs"):
+                return measure_quality(metric, engine, files.tokenizer, files.config, reference)[metric]
+
+        return self._cached(f"{second.precision}-{metric}", QualityEntry, measure)
 
     def scores(self, metric: str) -> QualityEntry:
         """Its own scores on a quality metric. Raises CapabilityError where the weights are random."""

@@ -203,13 +203,15 @@ class CeilingInputs(Stored):
 class CorpusInputs(QualityInputs):
     """A score of all items together: ``bleu`` (``bleu:add-k`` by another smoothing), or the ``mean`` of a column.
 
-    ``ceiling`` is None in gates of records that kept no ceilings: those are judged without.
+    ``ceiling`` is None in gates of records that kept no ceilings: those are judged without. ``unquantized``: id of a
+    second unquantized engine, whose score counts where the baseline's is higher; None where none was asked.
     """
 
     gate: Literal["corpus"] = "corpus"
     score: str
     unit: str
     ceiling: CeilingInputs | None = None
+    unquantized: str | None = None
 
 
 class NllInputs(QualityInputs):

@@ -78,6 +78,7 @@ def judge_corpus_gate(inputs: CorpusInputs, record: RunRecord) -> Verdict:
         unit=inputs.unit,
         subject=inputs.subject,
         ceiling=_ceiling(inputs, entry),
+        unquantized=_of_another(inputs, inputs.unquantized, record),
     )
 
 
@@ -184,9 +185,14 @@ def _shares_of_mean(statistics: Any) -> Any:
 
 
 def _reference(inputs: QualityInputs, record: RunRecord) -> dict[str, list[float]] | None:
-    if inputs.reference is None:
+    return _of_another(inputs, inputs.reference, record)
+
+
+def _of_another(inputs: QualityInputs, engine: str | None, record: RunRecord) -> dict[str, list[float]] | None:
+    """The same columns of another engine; None where there is none."""
+    if engine is None:
         return None
-    return lookup.columns(lookup.quality(record, inputs.reference, inputs.source), inputs.columns)
+    return lookup.columns(lookup.quality(record, engine, inputs.source), inputs.columns)
 
 
 def _single(items: Mapping[str, list[float]] | None) -> Any:

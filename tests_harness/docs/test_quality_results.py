@@ -1,0 +1,63 @@
+"""docs/quality_results.md: its tables are what its records say, and so are the sentences above them."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+from docs_text import REPOSITORY
+from enginegate.gates.verdict import Status
+
+RECORD = "sensitivity.json.gz"
+
+
+@pytest.fixture(scope="module")
+def page() -> ModuleType:
+    sys.path.insert(0, str(REPOSITORY / "scripts" / "sensitivity"))
+    sys.modules.pop("page", None)
+    import page
+
+    yield page
+    sys.path.remove(str(REPOSITORY / "scripts" / "sensitivity"))
+    sys.modules.pop("page", None)
+
+
+@pytest.fixture(scope="module")
+def verdicts(page):
+    record, engines = page._read(RECORD)
+    return {bad: page.judged(engines[good], engines[bad], engines["bf16"]) for bad, good in record["pairs"].items()}
+
+
+@pytest.mark.heavy
+def test_the_tables_are_those_of_their_records(page):
+    text = page.PAGE.read_text(encoding="utf-8")
+    assert len(page.PART.findall(text)) == 5
+    assert page.filled(text) == text
+
+
+@pytest.mark.heavy
+def test_no_gate_fails_bf16_beside_fp32_ten_times_out_of_ten(verdicts):
+    unbroken = [found for bad, found in verdicts.items() if bad.startswith("bf16 in batches")]
+    assert len(unbroken) == 10
+    for found in unbroken:
+        assert Status.FAIL not in {verdict.status for verdict in found.values()}
+        assert found["divergence"].status is Status.PASS
+
+
+@pytest.mark.heavy
+def test_every_broken_engine_fails_and_divergence_sees_every_change_of_weights(verdicts):
+    broken = {bad: found for bad, found in verdicts.items() if not bad.startswith("bf16 in batches")}
+    assert len(broken) == 11
+    for bad, found in broken.items():
+        assert Status.FAIL in {verdict.status for verdict in found.values()}, bad
+        if bad.startswith("int"):
+            assert found["divergence"].status is Status.FAIL, bad
+    for after in ("another chat template", "temperature 1 left on", "answers of one token, repeated"):
+        assert broken[after]["divergence"].status is Status.PASS
+        assert broken[after]["accuracy"].status is Status.PASS
+        assert broken[after]["BLEU"].status is Status.FAIL
+
+
+def test_a_coarser_group_is_seen_with_few_tokens(page):
+    assert next(page.few(RECORD)).endswith("10 of 10 FAIL.")
