@@ -210,8 +210,8 @@ def score_rows(
         prefill: tokens of the first pass where the others are decode steps, which hold the logits of one each.
         token_bytes: KV cache of one token.
         score: see ``Score``.
-        branch: see ``Branch``; None where an engine cannot go on from one cache with several rows. Used where there is
-            no ``prefill``.
+        branch: see ``Branch``; None where an engine cannot go on from one cache with several rows, or would round
+            otherwise then. Used where there is no ``prefill``.
 
     Returns:
         The log-probabilities, [tokens - 1] a sequence.

@@ -40,7 +40,6 @@ class Scorer:
         self._vocabulary = shape[2].get_length()
         self._threads = threads
         self._token_bytes = token_bytes
-        self._plain_cache = str(properties["KV_CACHE_PRECISION"]) in ("f32", "f16", "bf16")
 
     def score(self, sequences: Sequence[Sequence[int]], prefill: int | None) -> list[tuple[float, ...]]:
         """See ``Engine.score``. Sequences of similar length go together, padded on the right.
@@ -52,22 +51,7 @@ class Scorer:
             def score(inputs: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float32]:
                 return self._score_batch(inputs, targets, prefill, pool)
 
-            def branch(
-                stems: NDArray[np.int64],
-                stem_targets: NDArray[np.int64],
-                owners: NDArray[np.int64],
-                inputs: NDArray[np.int64],
-                targets: NDArray[np.int64],
-            ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-                request, length = self.compiled.create_infer_request(), stems.shape[1]
-                stem_scores = _log_softmax_at(self._logits(request, stems), stem_targets, pool)
-                logits = self._logits(request, inputs, seen=length, owners=owners)
-                return stem_scores, _log_softmax_at(logits, targets, pool)
-
-            positions = _LOGIT_BUDGET // self._vocabulary
-            # From a quantized cache answers would be read otherwise than in one pass, which is what is compared.
-            going_on = branch if self._plain_cache else None
-            return score_rows(sequences, positions, prefill, self._token_bytes, score, going_on)
+            return score_rows(sequences, _LOGIT_BUDGET // self._vocabulary, prefill, self._token_bytes, score)
 
     def _score_batch(
         self, inputs: NDArray[np.int64], targets: NDArray[np.int64], prefill: int | None, pool: ThreadPoolExecutor
@@ -104,13 +88,10 @@ class Scorer:
         for begin, end in [(0, first), *((position, position + 1) for position in range(first, last))]:
             yield begin, end, self._logits(request, inputs[:, begin:end], begin)
 
-    def _logits(
-        self, request: Any, tokens: NDArray[np.int64], seen: int = 0, owners: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float32]:
-        """Logits [rows, time, vocabulary] of tokens [rows, time], a view that the next pass overwrites.
+    def _logits(self, request: Any, tokens: NDArray[np.int64], seen: int) -> NDArray[np.float32]:
+        """Logits [rows, time, vocabulary] of tokens [rows, time] behind ``seen`` others in the state.
 
-        ``seen``: how many tokens of each row the state holds. ``owners``: for each row whose keys and values in the
-        state it goes on from; None: each its own.
+        A view that the next pass overwrites.
         """
         rows, time = tokens.shape
         positions = np.arange(seen, seen + time, dtype=np.int64)
@@ -118,7 +99,7 @@ class Scorer:
             "input_ids": np.ascontiguousarray(tokens),
             "attention_mask": np.ones((rows, seen + time), np.int64),
             "position_ids": np.broadcast_to(positions, (rows, time)).copy(),
-            "beam_idx": np.arange(rows, dtype=np.int32) if owners is None else owners.astype(np.int32),
+            "beam_idx": np.arange(rows, dtype=np.int32),
         }
         request.infer({name: value for name, value in offered.items() if name in self._inputs}, share_inputs=True)
         logits: NDArray[np.float32] = request.get_tensor("logits").data
