@@ -13,6 +13,7 @@ import gzip
 import json
 import random
 import string
+import tempfile
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -36,8 +37,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
     good = ModelBench.named(options.model, _said)
-    noise = options.output.parent / "random.jsonl"
-    noise.parent.mkdir(parents=True, exist_ok=True)
+    noise = Path(tempfile.mkdtemp()) / "random.jsonl"
     noise.write_text("".join(_lines()), encoding="utf-8")
     bad = ModelBench.of(_calibrated(good.config, noise), fingerprint(), cache_folder(), _said)
     engines: dict[str, Any] = {}

@@ -32,7 +32,7 @@ def verdicts(page):
 @pytest.mark.heavy
 def test_the_tables_are_those_of_their_records(page):
     text = page.PAGE.read_text(encoding="utf-8")
-    assert len(page.PART.findall(text)) == 5
+    assert len(page.PART.findall(text)) == 6
     assert page.filled(text) == text
 
 
