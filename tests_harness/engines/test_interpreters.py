@@ -108,8 +108,8 @@ def test_long_answers_go_as_arrays_and_numbers_keep_every_bit():
 
 
 def test_numbers_of_numpy_are_plain_numbers_on_the_other_side():
-    found = decode(*encode([np.int64(3), np.float32(0.5), np.array([1, 2])]))
-    assert found == [3, 0.5, [1, 2]]
+    found = decode(*encode([np.int64(3), np.float32(0.5), np.array(7)]))
+    assert found == [3, 0.5, 7]
 
 
 @pytest.mark.parametrize("value", [object(), {1: 2}, {"$": 1}, {3, 4}, print])

@@ -8,14 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, runtime_checkable
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from enginegate.core.progress import Progress as Progress
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.models.checkpoint import Checkpoint
+
+if TYPE_CHECKING:  # a Python that only builds engines may have no numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Distribution:
 
 
 #: How many of the likeliest tokens to name; or which to name, for each sequence [positions, cells].
-Cells = int | Sequence[NDArray[np.int32]]
+Cells: TypeAlias = "int | Sequence[NDArray[np.int32]]"
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,8 @@ def attention_of(folder: Path) -> str:
 
     Gemma 2 caps its attention scores, which the function does not, and Transformers says nothing of it.
     """
+    if not (folder / "config.json").is_file():
+        return "sdpa"  # whoever loads it says so
     config = read_json(folder / "config.json", EngineError, "build the engine again")
     nested = config.get("text_config")
     text = nested if isinstance(nested, dict) else config
@@ -270,8 +272,12 @@ class HuggingFaceEngine:
             output = self._model(input_ids=here[0], use_cache=True)
             stem_scores = _gather_log_softmax(torch, output.logits, here[1])
             cache = output.past_key_values
-            cache.batch_select_indices(here[2])
-            logits = self._model(input_ids=here[3], past_key_values=cache, use_cache=True).logits
+            if hasattr(cache, "batch_select_indices"):
+                cache.batch_select_indices(here[2])
+                logits = self._model(input_ids=here[3], past_key_values=cache, use_cache=True).logits
+            else:  # a model with a cache of its own kind: read them again
+                whole = torch.cat([here[0][here[2]], here[3]], 1)
+                logits = self._model(input_ids=whole, use_cache=False).logits[:, stems.shape[1] :]
             scores = _gather_log_softmax(torch, logits, here[4])
         return np.asarray(stem_scores.cpu()), np.asarray(scores.cpu())
 
