@@ -141,7 +141,7 @@ class FakeEngine:
         for number, (sequence, values) in enumerate(zip(sequences, scores, strict=True)):
             named = [self._expected(sequence[i - 1], sequence[i], i, values[i - 1]) for i in range(1, len(sequence))]
             asked = None if isinstance(cells, int) else cells[number].tolist()
-            ids = [list(each)[: min(cells, 39)] for each in named] if asked is None else asked
+            ids = [list(each)[: min(cells, 7)] for each in named] if asked is None else asked
             rows = [[each.get(token, 1e-9) for token in row] for each, row in zip(named, ids, strict=True)]
             found.append(
                 Distribution(
@@ -160,7 +160,7 @@ class FakeEngine:
             token: math.exp(
                 -2 * share(before, token, index) - 4 * self._straying * share(before, token, index, self._precision)
             )
-            for token in range(40)
+            for token in range(8)
             if token != came
         }
         scale = 0.9 * (1.0 - math.exp(score)) / sum(weights.values())
