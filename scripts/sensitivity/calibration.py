@@ -9,7 +9,6 @@ configuration; the record is one of those that ``page.py`` reads.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import random
 import string
@@ -24,10 +23,9 @@ from enginegate.config.schema import ConfigFile
 from enginegate.core.cache import cache_folder
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.session.bench import ModelBench
+from measure import METRICS, plain, write
 
-METRICS = ("cloze", "divergence", "similarity", "summaries")
 GOOD, BAD = "int4_awq", "int4_awq, calibrated on random characters"
-_KEPT = {"texts", "ceilings", "data"}
 
 
 def main() -> None:
@@ -43,14 +41,11 @@ def main() -> None:
     engines: dict[str, Any] = {}
     for name, bench in ((GOOD, good), (BAD, bad)):
         spec, runtime = bench.config.spec("openvino", "int4_awq"), bench.config.runtime("openvino")
-        entries = [bench.quality_of(spec, runtime, metric) for metric in (*METRICS, "perplexity")]
-        engines[name] = {entry.metric: entry.model_dump(mode="json", exclude=_KEPT) for entry in entries}
-    unquantized = [good.unquantized_quality(metric) for metric in ("divergence", "similarity")]
-    engines["bf16"] = {entry.metric: entry.model_dump(mode="json", exclude=_KEPT) for entry in unquantized}
+        engines[name] = plain(bench.quality_of(spec, runtime, metric) for metric in (*METRICS, "perplexity"))
+    engines["bf16"] = plain(good.unquantized_quality(metric) for metric in ("divergence", "similarity"))
     about = {"model": good.files.checkpoint.source, "digest": good.files.checkpoint.digest, "device": "CPU, OpenVINO"}
     about |= {name: version(name) for name in ("torch", "transformers", "openvino")}
-    text = json.dumps({**about, "pairs": {BAD: GOOD}, "engines": engines}, separators=(",", ":"))
-    options.output.write_bytes(gzip.compress(text.encode(), mtime=0))
+    write(options.output, about, {BAD: GOOD}, engines)
     good.close()
     bad.close()
 

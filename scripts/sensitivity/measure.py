@@ -13,7 +13,7 @@ import argparse
 import gzip
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import damage
 from enginegate.config.loading import Config
 from enginegate.core.progress import Step
+from enginegate.core.records import QualityEntry
 from enginegate.engines.hf.backend import HuggingFaceBackend
 from enginegate.quality.divergence import reference_distributions
 from enginegate.quality.measure import FromReference, measure_quality, prose_of
@@ -101,11 +102,8 @@ def main() -> None:
             references[case.bos] = _reference(bench, config)
         record[case.name] = _measured(bench, config, case, references[case.bos])
         print(f"{case.name}: {time.perf_counter() - begun:.1f} s", flush=True)
-        options.output.parent.mkdir(parents=True, exist_ok=True)
         about = {"model": checkpoint.source, "digest": checkpoint.digest, **_machine()}
-        pairs = {each.name: each.accepted for each in cases if each.accepted}
-        text = json.dumps({**about, "pairs": pairs, "engines": record}, separators=(",", ":"))
-        options.output.write_bytes(gzip.compress(text.encode(), mtime=0))
+        write(options.output, about, {each.name: each.accepted for each in cases if each.accepted}, record)
     bench.close()
 
 
@@ -146,12 +144,24 @@ def _measured(bench: ModelBench, config: Config, case: Case, reference: FromRefe
     wrapped = case.wrap(engine, tokenizer.bos_id)
     if case.template:
         tokenizer = damage.swapped_template(tokenizer)
-    entries = {}
+    entries: dict[str, QualityEntry] = {}
     for metric in METRICS:
         entries |= measure_quality(metric, wrapped, tokenizer, config, reference)
     engine.close()
-    kept = {"texts", "ceilings", "data"}
-    return {name: entry.model_dump(mode="json", exclude=kept) for name, entry in entries.items()}
+    return plain(entries.values())
+
+
+def plain(entries: Iterable[QualityEntry]) -> dict[str, Any]:
+    """Entries by metric as a record of these scripts has them: what ``page.py`` reads, and no more."""
+    unread = {"texts", "ceilings", "data"}
+    return {entry.metric: entry.model_dump(mode="json", exclude=unread) for entry in entries}
+
+
+def write(output: Path, about: Mapping[str, Any], pairs: Mapping[str, str], engines: Mapping[str, Any]) -> None:
+    """Write a record: what was measured where, which engine is compared with which, and the entries of each."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**about, "pairs": dict(pairs), "engines": engines}, separators=(",", ":"))
+    output.write_bytes(gzip.compress(text.encode(), mtime=0))
 
 
 if __name__ == "__main__":

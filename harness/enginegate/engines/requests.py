@@ -221,7 +221,7 @@ def score_rows(
     scores: list[tuple[float, ...]] = [()] * len(sequences)
     groups = shared_rows(sequences)
     stems = shared_stems(sequences, groups) if branch is not None and prefill is None else []
-    apart = [row for stem in stems if stem.length for row in stem.rows]
+    shared = [stem for stem in stems if stem.length]
     done, total = 0, sum(len(sequences[group[0]]) - 1 for group in groups)
 
     def told(rows: Sequence[int]) -> AbstractContextManager[None]:
@@ -233,7 +233,7 @@ def score_rows(
         for column, index in enumerate(groups[row]):
             scores[index] = (*stem, *values[: len(sequences[index]) - 1 - begin, column].tolist())
 
-    for batch in _stem_batches([stem for stem in stems if stem.length], sequences, groups, positions, token_bytes):
+    for batch in _stem_batches(shared, sequences, groups, positions, token_bytes):
         assert branch is not None
         begin, rows = batch[0].length, [row for stem in batch for row in stem.rows]
         heads = [sequences[groups[stem.rows[0]][0]][: begin + 1] for stem in batch]
@@ -246,7 +246,8 @@ def score_rows(
             beat(1.0)
         for place, row in enumerate(rows):
             keep(row, values[place], begin, stem_values[owners[place], :, 0].tolist())
-    left = [row for row in range(len(groups)) if row not in set(apart)]
+    apart = {row for stem in shared for row in stem.rows}
+    left = [row for row in range(len(groups)) if row not in apart]
     for batch_rows in step_batches(
         [len(sequences[groups[row][0]]) - 1 for row in left], positions, prefill, token_bytes
     ):

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from enginegate.core.cache import Progress, exclusive
 from enginegate.core.errors import ModelError, edge
@@ -15,6 +15,8 @@ from enginegate.core.progress import lasting
 from enginegate.models.digest import file_digest, folder_digest
 from enginegate.models.integrity import UntrustedError, check_checkpoint
 from enginegate.models.source_syntax import HubSource
+
+Found = TypeVar("Found")
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 #: Weights, configs and tokenizer of the top folder, without the copies for other frameworks that some models carry.
@@ -33,19 +35,31 @@ def resolve_hub(source: HubSource, *, cache: Path, progress: Progress) -> tuple[
     repository, revision = source.repository, source.revision
     reference = f"{repository}@{revision}"
     note = cache / "models" / f"hub-{re.sub(r'[^A-Za-z0-9._-]', '--', reference)}.json"
-    if (found := _fetched_before(note, cache, progress)) is not None:
-        return found
-    with exclusive(note, progress):
-        if (found := _fetched_before(note, cache, progress)) is not None:
-            return found
+
+    def fetch() -> tuple[Path, str]:
         warn_of_moving(revision, progress)
         with lasting(progress, f"downloading {repository} at {revision} from the Hugging Face Hub", loud=True):
             folder = _download(repository, revision, cache / "hub", damaged=note.exists())
         check_checkpoint(folder)
         digest = folder_digest(folder, cache=cache, progress=progress)
-        kept = folder.relative_to(cache) if folder.is_relative_to(cache) else folder  # the cache may move
-        write_atomically(note, json.dumps({"folder": str(kept), "digest": digest}))
-    return folder, digest
+        write_atomically(note, json.dumps({"folder": _in_cache(folder, cache), "digest": digest}))
+        return folder, digest
+
+    return _once(note, progress, lambda: _fetched_before(note, cache, progress), fetch)
+
+
+def _once(note: Path, progress: Progress, before: Callable[[], Found | None], fetch: Callable[[], Found]) -> Found:
+    """What was fetched ``before``, else what ``fetch`` gives now; of two processes that ask, one fetches."""
+    if (found := before()) is not None:
+        return found
+    with exclusive(note, progress):
+        found = before()
+        return fetch() if found is None else found
+
+
+def _in_cache(place: Path, cache: Path) -> str:
+    """A path as a note has it: within the cache, which may move, where it is there."""
+    return str(place.relative_to(cache) if place.is_relative_to(cache) else place)
 
 
 def warn_of_moving(revision: str, progress: Progress) -> None:
@@ -75,18 +89,16 @@ def resolve_hub_file(source: HubSource, *, cache: Path, progress: Progress) -> P
     """
     reference = f"{source.repository}@{source.revision}#{source.file}"
     note = cache / "models" / f"hub-{re.sub(r'[^A-Za-z0-9._-]', '--', reference)}.json"
-    if (found := _file_fetched_before(note, cache, progress)) is not None:
-        return found
-    with exclusive(note, progress):
-        if (found := _file_fetched_before(note, cache, progress)) is not None:
-            return found
+
+    def fetch() -> Path:
         warn_of_moving(source.revision, progress)
         with lasting(progress, f"downloading {reference} from the Hugging Face Hub", loud=True):
             file = _download_file(source, cache / "hub", damaged=note.exists())
-        kept = file.relative_to(cache) if file.is_relative_to(cache) else file  # the cache may move
         digest = file_digest(file, cache=cache, progress=progress)
-        write_atomically(note, json.dumps({"file": str(kept), "digest": digest}))
-    return file
+        write_atomically(note, json.dumps({"file": _in_cache(file, cache), "digest": digest}))
+        return file
+
+    return _once(note, progress, lambda: _file_fetched_before(note, cache, progress), fetch)
 
 
 def _file_fetched_before(note: Path, cache: Path, progress: Progress) -> Path | None:

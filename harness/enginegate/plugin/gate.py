@@ -117,14 +117,15 @@ class Gate:
         model, options = self._candidate.config.name, self._session.options
         if isinstance(inputs, QualityInputs) and inputs.reference is not None:
             self._bench.reference_quality(inputs.source)
-        if isinstance(inputs, CorpusInputs) and inputs.unquantized is not None:
-            # It can only take a loss away, so it is asked only where there is one.
-            alone = inputs.model_copy(update={"unquantized": None})
-            if judge(alone, self._session.record(model, "partial")).status is Status.PASS:
-                inputs = alone
-            else:
-                self._bench.unquantized_quality(inputs.source)
+        # A second unquantized engine can only take a loss away, so it is measured only where there is one.
+        rounded = inputs if isinstance(inputs, CorpusInputs) and inputs.unquantized is not None else None
+        if rounded is not None:
+            inputs = rounded.model_copy(update={"unquantized": None})
         verdict = judge(inputs, self._session.record(model, "partial"))
+        if rounded is not None and verdict.status is not Status.PASS:
+            self._bench.unquantized_quality(rounded.source)
+            inputs = rounded
+            verdict = judge(inputs, self._session.record(model, "partial"))
         # A build is one sample, which can show nothing: its INCONCLUSIVE is advice, under --strict-gates too.
         if verdict.status is Status.INCONCLUSIVE and (not options.strict or isinstance(inputs, BuildTimeInputs)):
             verdict = verdict.accept()

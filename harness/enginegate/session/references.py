@@ -23,6 +23,7 @@ from enginegate.quality.entry import refuse_random_weights
 from enginegate.quality.measure import FromReference, asked_of, measure_quality, prose_of
 from enginegate.quality.perplexity import perplexity_of
 from enginegate.quality.reference_cache import Answers, code_digest, dependency_digest, load_or_measure
+from enginegate.quality.sets import with_data
 from enginegate.quality.similarity import reference_answers
 from enginegate.quality.text import Answer
 from enginegate.session.engines import RunningEngines
@@ -155,7 +156,8 @@ class QualityReference:
                 with told(files.progress, f"distributions of the reference {self.spec.id}", "kept for later runs"):
                     found = reference_distributions(engine, files.tokenizer, prose, cells)
                 scores = {key: each.scores.tolist() for key, each in found.items()}
-                self._cached("perplexity", QualityEntry, lambda: perplexity_of(engine, files.tokenizer, prose, scores))
+                entry = with_data(perplexity_of(engine, files.tokenizer, prose, scores), files.config)
+                self._cached("perplexity", QualityEntry, lambda: entry)
                 return Distributions.of(self.spec.id, cells, found)
 
             self._distributions = self._cached("distributions", Distributions, measure).items()
