@@ -64,6 +64,44 @@ class Distribution:
     likeliest: NDArray[np.int32]
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """One request of a serving run, and when it arrives.
+
+    Attributes:
+        prompt: its token ids.
+        params: how it is answered.
+        time: seconds after the start of the run at which it is due.
+        priority: a smaller number goes first, where the engine's scheduler knows priorities.
+    """
+
+    prompt: tuple[int, ...]
+    params: SamplingParams
+    time: float
+    priority: int = 0
+
+
+@dataclass(frozen=True)
+class ServingEvent:
+    """Something that happened to one request of a serving run.
+
+    Attributes:
+        request: its index in the arrivals.
+        kind: "sent" as it was handed to the engine, "tokens" as the engine gave some, "finished" once, at its end.
+        time: seconds after the start of the run, on the clock of the engine's process.
+        token_ids: the tokens that came, in order; empty where ``kind`` is not "tokens".
+        reason: of "finished": "length", "stop", "error" (the engine gave it up) or "cancelled".
+        in_flight: how many requests the engine itself counts right after this, waiting or running; None: it does not say.
+    """
+
+    request: int
+    kind: str
+    time: float
+    token_ids: tuple[int, ...] = ()
+    reason: str = ""
+    in_flight: int | None = None
+
+
 #: How many of the likeliest tokens to name; or which to name, for each sequence [positions, cells].
 Cells: TypeAlias = "int | Sequence[NDArray[np.int32]]"
 
@@ -168,6 +206,17 @@ class Engine(Protocol):
 
         An engine that can name its own likeliest tokens alone does so also where it is told which to name; whoever
         compares two distributions counts the tokens that both name.
+        """
+        ...
+
+    def submit(self, arrivals: Sequence[Arrival]) -> Iterator[ServingEvent]:
+        """Serve requests that arrive over time, each handed in at its own time inside the engine's process.
+
+        Open loop: a request is handed in when it is due, however many are still at work. Events come in the order of
+        their times; an iterator that is dropped half-way cancels what is left. A backend may lack this method.
+
+        Args:
+            arrivals: in the order of their times, none negative.
         """
         ...
 
