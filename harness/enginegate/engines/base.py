@@ -91,7 +91,8 @@ class ServingEvent:
         time: seconds after the start of the run, on the clock of the engine's process.
         token_ids: the tokens that came, in order; empty where ``kind`` is not "tokens".
         reason: of "finished": "length", "stop", "error" (the engine gave it up) or "cancelled".
-        in_flight: how many requests the engine itself counts right after this, waiting or running; None: it does not say.
+        in_flight: how many requests the engine itself counts right after this, waiting or running; None where it does
+            not say.
     """
 
     request: int
@@ -209,17 +210,6 @@ class Engine(Protocol):
         """
         ...
 
-    def submit(self, arrivals: Sequence[Arrival]) -> Iterator[ServingEvent]:
-        """Serve requests that arrive over time, each handed in at its own time inside the engine's process.
-
-        Open loop: a request is handed in when it is due, however many are still at work. Events come in the order of
-        their times; an iterator that is dropped half-way cancels what is left. A backend may lack this method.
-
-        Args:
-            arrivals: in the order of their times, none negative.
-        """
-        ...
-
     def memory(self) -> MemoryUse:
         """What the engine can say about its memory now."""
         ...
@@ -230,6 +220,22 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release everything; a second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class ServingEngine(Protocol):
+    """What an engine has beside ``Engine`` where it can serve requests that arrive over time."""
+
+    def submit(self, arrivals: Sequence[Arrival]) -> Iterator[ServingEvent]:
+        """Serve requests that arrive over time, each handed in at its own time inside the engine's process.
+
+        Open loop: a request is handed in when it is due, however many are still at work. Events come in the order of
+        their times; an iterator that is dropped half-way cancels what is left.
+
+        Args:
+            arrivals: in the order of their times, none negative.
+        """
         ...
 
 
