@@ -9,13 +9,13 @@ import math
 from statistics import median
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from enginegate.core.identity import EngineRef
 from enginegate.core.specs import VARIANT_MARK
 
 #: Raised when the meaning of a stored field changes; what is older is migrated when it is read (storage.migration).
-SCHEMA = 2
+SCHEMA = 3
 
 #: A number that may be missing: NaN here, ``null`` in JSON, which has no NaN.
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
@@ -113,31 +113,32 @@ class DeviceReading(Stored):
 
 
 class Round(Stored):
-    """One engine's turn in a block. All times in seconds. ``device``: the GPU right after it, None without one.
+    """One engine's turn in a block. All times in seconds.
 
-    The inter-token latencies are None where no token came after another one, as in answers of a single token.
-    ``throttled_seconds``: how long, summed over CPUs, a CPU quota held the session up during it. ``last_token``: when
-    the last token came, mean over the batch; None in records that did not keep it.
+    Attributes:
+        engine: its id.
+        seconds: from the prompts to the end of all answers.
+        tokens: really produced, over the batch.
+        foreign_load: share of the machine that others used.
+        figures: what else was measured of it, by name, for example ``ttft``, ``itl_p50`` and ``last_token`` (see
+            ``measure.latency``). A figure that the round has no value of is absent, not NaN.
+        throttled_seconds: how long, summed over CPUs, a CPU quota held the session up.
+        disturbed: whether others' work or a limit of the machine was seen.
+        device: the GPU right after it; None without one.
     """
 
     engine: str
     seconds: float
     tokens: Count
-    ttft: float
-    itl_p50: float | None
-    itl_p95: float | None
-    itl_p99: float | None
     foreign_load: Number
+    figures: dict[str, float] = Field(default_factory=dict)
     throttled_seconds: float = 0.0
     disturbed: bool = False
     device: DeviceReading | None = None
-    last_token: float | None = None
 
-    @field_validator("itl_p50", "itl_p95", "itl_p99", mode="before")
-    @classmethod
-    def _nan_is_no_value(cls, value: object) -> object:
-        """Records once said NaN, which is no JSON."""
-        return None if isinstance(value, float) and math.isnan(value) else value
+    def figure(self, name: str) -> float | None:
+        """One of its figures, or ``seconds``; None where it has no value of that."""
+        return self.seconds if name == "seconds" else self.figures.get(name)
 
 
 class Block(Stored):
