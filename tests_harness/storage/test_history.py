@@ -206,11 +206,15 @@ def test_a_history_from_before_migrations_is_adopted_by_writers_and_refused_by_r
 
 
 def columns_of(connection: sa.Connection) -> dict[str, object]:
+    """By table its columns, without the lengths of texts, which SQLite does not keep to; keys and indexes."""
     inspector = sa.inspect(connection)
     tables = [name for name in inspector.get_table_names() if name != "alembic_version"]
     return {
         name: (
-            {each["name"]: (str(each["type"]), each["nullable"]) for each in inspector.get_columns(name)},
+            {
+                each["name"]: (str(each["type"]).partition("(")[0], each["nullable"])
+                for each in inspector.get_columns(name)
+            },
             inspector.get_pk_constraint(name)["constrained_columns"],
             sorted(str(each["column_names"]) for each in inspector.get_indexes(name)),
             [(each["constrained_columns"], each["referred_table"]) for each in inspector.get_foreign_keys(name)],

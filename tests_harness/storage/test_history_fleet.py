@@ -93,5 +93,10 @@ def test_a_reader_cannot_write_to_a_server(postgresql: str) -> None:
     with pytest.raises(RecordError, match="empty"):
         load(url)
     store.upgrade(url)
+    columns = read(url, lambda connection: sa.inspect(connection).get_columns("measurements"))
+    assert {each["name"]: each["type"].length for each in columns if each["name"] in ("engine", "metric")} == {
+        "engine": 512,
+        "metric": 256,
+    }
     with pytest.raises(RecordError, match="read-only transaction"):
         read(url, lambda connection: connection.execute(sa.text("DELETE FROM runs")))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic import ConfigDict, TypeAdapter
 
 from enginegate.core.records import RunRecord
 from enginegate.storage.history.identity import SeriesKey, series_keys
@@ -15,10 +19,15 @@ from enginegate.storage.summary import measurements
 #: Where a run came from that a session of this suite measured.
 SESSION = "enginegate"
 
+#: Of what is read from a file, nothing that is not known.
+_CHECKED = ConfigDict(extra="forbid")
+
 
 @dataclass(frozen=True)
 class HistoryEngine:
     """An engine of a run: which one, and which build of it. ``version``: its libraries, as its backend says them."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _CHECKED
 
     engine: str
     backend: str
@@ -59,6 +68,8 @@ class HistoryRun:
         environment: Python, kernel, GPU driver and libraries, by name.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = _CHECKED
+
     id: str
     started: str
     commit: str
@@ -84,6 +95,8 @@ class Entry:
 @dataclass(frozen=True)
 class Note:
     """A change that is known: from ``run`` on, the series is expected at another level, for ``reason``."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _CHECKED
 
     series: str
     run: str
@@ -198,6 +211,52 @@ def as_json(entry: Entry) -> dict[str, Any]:
             for figure in entry.figures
         ],
     }
+
+
+def from_json(value: Mapping[str, Any]) -> Entry:
+    """The entry of a JSON object, as ``as_json`` makes it. Raises ValueError for any other."""
+    if set(value) != {"run", "engines", "figures"}:
+        raise ValueError(f"it has {', '.join(sorted(value)) or 'nothing'} in place of run, engines and figures")
+    run = _RUN.validate_python(value["run"])
+    figures = []
+    for number, each in enumerate(_ROWS.validate_python(value["figures"])):
+        try:
+            middle, low, high = (_NUMBER.validate_python(each[name]) for name in _NUMBERS)
+            key = _KEY.validate_python({"machine": run.machine, **{k: v for k, v in each.items() if k not in _VALUES}})
+            figures.append(Figure(key, middle, low, high, _TEXT.validate_python(each["verdict"])))
+        except KeyError as error:
+            raise ValueError(f"figure {number} has no {error}") from error
+    return checked(Entry(run, tuple(_ENGINES.validate_python(value["engines"])), tuple(figures)))
+
+
+def checked(entry: Entry) -> Entry:
+    """The entry. Raises ValueError where something is in it twice, of which one would hide the other."""
+    names: list[tuple[str, ...]] = [(each.engine,) for each in entry.engines]
+    names += [(each.key.engine, each.key.workload, each.key.metric) for each in entry.figures]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"{' '.join(filter(None, twice))} of run {entry.run.id} is there twice")
+    if not entry.run.id:
+        raise ValueError("the run has no id")
+    if entry.run.status not in ("complete", "partial"):
+        raise ValueError(f"the status of run {entry.run.id} is {entry.run.status!r}, neither complete nor partial")
+    try:
+        datetime.datetime.fromisoformat(entry.run.started.replace("Z", "+00:00"))
+    except ValueError as error:
+        raise ValueError(f"run {entry.run.id} started at {entry.run.started!r}, which is no time") from error
+    return entry
+
+
+_NUMBERS = ("value", "low", "high")
+_VALUES = frozenset((*_NUMBERS, "verdict"))
+_RUN = TypeAdapter(HistoryRun)
+_ENGINES = TypeAdapter(list[HistoryEngine])
+_ROWS = TypeAdapter(list[dict[str, Any]])
+_KEY = TypeAdapter(SeriesKey)
+_NUMBER: TypeAdapter[float | None] = TypeAdapter(float | None, config=ConfigDict(strict=True, allow_inf_nan=False))
+_TEXT = TypeAdapter(str)
+#: Notes of a file.
+NOTES = TypeAdapter(list[Note])
 
 
 def canonical(entry: Entry) -> str:

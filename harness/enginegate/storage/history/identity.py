@@ -10,6 +10,9 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import ClassVar
+
+from pydantic import ConfigDict
 
 from enginegate.core.records import RunRecord
 from enginegate.storage.summary import Measurement
@@ -37,6 +40,8 @@ class SeriesKey:
         machine: key of the machine's fingerprint.
         method: how it was measured, with what a ratio is over.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     model_digest: str
     engine: str

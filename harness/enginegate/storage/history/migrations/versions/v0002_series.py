@@ -12,6 +12,15 @@ from enginegate.storage.history.identity import NOT_KEPT, SeriesKey
 revision = "0002"
 down_revision = "0001"
 
+#: Names of other tools' benchmarks, and of tasks of lm-eval, are longer than those of our own figures.
+WIDER = (
+    ("measurements", "engine", 512),
+    ("measurements", "workload", 256),
+    ("measurements", "metric", 256),
+    ("measurements", "unit", 32),
+    ("engines", "engine", 512),
+)
+
 
 def upgrade() -> None:
     """Add the columns and tables, then give every stored figure its series."""
@@ -26,14 +35,14 @@ def upgrade() -> None:
         "series",
         sa.Column("digest", sa.String(32), primary_key=True),
         sa.Column("model_digest", sa.String(128), nullable=False),
-        sa.Column("engine", sa.String(256), nullable=False, index=True),
+        sa.Column("engine", sa.String(512), nullable=False, index=True),
         sa.Column("backend", sa.String(64), nullable=False),
         sa.Column("precision", sa.String(64), nullable=False),
         sa.Column("variant", sa.String(64), nullable=False),
         sa.Column("runtime_digest", sa.String(64), nullable=False),
-        sa.Column("workload", sa.String(64), nullable=False),
-        sa.Column("metric", sa.String(64), nullable=False, index=True),
-        sa.Column("unit", sa.String(16), nullable=False),
+        sa.Column("workload", sa.String(256), nullable=False),
+        sa.Column("metric", sa.String(256), nullable=False, index=True),
+        sa.Column("unit", sa.String(32), nullable=False),
         sa.Column("machine", sa.String(128), nullable=False, index=True),
         sa.Column("method", sa.Text, nullable=False),
     )
@@ -44,6 +53,9 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("written", sa.String(64), nullable=False),
     )
+    if op.get_bind().dialect.name != "sqlite":  # which keeps to no length
+        for table, column, length in WIDER:
+            op.alter_column(table, column, type_=sa.String(length), existing_nullable=False)
     _fill(op.get_bind())
 
 
