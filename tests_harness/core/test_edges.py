@@ -56,7 +56,8 @@ from enginegate.models.tokenizer import Tokenizer
 from enginegate.quality import measure
 from enginegate.session import engines, recording
 from enginegate.session.engines import RunningEngines
-from enginegate.storage import audits, history, runs
+from enginegate.storage import audits, runs
+from enginegate.storage.history import database
 
 from tests_harness.storage.factory import run_record
 
@@ -360,14 +361,14 @@ def write_reports(error: BaseException, folder: Path, patch: pytest.MonkeyPatch)
 
 @at(RecordError)
 def write_history(error: BaseException, folder: Path, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(history, "create_engine", raising(error))
+    patch.setattr(database, "create_engine", raising(error))
     recording.add_to_history(run_record(), folder / "run.json", f"sqlite:///{folder}/h.sqlite")
 
 
 @at(ConfigError)
 def check_history(error: BaseException, folder: Path, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(history, "create_engine", raising(error))
-    history.check(f"sqlite:///{folder}/h.sqlite")
+    patch.setattr(database, "create_engine", raising(error))
+    database.check(f"sqlite:///{folder}/h.sqlite")
 
 
 @at(ModelError)

@@ -23,7 +23,7 @@ from enginegate.models.checkpoint import Checkpoint
 from enginegate.models.sources import resolve
 from enginegate.quality.reference_cache import load_or_measure
 from enginegate.session.files import ModelFiles
-from enginegate.storage.history import check
+from enginegate.storage.history.database import check
 from enginegate.storage.runs import find_record
 from field_case import Got, attempt, case
 from unprivileged import belonging_to_somebody, unprivileged

@@ -28,7 +28,14 @@ import sabotage
 def pytest_enginegate_engine_loaded(engine):
     return sabotage.{name}(engine) if engine.spec.precision == "{precision}" else None
 """
-VARIABLES_OF_THE_OUTSIDE = ("CI", "BUILD_NUMBER", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT")
+VARIABLES_OF_THE_OUTSIDE = (
+    "CI",
+    "BUILD_NUMBER",
+    "ENGINEGATE_HISTORY",
+    "PYTEST_ADDOPTS",
+    "PYTEST_XDIST_WORKER",
+    "PYTEST_XDIST_WORKER_COUNT",
+)
 
 
 def copy_tests(folder: Path, more: str = "", virtual: bool = True) -> None:
@@ -123,7 +130,7 @@ def workspace(tmp_path_factory) -> Workspace:
     for module in (
         "enginegate_fake",
         "enginegate.cli",
-        "enginegate.storage.history",
+        "enginegate.storage.history.store",
         "enginegate.report.plot",
         "enginegate.quality.measure",
         "enginegate.models.pypi",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from enginegate.cli import main
 from enginegate.measure.arena import Arena
-from enginegate.storage import history
+from enginegate.storage.history import store
 from enginegate.storage.runs import latest_record, load_record
 from workspace import make_workspace
 
@@ -48,7 +48,7 @@ def test_history_that_fails_later_is_a_warning_and_changes_no_exit_code(suite, m
     def gone(*_):
         raise KeyError("the driver's own")
 
-    monkeypatch.setattr(history, "append", gone)
+    monkeypatch.setattr(store, "append", gone)
     result = suite.run(*SPEED, "--history=sqlite:///runs/h.sqlite")
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.OK
@@ -56,6 +56,20 @@ def test_history_that_fails_later_is_a_warning_and_changes_no_exit_code(suite, m
     assert suite.record().status == "complete"
     (summary,) = (suite.folder / "runs").glob("*/summary.md")
     assert summary.stat().st_size > 0
+
+
+def test_the_history_of_the_environment_is_taken_where_no_option_names_one(suite, monkeypatch):
+    only = ("tests_perf/test_build.py", "--precision=int8_wo", "-k", "size")
+    monkeypatch.setenv("ENGINEGATE_HISTORY", "sqlite:///runs/here.sqlite")
+    assert suite.run(*only).ret == pytest.ExitCode.OK
+    assert (suite.folder / "runs" / "here.sqlite").stat().st_size > 0
+    monkeypatch.setenv("ENGINEGATE_HISTORY", "here.sqlite")
+    result = suite.run(*only)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "it is no URL of a database" in result.stderr.str()
+    assert suite.run(*only, "--history=sqlite:///runs/there.sqlite").ret == pytest.ExitCode.OK
+    assert (suite.folder / "runs" / "there.sqlite").stat().st_size > 0
+    assert not (suite.folder / "runs" / "history.sqlite").exists()
 
 
 def test_options_know_the_home_folder(suite, monkeypatch):

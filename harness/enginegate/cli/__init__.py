@@ -21,12 +21,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from enginegate import __version__
-from enginegate.cli import accept, compare, doctor, duet, engines, init, merge, power, report, texts, trtllm
+from enginegate.cli import accept, compare, doctor, duet, engines, history, init, merge, power, report, texts, trtllm
 from enginegate.cli.common import complain, say, silence
 from enginegate.cli.unforeseen import report_unforeseen
 from enginegate.core.errors import DISK_FULL, EngineGateError
 
-COMMANDS = (init, doctor, engines, duet, accept, merge, report, texts, compare, power, trtllm)
+COMMANDS = (init, doctor, engines, duet, accept, merge, report, history, texts, compare, power, trtllm)
 
 #: Ways of a stream to deal with characters that its encoding lacks, which never raise.
 _PATIENT = frozenset({"backslashreplace", "ignore", "namereplace", "replace", "xmlcharrefreplace"})

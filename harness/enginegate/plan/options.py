@@ -8,6 +8,9 @@ from pathlib import Path
 from enginegate.plan.against import Against
 from enginegate.plan.shards import Shard
 
+#: Names the history where no option does.
+HISTORY_VARIABLE = "ENGINEGATE_HISTORY"
+
 
 @dataclass(frozen=True)
 class Options:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from enginegate.core.errors import ConfigError
 from enginegate.core.files import expanded
 from enginegate.core.terminal import in_ci
 from enginegate.plan.against import Against, read_against
-from enginegate.plan.options import Options
+from enginegate.plan.options import HISTORY_VARIABLE, Options
 from enginegate.plan.selection import names
 from enginegate.plan.shards import Shard, read_shard
 from enginegate.plugin.workers import is_worker
@@ -105,9 +106,9 @@ class _Reader:
 
     def history(self) -> str:
         """Looked at before anything is measured: at the end it would be too late. Workers of xdist write none."""
-        url = self.text("history")
+        url = self.text("history") or os.environ.get(HISTORY_VARIABLE, "")
         if url and not is_worker(self._config):
-            from enginegate.storage.history import check
+            from enginegate.storage.history.database import check
 
             check(url)
         return url

@@ -74,7 +74,7 @@ def write_reports(record: RunRecord, path: Path) -> None:
 def add_to_history(record: RunRecord, path: Path, url: str) -> None:
     """Add a run to the history. Raises RecordError."""
     with edge(RecordError, f"{record.id} cannot be added to the history", "the record is whole: nothing else is lost"):
-        from enginegate.storage.history import append
+        from enginegate.storage.history.store import append
 
         append(record, url, str(path))
 

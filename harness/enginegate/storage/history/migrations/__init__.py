@@ -1,0 +1,1 @@
+"""Alembic's migrations of a history: data of the package, run by ``storage.history.migrating``."""

@@ -1,0 +1,1 @@
+"""One module for each migration, the oldest first."""
