@@ -1,4 +1,4 @@
-"""``enginegate report``: tables, CSV, plot and Markdown from run records alone."""
+"""``enginegate report``: tables, CSV, plot, Markdown and a page for a browser from run records alone."""
 
 from __future__ import annotations
 
@@ -46,6 +46,13 @@ def add_parser(subparsers: Subparsers) -> None:
         "--comment", type=folder, metavar="FILE", help="write the runs in short, too, as a comment for a pull request"
     )
     parser.add_argument(
+        "--html",
+        type=folder,
+        metavar="FILE",
+        help="write one page for a browser, too, which needs no other file and no network (pip install"
+        " 'enginegate[html]')",
+    )
+    parser.add_argument(
         "--verdicts",
         action="store_true",
         help="recompute every verdict from the record and compare; writes no files, exit 1 where one does not agree",
@@ -64,19 +71,25 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.verdicts:
         return _verdicts(records, arguments.json)
     first = paths[0] if paths[0].is_dir() else paths[0].parent
-    return _report(records, arguments.out or first, arguments.comment, arguments.json)
+    found = list(zip(paths, records, strict=True))
+    return _report(found, arguments.out or first, arguments.comment, arguments.html, arguments.json)
 
 
-def _report(records: list[RunRecord], folder: Path, comment: Path | None, as_json: bool) -> int:
+def _report(
+    found: list[tuple[Path, RunRecord]], folder: Path, comment: Path | None, html: Path | None, as_json: bool
+) -> int:
     from dataclasses import asdict
 
-    from enginegate.report import write_comment, write_report
+    from enginegate.report import write_comment, write_html, write_report
     from enginegate.report.rows import record_rows
     from enginegate.storage.summary import reruns
 
+    records = [record for _, record in found]
     written = write_report(records, folder)
     if comment is not None:
         written.append(write_comment(records, comment))
+    if html is not None:
+        written.append(write_html(found, html))
     if as_json:
         rows = [asdict(row) for record in records for row in record_rows(record)]
         verdicts = [verdict.model_dump(mode="json") for record in records for verdict in record.verdicts]

@@ -10,8 +10,6 @@ from enginegate.cli.common import Subparsers, add_runs, command, count, folder, 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from enginegate.core.records import RunRecord
-    from enginegate.report.texts import Score
     from enginegate.storage.texts import MetricTexts
 
 #: By score that sorts, the order in which both are told.
@@ -58,12 +56,13 @@ def run(arguments: argparse.Namespace) -> int:
     from enginegate.core.files import write_atomically
     from enginegate.report.texts import differences, least_alike
     from enginegate.report.texts_pages import heading, texts_html, texts_markdown
+    from enginegate.report.texts_scores import scorer
     from enginegate.storage.runs import find_record, load_record, record_file
 
     path = record_file(find_record(arguments.run, runs_folder(arguments)))
     record = load_record(path)
     texts = _texts(path, arguments.metric)
-    score = _scorer(record, SCORES[arguments.by])
+    score = scorer(record, SCORES[arguments.by])
     engines = _named(arguments.engines, texts) if arguments.engines is not None else least_alike(texts, score)
     found = differences(record.id, arguments.metric, texts, engines, score)
     output: Path | None = arguments.output
@@ -105,22 +104,3 @@ def _named(names: str, texts: MetricTexts) -> tuple[str, str]:
     if len(found) != 2 or found[0] == found[1]:
         raise ConfigError(f"--engines {names} names {', '.join(found)}", "name two different ones: --engines A,B")
     return found[0], found[1]
-
-
-def _scorer(record: RunRecord, order: tuple[str, str]) -> Score:
-    """ROUGE-L and BLEU of one text against another, 0 to 100, read as the run was configured to read texts."""
-    from enginegate.quality.bleu import corpus_bleu
-    from enginegate.quality.rouge import ROUGE_COLUMNS
-    from enginegate.quality.scoring import TextScoring
-
-    asked = record.config.get("quality")
-    keys = ("bleu_tokenizer", "bleu_smoothing", "rouge_tokenizer")
-    scoring = TextScoring(**{key: asked[key] for key in keys if isinstance(asked, dict) and key in asked})
-
-    def score(one: str, other: str) -> dict[str, float]:
-        rouge = scoring.rouge(one, other)[ROUGE_COLUMNS.index("rougeL")]
-        bleu = corpus_bleu([scoring.bleu_counts(one, other)], scoring.bleu_smoothing)
-        scores = {"ROUGE-L": 100 * rouge, "BLEU": bleu}
-        return {name: scores[name] for name in order}
-
-    return score

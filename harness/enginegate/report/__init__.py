@@ -1,4 +1,4 @@
-"""Reports, each from run records alone: terminal table, CSV, Markdown, plot and recomputed verdicts."""
+"""Reports, each from run records alone: terminal table, CSV, Markdown, plot, HTML and recomputed verdicts."""
 
 from __future__ import annotations
 
@@ -37,4 +37,17 @@ def write_comment(records: Sequence[RunRecord], path: Path) -> Path:
     with edge(RecordError, f"the comment cannot be written to {path}", "name another file with --comment FILE"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(markdown_comment(records), encoding="utf-8")
+    return path
+
+
+def write_html(found: Sequence[tuple[Path, RunRecord]], path: Path) -> Path:
+    """Write one page of the runs, by where their records were found. Raises RecordError where that cannot be done."""
+    from enginegate.core.errors import RecordError, edge
+    from enginegate.core.files import write_atomically
+    from enginegate.report.dashboard.reading import read_run
+    from enginegate.report.dashboard.run_page import run_page
+
+    page = run_page([read_run(folder, record) for folder, record in found])
+    with edge(RecordError, f"the page cannot be written to {path}", "name another file with --html FILE"):
+        write_atomically(path, page)
     return path

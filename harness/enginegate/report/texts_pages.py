@@ -130,21 +130,28 @@ def _html(found: Differences, worst: int) -> Iterator[str]:
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
     yield f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>"
     yield f"<p>Run <code>{html.escape(visible(found.run))}</code>. {html.escape(count(found, worst))}</p>"
-    for number, item in enumerate(_worst(found, worst), 1):
-        name = html.escape(visible(item.item))
-        yield f'<article>\n<h2>{number}. <code>{name}</code></h2>\n<p class="soft">{_told(item)}</p>'
-        yield _prompt(item.prompt.strip())
-        yield '<div class="sides">'
-        for name, side in zip(found.engines, item.sides, strict=True):
-            yield f'<section><h3>{html.escape(visible(name))}</h3><pre dir="auto">{_html_side(side)}</pre></section>'
-        yield "</div>\n</article>"
+    yield from articles(found, worst)
     yield "</body>\n</html>"
 
 
-def _prompt(prompt: str) -> str:
+def articles(found: Differences, worst: int, level: int = 2) -> Iterator[str]:
+    """The ``worst`` items as HTML, each under a heading of that level; all for 0."""
+    inner = level + 1
+    for number, item in enumerate(_worst(found, worst), 1):
+        name = html.escape(visible(item.item))
+        yield f'<article>\n<h{level}>{number}. <code>{name}</code></h{level}>\n<p class="soft">{_told(item)}</p>'
+        yield _prompt(item.prompt.strip(), inner)
+        yield '<div class="sides">'
+        for name, side in zip(found.engines, item.sides, strict=True):
+            side_name = html.escape(visible(name))
+            yield f'<section><h{inner}>{side_name}</h{inner}><pre dir="auto">{_html_side(side)}</pre></section>'
+        yield "</div>\n</article>"
+
+
+def _prompt(prompt: str, level: int) -> str:
     text = f'<pre dir="auto">{html.escape(visible(prompt))}</pre>'
     if len(prompt) <= LONG_PROMPT:
-        return f'<section class="prompt"><h3>prompt</h3>{text}</section>'
+        return f'<section class="prompt"><h{level}>prompt</h{level}>{text}</section>'
     begin = html.escape(visible(" ".join(prompt[:80].split())))
     return f'<details class="prompt"><summary>prompt: {begin} …</summary>{text}</details>'
 
