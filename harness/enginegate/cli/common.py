@@ -59,6 +59,29 @@ def runs_folder(arguments: argparse.Namespace) -> Path:
     return given or find_project().runs
 
 
+def add_history(parser: argparse.ArgumentParser) -> None:
+    """The options that name a history."""
+    parser.add_argument(
+        "--history",
+        default="",
+        metavar="URL",
+        help="SQLAlchemy URL (default: $ENGINEGATE_HISTORY, else history.sqlite in the folder of run records)",
+    )
+    add_runs(parser)
+
+
+def history_url(arguments: argparse.Namespace) -> str:
+    """The history that a command names. Raises ConfigError where it cannot be used."""
+    from enginegate.plan.options import HISTORY_VARIABLE
+    from enginegate.storage.history.database import check
+
+    url = arguments.history or os.environ.get(HISTORY_VARIABLE, "")
+    if url:
+        check(url)
+        return str(url)
+    return f"sqlite:///{(runs_folder(arguments) / 'history.sqlite').absolute()}"
+
+
 def print_json(value: Any) -> None:
     """Indented JSON; NaN and infinity become null, which every reader understands.
 

@@ -9,11 +9,25 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from enginegate.cli.common import Subparsers, add_json, add_runs, command, complain, print_json, say, say_printed
+from enginegate.cli.common import (
+    Subparsers,
+    add_json,
+    add_runs,
+    command,
+    complain,
+    fraction,
+    print_json,
+    say,
+    say_printed,
+)
+
+#: What a race times.
+SPEED_METRICS = ("speedup", "ttft", "itl")
 
 if TYPE_CHECKING:
     from enginegate.core.progress import Progress
     from enginegate.core.records import VerdictEntry
+    from enginegate.plan.judging import Judging
     from enginegate.session.gate_session import GateSession
     from enginegate.storage.audits import AnyAudit
 
@@ -45,6 +59,21 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--batch-size", default="", help="batch sizes of the timed work, comma separated")
     parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="for all rounds together")
     parser.add_argument(
+        "--metric", default="", metavar="NAMES", help="of speedup, ttft and itl, comma separated (default: all)"
+    )
+    for name, what in (
+        ("margin", "a slowdown that is no failure"),
+        ("tolerated", "a slowdown that must not pass"),
+        ("alpha", "false FAILs, of all gates together"),
+        ("beta", "false PASSes of each gate"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=fraction, metavar="SHARE", help=f"{what}, such as 2%% (default: the configuration's)"
+        )
+    parser.add_argument(
+        "--looks", default="", metavar="COUNTS", help="launches after which it is judged (default: the configuration's)"
+    )
+    parser.add_argument(
         "--audit",
         action="store_true",
         help="judge nothing: the base is a copy of this environment, and tells how launches spread and what is seen",
@@ -59,8 +88,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.set_defaults(handler=run)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Race, judge, write the record, print."""
+def race(arguments: argparse.Namespace) -> tuple[GateSession, list[str], list[AnyAudit]]:
+    """Race, judge and write the record; gives the session, what broke off, and the audits."""
     from enginegate.machine.termination import as_ever, finish_undisturbed, interrupt_when_terminated
     from enginegate.report.progress import shown_on_stderr
 
@@ -85,6 +114,12 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         if taken:
             as_ever()
+    return session, broken, audits
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Race, judge, write the record, print."""
+    session, broken, audits = race(arguments)
     if arguments.audit:
         return _tell_audits(arguments, session, audits, broken)
     verdicts = [entry for record, _ in session.saved for entry in record.verdicts]
@@ -158,7 +193,12 @@ def _session(arguments: argparse.Namespace, progress: Progress) -> GateSession:
         require_gpu=False,
         against=read_against(arguments.base, "--base"),
         head=read_against(arguments.head, "--head"),
+        judging=_judging(arguments),
     )
+    metrics = names(arguments.metric) or SPEED_METRICS
+    unknown = [name for name in metrics if name not in SPEED_METRICS]
+    if unknown:
+        raise ConfigError(f"--metric {unknown[0]!r} is none", f"write one of {', '.join(SPEED_METRICS)}")
     session = GateSession(options, tuple(sys.argv[1:]), progress)
     session.make_plan(
         [
@@ -167,9 +207,24 @@ def _session(arguments: argparse.Namespace, progress: Progress) -> GateSession:
             for size in session.selection.batch_sizes[candidate.config.name]
             for workload in [candidate.config.workload(size)]
             for metric in timed_metrics(workload.output_len)
+            if metric in metrics
         ]
     )
     return session
+
+
+def _judging(arguments: argparse.Namespace) -> Judging:
+    """What the options say of the gate. Raises ConfigError."""
+    from enginegate.core.errors import ConfigError
+    from enginegate.plan.judging import Judging
+    from enginegate.plan.selection import names
+
+    looks = names(arguments.looks)
+    if any(not look.isdecimal() for look in looks):
+        raise ConfigError(f"--looks {arguments.looks!r} is not a list of whole numbers", "for example 4,6,8")
+    return Judging(
+        arguments.margin, arguments.tolerated, arguments.alpha, arguments.beta, tuple(map(int, looks)) or None
+    )
 
 
 def _judge(session: GateSession, candidate: Any) -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from enginegate.cli.common import (
     Subparsers,
+    add_history,
     add_json,
-    add_runs,
     command,
     complain,
     folder,
+    history_url,
     print_json,
-    runs_folder,
     say,
 )
+from enginegate.cli.history_bisect import add_bisect
+from enginegate.cli.history_questions import add_questions
 
 if TYPE_CHECKING:
     from enginegate.storage.history.exchange import Found
@@ -32,32 +33,11 @@ def add_parser(subparsers: Subparsers) -> None:
         "enginegate history blame int4_awq",
     )
     below = parser.add_subparsers(metavar="COMMAND", required=True)
+    add_questions(below)
+    add_bisect(below)
     _add_import(below)
     _add_export(below)
     _add_upgrade(below)
-
-
-def add_history(parser: argparse.ArgumentParser) -> None:
-    """The options that name a history."""
-    parser.add_argument(
-        "--history",
-        default="",
-        metavar="URL",
-        help="SQLAlchemy URL (default: $ENGINEGATE_HISTORY, else history.sqlite in the folder of run records)",
-    )
-    add_runs(parser)
-
-
-def url_of(arguments: argparse.Namespace) -> str:
-    """The history that a command names. Raises ConfigError where it cannot be used."""
-    from enginegate.plan.options import HISTORY_VARIABLE
-    from enginegate.storage.history.database import check
-
-    url = arguments.history or os.environ.get(HISTORY_VARIABLE, "")
-    if url:
-        check(url)
-        return str(url)
-    return f"sqlite:///{(runs_folder(arguments) / 'history.sqlite').absolute()}"
 
 
 def _add_import(below: Subparsers) -> None:
@@ -86,7 +66,7 @@ def _add_import(below: Subparsers) -> None:
 def _import(arguments: argparse.Namespace) -> int:
     from enginegate.storage.history import exchange, foreign, store
 
-    url = url_of(arguments)
+    url = history_url(arguments)
     told = foreign.Told(arguments.machine, arguments.commit, arguments.started)
     found, broken = exchange.read_all(arguments.file, told)
     added = store.add([entry for _, each in found for entry in each.entries], url)
@@ -139,7 +119,7 @@ def _add_export(below: Subparsers) -> None:
 def _export(arguments: argparse.Namespace) -> int:
     from enginegate.storage.history import exchange, store
 
-    entries, notes = store.entries(url_of(arguments))
+    entries, notes = store.entries(history_url(arguments))
     exchange.export(entries, notes, arguments.file)
     say(f"written: {arguments.file}: {len(entries)} runs, {len(notes)} notes")
     return 0
@@ -156,7 +136,7 @@ def _upgrade(arguments: argparse.Namespace) -> int:
     from enginegate.storage.history.store import upgrade
     from enginegate.storage.history.tables import HEAD
 
-    url = url_of(arguments)
+    url = history_url(arguments)
     upgrade(url)
     say(f"{without_password(url)} has schema {HEAD}")
     return 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enginegate.plan.against import Against
+from enginegate.plan.judging import AS_CONFIGURED, Judging
 from enginegate.plan.shards import Shard
 
 #: Names the history where no option does.
@@ -32,6 +33,7 @@ class Options:
         history: SQLAlchemy URL of the history, or empty for ``<runs>/history.sqlite``.
         audit: measure the gates' own error rates on this machine.
         require_gpu: fail where no test ran on a GPU.
+        judging: what of a live race's gate is otherwise than configured.
         against: the live base, or None.
         head: what is raced against it in place of this checkout in this Python; None for these.
         shard: the part of the session that this one runs; None for all.
@@ -55,3 +57,4 @@ class Options:
     against: Against | None = None
     head: Against | None = None
     shard: Shard | None = None
+    judging: Judging = AS_CONFIGURED

@@ -147,11 +147,11 @@ class GateSession:
     def _own_configuration(self, config: Config) -> Config:
         """The configuration of the head that was named, which is prepared; this checkout's own without one."""
         if self.options.head is None:
-            return config
+            return self.options.judging.of(config)
         head = self._prepared(self.options.head, config)
         self._heads[head.config.name] = head
         self._checkouts[head.config.name] = config
-        return head.config
+        return self.options.judging.of(head.config)
 
     def _prepared(self, against: Against, config: Config) -> Base:
         accepted = lock_path(self.options.baselines, self.fingerprint.key)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from enginegate.core.errors import RecordError
@@ -36,7 +36,7 @@ _AT_ONCE = 50
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which series are asked for; "" asks for all. ``engine``, ``machine``: a part of the name is enough.
+    """Which series are asked for; "" asks for all. ``engine``, ``machine``: a part of the name is enough, in any case.
 
     ``series``: the beginning of a digest.
     """
@@ -254,7 +254,8 @@ def _snapshot(connection: Connection, wanted: Wanted) -> Snapshot:
     ):
         query = query.where(column == exact) if exact else query
     for column, part in ((SERIES.c.engine, wanted.engine), (SERIES.c.machine, wanted.machine)):
-        query = query.where(column.contains(part, autoescape=True)) if part else query
+        # In small letters on either side: SQLite compares so anyway, PostgreSQL does not.
+        query = query.where(func.lower(column).contains(part.lower(), autoescape=True)) if part else query
     if wanted.series:
         query = query.where(SERIES.c.digest.startswith(wanted.series, autoescape=True))
     keys = {digest: SeriesKey(*key) for digest, *key in connection.execute(query)}
