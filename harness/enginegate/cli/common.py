@@ -34,12 +34,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for a script")
 
 
-def add_runs(parser: argparse.ArgumentParser) -> None:
+def add_runs(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """The ``--runs`` option, by which a run id or ``latest`` is found."""
     parser.add_argument(
         "--runs",
         type=folder,
         metavar="DIR",
+        default=default,
         help="folder of run records (default: the project's runs/), for a run id or 'latest'",
     )
 
@@ -59,15 +60,18 @@ def runs_folder(arguments: argparse.Namespace) -> Path:
     return given or find_project().runs
 
 
-def add_history(parser: argparse.ArgumentParser) -> None:
-    """The options that name a history."""
+def add_history(parser: argparse.ArgumentParser, below: bool = True) -> None:
+    """The options that name a history.
+
+    ``below``: for a subcommand of one that has these options, too; what is given to that counts where nothing else is.
+    """
     parser.add_argument(
         "--history",
-        default="",
+        default=argparse.SUPPRESS if below else "",
         metavar="URL",
         help="SQLAlchemy URL (default: $ENGINEGATE_HISTORY, else history.sqlite in the folder of run records)",
     )
-    add_runs(parser)
+    add_runs(parser, argparse.SUPPRESS if below else None)
 
 
 def history_url(arguments: argparse.Namespace) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,12 +33,36 @@ def add_parser(subparsers: Subparsers) -> None:
         "what changed over many runs, when, between which versions; and runs in and out of a history",
         "enginegate history blame int4_awq",
     )
-    below = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.add_argument(
+        "--html",
+        type=folder,
+        metavar="DIR",
+        help="write a site of the history into a folder, for a browser (pip install 'enginegate[html]')",
+    )
+    add_history(parser, below=False)
+    parser.set_defaults(handler=partial(_site, parser))
+    below = parser.add_subparsers(metavar="COMMAND")
     add_questions(below)
     add_bisect(below)
     _add_import(below)
     _add_export(below)
     _add_upgrade(below)
+
+
+def _site(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    """``history --html DIR``, the one question without a command of its own."""
+    if arguments.html is None:
+        parser.error("the following arguments are required: COMMAND, or --html DIR")
+    from enginegate.report.dashboard.history_site import site_lines, write_site
+    from enginegate.storage.history.store import load
+    from enginegate.verdicts.history import examine
+
+    snapshot = load(history_url(arguments))
+    examined = examine(snapshot)
+    page, *data = write_site(snapshot, examined, arguments.html)
+    say(f"written: {page}, and {len(data)} files beside it")
+    say("\n".join(site_lines(snapshot, examined)))
+    return 0
 
 
 def _add_import(below: Subparsers) -> None:

@@ -23,6 +23,7 @@ FILTERS = {
     "status": "Verdict",
     "metric": "Metric",
     "workload": "Workload",
+    "state": "State",
 }
 
 
