@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,7 @@ def add_parser(subparsers: Subparsers) -> None:
         help="write a site of the history into a folder, for a browser (pip install 'enginegate[html]')",
     )
     add_history(parser, below=False)
-    parser.set_defaults(handler=partial(_site, parser))
+    parser.set_defaults(handler=_site)
     below = parser.add_subparsers(metavar="COMMAND")
     add_questions(below)
     add_bisect(below)
@@ -49,10 +48,14 @@ def add_parser(subparsers: Subparsers) -> None:
     _add_upgrade(below)
 
 
-def _site(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+def _site(arguments: argparse.Namespace) -> int:
     """``history --html DIR``, the one question without a command of its own."""
+    from enginegate.core.errors import ConfigError
+
     if arguments.html is None:
-        parser.error("the following arguments are required: COMMAND, or --html DIR")
+        raise ConfigError(
+            "enginegate history needs a command, or --html DIR", "`enginegate history --help` lists the commands"
+        )
     from enginegate.report.dashboard.history_site import site_lines, write_site
     from enginegate.storage.history.store import load
     from enginegate.verdicts.history import examine

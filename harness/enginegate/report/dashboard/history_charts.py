@@ -7,8 +7,9 @@ from typing import Any
 Spec = dict[str, Any]
 
 
-def _only(kind: str) -> list[Spec]:
-    return [{"filter": f"datum.kind === '{kind}'"}]
+def _only(kind: str, part: str = "") -> Spec:
+    """A layer of one kind of values. Its name begins with that, as the page leaves out layers without any."""
+    return {"name": f"{kind} {part}".strip(), "transform": [{"filter": f"datum.kind === '{kind}'"}]}
 
 
 def _x(field: str = "x") -> Spec:
@@ -26,22 +27,22 @@ def series(binned: bool) -> Spec:
     versions x, text. ``$title`` is the name of the axis.
     """
     band: Spec = {
-        "transform": _only("point"),
+        **_only("point", "band"),
         "mark": {"type": "area", "opacity": 0.18, "color": "$series-1", "aria": False},
         "encoding": {"x": _x(), "y": _y("low"), "y2": {"field": "high"}},
     }
     line: Spec = {
-        "transform": _only("point"),
+        **_only("point", "line"),
         "mark": {"type": "line", "strokeWidth": 1.2, "color": "$series-1", "aria": False},
         "encoding": {"x": _x(), "y": _y()},
     }
     intervals: Spec = {
-        "transform": [*_only("point"), {"filter": "isValid(datum.low) && isValid(datum.high)"}],
+        **_only("interval"),
         "mark": {"type": "rule", "opacity": 0.35, "color": "$series-1", "aria": False},
         "encoding": {"x": _x(), "y": _y("low"), "y2": {"field": "high"}},
     }
     points: Spec = {
-        "transform": _only("point"),
+        **_only("point"),
         "mark": {"type": "point", "filled": True, "size": 26 if binned else 34, "opacity": 0.9},
         "encoding": {
             "x": _x(),
@@ -73,17 +74,17 @@ def series(binned: bool) -> Spec:
         },
     }
     levels: Spec = {
-        "transform": _only("level"),
+        **_only("level"),
         "mark": {"type": "rule", "strokeWidth": 2.5, "color": "$ink", "opacity": 0.75},
         "encoding": {"x": _x(), "x2": {"field": "x2"}, "y": _y(), "description": {"field": "text"}},
     }
     anchor: Spec = {
-        "transform": _only("anchor"),
+        **_only("anchor"),
         "mark": {"type": "rule", "strokeWidth": 1.5, "strokeDash": [6, 4], "color": "$accent"},
         "encoding": {"x": _x(), "x2": {"field": "x2"}, "y": _y(), "description": {"field": "text"}},
     }
     changes: Spec = {
-        "transform": _only("change"),
+        **_only("change"),
         "mark": {"type": "rule", "strokeWidth": 1.5},
         "encoding": {
             "x": _x(),
@@ -94,7 +95,7 @@ def series(binned: bool) -> Spec:
         },
     }
     labels: Spec = {
-        "transform": _only("change"),
+        **_only("change", "label"),
         "mark": {"type": "text", "align": "left", "dx": 5, "y": 10, "fontSize": 12, "fontWeight": 600, "aria": False},
         "encoding": {
             "x": _x(),
@@ -103,7 +104,7 @@ def series(binned: bool) -> Spec:
         },
     }
     versions: Spec = {
-        "transform": _only("version"),
+        **_only("version"),
         "mark": {
             "type": "point",
             "shape": "triangle-up",

@@ -516,7 +516,7 @@ def _texts(runs: Sequence[Run]) -> Html | None:
         return None
     parts = []
     for each in found:
-        shown = Html("\n".join(articles(each, TEXTS_SHOWN, level=4)))
+        shown = Html("\n".join(articles(each, TEXTS_SHOWN, level=3)))
         title = f"{heading(each)}: {len(each.found)} of {each.items} differ"
         parts.append(folded(title, tag("p", count(each, TEXTS_SHOWN)), shown))
     return section(
@@ -558,7 +558,7 @@ def _run(record: RunRecord) -> Html:
         warnings += [f"{arena.workload}: {name} left the race: {why}" for name, why in arena.failures.items()]
     warnings += [warning for race in record.races for warning in (*race.warnings, race.failure) if warning]
     listed = tag("dl", *(part for name, value in facts for part in (tag("dt", name), tag("dd", value))))
-    told = [tag("h4", "Warnings"), items(_once([warnings]))] if warnings else []
+    told = [tag("h3", "Warnings"), items(_once([warnings]))] if warnings else []
     return folded(f"{record.id}: {record.model.label}: {tally(record)}", listed, *told)
 
 

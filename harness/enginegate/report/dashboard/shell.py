@@ -54,12 +54,11 @@ class Figure:
 
     def markup(self) -> Html:
         """Its place in the page. Without scripts there are the tables."""
-        without = tag("noscript", tag("p", "Charts need scripts; the tables hold the same figures."))
+        without = tag("p", "Charts need scripts; the tables hold the same figures.", class_="empty")
         return tag(
             "figure",
             tag("div", class_="choices"),
-            tag("div", class_="chart", data_chart=self.key),
-            without,
+            tag("div", without, class_="chart", data_chart=self.key),
             id=f"figure-{self.key}",
         )
 
@@ -154,19 +153,22 @@ def filters(values: Mapping[str, Sequence[str]], words: str = "Find text") -> Ht
     """A form with one menu for each name of ``values`` that has several, and a field for words."""
     menus = [
         tag(
-            "label",
-            tag("span", FILTERS.get(name, name)),
+            "div",
+            tag("label", FILTERS.get(name, name), for_=f"filter-{name}"),
             tag(
                 "select",
                 tag("option", "All", value=""),
                 *(tag("option", each, value=each) for each in options),
                 data_facet=name,
+                id=f"filter-{name}",
             ),
+            class_="field",
         )
         for name, options in values.items()
         if len(options) > 1
     ]
-    search = tag("label", tag("span", words), Html('<input type="search" data-words="" autocomplete="off">'))
+    field = Html('<input type="search" data-words="" id="filter-words" autocomplete="off">')
+    search = tag("div", tag("label", words, for_="filter-words"), field, class_="field")
     reset = tag("button", "Show all", type="reset")
     told = Html('<output id="shown" aria-live="polite"></output>')
     return tag("form", *menus, search, reset, told, class_="filters", role="search", aria_label="Filters")

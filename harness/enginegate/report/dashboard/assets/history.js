@@ -65,6 +65,7 @@ const enginegateHistory = (() => {
         verdict: WORST.find((each) => verdicts.includes(each)), text: text(value, unit),
         run: step > 1 ? `${places.length}, median` : runs.id[series.run[start]],
       });
+      if (step === 1 && ends[0] !== null && ends[1] !== null) values.push({ ...values.at(-1), kind: "interval" });
     }
     for (const level of series.levels) {
       if (level.last < first) continue;
@@ -115,7 +116,8 @@ const enginegateHistory = (() => {
         JSON.stringify(charts[binned ? "binned" : "full"]).replaceAll('"$title"', JSON.stringify(title))
           .replaceAll('"$description"', JSON.stringify(`${name} over time, ${series.changes.length} changes; the tables below say the same.`)),
       );
-      await embed(place, spec, values);
+      const kinds = new Set(values.map((value) => value.kind));
+      await embed(place, { ...spec, layer: spec.layer.filter((layer) => kinds.has(layer.name.split(" ")[0])) }, values);
       place.dataset.drawn = digest;
     };
     const [select, label] = page.menu("Runs", ranges(count), refresh);

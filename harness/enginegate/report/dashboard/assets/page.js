@@ -72,10 +72,12 @@ const page = (() => {
 
   // Charts.
   const figures = new Map();
-  const embed = (target, spec, values, options = {}) =>
-    vegaEmbed(target, { ...coloured(spec), datasets: { values } }, {
-      actions: false, ast: true, renderer: "svg", config: config(), logLevel: 1, tooltip: { theme: "custom" }, ...options,
+  const embed = (target, spec, values) => {
+    const height = spec.height?.step ? spec.height.step * new Set(values.map((value) => value.row)).size : spec.height;
+    return vegaEmbed(target, { ...coloured(spec), height, datasets: { values } }, {
+      actions: false, ast: true, renderer: "svg", config: config(), tooltip: { theme: "custom" },
     });
+  };
   const drawn = new Set();
   const draw = async (key) => {
     const { figure, place, menus } = figures.get(key);
@@ -107,10 +109,12 @@ const page = (() => {
   }, { rootMargin: "800px" });
   const redraw = () => drawn.forEach((key) => draw(key));
 
+  let made = 0;
   const menu = (name, options, changed) => {
     const select = make("select", {}, ...options.map(([value, label]) => make("option", { value, textContent: label })));
+    select.id = `menu-${(made += 1)}`;
     select.addEventListener("change", changed);
-    return [select, make("label", {}, make("span", { textContent: name }), select)];
+    return [select, make("div", { className: "field" }, make("label", { htmlFor: select.id, textContent: name }), select)];
   };
   const place = (figure) => {
     const element = document.getElementById(`figure-${figure.key}`);
