@@ -45,6 +45,7 @@ class KvLaw:
         format: element type, in the suite's or the engine's name.
         pools: see KvPool.
         spare_blocks: blocks that the engine keeps for itself, of the first pool.
+        spare_tokens: tokens that it has room for in each sequence besides those asked for.
         whole_pool: whether the pool is allocated at once, for the largest batch at full length.
         source: where the layout is written down.
     """
@@ -52,6 +53,7 @@ class KvLaw:
     format: str
     pools: tuple[KvPool, ...]
     spare_blocks: int = 0
+    spare_tokens: int = 0
     whole_pool: bool = True
     source: str = ""
 
@@ -95,11 +97,13 @@ class OwnLaw:
     Attributes:
         fixed, layer: bytes whatever the model is, and bytes of each layer.
         source: the measurement.
+        context: bytes of a CUDA context, which a card holds besides.
     """
 
     fixed: int
     layer: int
     source: str
+    context: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,6 +153,14 @@ def memory_law(
         )
     found: MemoryLaw = law(spec, runtime, geometry, kv_format)
     return found
+
+
+def pool_bytes(law: KvLaw, spec: EngineSpec, runtime: RuntimeSpec) -> int:
+    """Bytes of the KV pool that an engine is loaded with: as its runtime asks, or what its largest batch needs."""
+    block = law.pools[0].block_bytes
+    if runtime.kv_cache_bytes:
+        return runtime.kv_cache_bytes // block * block
+    return law.bytes(spec.max_batch_size, spec.max_input_len + spec.max_output_len + law.spare_tokens)
 
 
 def refuse_format(backend: str, asked: str, known: Sequence[str]) -> CapabilityError:

@@ -18,6 +18,9 @@ CHUNK = 256
 #: Bits of a scale and a zero point of a row of 8-bit weights, and of a scale of a group of 4-bit ones.
 _ROW_BITS, _SCALE_BITS = 16 + 8, 16
 
+#: Bytes of an element that a pass holds: what was measured fits four, also where it computes in a half precision.
+_ACTIVATION_BYTES = 4
+
 #: Fitted by scripts/memory/error_table.py on its own geometries; resident memory, so neither cores nor load move it.
 OWN = OwnLaw(57_000_000, 1_650_000, "scripts/memory/error_table.py, OpenVINO 2026.4.1")
 
@@ -37,7 +40,7 @@ def memory_law(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_fo
         kv=KvLaw(element, (pool,), source="the CPU plugin's paged attention; engines/openvino/kv_cache.py"),
         weights=_weights(spec),
         weight_copies=2,
-        activation_bytes=2 if activation in ("bf16", "fp16") else 4,
+        activation_bytes=_ACTIVATION_BYTES,
         step_tokens=CHUNK if runtime.chunked_prefill else 0,
         own=OWN,
         fraction_of="",

@@ -7,11 +7,10 @@ from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.memory_law import MemoryLaw, OwnLaw, WeightLaw
 from enginegate.engines.vllm import settings
-from enginegate.engines.vllm.kv_cache import kv_law
 from enginegate.engines.vllm.precisions import COMPRESSED, HALVES
 
 #: Loaded bytes less weights and KV pool in the records of an H200 (docs/results/records): the median of its engines.
-OWN = OwnLaw(330_000_000, 0, "docs/results/records, vLLM 0.24.0 on an H200")
+OWN = OwnLaw(330_000_000, 0, "docs/results/records, vLLM 0.24.0 on an H200", context=645_500_000)
 
 
 def memory_law(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_format: str) -> MemoryLaw:
@@ -20,13 +19,12 @@ def memory_law(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_fo
     asked = spec.precision if spec.precision in HALVES else runtime.activation_precision
     activation = "bf16" if asked == "auto" else asked
     element = kv_format or settings.kv_precision(runtime, activation)
-    step = settings.step_tokens(spec, runtime, geometry)
     return MemoryLaw(
-        kv=kv_law(geometry, element, runtime.tokens_per_block or settings.TOKENS_PER_BLOCK, step),
+        kv=settings.kv_law_of(spec, runtime, geometry, element),
         weights=_weights(spec),
         weight_copies=1,
         activation_bytes=2,
-        step_tokens=step,
+        step_tokens=settings.step_tokens(spec, runtime, geometry),
         own=OWN,
         fraction_of="total",
         kernel_counts_pool=True,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.checkpoint import Geometry
-from enginegate.engines.memory_law import KvLaw
+from enginegate.engines.memory_law import KvLaw, pool_bytes
 from enginegate.engines.vllm.kv_cache import kv_law
 from enginegate.engines.vllm.precisions import HALVES, KV_PRECISIONS
 
@@ -63,31 +64,23 @@ def longest(spec: EngineSpec, geometry: Geometry) -> int:
 
 
 def kv_law_of(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, precision: str) -> KvLaw:
-    """The law of the KV cache that this engine has."""
+    """The law of the KV cache that this engine has: with the tokens that speculation proposes, and one to score."""
     step = step_tokens(spec, runtime, geometry)
-    return kv_law(geometry, precision, runtime.tokens_per_block or TOKENS_PER_BLOCK, step)
+    law = kv_law(geometry, precision, runtime.tokens_per_block or TOKENS_PER_BLOCK, step)
+    return replace(law, spare_tokens=1 + (_PROPOSED_TOKENS if runtime.speculation == "ngram" else 0))
 
 
 def kv_pool_bytes(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, precision: str) -> int:
-    """Bytes of the KV pool: ``kv_cache_bytes``, or what the largest batch needs. Raises EngineError where too small.
-
-    The largest batch of full-length sequences, with the tokens that speculation proposes, and the block that vLLM's
-    block pool keeps for itself.
-    """
+    """Bytes of the KV pool: ``kv_cache_bytes``, or what the largest batch needs. Raises EngineError where too small."""
     law = kv_law_of(spec, runtime, geometry, precision)
-    proposed = _PROPOSED_TOKENS if runtime.speculation == "ngram" else 0
-    length = spec.max_input_len + spec.max_output_len + 1
-    if not runtime.kv_cache_bytes:
-        return law.bytes(spec.max_batch_size, length + proposed)
-    block = law.pools[0].block_bytes
-    least = law.bytes(1, length) + block
-    if runtime.kv_cache_bytes < least:
+    least = law.bytes(1, spec.max_input_len + spec.max_output_len + 1) + law.pools[0].block_bytes
+    if 0 < runtime.kv_cache_bytes < least:
         raise EngineError(
             f"{spec.id}: kv_cache_bytes {runtime.kv_cache_bytes} does not hold one sequence of "
             f"{spec.max_input_len + spec.max_output_len} tokens",
             f"give at least {least} bytes, or lower max_input_len or max_output_len",
         )
-    return runtime.kv_cache_bytes // block * block
+    return pool_bytes(law, spec, runtime)
 
 
 def llm_arguments(
