@@ -206,12 +206,12 @@ def table(lines: Sequence[Line], machine: str) -> Iterator[str]:
     errors = [line.error for line in lines if line.error is not None]
     if len(errors) == len(lines) > 2:
         outside = list(left_out(lines))
+        exact = sum(line.kv_exact for line in lines)
         yield ""
         yield (
-            f"{sum(line.kv_exact for line in lines)} of {len(lines)} KV caches are exact to the byte. The total is "
-            f"off by {np.mean(np.abs(errors)):.1%} on average and {max(errors, key=abs):+.1%} at most; with a runtime's own "
-            f"part that was fitted without the engine in question by {np.mean(np.abs(outside)):.1%} and "
-            f"{max(outside, key=abs):+.1%}."
+            f"{exact} of {len(lines)} KV caches are exact to the byte. The total is off by {np.mean(np.abs(errors)):.1%} "
+            f"on average and {max(errors, key=abs):+.1%} at most; with a runtime's own part that was fitted without the "
+            f"engine in question by {np.mean(np.abs(outside)):.1%} and {max(outside, key=abs):+.1%}."
         )
 
 

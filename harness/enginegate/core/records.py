@@ -293,10 +293,13 @@ class MemoryParts(Stored):
         weights: of the loaded weights, once.
         copies: how often they are in memory.
         kv: of the KV pool, whole blocks.
+        whole_pool: whether the engine takes that pool at once; else its cache grows with each answer.
         kv_written: of the blocks that the workload writes.
         activations: of one pass.
         own: the runtime's own.
         total: of what the driver counts, or the kernel, which counts the pages that were written.
+        spread: by which the runtime's own part is known to lie off.
+        unsure: why it may not hold on this machine; empty where it was measured on such.
     """
 
     weights: Count | None
@@ -306,6 +309,9 @@ class MemoryParts(Stored):
     activations: Count | None
     own: Count | None
     total: Count | None
+    whole_pool: bool = True
+    spread: Count = 0
+    unsure: str = ""
 
 
 class MemoryEntry(Stored):

@@ -98,12 +98,16 @@ class OwnLaw:
         fixed, layer: bytes whatever the model is, and bytes of each layer.
         source: the measurement.
         context: bytes of a CUDA context, which a card holds besides.
+        spread: bytes by which the engines that it was measured on lie off.
+        unsure: why it may not hold here, as another version of the library; empty where it was measured on such.
     """
 
     fixed: int
     layer: int
     source: str
     context: int = 0
+    spread: int = 0
+    unsure: str = ""
 
 
 @dataclass(frozen=True)

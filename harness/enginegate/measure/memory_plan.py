@@ -85,6 +85,9 @@ def predict(law: MemoryLaw, size: ModelSize, batch_size: int, prompt: int, outpu
         activations=activations,
         own=own,
         total=total,
+        whole_pool=law.kv.whole_pool,
+        spread=law.own.spread if law.own is not None else 0,
+        unsure=law.own.unsure if law.own is not None else "",
     )
 
 

@@ -126,8 +126,10 @@ def _next(tried: dict[int, Load], memory: int) -> int | None:
     if len(points) >= 2 and took[points[-1]] > took[points[0]]:
         slope = (took[points[-1]] - took[points[0]]) / (points[-1] - points[0])
         guess = int(points[-1] + (memory - took[points[-1]]) / slope)
+    elif high is None:
+        guess = low + 1
     else:
-        guess = low + 1 if low else (high or 2) - 1
+        guess = (low + high) // 2
     # beside the guess first, then the guess itself: a proof needs both sides
     guess = guess + 1 if guess in tried else guess
     return max(low + 1, min(guess, (high or guess + 2) - 1))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from enginegate.core.errors import CapabilityError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.memory_law import MemoryLaw, OwnLaw, WeightLaw
 from enginegate.engines.vllm import settings
 from enginegate.engines.vllm.precisions import COMPRESSED, HALVES
+from enginegate.machine import cpu
 
-#: Loaded bytes less weights and KV pool in the records of an H200 (docs/results/records): the median of its engines.
-OWN = OwnLaw(330_000_000, 0, "docs/results/records, vLLM 0.24.0 on an H200", context=645_500_000)
+#: Peak less weights, KV pool and activations in the records of an H200 (docs/results/records), between 290 and 460 MB.
+OWN = OwnLaw(370_000_000, 0, "docs/results/records, vLLM 0.24 on an H200", context=645_500_000, spread=130_000_000)
+_VERSION = "0.24."
 
 
 def memory_law(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_format: str) -> MemoryLaw:
@@ -25,10 +29,17 @@ def memory_law(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_fo
         weight_copies=1,
         activation_bytes=2,
         step_tokens=settings.step_tokens(spec, runtime, geometry),
-        own=OWN,
+        own=replace(OWN, unsure=_unsure()),
         fraction_of="total",
         kernel_counts_pool=True,
     )
+
+
+def _unsure() -> str:
+    version = cpu.versions(("vllm",)).rpartition(" ")[2]
+    if version.startswith(_VERSION):
+        return ""
+    return f"the runtime's own part was measured with vLLM {_VERSION}x, here is {version}"
 
 
 def _weights(spec: EngineSpec) -> WeightLaw:
