@@ -62,6 +62,7 @@ SUBCOMMAND_TESTS = {
     "engines build": "plugin/test_plugin_edges.py::test_engines_are_built_before_any_session",
     "engines verify": "cli/test_cli_engines_doctor.py::test_verify_finds_a_flipped_byte",
     "engines prune": "cli/test_cli_engines_doctor.py::test_prune_keeps_what_fits",
+    "memory": "cli/test_cli_memory.py::test_the_seeds_command_as_it_is",
     "duet": "plugin/test_plugin_against.py::test_duet_gives_the_same_verdicts_without_pytest",
     "accept": "cli/test_cli_accept_report.py::test_accept_prints_what_moves_and_writes",
     "merge": "session/test_shards.py::test_the_command_writes_what_a_session_writes",
