@@ -493,7 +493,8 @@ class RunRecord(Stored):
 
     ``quality_planned``: engines whose quality was to be tested; ``joint``: speed and quality of each engine together.
     ``installed``: a lock of its Python, line by line. All three are empty where an older version kept none.
-    ``shards``: None for a session that was not cut into any.
+    ``shards``: None for a session that was not cut into any. ``kv_caches``: races of one engine with KV caches of
+    several precisions, each over that of 16 bits.
     """
 
     schema_version: int = SCHEMA
@@ -519,6 +520,7 @@ class RunRecord(Stored):
     warnings: list[str] = Field(default_factory=list)
     installed: list[str] = Field(default_factory=list)
     shards: ShardsEntry | None = None
+    kv_caches: list[ArenaEntry] = Field(default_factory=list)
 
     @property
     def is_merged(self) -> bool:

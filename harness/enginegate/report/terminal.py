@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,6 +17,7 @@ from enginegate.report.markdown import RANDOM_WEIGHTS, tally
 from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.reasons import reasons, warnings
 from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, row_verdict, speedup_text
+from enginegate.report.side_tables import side_tables
 from enginegate.storage.summary import SEVERITY, reruns
 
 STYLES = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "NO_BASELINE": "cyan", "": "dim"}
@@ -59,6 +60,7 @@ def print_screen(record: RunRecord, console: Console) -> None:
         console.print(_screen_table(record, lines))
         for note in data_notes(record.quality, _SHOWN):
             console.print(f"data: {note}", markup=False, style="dim")
+    _print_side_tables(record, console)
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     found = reasons(record)
@@ -162,6 +164,7 @@ def print_report(record: RunRecord, console: Console) -> None:
             console.print(f"data: {note}", markup=False, style="dim")
     for note in quality_notes(record):
         console.print(note, markup=False, style="dim")
+    _print_side_tables(record, console)
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     print_verdicts(record, console)
@@ -184,6 +187,22 @@ def _print_end(record: RunRecord, console: Console, *, failed_only: bool) -> Non
     for rerun in reruns(record):
         console.print(f"run again: {rerun}", markup=False, style="bold yellow" if rerun.turned else "dim")
     console.print(f"{record.model.label}: {tally(record)}", markup=False, style="bold")
+
+
+def _print_side_tables(record: RunRecord, console: Console) -> None:
+    """The tables of single subjects; columns without a figure are left out."""
+    for side in side_tables(record):
+        table = Table(title=escape(side.title), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        shown = [place for place in range(len(side.headings)) if any(row[place] for row in side.rows)]
+        for place in shown:
+            ends = place in (0, len(side.headings) - 1)
+            align: JustifyMethod = "left" if ends else "right"
+            table.add_column(escape(side.headings[place]), justify=align, no_wrap=ends, overflow="fold")
+        for row in side.rows:
+            table.add_row(*(escape(row[place]) for place in shown))
+        console.print(table)
+        for note in side.notes:
+            console.print(note, markup=False, style="dim")
 
 
 def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:

@@ -47,6 +47,7 @@ class ModelBench:
         left: by workload, the engines that left its race, and why.
         memory: by ``<engine id>/<workload id>``.
         quality: by ``<engine id>/<metric>``.
+        kv_caches: races of one engine's KV caches, by ``<id of the one with 16 bits>/<workload id>``.
         trials: by backend and workload, what pilots of races against a live base found.
     """
 
@@ -58,6 +59,7 @@ class ModelBench:
     left: dict[str, dict[str, EngineGateError]] = field(default_factory=dict)
     memory: dict[str, MemoryEntry] = field(default_factory=dict)
     quality: dict[str, QualityEntry] = field(default_factory=dict)
+    kv_caches: dict[str, ArenaEntry] = field(default_factory=dict)
     trials: dict[str, dict[str, list[TrialEntry]]] = field(default_factory=dict)
     _no_memory: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
     _no_race: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
@@ -112,30 +114,65 @@ class ModelBench:
                     contestants[spec.id] = self.engines.get(spec, runtime, "candidate")
             self.engines.settle()
             arena = self._arena(contestants, reference.id, workload, time_budget, max_blocks)
-
-            def enough(_: Sequence[Block]) -> bool:
-                return decided(arena.entry())
-
-            self.files.progress(Step(f"timing {workload.id}"))
             try:
-                with edge(
-                    MeasurementError, f"the race at {workload.id} broke off", "see what `enginegate doctor` says"
-                ):
-                    arena.run(enough, self.files.progress)
+                self._run(arena, decided)
             except EngineGateError as error:
                 self._no_race[workload.id] = error
                 raise
-            for engine_id in arena.racing:
-                problem = f"{engine_id} does not say what it is after its race"
-                try:
-                    with edge(EngineError, problem, "look into the library's log"):
-                        self.engines.look_again(engine_id)
-                except EngineGateError as reason:
-                    arena.leave(engine_id, reason)
-            for engine_id, failure in arena.failures.items():
-                self.files.progress(f"{engine_id} left the race at {workload.id}: {failure.problem}")
             self.arenas[workload.id], self.left[workload.id] = arena.entry(), arena.failures
         return self.arenas[workload.id]
+
+    def _run(self, arena: Arena, decided: Callable[[ArenaEntry], bool]) -> None:
+        """Run an arena to its end; who does not say what it is afterwards has left it."""
+
+        def enough(_: Sequence[Block]) -> bool:
+            return decided(arena.entry())
+
+        workload = arena.workload.id
+        self.files.progress(Step(f"timing {workload}"))
+        with edge(MeasurementError, f"the race at {workload} broke off", "see what `enginegate doctor` says"):
+            arena.run(enough, self.files.progress)
+        for engine_id in arena.racing:
+            problem = f"{engine_id} does not say what it is after its race"
+            try:
+                with edge(EngineError, problem, "look into the library's log"):
+                    self.engines.look_again(engine_id)
+            except EngineGateError as reason:
+                arena.leave(engine_id, reason)
+        for engine_id, failure in arena.failures.items():
+            self.files.progress(f"{engine_id} left the race at {workload}: {failure.problem}")
+
+    def race_kv_caches(
+        self,
+        engines: Sequence[tuple[EngineSpec, RuntimeSpec]],
+        workload: Workload,
+        decided: Callable[[ArenaEntry], bool],
+        time_budget: float,
+        max_blocks: int,
+    ) -> ArenaEntry:
+        """Time one engine with several KV caches, the first of 16 bits, which the others are ratios over.
+
+        Each such race is run once; ``left`` keeps who left it, by ``<id of the first>/<workload id>``. Raises
+        EngineGateError where the first cannot be had: the same again whenever it is asked for.
+        """
+        (wide, runtime), *others = engines
+        key = f"{wide.id}/{workload.id}"
+        if key in self._no_race:
+            raise self._no_race[key]
+        if key not in self.kv_caches:
+            try:
+                contestants: dict[str, Engine] = {wide.id: self.engines.get(wide, runtime, "candidate")}
+                for spec, other in others:
+                    with suppress(EngineGateError):  # its own tests say why it does not race
+                        contestants[spec.id] = self.engines.get(spec, other, "candidate")
+                self.engines.settle()
+                arena = self._arena(contestants, wide.id, workload, time_budget, max_blocks)
+                self._run(arena, decided)
+            except EngineGateError as error:
+                self._no_race[key] = error
+                raise
+            self.kv_caches[key], self.left[key] = arena.entry(), arena.failures
+        return self.kv_caches[key]
 
     def audit_contestants(
         self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload

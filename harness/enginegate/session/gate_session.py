@@ -543,6 +543,7 @@ class GateSession:
             races=[duel.entry() for duel in self._raced(model)],
             memory=list(bench.memory.values()),
             quality=list(bench.quality.values()),
+            kv_caches=list(bench.kv_caches.values()),
             verdicts=self.verdicts.get(model, []),
             attempts=self.attempts.get(model, []),
             warnings=[*self.warnings, *(f"{test} {how}" for test, lines in self.errors.items() for how in lines)],
@@ -592,6 +593,7 @@ class GateSession:
             + len(bench.arenas)
             + len(bench.memory)
             + len(bench.quality)
+            + len(bench.kv_caches)
             + len(self._raced(name))
             for name, bench in self._benches.items()
         )

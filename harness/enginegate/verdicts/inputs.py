@@ -259,6 +259,45 @@ class LengthsInputs(QualityInputs):
         return True
 
 
+class KvBytesInputs(GateInputs):
+    """Bytes of a token in a KV pool.
+
+    ``reference``: id of the same engine with 16 bits. ``limit``: share of its bytes, at most.
+    """
+
+    gate: Literal["kv_bytes"] = "kv_bytes"
+    reference: str
+    limit: float
+
+    @property
+    def comparable(self) -> bool:
+        """Always: with 16 bits of the same engine."""
+        return True
+
+
+class KvSpeedInputs(GateInputs):
+    """Speed of an engine over the same with a KV cache of 16 bits, block by block.
+
+    Attributes:
+        workload: of their race.
+        reference, reference_label: the engine with 16 bits, its id and for people.
+        floor: the ratio that it must reach.
+        policy: error probabilities and looks.
+    """
+
+    gate: Literal["kv_speed"] = "kv_speed"
+    workload: str
+    reference: str
+    reference_label: str
+    floor: float
+    policy: SpeedPolicy
+
+    @property
+    def comparable(self) -> bool:
+        """Always: with 16 bits of the same engine."""
+        return True
+
+
 class UnpairedInputs(GateInputs):
     """Samples of sessions that never ran side by side: another session's are judged against them.
 
@@ -294,6 +333,8 @@ AnyInputs = Annotated[
     | DivergenceInputs
     | FlipsInputs
     | LengthsInputs
+    | KvBytesInputs
+    | KvSpeedInputs
     | UnpairedInputs,
     Field(discriminator="gate"),
 ]

@@ -12,6 +12,7 @@ from enginegate.core.errors import RecordError
 from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import Verdict, compared_first
 from enginegate.verdicts import inputs
+from enginegate.verdicts.kv_cache import judge_kv_bytes_gate, judge_kv_speed_gate
 from enginegate.verdicts.lookup import beside
 from enginegate.verdicts.quality import (
     judge_accuracy_gate,
@@ -35,6 +36,8 @@ _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
     inputs.DivergenceInputs: judge_divergence_gate,
     inputs.FlipsInputs: judge_flips_gate,
     inputs.LengthsInputs: judge_lengths_gate,
+    inputs.KvBytesInputs: judge_kv_bytes_gate,
+    inputs.KvSpeedInputs: judge_kv_speed_gate,
     inputs.UnpairedInputs: judge_unpaired_gate,
 }
 
