@@ -374,10 +374,14 @@ class ArenaSection(Section):
 
 
 class MemorySection(Section):
-    """The memory gate: relative tolerance plus an absolute allowance for page noise, in bytes."""
+    """The memory gate: relative tolerance plus an absolute allowance for page noise, in bytes.
+
+    ``law``: share of the total by which it may lie off what the backend's memory law predicts.
+    """
 
     relative: Fraction = 0.02
     quantum: Bytes = 16 << 20
+    law: Fraction = 0.05
 
 
 class MarginSection(Margins):

@@ -64,6 +64,11 @@ class Gate:
         return self._conclude(gates.memory(entry, workload, field, peak), workload)
 
     @_question
+    def memory_law(self, entry: MemoryEntry, workload: Workload) -> Verdict:
+        """Judge a memory pass against what the backend's law predicts: the KV cache to the byte, the total by share."""
+        return self._conclude(self._session.gates_of(self._candidate).memory_law(entry, workload), workload)
+
+    @_question
     def engine_size(self) -> Verdict:
         """Judge the bytes of the engine's files."""
         gates = self._session.gates_of(self._candidate)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import CONFIDENCE
+from enginegate.report.memory_views import HEADINGS, NOTE, memory_rows
 from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.rows import COLUMN_NOTES, COLUMNS, SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
 from enginegate.report.side_tables import side_tables
@@ -65,6 +66,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield from (f"- {note}" for note in table.notes)
     yield from _verdicts(record)
     yield from _joint(record)
+    yield from _memory(record)
     yield from _quality(record)
     yield from _warnings(record)
     yield from _provenance(record)
@@ -114,6 +116,14 @@ def _joint(record: RunRecord) -> Iterator[str]:
     if record.joint:
         yield "\n### Speed and quality together\n"
         yield from (f"- {with_symbol(entry.status)} {entry.explanation}" for entry in record.joint)
+
+
+def _memory(record: RunRecord) -> Iterator[str]:
+    rows = list(memory_rows(record))
+    if rows:
+        yield "\n<details><summary>Memory as predicted, and in four views</summary>\n"
+        yield from markdown_table(HEADINGS, rows)
+        yield f"\n{NOTE}\n\n</details>"
 
 
 def _quality(record: RunRecord) -> Iterator[str]:

@@ -14,6 +14,9 @@ from rich.table import Table
 from enginegate.core.records import RunRecord, VerdictEntry
 from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.markdown import RANDOM_WEIGHTS, tally
+from enginegate.report.memory_views import HEADINGS as MEMORY_HEADINGS
+from enginegate.report.memory_views import NOTE as MEMORY_NOTE
+from enginegate.report.memory_views import memory_rows
 from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.reasons import reasons, warnings
 from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, row_verdict, speedup_text
@@ -157,6 +160,9 @@ def print_report(record: RunRecord, console: Console) -> None:
         console.print(_speed_table(record.model.name, timed, console.width))
         for note in speed_notes(record):
             console.print(note, markup=False, style="dim")
+    if predicted := list(memory_rows(record)):
+        console.print(_memory_table(record.model.name, predicted, console.width))
+        console.print(MEMORY_NOTE, markup=False, style="dim")
     scored = list({(row.engine, row.precision): row for row in rows if _has_quality(row)}.values())
     if scored:
         console.print(_quality_table(record.model.name, scored, console.width))
@@ -220,6 +226,15 @@ def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:
             escape(speedup_text(row)),
             f"[{STYLES[row.verdict.partition(' ')[0]]}]{row.verdict or 'not gated'}[/]",
         )
+    return table
+
+
+def _memory_table(model: str, rows: Sequence[Sequence[str]], width: int) -> Table:
+    table = _table(escape(f"{model}: memory as predicted, and in four views (MB)"), width)
+    for heading in MEMORY_HEADINGS[1:]:
+        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(escape, row))
     return table
 
 

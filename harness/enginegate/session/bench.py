@@ -11,7 +11,7 @@ from enginegate.config.loading import Config, find_config, load_config
 from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import EngineError, EngineGateError, MeasurementError, edge
 from enginegate.core.progress import Step
-from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry, TrialEntry
+from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, MemoryParts, QualityEntry, TrialEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
@@ -24,6 +24,7 @@ from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.gpu import DeviceMonitor
 from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.memory import measure_memory
+from enginegate.measure.memory_model import MemoryModel, predicted_memory, read_memory_model
 from enginegate.measure.prompts import PromptPool
 from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
@@ -62,6 +63,7 @@ class ModelBench:
     kv_caches: dict[str, ArenaEntry] = field(default_factory=dict)
     trials: dict[str, dict[str, list[TrialEntry]]] = field(default_factory=dict)
     _no_memory: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
+    _memory_model: MemoryModel | None = field(default=None, repr=False)
     _no_race: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -212,13 +214,34 @@ class ModelBench:
             )
             try:
                 disk, timeouts = entry.manifest.size_bytes, self.config.timeouts()
-                self.memory[key] = measure_memory(
-                    entry.path, disk, spec, runtime, prompts, workload, timeouts, interpreter
-                )
+                found = measure_memory(entry.path, disk, spec, runtime, prompts, workload, timeouts, interpreter)
+                self.memory[key] = found.model_copy(update={"predicted": self._predicted(spec, runtime, workload)})
             except EngineGateError as error:
                 self._no_memory[key] = error
                 raise
         return self.memory[key]
+
+    def _predicted(self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload) -> MemoryParts | None:
+        """What the backend's memory law says; None where it has none for this engine."""
+        try:
+            if self._memory_model is None:
+                self._memory_model = read_memory_model(self.files.checkpoint.path)
+            return predicted_memory(load_backend(spec.backend), spec, runtime, workload, self._memory_model)
+        except EngineGateError as error:
+            self.files.progress(f"memory of {spec.id} is not predicted: {error.problem}")
+            return None
+
+    def note_reference_memory(self, workload: Workload) -> None:
+        """Have the reference's memory for the tables; where it cannot be measured they say n/a.
+
+        Where nothing was timed yet and its precision is open, there is no such row.
+        """
+        if not self.speed_reference.known:
+            return
+        try:
+            self.reference_memory(workload)
+        except EngineGateError as error:
+            self.files.progress(f"memory of the reference at {workload.id} is not known: {error.problem}")
 
     def reference_memory(self, workload: Workload) -> MemoryEntry:
         """Memory of the speed reference under one workload; on a CPU it is kept in the cache for later runs."""

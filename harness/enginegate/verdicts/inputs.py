@@ -128,6 +128,27 @@ class MemoryInputs(GateInputs):
         return self.baseline is not None or self.limit is not None
 
 
+class MemoryLawInputs(GateInputs):
+    """A memory pass against what the backend's law predicted, which lies beside it in the record.
+
+    Attributes:
+        predicted: whether there is a law.
+        tolerated: share of the total by which it may lie off.
+        at_most: whether the engine's own limits may make its KV pool smaller than the law says.
+    """
+
+    gate: Literal["memory_law"] = "memory_law"
+    workload: str
+    predicted: bool
+    tolerated: float
+    at_most: bool = False
+
+    @property
+    def comparable(self) -> bool:
+        """A law."""
+        return self.predicted
+
+
 class SizeInputs(GateInputs):
     """Bytes of an engine's files. ``limit``: at most, where there is no baseline."""
 
@@ -325,6 +346,7 @@ class UnpairedInputs(GateInputs):
 AnyInputs = Annotated[
     SpeedInputs
     | MemoryInputs
+    | MemoryLawInputs
     | SizeInputs
     | BuildTimeInputs
     | AccuracyInputs
