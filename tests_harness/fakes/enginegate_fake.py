@@ -20,6 +20,7 @@ from typing import Annotated
 import numpy as np
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import (
+    Arrival,
     Capabilities,
     Capability,
     Cells,
@@ -28,10 +29,14 @@ from enginegate.engines.base import (
     Generation,
     MemoryUse,
     Progress,
+    ServingEvent,
     TokenEvent,
 )
 from enginegate.engines.options import RuntimeOptions
+from enginegate.engines.pace import PacerProcess
+from enginegate.engines.serving import Line, check_arrivals, serve
 from enginegate.models.checkpoint import Checkpoint
+from fake_serving import FakeLoop, VirtualPace
 from pydantic import Field
 
 #: Seconds for each token, bits for each weight, and how far scores and answers stray from the reference's.
@@ -47,6 +52,8 @@ END_OF_ANSWER = 2
 #: Ids that answers are made of: printable bytes of the test checkpoint's tokenizer.
 LETTERS = tuple(range(60, 90))
 NOISE = 0.01
+#: Token ids that it takes; the test checkpoint's tokenizer has fewer.
+VOCABULARY = 1 << 20
 
 
 class RealClock:
@@ -110,7 +117,7 @@ class FakeEngine:
         log("load", spec)
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
-        step = self._seconds * (1 + 0.1 * len(prompts)) * self._random.gauss(1, NOISE)
+        step = self.step_seconds(len(prompts))
         start = CLOCK.now()
         times = []
         for index in range(params.max_tokens):
@@ -118,7 +125,7 @@ class FakeEngine:
             times.append(CLOCK.now() - start)
         generations = []
         for prompt in prompts:
-            tokens = self._answer(prompt, params)
+            tokens = self.answer(prompt, params)
             reason = "length" if len(tokens) == params.max_tokens else "stop"
             generations.append(Generation(tokens, tuple(times[: len(tokens)]), reason))
         return generations
@@ -127,6 +134,16 @@ class FakeEngine:
         (generation,) = self.generate([prompt], params)
         for token, at in zip(generation.token_ids, generation.token_times, strict=True):
             yield TokenEvent(token, at)
+
+    def submit(self, arrivals: Sequence[Arrival]) -> Iterator[ServingEvent]:
+        check_arrivals(self.spec, arrivals, VOCABULARY)
+        clock = CLOCK
+        pacing = PacerProcess if isinstance(clock, RealClock) else lambda times: VirtualPace(clock, times)
+        return serve(FakeLoop(self, clock), arrivals, Line(), pacing)
+
+    def step_seconds(self, requests: int) -> float:
+        """What a token of so many requests at a time takes."""
+        return self._seconds * (1 + 0.1 * requests) * self._random.gauss(1, NOISE)
 
     def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
         del prefill
@@ -182,7 +199,7 @@ class FakeEngine:
             log("close", self.spec)
         self._closed = True
 
-    def _answer(self, prompt: Sequence[int], params: SamplingParams) -> tuple[int, ...]:
+    def answer(self, prompt: Sequence[int], params: SamplingParams) -> tuple[int, ...]:
         seed = zlib.crc32(bytes(token % 251 for token in prompt))
         length = params.max_tokens if params.ignore_eos else min(params.max_tokens, 10 + seed % 8)
         tokens = [self._token(seed, index) for index in range(length)]
