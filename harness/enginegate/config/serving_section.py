@@ -73,7 +73,8 @@ class ServingSection(Section):
                 raise ValueError(f"lengths says how long requests are; leave out {', '.join(also)}")
         if self.warmup + self.cooldown >= 1:
             raise ValueError(
-                f"warmup {self.warmup:g} and cooldown {self.cooldown:g} leave nothing to measure: take less than 1 together"
+                f"warmup {self.warmup:g} and cooldown {self.cooldown:g} leave nothing to measure: take less than"
+                " 1 together"
             )
         return self
 

@@ -53,6 +53,11 @@ class LoadEntry(Kept):
     input_len: Number = math.nan
     output_len: Number = math.nan
 
+    @property
+    def id(self) -> str:
+        """Its name in ids, e.g. ``poisson-r2-n120``."""
+        return f"{self.kind}-r{self.rate:.4g}-n{self.requests}"
+
     def __str__(self) -> str:
         bursts = f" (burstiness {self.burstiness:g})" if self.kind == "gamma" else ""
         lens = f"{self.input_len:.0f} tokens in, {self.output_len:.0f} out"

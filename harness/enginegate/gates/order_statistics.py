@@ -26,7 +26,7 @@ class Percentile:
 
     Attributes:
         value: the percentile, between two order statistics by linear interpolation.
-        low, high: its interval; NaN where the sample is too small for an end, as for the upper one of p99 in 100 values.
+        low, high: its interval; NaN for an end that the sample is too small for, as the upper one of p99 in 100 values.
         effective: as how many independent values the sample counts.
     """
 

@@ -218,9 +218,9 @@ def saturation(
 
     Beyond capacity the backlog grows with the number n of arrivals; at exactly capacity it grows, too, as the root of
     n: it is then |N(0, (a + s) n)|, a and s being the squared coefficients of variation of the times between arrivals
-    and of the service (Iglehart and Whitt, *Advances in Applied Probability* 2, 1970). A fixed threshold would call every
-    long run at capacity saturated. Here the alarm is given beyond that distribution's quantile, so that it is false
-    with probability ``alpha`` at capacity and less often below.
+    and of the service (Iglehart and Whitt, *Advances in Applied Probability* 2, 1970). A fixed threshold would call
+    every long run at capacity saturated. Here the alarm is given beyond that distribution's quantile, so that it is
+    false with probability ``alpha`` at capacity and less often below.
 
     Args:
         arrived: when each request was due, seconds, not decreasing.

@@ -13,7 +13,7 @@ from enginegate.core.serving_records import ServingEntry, ServingRun
 from enginegate.gates.accuracy import judge_accuracy
 from enginegate.gates.serving import block_length, credits_of, judge_pairs, judge_slo
 from enginegate.gates.verdict import Status, Verdict
-from enginegate.measure.serving.figures import lateness, latencies
+from enginegate.measure.serving.figures import latencies, lateness
 from enginegate.verdicts import lookup
 from enginegate.verdicts.inputs import LevelInputs, ServedInputs, SloInputs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -67,7 +68,8 @@ def run_of(
 
     Raises EngineError where the events cannot be those of this trace.
     """
-    heard, flight = _listen(trace, events, subject)
+    events = list(events)
+    heard = _listen(trace, events, subject)
     count = len(trace)
     begin, end = measured_part(count, warmup, cooldown)
     due = np.asarray(trace.times)
@@ -81,7 +83,7 @@ def run_of(
     peak, mean = _throughput(heard)
     checks = [
         _lag(due, sent, finished, lag_limit),
-        _little(due, finished, flight),
+        _little(due, finished, counted_seconds(events)),
         _tokens(heard, trace),
         _peak(peak, mean),
         _identity(due, first, finished, gaps),
@@ -117,12 +119,9 @@ def entry_of(series: Times | Sequence[float], share: float) -> PercentileEntry:
     return PercentileEntry(value=found.value, low=found.low, high=found.high)
 
 
-def _listen(
-    trace: Trace, events: Iterable[ServingEvent], subject: str
-) -> tuple[list[_Request], list[tuple[float, int]] | None]:
-    """What was heard of each request, and what the engine said is in flight after each event; None where it did not."""
+def _listen(trace: Trace, events: Sequence[ServingEvent], subject: str) -> list[_Request]:
+    """What was heard of each request."""
     heard = [_Request() for _ in trace.times]
-    flight: list[tuple[float, int]] | None = []
     before = -math.inf
     for event in events:
         number, time = event.request, event.time
@@ -146,15 +145,41 @@ def _listen(
             each.finished, each.reason = time, event.reason or "error"
         else:
             raise EngineError(f"{subject} told of an event {event.kind!r}, not sent, tokens or finished", _REPORT)
-        if event.in_flight is None:
-            flight = None
-        elif flight is not None:
-            flight.append((time, event.in_flight))
     unsent = [number for number, each in enumerate(heard) if math.isnan(each.sent)]
     if unsent:
         named = ", ".join(map(str, unsent[:3])) + (f" and {len(unsent) - 3} more" if len(unsent) > 3 else "")
         raise EngineError(f"{subject} never handed in request {named} of {len(heard)}", _REPORT)
-    return heard, flight
+    return heard
+
+
+def counted_seconds(events: Sequence[ServingEvent]) -> float:
+    """Seconds that requests were in flight, all together, by the engine's own count; NaN where it tells none.
+
+    An engine counts after each of its steps, and is handed what came during a step when that is over. So of those that
+    came since the count before, as many as the count lacks are added to it; never more, and none that the engine says
+    it has besides.
+
+    Args:
+        events: in the order of their times.
+    """
+    if all(event.in_flight is None for event in events):
+        return math.nan
+    whole, before = 0.0, 0.0
+    count = ours = new = 0
+    for time, group in itertools.groupby(events, key=lambda event: event.time):
+        whole += (count + new) * (time - before)
+        before = time
+        told, came = None, 0
+        for event in group:
+            ours += {"sent": 1, "finished": -1}.get(event.kind, 0)
+            if event.in_flight is None:
+                came += event.kind == "sent"
+            else:
+                told = event.in_flight
+        new += came
+        if told is not None:
+            count, new = told + min(new, max(0, ours - told)), 0
+    return whole
 
 
 def _why_failed(request: _Request) -> str:
@@ -208,15 +233,14 @@ def _lag(due: Times, sent: Times, finished: Times, limit: float | None) -> Check
     return CheckEntry(name="lag", value=found, limit=allowed, reason=reason)
 
 
-def _little(due: Times, finished: Times, flight: list[tuple[float, int]] | None) -> CheckEntry:
+def _little(due: Times, finished: Times, counted: float) -> CheckEntry:
     """Little's law over the whole run, which begins and ends empty: the mean number in flight is arrivals x latency.
 
-    Both sides times the duration: the engine's own count over time, and the sum of all latencies (Little 1961).
+    Both sides times the duration: the engine's own count over time, and the sum of all latencies (Little, *Operations
+    Research* 9, 1961).
     """
-    if flight is None or len(flight) < 2 or not np.isfinite(finished).all():
+    if math.isnan(counted) or not np.isfinite(finished).all():
         return CheckEntry(name="little", value=math.nan, limit=LITTLE)
-    times, counts = np.array([each[0] for each in flight]), np.array([each[1] for each in flight])
-    counted = float(np.sum(np.diff(times) * counts[:-1]))
     expected = float(np.sum(finished - due))
     off = abs(counted / expected - 1) if expected > 0 else math.inf
     reason = ""
