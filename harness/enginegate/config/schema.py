@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 
 from enginegate.config.data_section import Data, Questions, may_name
 from enginegate.config.kv_cache_section import KvCacheSection
+from enginegate.config.serving_section import ServingGatesSection, ServingSection
 from enginegate.config.tokenizers import BleuSmoothing, BleuTokenizer, RougeTokenizer, why_unavailable
 from enginegate.core.files import first_problem
 from enginegate.core.sections import (
@@ -430,6 +431,7 @@ class GatesSection(Section):
     speed: SpeedSection = SpeedSection()
     live: LiveSection = LiveSection()
     memory: MemorySection = MemorySection()
+    serving: ServingGatesSection = ServingGatesSection()
     quality: QualityGatesSection = QualityGatesSection()
 
 
@@ -497,6 +499,7 @@ class ConfigFile(Section):
     workload: WorkloadSection = WorkloadSection()
     quality: QualitySection = QualitySection()
     kv_cache: KvCacheSection = KvCacheSection()
+    serving: ServingSection = ServingSection()
     arena: ArenaSection = ArenaSection()
     base: BaseSection = BaseSection()
     gates: GatesSection = GatesSection()

@@ -9,6 +9,7 @@ from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.memory_views import HEADINGS, NOTE, memory_rows
 from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.rows import COLUMN_NOTES, COLUMNS, SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
+from enginegate.report.serving import markdown_lines as serving_lines
 from enginegate.report.side_tables import side_tables
 from enginegate.storage.summary import SEVERITY, headline_scores, reruns
 
@@ -64,6 +65,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield from markdown_table(table.headings, ([text or "n/a" for text in row] for row in table.rows))
         yield ""
         yield from (f"- {note}" for note in table.notes)
+    yield from serving_lines(record)
     yield from _verdicts(record)
     yield from _joint(record)
     yield from _memory(record)
