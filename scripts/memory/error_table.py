@@ -209,10 +209,9 @@ def table(lines: Sequence[Line], machine: str) -> Iterator[str]:
         exact = sum(line.kv_exact for line in lines)
         yield ""
         yield (
-            f"{exact} of {len(lines)} KV caches are exact to the byte. The total is off by {np.mean(np.abs(errors)):.1%}"
-            f" on average and {max(errors, key=abs):+.1%} at most; with a runtime's own part that was fitted without "
-            "the "
-            f"engine in question by {np.mean(np.abs(outside)):.1%} and {max(outside, key=abs):+.1%}."
+            f"{exact} of {len(lines)} KV caches are exact to the byte. The total is off by"
+            f" {np.mean(np.abs(errors)):.1%} on average and {max(errors, key=abs):+.1%} at most; with a runtime's own part that was fitted without"
+            f" the engine in question by {np.mean(np.abs(outside)):.1%} and {max(outside, key=abs):+.1%}."
         )
 
 
