@@ -208,11 +208,12 @@ def table(lines: Sequence[Line], machine: str) -> Iterator[str]:
         outside = list(left_out(lines))
         exact = sum(line.kv_exact for line in lines)
         yield ""
+        mean, worst = np.mean(np.abs(errors)), max(errors, key=abs)
+        apart, furthest = np.mean(np.abs(outside)), max(outside, key=abs)
         yield (
-            f"{exact} of {len(lines)} KV caches are exact to the byte. The total is off by "
-            f"{np.mean(np.abs(errors)):.1%} on average and {max(errors, key=abs):+.1%} at most; with a runtime's own "
-            f"part that was fitted without the engine in question by {np.mean(np.abs(outside)):.1%} and "
-            f"{max(outside, key=abs):+.1%}."
+            f"{exact} of {len(lines)} KV caches are exact to the byte. The total is off by {mean:.1%} on average and "
+            f"{worst:+.1%} at most; with a runtime's own part that was fitted without the engine in question by "
+            f"{apart:.1%} and {furthest:+.1%}."
         )
 
 

@@ -12,6 +12,7 @@ from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import EngineError, EngineGateError, MeasurementError, edge
 from enginegate.core.progress import Step
 from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, MemoryParts, QualityEntry, TrialEntry
+from enginegate.core.serving_records import ServingEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
@@ -26,6 +27,7 @@ from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.memory import measure_memory
 from enginegate.measure.memory_model import MemoryModel, predicted_memory, read_memory_model
 from enginegate.measure.prompts import PromptPool
+from enginegate.measure.serving.pairs import serve_run
 from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
 from enginegate.quality.measure import ASKING, measure_quality
@@ -33,6 +35,7 @@ from enginegate.quality.reference_cache import load_or_measure
 from enginegate.session.engines import RunningEngines, Wrap
 from enginegate.session.files import ModelFiles
 from enginegate.session.references import QualityReference, SpeedReference
+from enginegate.session.serving import ServingLoad
 
 
 @dataclass
@@ -48,6 +51,8 @@ class ModelBench:
         left: by workload, the engines that left its race, and why.
         memory: by ``<engine id>/<workload id>``.
         quality: by ``<engine id>/<metric>``.
+        kv_caches: races of one engine's KV caches, by ``<id of the one with 16 bits>/<workload id>``.
+        serving: by engine id, alone or beside its live base.
         trials: by backend and workload, what pilots of races against a live base found.
     """
 
@@ -59,10 +64,13 @@ class ModelBench:
     left: dict[str, dict[str, EngineGateError]] = field(default_factory=dict)
     memory: dict[str, MemoryEntry] = field(default_factory=dict)
     quality: dict[str, QualityEntry] = field(default_factory=dict)
+    kv_caches: dict[str, ArenaEntry] = field(default_factory=dict)
+    serving: dict[str, ServingEntry] = field(default_factory=dict)
     trials: dict[str, dict[str, list[TrialEntry]]] = field(default_factory=dict)
     _no_memory: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
     _memory_model: MemoryModel | None = field(default=None, repr=False)
     _no_race: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
+    _no_serving: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -114,30 +122,65 @@ class ModelBench:
                     contestants[spec.id] = self.engines.get(spec, runtime, "candidate")
             self.engines.settle()
             arena = self._arena(contestants, reference.id, workload, time_budget, max_blocks)
-
-            def enough(_: Sequence[Block]) -> bool:
-                return decided(arena.entry())
-
-            self.files.progress(Step(f"timing {workload.id}"))
             try:
-                with edge(
-                    MeasurementError, f"the race at {workload.id} broke off", "see what `enginegate doctor` says"
-                ):
-                    arena.run(enough, self.files.progress)
+                self._run(arena, decided)
             except EngineGateError as error:
                 self._no_race[workload.id] = error
                 raise
-            for engine_id in arena.racing:
-                problem = f"{engine_id} does not say what it is after its race"
-                try:
-                    with edge(EngineError, problem, "look into the library's log"):
-                        self.engines.look_again(engine_id)
-                except EngineGateError as reason:
-                    arena.leave(engine_id, reason)
-            for engine_id, failure in arena.failures.items():
-                self.files.progress(f"{engine_id} left the race at {workload.id}: {failure.problem}")
             self.arenas[workload.id], self.left[workload.id] = arena.entry(), arena.failures
         return self.arenas[workload.id]
+
+    def _run(self, arena: Arena, decided: Callable[[ArenaEntry], bool]) -> None:
+        """Run an arena to its end; who does not say what it is afterwards has left it."""
+
+        def enough(_: Sequence[Block]) -> bool:
+            return decided(arena.entry())
+
+        workload = arena.workload.id
+        self.files.progress(Step(f"timing {workload}"))
+        with edge(MeasurementError, f"the race at {workload} broke off", "see what `enginegate doctor` says"):
+            arena.run(enough, self.files.progress)
+        for engine_id in arena.racing:
+            problem = f"{engine_id} does not say what it is after its race"
+            try:
+                with edge(EngineError, problem, "look into the library's log"):
+                    self.engines.look_again(engine_id)
+            except EngineGateError as reason:
+                arena.leave(engine_id, reason)
+        for engine_id, failure in arena.failures.items():
+            self.files.progress(f"{engine_id} left the race at {workload}: {failure.problem}")
+
+    def race_kv_caches(
+        self,
+        engines: Sequence[tuple[EngineSpec, RuntimeSpec]],
+        workload: Workload,
+        decided: Callable[[ArenaEntry], bool],
+        time_budget: float,
+        max_blocks: int,
+    ) -> ArenaEntry:
+        """Time one engine with several KV caches, the first of 16 bits, which the others are ratios over.
+
+        Each such race is run once; ``left`` keeps who left it, by ``<id of the first>/<workload id>``. Raises
+        EngineGateError where the first cannot be had: the same again whenever it is asked for.
+        """
+        (wide, runtime), *others = engines
+        key = f"{wide.id}/{workload.id}"
+        if key in self._no_race:
+            raise self._no_race[key]
+        if key not in self.kv_caches:
+            try:
+                contestants: dict[str, Engine] = {wide.id: self.engines.get(wide, runtime, "candidate")}
+                for spec, other in others:
+                    with suppress(EngineGateError):  # its own tests say why it does not race
+                        contestants[spec.id] = self.engines.get(spec, other, "candidate")
+                self.engines.settle()
+                arena = self._arena(contestants, wide.id, workload, time_budget, max_blocks)
+                self._run(arena, decided)
+            except EngineGateError as error:
+                self._no_race[key] = error
+                raise
+            self.kv_caches[key], self.left[key] = arena.entry(), arena.failures
+        return self.kv_caches[key]
 
     def audit_contestants(
         self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload
@@ -260,6 +303,38 @@ class ModelBench:
         if key not in self.quality:
             self.quality[key] = self.quality_reference.second_scores(metric)
         return self.quality[key]
+
+    def serving_of(
+        self, spec: EngineSpec, runtime: RuntimeSpec, beside: Callable[[ServingLoad], ServingEntry] | None = None
+    ) -> ServingEntry:
+        """Serving of one engine under the configured load, once.
+
+        ``beside``: serves it beside its live base, and says how that went; None for the engine alone.
+
+        Raises EngineGateError where it could not be served: the same again whenever it is asked for.
+        """
+        if spec.id in self._no_serving:
+            raise self._no_serving[spec.id]
+        if spec.id not in self.serving:
+            try:
+                load = ServingLoad.of(self.config, spec)
+                self.serving[spec.id] = self._served(spec, runtime, load) if beside is None else beside(load)
+            except EngineGateError as error:
+                self._no_serving[spec.id] = error
+                raise
+        return self.serving[spec.id]
+
+    def _served(self, spec: EngineSpec, runtime: RuntimeSpec, load: ServingLoad) -> ServingEntry:
+        engine = self.engines.get(spec, runtime, "candidate")
+        self.engines.settle()
+        self.monitor([spec])
+        trace, seed = load.made()
+        entry = load.entry(trace)
+        self.files.progress(Step(f"serving {spec.id}: {entry}"))
+        problem = f"{spec.id} could not serve {entry}"
+        with edge(EngineError, problem, "run its tests alone, and look into the engine's own log"):
+            run = serve_run(engine, trace, load.pool(self.files), seed, load.policy(self.vocabulary()))
+        return ServingEntry(engine=spec.id, load=entry, slo=load.slo, runs=[run])
 
     def monitor(self, specs: Sequence[EngineSpec]) -> DeviceMonitor | None:
         """What looks at the GPU while these engines are timed; None where none uses one.

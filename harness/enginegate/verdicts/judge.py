@@ -12,6 +12,7 @@ from enginegate.core.errors import RecordError
 from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import Verdict, compared_first
 from enginegate.verdicts import inputs
+from enginegate.verdicts.kv_cache import judge_kv_bytes_gate, judge_kv_speed_gate
 from enginegate.verdicts.lookup import beside
 from enginegate.verdicts.memory_views import judge_memory_law_gate
 from enginegate.verdicts.quality import (
@@ -23,6 +24,7 @@ from enginegate.verdicts.quality import (
     judge_nll_gate,
 )
 from enginegate.verdicts.resources import judge_build_time_gate, judge_memory_gate, judge_size_gate
+from enginegate.verdicts.serving import judge_level_gate, judge_served_gate, judge_slo_gate
 from enginegate.verdicts.speed import judge_speed_gate, judge_unpaired_gate
 
 _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
@@ -37,6 +39,11 @@ _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
     inputs.DivergenceInputs: judge_divergence_gate,
     inputs.FlipsInputs: judge_flips_gate,
     inputs.LengthsInputs: judge_lengths_gate,
+    inputs.KvBytesInputs: judge_kv_bytes_gate,
+    inputs.KvSpeedInputs: judge_kv_speed_gate,
+    inputs.SloInputs: judge_slo_gate,
+    inputs.ServedInputs: judge_served_gate,
+    inputs.LevelInputs: judge_level_gate,
     inputs.UnpairedInputs: judge_unpaired_gate,
 }
 

@@ -32,6 +32,8 @@ class OpenVinoBackend:
 
     name = "openvino"
     libraries: Sequence[str] = ("openvino", "openvino_genai")
+    #: ``auto`` takes fewer beside quantized weights.
+    kv_of_16_bits = "fp16"
 
     def version(self) -> str:
         """Versions of everything that has a hand in the exported model."""

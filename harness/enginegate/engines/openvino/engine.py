@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Cells, Distribution, Effective, MemoryUse
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.openvino import kv_cache
+from enginegate.engines.openvino.loop import PipelineLoop
 from enginegate.engines.openvino.memory_law import CHUNK
 from enginegate.engines.openvino.precisions import ELEMENT_TYPES, activation_precision, kv_precision, suite_name
 from enginegate.engines.openvino.scorer import Scorer
@@ -57,53 +58,15 @@ class OpenVinoEngine(SteppingEngine):
         self._blocks = self._count_blocks()
         self._scheduling = self._scheduler()
         self._scorer: Scorer | None = None
-        self._next_request = 0
+        self._names = itertools.count()
         loading = edge(EngineError, f"{spec.id}: {engine_dir} cannot be loaded", "rebuild the engine")
         with loading, keep_signal_stack():
             self._pipeline: Any = openvino_genai.ContinuousBatchingPipeline(
                 str(engine_dir), self._scheduling, "CPU", self._properties
             )
 
-    def _steps(
-        self, prompts: Sequence[Sequence[int]], params: SamplingParams
-    ) -> Iterator[tuple[int, list[int], float]]:
-        """Step the pipeline until all prompts are answered; yield (prompt's index, its new tokens, seconds)."""
-        config = self._genai.GenerationConfig()
-        config.max_new_tokens = params.max_tokens
-        config.do_sample = False
-        config.ignore_eos = params.ignore_eos
-        if not params.ignore_eos:
-            config.stop_token_ids = set(self._eos)
-        pipeline = self._pipeline
-        start = time.perf_counter()
-        handles = []
-        for prompt in prompts:
-            tokens = self._openvino.Tensor(np.array([prompt], np.int64))
-            handles.append(pipeline.add_request(self._next_request, tokens, config))
-            self._next_request += 1
-        last: dict[int, Any] = {}  # why each ended is asked once, at the end: the question takes as long as the reading
-        try:
-            while pipeline.has_non_finished_requests():
-                pipeline.step()
-                elapsed = time.perf_counter() - start
-                for row, handle in enumerate(handles):
-                    if handle.can_read():
-                        for output in handle.read().values():
-                            last[row] = output
-                            yield row, output.generated_ids, elapsed
-        finally:
-            if pipeline.has_non_finished_requests():
-                for handle in handles:
-                    handle.cancel()
-                while pipeline.has_non_finished_requests():
-                    pipeline.step()
-        unfinished = self._genai.GenerationFinishReason.NONE
-        missing = len(prompts) - sum(output.finish_reason != unfinished for output in last.values())
-        if missing:
-            raise EngineError(
-                f"{self.spec.id}: {missing} of {len(prompts)} requests were dropped by the scheduler",
-                "give the engine a larger kv_cache_bytes",
-            )
+    def _loop(self) -> PipelineLoop:
+        return PipelineLoop(self._genai, self._openvino, self._pipeline, self._eos, self._names)
 
     def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
         """Log-probabilities from the model's stateful form; see ``Scorer``, which the first call compiles."""
