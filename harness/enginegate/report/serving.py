@@ -107,29 +107,29 @@ def _ms(seconds: float) -> str:
 
 
 def table_cells(row: ServingRow, *, interval: bool) -> list[tuple[str, str]]:
-    """Headings and cells of a row, behind the engine's name."""
+    """Headings and cells of a row, behind the engine's name; latencies in milliseconds."""
     said = row.figures
 
     def cell(metric: str, name: str) -> str:
         return milliseconds(said.percentiles.get(metric, {}).get(name), interval=interval)
 
     return [
-        ("offered/s", f"{said.offered:.3g}"),
-        ("goodput/s", f"{said.goodput:.3g}"),
-        ("within %", f"{100 * said.kept:.1f}"),
-        ("tokens/s", f"{said.tokens_per_second:.4g}"),
+        ("Offered /s", f"{said.offered:.3g}"),
+        ("Goodput /s", f"{said.goodput:.3g}"),
+        ("Within %", f"{100 * said.kept:.1f}"),
+        ("Tokens /s", f"{said.tokens_per_second:.4g}"),
         ("TTFT p50", cell("ttft", "p50")),
-        ("p99 ms", cell("ttft", "p99")),
+        ("TTFT p99", cell("ttft", "p99")),
         ("TPOT p50", cell("tpot", "p50")),
         ("ITL p99", cell("itl", "p99")),
         ("E2EL p50", cell("e2el", "p50")),
-        ("p99 ms", cell("e2el", "p99")),
+        ("E2EL p99", cell("e2el", "p99")),
     ]
 
 
 def load_lines(record: RunRecord) -> list[str]:
     """What was offered and asked, once for each load of the record."""
-    return list(dict.fromkeys(f"serving: {entry.load}; asked: {entry.slo}" for entry in record.serving))
+    return list(dict.fromkeys(f"serving (ms): {entry.load}; asked: {entry.slo}" for entry in record.serving))
 
 
 def markdown_lines(record: RunRecord) -> Iterator[str]:

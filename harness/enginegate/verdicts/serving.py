@@ -11,7 +11,7 @@ from enginegate.core.errors import MeasurementError
 from enginegate.core.records import RunRecord
 from enginegate.core.serving_records import ServingEntry, ServingRun
 from enginegate.gates.accuracy import judge_accuracy
-from enginegate.gates.serving import block_length, credits_of, judge_pairs, judge_slo
+from enginegate.gates.serving import Saturation, block_length, credits_of, judge_pairs, judge_slo, saturation
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.measure.serving.figures import latencies, lateness
 from enginegate.verdicts import lookup
@@ -32,6 +32,8 @@ def judge_slo_gate(inputs: SloInputs, record: RunRecord) -> Verdict:
     if "little" in unchecked:
         warnings.append("Little's law could not be checked: the engine does not say how many requests are in flight")
 
+    pile = piling_up(entry.runs, inputs.policy.alpha / 2)
+
     def judged(invalid: str | None) -> Verdict:
         return judge_slo(
             scores,
@@ -39,6 +41,7 @@ def judge_slo_gate(inputs: SloInputs, record: RunRecord) -> Verdict:
             metric=inputs.metric,
             subject=inputs.subject,
             level=str(entry.slo),
+            backlog=pile,
             warnings=warnings,
             invalid=invalid,
         )
@@ -101,6 +104,27 @@ def judge_level_gate(inputs: LevelInputs, record: RunRecord) -> Verdict:
         status, text = Status.INCONCLUSIVE, f"{text}; undecided: {why}"
     fields = {**verdict.__dict__, "unit": "share", "status": status, "explanation": text, "warnings": tuple(warnings)}
     return Verdict(**fields)
+
+
+def piling_up(runs: Sequence[ServingRun], alpha: float) -> Saturation | None:
+    """Whether requests piled up in any of some runs, which share the chance of a false alarm; the worst of them."""
+    found = [
+        saturation(
+            run.due,
+            np.nan_to_num(np.asarray(run.finished, np.float64), nan=math.inf).tolist(),
+            alpha=alpha / len(runs),
+            start=run.due[run.begin],
+            service_dispersion=dispersion(run.tokens),
+        )
+        for run in runs
+    ]
+    return max(found, key=lambda each: (each.saturated, each.growth / each.limit), default=None)
+
+
+def dispersion(tokens: Sequence[int]) -> float:
+    """Squared coefficient of variation of the work in a request, by its tokens; of those that had any."""
+    values = np.asarray([count for count in tokens if count], np.float64)
+    return float(np.var(values) / np.mean(values) ** 2) if len(values) else 1.0
 
 
 def _entry(record: RunRecord, engine: str) -> ServingEntry:
