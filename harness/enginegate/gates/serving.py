@@ -318,6 +318,20 @@ def next_rate(trials: Sequence[RateTrial], start: float, tolerance: float, most:
     return None
 
 
+def knee(rates: Sequence[float], latencies: Sequence[float]) -> float | None:
+    """The rate at which a latency turns up: where the curve lies furthest below the line between its ends.
+
+    Both axes are taken from 0 to 1 first (Satopaa and others, *Finding a "kneedle" in a haystack*, 2011). None of fewer
+    than three rates, and where the latency does not rise.
+    """
+    order = np.argsort(rates)
+    x, y = np.asarray(rates, np.float64)[order], np.asarray(latencies, np.float64)[order]
+    if len(x) < 3 or not (np.ptp(x) > 0 and y[-1] > y[0]):
+        return None
+    below = (x - x[0]) / np.ptp(x) - (y - y[0]) / (y[-1] - y[0])
+    return float(x[int(np.argmax(below))]) if below.max() > 0 else None
+
+
 def judge_pairs(
     numbers: Sequence[float],
     policy: SpeedPolicy,

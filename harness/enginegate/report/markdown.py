@@ -8,7 +8,8 @@ from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.rows import COLUMN_NOTES, COLUMNS, SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
-from enginegate.report.serving import markdown_lines as serving_lines
+from enginegate.report.serving import NOTES as SERVING_NOTES
+from enginegate.report.serving import load_lines, serving_rows, table_cells
 from enginegate.storage.summary import SEVERITY, headline_scores, reruns
 
 #: Said of a model with random weights, wherever its numbers stand.
@@ -58,7 +59,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
     if record.model.random_weights:
         yield f"\n**{RANDOM_WEIGHTS}**"
     yield from _results(record_rows(record), speed_notes(record), data_notes(record.quality))
-    yield from serving_lines(record)
+    yield from _serving(record)
     yield from _verdicts(record)
     yield from _joint(record)
     yield from _quality(record)
@@ -84,6 +85,29 @@ def _results(rows: list[Row], notes: list[str], data: list[str]) -> Iterator[str
         how = _ACCURACY[kind]
         yield f"- Accuracy: multiple choice, {how if not data else how.replace(', not its questions', '')}."
     yield from (f"- Data: {note}." for note in data)
+
+
+def _serving(record: RunRecord) -> Iterator[str]:
+    rows = serving_rows(record)
+    if not rows:
+        return
+    yield "\n## Serving\n"
+    headings = ["Engine", *(heading for heading, _ in table_cells(rows[0], interval=True)), "Verdict"]
+    cells = [
+        [
+            row.name,
+            *(text for _, text in table_cells(row, interval=True)),
+            with_symbol(row.verdict) if row.verdict else ("base" if row.is_base else "not gated"),
+        ]
+        for row in rows
+    ]
+    yield from markdown_table(headings, cells)
+    yield ""
+    yield from (f"- {line}." for line in load_lines(record))
+    yield from (f"- {line}" for line in SERVING_NOTES)
+    for entry in record.serving:
+        for run in (*entry.runs, *entry.base_runs):
+            yield from (f"- **Not believed**: {reason}." for reason in run.why_not)
 
 
 _ACCURACY = {

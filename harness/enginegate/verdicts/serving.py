@@ -46,7 +46,7 @@ def judge_slo_gate(inputs: SloInputs, record: RunRecord) -> Verdict:
             invalid=invalid,
         )
 
-    verdict = judged(_why_not(entry.runs))
+    verdict = judged(why_not(entry.runs))
     if verdict.status is Status.FAIL and over:  # what others take makes requests late, and never in time
         return judged(f"other work took {busy:.0%} of the machine, so that it is not known what made requests late")
     return verdict
@@ -71,7 +71,7 @@ def judge_served_gate(inputs: ServedInputs, record: RunRecord) -> Verdict:
         base=inputs.label,
         slower=slower / count if count else None,
         warnings=[*inputs.notes, *_failures(entry.runs), *_failures(entry.base_runs, "the base: ")],
-        invalid=_why_not([*entry.runs, *entry.base_runs]),
+        invalid=why_not([*entry.runs, *entry.base_runs]),
     )
 
 
@@ -98,7 +98,7 @@ def judge_level_gate(inputs: LevelInputs, record: RunRecord) -> Verdict:
     warnings = [*inputs.notes, *verdict.warnings]
     if block > 1:
         warnings.append(f"requests that wait in one queue are alike: {block} neighbours count as one item")
-    why = _why_not([*entry.runs, *entry.base_runs])
+    why = why_not([*entry.runs, *entry.base_runs])
     status, text = verdict.status, verdict.explanation
     if why is not None:
         status, text = Status.INCONCLUSIVE, f"{text}; undecided: {why}"
@@ -139,7 +139,7 @@ def _refuse_broken(entry: ServingEntry) -> None:
         raise MeasurementError(entry.failure)
 
 
-def _why_not(runs: Sequence[ServingRun]) -> str | None:
+def why_not(runs: Sequence[ServingRun]) -> str | None:
     """Why nothing is concluded from some runs: the first invariant that is broken, and how many others are."""
     found = list(dict.fromkeys(reason for run in runs for reason in run.why_not))
     if not found:
