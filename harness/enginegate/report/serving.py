@@ -24,7 +24,7 @@ NOTES = (
     " together sharing the wait. E2EL: to the last token.",
     "Intervals are 95 % intervals by order statistics, of as many requests as the correlated ones count for; an open"
     " end says that the requests are too few for it.",
-    "Goodput: requests a second that kept every limit of the service level.",
+    "Goodput: answered requests a second that kept every limit of the service level. Within: share of all that were due.",
 )
 
 
