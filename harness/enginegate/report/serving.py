@@ -11,6 +11,7 @@ from pathlib import Path
 from enginegate.core.records import RunRecord
 from enginegate.core.serving_records import PercentileEntry, ServingEntry, ServingRun
 from enginegate.measure.serving.figures import ServingFigures, figures
+from enginegate.report.markup import markdown_table, with_symbol
 from enginegate.report.rows import row_verdict
 
 #: The latencies of a table and the percentiles of each, in order.
@@ -24,7 +25,8 @@ NOTES = (
     " together sharing the wait. E2EL: to the last token.",
     "Intervals are 95 % intervals by order statistics, of as many requests as the correlated ones count for; an open"
     " end says that the requests are too few for it.",
-    "Goodput: answered requests a second that kept every limit of the service level. Within: share of all that were due.",
+    "Goodput: answered requests a second that kept every limit of the service level. Within: share of all that were"
+    " due.",
 )
 
 
@@ -129,6 +131,30 @@ def table_cells(row: ServingRow, *, interval: bool) -> list[tuple[str, str]]:
 def load_lines(record: RunRecord) -> list[str]:
     """What was offered and asked, once for each load of the record."""
     return list(dict.fromkeys(f"serving (ms): {entry.load}; asked: {entry.slo}" for entry in record.serving))
+
+
+def markdown_lines(record: RunRecord) -> Iterator[str]:
+    """The section of a summary; nothing where nothing was served."""
+    rows = serving_rows(record)
+    if not rows:
+        return
+    yield "\n## Serving\n"
+    headings = ["Engine", *(heading for heading, _ in table_cells(rows[0], interval=True)), "Verdict"]
+    cells = [
+        [
+            row.name,
+            *(text for _, text in table_cells(row, interval=True)),
+            with_symbol(row.verdict) if row.verdict else ("base" if row.is_base else "not gated"),
+        ]
+        for row in rows
+    ]
+    yield from markdown_table(headings, cells)
+    yield ""
+    yield from (f"- {line}." for line in load_lines(record))
+    yield from (f"- {line}" for line in NOTES)
+    for entry in record.serving:
+        for run in (*entry.runs, *entry.base_runs):
+            yield from (f"- **Not believed**: {reason}." for reason in run.why_not)
 
 
 def write_serving_csv(records: Sequence[RunRecord], path: Path) -> bool:

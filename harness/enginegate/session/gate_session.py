@@ -556,6 +556,7 @@ class GateSession:
             races=[duel.entry() for duel in self._raced(model)],
             memory=list(bench.memory.values()),
             quality=list(bench.quality.values()),
+            kv_caches=list(bench.kv_caches.values()),
             serving=list(bench.serving.values()),
             verdicts=self.verdicts.get(model, []),
             attempts=self.attempts.get(model, []),
@@ -606,6 +607,7 @@ class GateSession:
             + len(bench.arenas)
             + len(bench.memory)
             + len(bench.quality)
+            + len(bench.kv_caches)
             + len(bench.serving)
             + len(self._raced(name))
             for name, bench in self._benches.items()
