@@ -22,6 +22,8 @@ class SteppingEngine(ABC):
     runtime: RuntimeSpec
     _eos: frozenset[int]
     _vocabulary: int
+    #: Orders of waiting requests that the engine's own scheduler has, besides first come, first served.
+    _own_orders: tuple[str, ...] = ()
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
         """Greedy decoding of the batch, all requests submitted together; times are taken after each step."""
@@ -81,7 +83,10 @@ class SteppingEngine(ABC):
             )
 
     def _line(self) -> Line:
-        """How requests wait in front of the engine while it serves."""
+        """How requests wait in front of the engine while it serves, where its own scheduler has no such order."""
+        static, order = self.runtime.scheduler_policy == "static", self.runtime.queue_order
+        if static or order not in ("fcfs", *self._own_orders):
+            return Line(order, self.spec.max_batch_size, static)
         return Line()
 
     @abstractmethod

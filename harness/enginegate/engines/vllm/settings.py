@@ -13,7 +13,7 @@ from enginegate.engines.vllm.precisions import HALVES, KV_PRECISIONS
 #: Tokens in a block of the KV cache where the runtime names no other number; vLLM's own choice on CUDA.
 TOKENS_PER_BLOCK = 16
 #: Tokens that n-gram speculation proposes at a time, and the longest n-gram that it looks up.
-_PROPOSED_TOKENS, _LOOKUP_TOKENS = 3, 4
+PROPOSED_TOKENS, _LOOKUP_TOKENS = 3, 4
 #: Prompt tokens that one scheduling step takes where prefill is chunked.
 _CHUNK = 512
 
@@ -32,8 +32,6 @@ def check_runtime(spec: EngineSpec, runtime: RuntimeSpec) -> None:
         refused.append(f"activations in {runtime.activation_precision} (it has {', '.join(HALVES)})")
     if spec.precision in HALVES and runtime.activation_precision not in ("auto", spec.precision):
         refused.append(f"activations in {runtime.activation_precision} with {spec.precision} weights")
-    if runtime.scheduler_policy != "inflight":
-        refused.append(f"scheduler_policy {runtime.scheduler_policy} (it is inflight)")
     if runtime.speculation not in ("none", "ngram"):
         refused.append(f"speculation {runtime.speculation} (it has ngram)")
     if refused:
@@ -59,7 +57,7 @@ def kv_block_bytes(geometry: Geometry, precision: str, tokens_per_block: int) ->
 def kv_blocks_needed(spec: EngineSpec, runtime: RuntimeSpec) -> int:
     """Blocks for the largest batch of full-length sequences, and the one that vLLM's block pool keeps for itself."""
     tokens_per_block = runtime.tokens_per_block or TOKENS_PER_BLOCK
-    proposed = _PROPOSED_TOKENS if runtime.speculation == "ngram" else 0
+    proposed = PROPOSED_TOKENS if runtime.speculation == "ngram" else 0
     length = spec.max_input_len + spec.max_output_len + 1 + proposed  # one more to score a sequence of full length
     return 1 + spec.max_batch_size * -(-length // tokens_per_block)
 
@@ -106,7 +104,7 @@ def llm_arguments(
         "max_num_seqs": spec.max_batch_size,
         "max_num_batched_tokens": min(_CHUNK, whole_batch) if runtime.chunked_prefill else whole_batch,
         "enable_chunked_prefill": runtime.chunked_prefill,
-        "enable_prefix_caching": False,
+        "enable_prefix_caching": runtime.prefix_caching,
         "max_logprobs": MOST_LOGPROBS,
         "block_size": runtime.tokens_per_block or TOKENS_PER_BLOCK,
         "kv_cache_memory_bytes": kv_pool_bytes(spec, runtime, geometry, kv) // spec.tensor_parallel,
@@ -116,12 +114,14 @@ def llm_arguments(
         "seed": 0,
         "disable_log_stats": True,
     }
+    if runtime.queue_order == "priority":
+        arguments["scheduling_policy"] = "priority"
     if spec.precision == "fp8":
         arguments["quantization"] = "fp8"
     if runtime.speculation == "ngram":
         arguments["speculative_config"] = {
             "method": "ngram",
-            "num_speculative_tokens": _PROPOSED_TOKENS,
+            "num_speculative_tokens": PROPOSED_TOKENS,
             "prompt_lookup_max": _LOOKUP_TOKENS,
         }
     return arguments
