@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from enginegate.config.data_section import Data, Questions, may_name
+from enginegate.config.serving_section import ServingGatesSection, ServingSection
 from enginegate.config.tokenizers import BleuSmoothing, BleuTokenizer, RougeTokenizer, why_unavailable
 from enginegate.core.files import first_problem
 from enginegate.core.sections import (
@@ -432,6 +433,7 @@ class GatesSection(Section):
     speed: SpeedSection = SpeedSection()
     live: LiveSection = LiveSection()
     memory: MemorySection = MemorySection()
+    serving: ServingGatesSection = ServingGatesSection()
     quality: QualityGatesSection = QualityGatesSection()
 
 
@@ -498,6 +500,7 @@ class ConfigFile(Section):
     reference: ReferenceSection = ReferenceSection()
     workload: WorkloadSection = WorkloadSection()
     quality: QualitySection = QualitySection()
+    serving: ServingSection = ServingSection()
     arena: ArenaSection = ArenaSection()
     base: BaseSection = BaseSection()
     gates: GatesSection = GatesSection()

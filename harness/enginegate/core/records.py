@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from enginegate.core.identity import EngineRef
+from enginegate.core.serving_records import ServingEntry
 from enginegate.core.specs import VARIANT_MARK
 
 #: Raised when the meaning of a stored field changes; what is older is migrated when it is read (storage.migration).
@@ -511,6 +512,7 @@ class RunRecord(Stored):
     races: list[RaceEntry] = Field(default_factory=list)
     memory: list[MemoryEntry] = Field(default_factory=list)
     quality: list[QualityEntry] = Field(default_factory=list)
+    serving: list[ServingEntry] = Field(default_factory=list)
     verdicts: list[VerdictEntry] = Field(default_factory=list)
     attempts: list[AttemptEntry] = Field(default_factory=list)
     joint: list[JointEntry] = Field(default_factory=list)

@@ -22,6 +22,7 @@ from enginegate.plugin.ours import (
     MARKERS,
     begins_again,
     needs,
+    on_demand,
     parameter,
     parametrize,
     planned_test,
@@ -109,9 +110,9 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pycollect_makeitem(collector: pytest.Collector) -> Generator[None, object, object]:
-    """A test of tasks that no configuration names is not there, unless its file is asked for."""
+    """A test that takes long, or of tasks that no configuration names, is not there, unless it is asked for."""
     named = any(Path(argument.partition("::")[0]).name == collector.path.name for argument in collector.config.args)
-    return without_untasked((yield), named)
+    return on_demand(without_untasked((yield), named), collector.config, named)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -8,6 +8,7 @@ from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.rows import COLUMN_NOTES, COLUMNS, SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
+from enginegate.report.serving import markdown_lines as serving_lines
 from enginegate.storage.summary import SEVERITY, headline_scores, reruns
 
 #: Said of a model with random weights, wherever its numbers stand.
@@ -57,6 +58,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
     if record.model.random_weights:
         yield f"\n**{RANDOM_WEIGHTS}**"
     yield from _results(record_rows(record), speed_notes(record), data_notes(record.quality))
+    yield from serving_lines(record)
     yield from _verdicts(record)
     yield from _joint(record)
     yield from _quality(record)

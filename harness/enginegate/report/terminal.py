@@ -17,6 +17,7 @@ from enginegate.report.markdown import RANDOM_WEIGHTS, tally
 from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.reasons import reasons, warnings
 from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, row_verdict, speedup_text
+from enginegate.report.serving import load_lines, serving_rows, table_cells
 from enginegate.storage.summary import SEVERITY, reruns
 
 STYLES = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "NO_BASELINE": "cyan", "": "dim"}
@@ -48,6 +49,8 @@ QUALITY_COLUMNS = (
 
 #: How many reasons, and how many warnings, a screen has room for.
 REASONS, WARNINGS = 8, 3
+#: Columns of the serving table that a screen shows.
+_SHORT = (1, 2, 4, 5, 6, 9)
 #: Metrics whose scores a screen shows.
 _SHOWN = ("cloze", "letters", "perplexity")
 
@@ -59,6 +62,7 @@ def print_screen(record: RunRecord, console: Console) -> None:
         console.print(_screen_table(record, lines))
         for note in data_notes(record.quality, _SHOWN):
             console.print(f"data: {note}", markup=False, style="dim")
+    print_serving(record, console, short=True)
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     found = reasons(record)
@@ -162,9 +166,31 @@ def print_report(record: RunRecord, console: Console) -> None:
             console.print(f"data: {note}", markup=False, style="dim")
     for note in quality_notes(record):
         console.print(note, markup=False, style="dim")
+    print_serving(record, console, short=False)
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     print_verdicts(record, console)
+
+
+def print_serving(record: RunRecord, console: Console, *, short: bool) -> None:
+    """A line for each run that served; ``short``: within 80 columns, without intervals, the runs of a base left out."""
+    rows = [row for row in serving_rows(record) if not (short and row.is_base)]
+    if not rows:
+        return
+    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("engine under load", overflow="fold")
+    kept = _SHORT if short else tuple(range(len(table_cells(rows[0], interval=True))))
+    for index in kept:
+        table.add_column(escape(table_cells(rows[0], interval=not short)[index][0]), justify="right")
+    table.add_column("verdict", no_wrap=True)
+    for row in rows:
+        cells = table_cells(row, interval=not short)
+        verdict = row.verdict or ("base" if row.is_base else "not gated")
+        style = STYLES[row.verdict.partition(" ")[0]]
+        table.add_row(escape(row.name), *(escape(cells[index][1]) for index in kept), f"[{style}]{verdict}[/]")
+    console.print(table)
+    for line in load_lines(record):
+        console.print(line, markup=False, style="dim")
 
 
 def print_verdicts(record: RunRecord, console: Console) -> None:

@@ -12,6 +12,7 @@ from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import EngineError, EngineGateError, MeasurementError, edge
 from enginegate.core.progress import Step
 from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry, TrialEntry
+from enginegate.core.serving_records import ServingEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
@@ -25,6 +26,7 @@ from enginegate.machine.gpu import DeviceMonitor
 from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.memory import measure_memory
 from enginegate.measure.prompts import PromptPool
+from enginegate.measure.serving.pairs import serve_run
 from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
 from enginegate.quality.measure import ASKING, measure_quality
@@ -32,6 +34,7 @@ from enginegate.quality.reference_cache import load_or_measure
 from enginegate.session.engines import RunningEngines, Wrap
 from enginegate.session.files import ModelFiles
 from enginegate.session.references import QualityReference, SpeedReference
+from enginegate.session.serving import ServingLoad
 
 
 @dataclass
@@ -47,6 +50,7 @@ class ModelBench:
         left: by workload, the engines that left its race, and why.
         memory: by ``<engine id>/<workload id>``.
         quality: by ``<engine id>/<metric>``.
+        serving: by engine id, alone or beside its live base.
         trials: by backend and workload, what pilots of races against a live base found.
     """
 
@@ -58,9 +62,11 @@ class ModelBench:
     left: dict[str, dict[str, EngineGateError]] = field(default_factory=dict)
     memory: dict[str, MemoryEntry] = field(default_factory=dict)
     quality: dict[str, QualityEntry] = field(default_factory=dict)
+    serving: dict[str, ServingEntry] = field(default_factory=dict)
     trials: dict[str, dict[str, list[TrialEntry]]] = field(default_factory=dict)
     _no_memory: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
     _no_race: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
+    _no_serving: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -237,6 +243,38 @@ class ModelBench:
         if key not in self.quality:
             self.quality[key] = self.quality_reference.second_scores(metric)
         return self.quality[key]
+
+    def serving_of(
+        self, spec: EngineSpec, runtime: RuntimeSpec, beside: Callable[[ServingLoad], ServingEntry] | None = None
+    ) -> ServingEntry:
+        """Serving of one engine under the configured load, once.
+
+        ``beside``: serves it beside its live base, and says how that went; None for the engine alone.
+
+        Raises EngineGateError where it could not be served: the same again whenever it is asked for.
+        """
+        if spec.id in self._no_serving:
+            raise self._no_serving[spec.id]
+        if spec.id not in self.serving:
+            try:
+                load = ServingLoad.of(self.config, spec)
+                self.serving[spec.id] = self._served(spec, runtime, load) if beside is None else beside(load)
+            except EngineGateError as error:
+                self._no_serving[spec.id] = error
+                raise
+        return self.serving[spec.id]
+
+    def _served(self, spec: EngineSpec, runtime: RuntimeSpec, load: ServingLoad) -> ServingEntry:
+        engine = self.engines.get(spec, runtime, "candidate")
+        self.engines.settle()
+        self.monitor([spec])
+        trace, seed = load.made()
+        entry = load.entry(trace)
+        self.files.progress(Step(f"serving {spec.id}: {entry}"))
+        problem = f"{spec.id} could not serve {entry}"
+        with edge(EngineError, problem, "run its tests alone, and look into the engine's own log"):
+            run = serve_run(engine, trace, load.pool(self.files), seed, load.policy(self.vocabulary()))
+        return ServingEntry(engine=spec.id, load=entry, slo=load.slo, runs=[run])
 
     def monitor(self, specs: Sequence[EngineSpec]) -> DeviceMonitor | None:
         """What looks at the GPU while these engines are timed; None where none uses one.

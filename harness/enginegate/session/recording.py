@@ -38,6 +38,7 @@ def merge_records(
             "races": _union((part.races for part in parts), lambda entry: entry.head.engine),
             "memory": _union((part.memory for part in parts), lambda entry: (entry.engine, entry.workload)),
             "quality": _union((part.quality for part in parts), lambda entry: (entry.engine, entry.metric)),
+            "serving": _union((part.serving for part in parts), lambda entry: entry.engine),
             "verdicts": verdicts,
             "attempts": attempts,
             "warnings": [*warnings, *(line for part in parts for line in part.warnings)],

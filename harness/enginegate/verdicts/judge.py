@@ -22,6 +22,7 @@ from enginegate.verdicts.quality import (
     judge_nll_gate,
 )
 from enginegate.verdicts.resources import judge_build_time_gate, judge_memory_gate, judge_size_gate
+from enginegate.verdicts.serving import judge_level_gate, judge_served_gate, judge_slo_gate
 from enginegate.verdicts.speed import judge_speed_gate, judge_unpaired_gate
 
 _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
@@ -35,6 +36,9 @@ _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
     inputs.DivergenceInputs: judge_divergence_gate,
     inputs.FlipsInputs: judge_flips_gate,
     inputs.LengthsInputs: judge_lengths_gate,
+    inputs.SloInputs: judge_slo_gate,
+    inputs.ServedInputs: judge_served_gate,
+    inputs.LevelInputs: judge_level_gate,
     inputs.UnpairedInputs: judge_unpaired_gate,
 }
 
