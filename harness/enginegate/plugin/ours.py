@@ -32,6 +32,7 @@ MARKERS = (
     "eg_gpu: needs an NVIDIA GPU",
     "eg_timed(metric): the speed metric that the test judges: speedup, ttft or itl",
     "eg_serving: serves requests that arrive over time; runs under --eg-serving, by -m, or where its file is named",
+    "eg_techniques: techniques of serving, each with and without; runs under --eg-techniques, by -m, or by its file",
     "eg_against: compares with a live base; is not there without --eg-against",
     "eg_audit: measures the gates' own error rates; runs under --eg-gate-audit alone",
     "eg_gates(n): how many error-rated gates the test holds (default 1); they share the session's error budget",
@@ -103,7 +104,7 @@ def _parametrize_tasks(metafunc: pytest.Metafunc, selection: Selection | EngineG
 
 
 #: Markers of tests that take long, each with the option that asks for them.
-ON_DEMAND = {"eg_serving": "eg_serving"}
+ON_DEMAND = {"eg_serving": "eg_serving", "eg_techniques": "eg_techniques"}
 #: Marks what needs a live base.
 AGAINST = "eg_against"
 

@@ -39,6 +39,7 @@ def merge_records(
             "memory": _union((part.memory for part in parts), lambda entry: (entry.engine, entry.workload)),
             "quality": _union((part.quality for part in parts), lambda entry: (entry.engine, entry.metric)),
             "serving": _union((part.serving for part in parts), lambda entry: entry.engine),
+            "techniques": _union((part.techniques for part in parts), lambda entry: entry.key),
             "verdicts": verdicts,
             "attempts": attempts,
             "warnings": [*warnings, *(line for part in parts for line in part.warnings)],

@@ -41,6 +41,7 @@ def _problem(record: RunRecord) -> str | None:
         ("memory of", [f"{entry.engine} at {entry.workload}" for entry in record.memory]),
         ("quality:", [f"{entry.metric} of {entry.engine}" for entry in record.quality]),
         ("serving of", [entry.engine for entry in record.serving]),
+        ("techniques:", [f"{entry.technique} of {entry.engine}" for entry in record.techniques]),
     ]
     for arena in record.arenas:
         named.append((f"at {arena.workload}, engine", arena.contestants))
