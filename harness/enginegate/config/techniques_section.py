@@ -26,7 +26,7 @@ class TechniqueFloors(Section):
         chunked_prefill: the longest pause of running answers while long prompts arrive, whole prompts over chunks.
     """
 
-    ngram: Floor = None
+    ngram: Floor = 0.8
     prefix_cache: Floor = 1.2
     prefix_off: Floor = 0.8
     inflight: Floor = 1.0
@@ -43,13 +43,13 @@ class TechniquesSection(Section):
         mismatches: share of tokens that speculation may change, at most, where rounding does not explain it.
         tie: two tokens whose log-probabilities are not further apart than this may change places by rounding.
         overtaken: later requests that may get their first token before an earlier one, at most, where the order is
-            first come, first served; null takes the engine's largest batch.
+            first come, first served.
         beta: as of the other gates.
     """
 
     pairs: Annotated[int, Field(ge=3, le=100)] = 5
     mismatches: Fraction = 0.01
     tie: Annotated[float, Field(ge=0, le=10)] = 0.1
-    overtaken: Annotated[int, Field(ge=0)] | None = None
+    overtaken: Annotated[int, Field(ge=0, le=1_000_000)] = 1
     floors: TechniqueFloors = TechniqueFloors()
     beta: ErrorRate = 0.05

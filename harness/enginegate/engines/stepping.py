@@ -12,7 +12,7 @@ from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Arrival, Generation, ServingEvent, TokenEvent
 from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.requests import check_prompts
-from enginegate.engines.serving import Line, Loop, check_arrivals, serve
+from enginegate.engines.serving import Line, Loop, check_arrivals, line_of, serve
 
 
 class SteppingEngine(ABC):
@@ -84,10 +84,7 @@ class SteppingEngine(ABC):
 
     def _line(self) -> Line:
         """How requests wait in front of the engine while it serves, where its own scheduler has no such order."""
-        static, order = self.runtime.scheduler_policy == "static", self.runtime.queue_order
-        if static or order not in ("fcfs", *self._own_orders):
-            return Line(order, self.spec.max_batch_size, static)
-        return Line()
+        return line_of(self.spec, self.runtime, self._own_orders)
 
     @abstractmethod
     def _loop(self) -> Loop[Any]:

@@ -198,7 +198,7 @@ def _first_token(run: Sequence[Served]) -> dict[str, float]:
 
 
 def _mixed(kit: Kit, number: int) -> Sequence[Burst]:
-    count, longest = 3 * kit.spec.max_batch_size, min(48, kit.spec.max_output_len)
+    count, longest = 2 * kit.spec.max_batch_size, min(48, kit.spec.max_output_len)
     prompts = kit.prompts(count, kit.share(kit.spec.max_input_len, 0.05), number)
     lengths = [longest if index % 4 == 0 else max(1, longest // 6) for index in range(count)]
     return [
@@ -296,7 +296,7 @@ TECHNIQUES: Mapping[str, Technique] = {
         _scheduling,
         "tokens_per_second",
         higher=True,
-        says="three full batches at once, one request in four six times as long",
+        says="two full batches at once, one request in four six times as long",
     ),
     "sjf": Technique(
         "shortest job first",
@@ -306,7 +306,7 @@ TECHNIQUES: Mapping[str, Technique] = {
         _scheduling,
         "latency",
         higher=False,
-        says="three full batches at once, one request in four six times as long",
+        says="two full batches at once, one request in four six times as long",
     ),
     "priority": Technique(
         "priority",
@@ -316,7 +316,7 @@ TECHNIQUES: Mapping[str, Technique] = {
         _scheduling,
         "latency_urgent",
         higher=False,
-        says="three full batches at once, every other request urgent",
+        says="two full batches at once, every other request urgent",
     ),
     "chunked_prefill": Technique(
         "chunked prefill",

@@ -41,13 +41,11 @@ def mismatch_inputs(gates: EngineGates, entry: TechniqueEntry) -> MismatchInputs
 
 def order_inputs(gates: EngineGates, entry: TechniqueEntry) -> OrderInputs:
     """How many later requests may be served first."""
-    section = gates.candidate.config.file.gates.techniques
-    limit = gates.candidate.spec.max_batch_size if section.overtaken is None else section.overtaken
     return OrderInputs(
         metric="overtaken",
         candidate=gates.candidate.id,
         subject=f"{gates.name} first come, first served",
         technique=entry.technique,
-        limit=limit,
+        limit=gates.candidate.config.file.gates.techniques.overtaken,
         alpha=gates.plan.alpha(gates.candidate.config),
     )

@@ -9,6 +9,7 @@ from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.rows import COLUMN_NOTES, COLUMNS, SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
 from enginegate.report.serving import markdown_lines as serving_lines
+from enginegate.report.techniques import markdown_lines as technique_lines
 from enginegate.storage.summary import SEVERITY, headline_scores, reruns
 
 #: Said of a model with random weights, wherever its numbers stand.
@@ -59,6 +60,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield f"\n**{RANDOM_WEIGHTS}**"
     yield from _results(record_rows(record), speed_notes(record), data_notes(record.quality))
     yield from serving_lines(record)
+    yield from technique_lines(record)
     yield from _verdicts(record)
     yield from _joint(record)
     yield from _quality(record)

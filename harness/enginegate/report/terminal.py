@@ -18,6 +18,7 @@ from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.reasons import reasons, warnings
 from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, row_verdict, speedup_text
 from enginegate.report.serving import load_lines, serving_rows, table_cells
+from enginegate.report.techniques import technique_rows
 from enginegate.storage.summary import SEVERITY, reruns
 
 STYLES = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "NO_BASELINE": "cyan", "": "dim"}
@@ -63,6 +64,7 @@ def print_screen(record: RunRecord, console: Console) -> None:
         for note in data_notes(record.quality, _SHOWN):
             console.print(f"data: {note}", markup=False, style="dim")
     print_serving(record, console, short=True)
+    print_techniques(record, console)
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     found = reasons(record)
@@ -167,6 +169,7 @@ def print_report(record: RunRecord, console: Console) -> None:
     for note in quality_notes(record):
         console.print(note, markup=False, style="dim")
     print_serving(record, console, short=False)
+    print_techniques(record, console)
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     print_verdicts(record, console)
@@ -191,6 +194,22 @@ def print_serving(record: RunRecord, console: Console, *, short: bool) -> None:
     console.print(table)
     for line in load_lines(record):
         console.print(line, markup=False, style="dim")
+
+
+def print_techniques(record: RunRecord, console: Console) -> None:
+    """A line for each technique of serving: what it gave, and what else changed."""
+    rows = technique_rows(record)
+    if not rows:
+        return
+    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for heading in ("engine", "technique", "figure", "with", "without", "better by"):
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row.cells[:6]))
+    console.print(table)
+    for row in rows:
+        if row.also:
+            console.print(f"{row.engine} {row.technique}: {row.also}", markup=False, style="dim")
 
 
 def print_verdicts(record: RunRecord, console: Console) -> None:
