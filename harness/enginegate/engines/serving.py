@@ -207,7 +207,7 @@ def serving(engine: Engine) -> ServingEngine:
 def cannot_serve(spec: EngineSpec) -> CapabilityError:
     """The error where an engine has no ``submit``."""
     return CapabilityError(
-        f"{spec.id}: backend {spec.backend} answers whole batches only, and takes no request while it is at work",
+        f"{spec.id}: backend {spec.backend} has no submit: nothing can be handed to it while it is at work",
         "serve with openvino or vllm; docs/adding_a_backend.md says what `submit` gives",
     )
 

@@ -9,7 +9,7 @@ from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.rows import COLUMN_NOTES, COLUMNS, SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
 from enginegate.report.serving import markdown_lines as serving_lines
-from enginegate.report.techniques import markdown_lines as technique_lines
+from enginegate.report.techniques import HEADINGS, load_lines, technique_rows
 from enginegate.storage.summary import SEVERITY, headline_scores, reruns
 
 #: Said of a model with random weights, wherever its numbers stand.
@@ -60,7 +60,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield f"\n**{RANDOM_WEIGHTS}**"
     yield from _results(record_rows(record), speed_notes(record), data_notes(record.quality))
     yield from serving_lines(record)
-    yield from technique_lines(record)
+    yield from _techniques(record)
     yield from _verdicts(record)
     yield from _joint(record)
     yield from _quality(record)
@@ -160,3 +160,14 @@ def _provenance(record: RunRecord) -> Iterator[str]:
 def with_symbol(status: str) -> str:
     """A status, which may be followed by its share, behind its symbol."""
     return f"{SYMBOLS[status.partition(' ')[0]]} {status}"
+
+
+def _techniques(record: RunRecord) -> Iterator[str]:
+    """The section of techniques of serving; nothing where none was measured."""
+    rows = technique_rows(record)
+    if not rows:
+        return
+    yield "\n## Techniques of serving\n"
+    yield from markdown_table(list(HEADINGS), [list(row.cells) for row in rows])
+    yield "\nMedians of the runs; figures in brackets are those without the technique.\n"
+    yield from (f"- {line}." for line in load_lines(record))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -114,17 +114,3 @@ def load_lines(record: RunRecord) -> list[str]:
             for entry in record.techniques
         )
     )
-
-
-def markdown_lines(record: RunRecord) -> Iterator[str]:
-    """The section of a summary; nothing where no technique was measured."""
-    from enginegate.report.markdown import markdown_table
-
-    rows = technique_rows(record)
-    if not rows:
-        return
-    yield "\n## Techniques of serving\n"
-    yield from markdown_table(list(HEADINGS), [list(row.cells) for row in rows])
-    yield ""
-    yield "Medians of the runs; figures in brackets are those without the technique.\n"
-    yield from (f"- {line}." for line in load_lines(record))
