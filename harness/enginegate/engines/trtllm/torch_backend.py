@@ -97,7 +97,7 @@ class TensorRtTorchBackend:
         length = spec.max_input_len + spec.max_output_len
         tokens = kv_tokens(spec, runtime, per_token, block)
         cache: dict[str, Any] = {
-            "enable_block_reuse": runtime.prefix_caching,
+            "enable_block_reuse": False,
             "max_tokens": tokens,
             "free_gpu_memory_fraction": pool_limits(runtime)[1],
             "dtype": "fp8" if runtime.kv_precision == "fp8" else "auto",
@@ -168,7 +168,6 @@ class TorchEngine(TensorRtEngine):
             threads=None,
             scheduler_policy="inflight",
             chunked_prefill=bool(args.enable_chunked_prefill),
-            prefix_caching=bool(args.kv_cache_config.enable_block_reuse),
             queue_order="fcfs",
             speculation=_SPECULATIONS.get(type(args.speculative_config).__name__, str(args.speculative_config)),
             tokens_per_block=self._pool.get("tokens_per_block", self._block),
@@ -227,6 +226,8 @@ def _check_runtime(spec: EngineSpec, runtime: RuntimeSpec, api: Api) -> None:
         refused.append(f"scheduler_policy {runtime.scheduler_policy} (it is inflight)")
     if runtime.speculation not in ("none", "ngram", "draft"):
         refused.append(f"speculation {runtime.speculation} (it has ngram and draft)")
+    if runtime.prefix_caching:
+        refused.append("prefix_caching (what is loaded does not tell whether blocks are reused)")
     if runtime.queue_order != "fcfs":
         refused.append(f"queue_order {runtime.queue_order} (it is fcfs)")
     if runtime.activation_precision != "auto":
