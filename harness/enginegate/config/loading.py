@@ -277,6 +277,15 @@ def _contradictions(file: ConfigFile) -> Iterator[str]:
         for key in ("similarity_tokens", "summary_tokens")
         if key in quality.model_fields_set  # the defaults matter to whoever tests quality alone
     ]
+    for key, section in (("kv_cache", file.kv_cache),):
+        if section.batch_size is not None and section.batch_size > limits.max_batch_size:
+            over = f"{section.batch_size} is over limits.max_batch_size {limits.max_batch_size}"
+            yield f"  {key}.batch_size: {over}: raise the limit, or take a smaller batch"
+        lengths += [
+            (f"{key}.{name}", length, f"max_{name}")
+            for name in ("input_len", "output_len")
+            if (length := getattr(section, name)) is not None
+        ]
     for key, length, limit in lengths:
         if length > getattr(limits, limit):
             over = f"{length} tokens are over limits.{limit} {getattr(limits, limit)}"

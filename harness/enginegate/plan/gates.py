@@ -38,6 +38,7 @@ from enginegate.verdicts.inputs import (
     LiveBase,
     MemoryField,
     MemoryInputs,
+    MemoryLawInputs,
     NllInputs,
     SizeInputs,
     SpeedInputs,
@@ -208,6 +209,19 @@ class EngineGates:
             limit=limit,
             relative=0.0 if exact else section.relative,
             quantum=0 if exact else section.quantum,
+        )
+
+    def memory_law(self, entry: MemoryEntry, workload: Workload) -> MemoryLawInputs:
+        """The memory pass against the backend's own memory law."""
+        limits = ("kv_cache_tokens", "kv_cache_fraction")
+        return MemoryLawInputs(
+            metric="memory_law",
+            candidate=self.candidate.id,
+            subject=f"{self.name} b{workload.batch_size} memory",
+            workload=entry.workload,
+            predicted=entry.predicted is not None,
+            tolerated=self._section.memory.law,
+            at_most=any(getattr(self.candidate.runtime, name, None) for name in limits),
         )
 
     def engine_size(self, weights: int | None) -> SizeInputs:

@@ -14,6 +14,8 @@ from enginegate.core.serving_records import LoadEntry, ServingEntry
 from enginegate.core.specs import Workload
 from enginegate.core.technique_records import TechniqueEntry
 from enginegate.gates.verdict import Status, Verdict
+from enginegate.plan import kv_cache
+from enginegate.plan.kv_cache import KvPair
 from enginegate.plan.selection import Candidate
 from enginegate.plan.serving_gates import level_inputs, served_inputs, slo_inputs
 from enginegate.plan.technique_gates import mismatch_inputs, order_inputs, technique_inputs
@@ -66,6 +68,11 @@ class Gate:
         return self._conclude(gates.memory(entry, workload, field, peak), workload)
 
     @_question
+    def memory_law(self, entry: MemoryEntry, workload: Workload) -> Verdict:
+        """Judge a memory pass against what the backend's law predicts: the KV cache to the byte, the total by share."""
+        return self._conclude(self._session.gates_of(self._candidate).memory_law(entry, workload), workload)
+
+    @_question
     def engine_size(self) -> Verdict:
         """Judge the bytes of the engine's files."""
         gates = self._session.gates_of(self._candidate)
@@ -113,6 +120,30 @@ class Gate:
         return self._conclude(self._session.gates_of(self._candidate).output_length(entry))
 
     @_question
+    def kv_bytes(self, pair: KvPair) -> Verdict:
+        """Judge the bytes of a token in a KV cache of less than 16 bits: exactly, by the pools of both engines."""
+        return self._conclude(kv_cache.kv_bytes(pair))
+
+    @_question
+    def kv_speed(self, pair: KvPair) -> Verdict:
+        """Judge the speed with it over that with 16 bits, block by block."""
+        return self._conclude(kv_cache.kv_speed(pair, self._alpha), pair.workload)
+
+    @_question
+    def kv_perplexity(self, pair: KvPair) -> Verdict:
+        """Judge the perplexity of decode steps with it over that with 16 bits, document by document."""
+        return self._conclude(kv_cache.kv_perplexity(pair, self._alpha))
+
+    @_question
+    def kv_divergence(self, pair: KvPair, wide: QualityEntry) -> Verdict:
+        """Judge how much further from the reference it is than ``wide``, the divergence with 16 bits."""
+        return self._conclude(kv_cache.kv_divergence(pair, wide, self._alpha))
+
+    @property
+    def _alpha(self) -> float:
+        return self._session.plan.alpha(self._candidate.config)
+
+    @_question
     def lm_eval(self, entry: QualityEntry) -> Verdict:
         """Judge a task of lm-evaluation-harness by what its score is: right and wrong, perplexity, or a mean."""
         return self._conclude(self._session.gates_of(self._candidate).lm_eval(entry))
@@ -149,7 +180,7 @@ class Gate:
 
     def _conclude(self, inputs: GateInputs, workload: Workload | LoadEntry | None = None) -> Verdict:
         model, options = self._candidate.config.name, self._session.options
-        if isinstance(inputs, QualityInputs) and inputs.reference is not None:
+        if isinstance(inputs, QualityInputs) and inputs.reference == self._bench.quality_reference.spec.id:
             self._bench.reference_quality(inputs.source)
         # A second unquantized engine can only take a loss away, so it is measured only where there is one.
         rounded = inputs if isinstance(inputs, CorpusInputs) and inputs.unquantized is not None else None

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CANDIDATE, BATCH_SIZE, GATE, REPLAY = "eg_candidate", "eg_batch_size", "eg_gate", "eg_replay"
 #: A task of lm-evaluation-harness that the engine's configuration names.
 TASK = "eg_task"
+#: An engine with a KV cache of less than 16 bits, and the same with 16.
+KV_PAIR = "eg_kv_pair"
 #: pytest-benchmark's plugin and fixture, which need not be there.
 BENCHMARK = "benchmark"
 
@@ -52,8 +54,8 @@ def parameter(item: pytest.Item, fixture: str) -> Any:
 
 
 def gate_count(item: pytest.Item) -> int:
-    """How many error-rated gates a test holds."""
-    if not needs(item, GATE):
+    """How many error-rated gates a test holds; one that is skipped for what was asked holds none."""
+    if not needs(item, GATE) or item.get_closest_marker("skip"):
         return 0
     marker = item.get_closest_marker("eg_gates")
     return int(marker.args[0]) if marker else 1
@@ -69,6 +71,9 @@ def parametrize(metafunc: pytest.Metafunc, selection: Selection | EngineGateErro
     """
     if TASK in metafunc.fixturenames:
         _parametrize_tasks(metafunc, selection)
+        return
+    if KV_PAIR in metafunc.fixturenames:
+        _parametrize_kv_pairs(metafunc, selection)
         return
     timed = BATCH_SIZE in metafunc.fixturenames
     cases: list[Any] = []
@@ -101,6 +106,28 @@ def _parametrize_tasks(metafunc: pytest.Metafunc, selection: Selection | EngineG
             reason = "no configuration names a task of lm-evaluation-harness under quality.lm_eval.tasks"
             cases.append(pytest.param(selection.candidates[0], None, id="no-task", marks=pytest.mark.skip(reason)))
     metafunc.parametrize((CANDIDATE, TASK), cases, indirect=True)
+
+
+def _parametrize_kv_pairs(metafunc: pytest.Metafunc, selection: Selection | EngineGateError) -> None:
+    """One test for each KV cache of each engine; one that the backend lacks is skipped with the reason."""
+    from enginegate.plan.kv_cache import kv_pairs
+
+    if isinstance(selection, EngineGateError):
+        metafunc.parametrize(
+            (CANDIDATE, KV_PAIR), [pytest.param(selection, selection, id="nothing-selected")], indirect=True
+        )
+        return
+    cases = []
+    for candidate in selection.candidates:
+        group = pytest.mark.xdist_group(candidate.config.name)
+        pairs = list(kv_pairs(candidate))
+        for pair in pairs:
+            marks = [group, *([pytest.mark.skip(pair.absent)] if pair.absent else [])]
+            cases.append(pytest.param(candidate, pair, id=f"{candidate.id}-kv_{pair.precision}", marks=marks))
+        if not pairs:
+            none = pytest.mark.skip(f"{candidate.id} asks for a KV cache in {candidate.runtime.kv_precision} itself")
+            cases.append(pytest.param(candidate, None, id=f"{candidate.id}-kv", marks=[group, none]))
+    metafunc.parametrize((CANDIDATE, KV_PAIR), cases, indirect=True)
 
 
 #: Markers of tests that take long, each with the option that asks for them.

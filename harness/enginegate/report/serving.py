@@ -11,6 +11,7 @@ from pathlib import Path
 from enginegate.core.records import RunRecord
 from enginegate.core.serving_records import PercentileEntry, ServingEntry, ServingRun
 from enginegate.measure.serving.figures import ServingFigures, figures
+from enginegate.report.markup import markdown_table, with_symbol
 
 #: The latencies of a table and the percentiles of each, in order.
 SHOWN = ("ttft", "tpot", "itl", "e2el")
@@ -134,8 +135,6 @@ def load_lines(record: RunRecord) -> list[str]:
 
 def markdown_lines(record: RunRecord) -> Iterator[str]:
     """The section of a summary; nothing where nothing was served."""
-    from enginegate.report.markdown import markdown_table, with_symbol
-
     rows = serving_rows(record)
     if not rows:
         return

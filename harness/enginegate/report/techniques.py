@@ -9,6 +9,7 @@ from statistics import fmean, median
 
 from enginegate.core.records import RunRecord
 from enginegate.core.technique_records import TechniqueEntry
+from enginegate.report.side_table import SideTable
 
 #: Figures by technique: the one that its gate compares, whether more of it is better, and the others that are shown.
 _SHOWN: Mapping[str, tuple[str, bool, tuple[str, ...]]] = {
@@ -105,12 +106,15 @@ def _value(figure: str, number: float) -> str:
     return f"{100 * number:.0f} %" if figure in ("acceptance", "hit_rate_by_time") else f"{number:.4g}"
 
 
-def load_lines(record: RunRecord) -> list[str]:
-    """What each technique was measured with, once."""
-    return list(
-        dict.fromkeys(
-            f"{entry.technique.replace('_', ' ')}: {entry.load}; {entry.with_} against {entry.without}, "
-            f"{len(entry.on)} pairs"
-            for entry in record.techniques
-        )
-    )
+def technique_table(record: RunRecord) -> SideTable | None:
+    """The table of a record; None where no technique was measured."""
+    rows = technique_rows(record)
+    if not rows:
+        return None
+    loads = [
+        f"{entry.technique.replace('_', ' ')}: {entry.load}; {entry.with_} against {entry.without}, "
+        f"{len(entry.on)} pairs"
+        for entry in record.techniques
+    ]
+    notes = ("medians of the runs; figures in brackets are those without the technique", *dict.fromkeys(loads))
+    return SideTable("techniques", "Techniques of serving", HEADINGS, tuple(row.cells for row in rows), notes)

@@ -563,6 +563,7 @@ class GateSession:
             races=[duel.entry() for duel in self._raced(model)],
             memory=list(bench.memory.values()),
             quality=list(bench.quality.values()),
+            kv_caches=list(bench.kv_caches.values()),
             serving=list(bench.serving.values()),
             techniques=list(bench.techniques.values()),
             verdicts=self.verdicts.get(model, []),
@@ -614,6 +615,7 @@ class GateSession:
             + len(bench.arenas)
             + len(bench.memory)
             + len(bench.quality)
+            + len(bench.kv_caches)
             + len(bench.serving)
             + len(bench.techniques)
             + len(self._raced(name))

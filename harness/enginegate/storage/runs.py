@@ -40,10 +40,11 @@ def _problem(record: RunRecord) -> str | None:
         _races(record),
         ("memory of", [f"{entry.engine} at {entry.workload}" for entry in record.memory]),
         ("quality:", [f"{entry.metric} of {entry.engine}" for entry in record.quality]),
+        ("the race of KV caches over", [f"{entry.reference} at {entry.workload}" for entry in record.kv_caches]),
         ("serving of", [entry.engine for entry in record.serving]),
         ("techniques:", [f"{entry.technique} of {entry.engine}" for entry in record.techniques]),
     ]
-    for arena in record.arenas:
+    for arena in (*record.arenas, *record.kv_caches):
         named.append((f"at {arena.workload}, engine", arena.contestants))
         for number, block in enumerate(arena.blocks):
             named.append((f"in block {number} at {arena.workload}, a round of", [turn.engine for turn in block.rounds]))

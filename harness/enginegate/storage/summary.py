@@ -23,6 +23,9 @@ SEVERITY = ("FAIL", "INCONCLUSIVE", "NO_BASELINE", "PASS")
 #: Scores that say how another was come by, and are neither better nor worse themselves.
 DESCRIPTIVE_SCORES = frozenset({"stderr", "stderr_norm", "chance", "tokens", "items", "ties"})
 
+#: Metrics that are medians of a round's figures, in seconds, and the figures' names.
+_FIGURES = {"ttft_seconds": "ttft", "itl_seconds": "itl_p50", "itl_p95": "itl_p95", "itl_p99": "itl_p99"}
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -219,10 +222,9 @@ def _timed(arena: ArenaEntry, engine: str) -> Iterator[Measurement]:
 
     yield middle("latency", "seconds", [turn.seconds for turn in turns])
     yield middle("throughput", "tokens/s", [turn.tokens / turn.seconds for turn in turns])
-    yield middle("ttft_seconds", "seconds", [turn.ttft for turn in turns])
-    for metric, attribute in (("itl_seconds", "itl_p50"), ("itl_p95", "itl_p95"), ("itl_p99", "itl_p99")):
-        values = [getattr(turn, attribute) for turn in turns]
-        if None not in values:
+    for metric, figure in _FIGURES.items():
+        values = [value for turn in turns if (value := turn.figure(figure)) is not None]
+        if len(values) == len(turns):
             yield middle(metric, "seconds", values)
     if engine != arena.reference:
         for metric in TIMED:

@@ -129,6 +129,27 @@ class MemoryInputs(GateInputs):
         return self.baseline is not None or self.limit is not None
 
 
+class MemoryLawInputs(GateInputs):
+    """A memory pass against what the backend's law predicted, which lies beside it in the record.
+
+    Attributes:
+        predicted: whether there is a law.
+        tolerated: share of the total by which it may lie off.
+        at_most: whether the engine's own limits may make its KV pool smaller than the law says.
+    """
+
+    gate: Literal["memory_law"] = "memory_law"
+    workload: str
+    predicted: bool
+    tolerated: float
+    at_most: bool = False
+
+    @property
+    def comparable(self) -> bool:
+        """A law."""
+        return self.predicted
+
+
 class SizeInputs(GateInputs):
     """Bytes of an engine's files. ``limit``: at most, where there is no baseline."""
 
@@ -257,6 +278,45 @@ class LengthsInputs(QualityInputs):
     @property
     def comparable(self) -> bool:
         """Always: the rows of the items hold the reference's own lengths."""
+        return True
+
+
+class KvBytesInputs(GateInputs):
+    """Bytes of a token in a KV pool.
+
+    ``reference``: id of the same engine with 16 bits. ``limit``: share of its bytes, at most.
+    """
+
+    gate: Literal["kv_bytes"] = "kv_bytes"
+    reference: str
+    limit: float
+
+    @property
+    def comparable(self) -> bool:
+        """Always: with 16 bits of the same engine."""
+        return True
+
+
+class KvSpeedInputs(GateInputs):
+    """Speed of an engine over the same with a KV cache of 16 bits, block by block.
+
+    Attributes:
+        workload: of their race.
+        reference, reference_label: the engine with 16 bits, its id and for people.
+        floor: the ratio that it must reach.
+        policy: error probabilities and looks.
+    """
+
+    gate: Literal["kv_speed"] = "kv_speed"
+    workload: str
+    reference: str
+    reference_label: str
+    floor: float
+    policy: SpeedPolicy
+
+    @property
+    def comparable(self) -> bool:
+        """Always: with 16 bits of the same engine."""
         return True
 
 
@@ -394,6 +454,7 @@ class OrderInputs(GateInputs):
 AnyInputs = Annotated[
     SpeedInputs
     | MemoryInputs
+    | MemoryLawInputs
     | SizeInputs
     | BuildTimeInputs
     | AccuracyInputs
@@ -402,6 +463,8 @@ AnyInputs = Annotated[
     | DivergenceInputs
     | FlipsInputs
     | LengthsInputs
+    | KvBytesInputs
+    | KvSpeedInputs
     | SloInputs
     | ServedInputs
     | LevelInputs

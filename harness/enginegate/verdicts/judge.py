@@ -12,7 +12,9 @@ from enginegate.core.errors import RecordError
 from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import Verdict, compared_first
 from enginegate.verdicts import inputs
+from enginegate.verdicts.kv_cache import judge_kv_bytes_gate, judge_kv_speed_gate
 from enginegate.verdicts.lookup import beside
+from enginegate.verdicts.memory_views import judge_memory_law_gate
 from enginegate.verdicts.quality import (
     judge_accuracy_gate,
     judge_corpus_gate,
@@ -29,6 +31,7 @@ from enginegate.verdicts.techniques import judge_mismatch_gate, judge_order_gate
 _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
     inputs.SpeedInputs: judge_speed_gate,
     inputs.MemoryInputs: judge_memory_gate,
+    inputs.MemoryLawInputs: judge_memory_law_gate,
     inputs.SizeInputs: judge_size_gate,
     inputs.BuildTimeInputs: judge_build_time_gate,
     inputs.AccuracyInputs: judge_accuracy_gate,
@@ -37,6 +40,8 @@ _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
     inputs.DivergenceInputs: judge_divergence_gate,
     inputs.FlipsInputs: judge_flips_gate,
     inputs.LengthsInputs: judge_lengths_gate,
+    inputs.KvBytesInputs: judge_kv_bytes_gate,
+    inputs.KvSpeedInputs: judge_kv_speed_gate,
     inputs.SloInputs: judge_slo_gate,
     inputs.ServedInputs: judge_served_gate,
     inputs.LevelInputs: judge_level_gate,

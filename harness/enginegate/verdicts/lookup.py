@@ -37,6 +37,12 @@ def arena(record: RunRecord, workload: str) -> ArenaEntry:
     return _one([entry for entry in record.arenas if entry.workload == workload], f"arena {workload}")
 
 
+def kv_cache(record: RunRecord, reference: str, workload: str) -> ArenaEntry:
+    """The race of one engine's KV caches over that of 16 bits."""
+    found = [each for each in record.kv_caches if (each.reference, each.workload) == (reference, workload)]
+    return _one(found, f"the race of KV caches over {reference} at {workload}")
+
+
 def race(record: RunRecord, head: str) -> RaceEntry:
     """The race of one engine against its live base."""
     return _one([entry for entry in record.races if entry.head.engine == head], f"the race of {head}")

@@ -15,7 +15,8 @@ from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Cells, Distribution, Effective, MemoryUse
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.openvino import kv_cache
-from enginegate.engines.openvino.loop import PipelineLoop
+from enginegate.engines.openvino.loop import GUESSES, PipelineLoop, guessed_tokens
+from enginegate.engines.openvino.memory_law import CHUNK
 from enginegate.engines.openvino.precisions import ELEMENT_TYPES, activation_precision, kv_precision, suite_name
 from enginegate.engines.openvino.scorer import Scorer
 from enginegate.engines.openvino.signal_stack import keep_signal_stack
@@ -25,11 +26,6 @@ from enginegate.engines.serving import Line
 from enginegate.engines.stepping import SteppingEngine
 from enginegate.machine import cpu
 from enginegate.models.vocabulary import vocabulary_size
-
-#: Tokens that n-gram speculation (GenAI's prompt lookup) guesses at a time, and the longest n-gram that it looks up.
-GUESSES = {"num_assistant_tokens": 3, "max_ngram_size": 4}
-#: Prompt tokens that one scheduling step takes where prefill is chunked; GenAI's own default.
-_CHUNK = 256
 
 
 class OpenVinoEngine(SteppingEngine):
@@ -100,7 +96,7 @@ class OpenVinoEngine(SteppingEngine):
         self._check_open()
         spec = self.spec
         block = kv_cache.block_bytes(self._geometry, self._kv_precision)
-        length = spec.max_input_len + spec.max_output_len
+        length = spec.max_input_len + spec.max_output_len + self._guesses()
         return MemoryUse(
             weights=self._weights.total_bytes,
             kv_cache=kv_cache.allocated_bytes(self._pool_bytes(), self._kv_precision),
@@ -159,7 +155,7 @@ class OpenVinoEngine(SteppingEngine):
         config.num_kv_blocks = self._blocks
         config.max_num_seqs = self.spec.max_batch_size
         # GenAI's own 256 would split the prompts of a batch over steps even where they would fit in one.
-        config.max_num_batched_tokens = _CHUNK if self.runtime.chunked_prefill else self._whole_batch()
+        config.max_num_batched_tokens = CHUNK if self.runtime.chunked_prefill else self._whole_batch()
         # With guesses, no step may leave a running request out: GenAI (2026.4.1) would take that one's guesses, which
         # nobody has verified, for its tokens. So prompts and answers share steps then, with room for whole prompts.
         config.dynamic_split_fuse = self.runtime.chunked_prefill or self._guesses() > 0
@@ -176,7 +172,7 @@ class OpenVinoEngine(SteppingEngine):
 
     def _guesses(self) -> int:
         """Tokens that are guessed ahead."""
-        return GUESSES["num_assistant_tokens"] if self.runtime.speculation == "ngram" else 0
+        return guessed_tokens(self.runtime)
 
     def _lookup(self) -> dict[str, bool]:
         """What turns the pipeline's prompt lookup on; a property that others must not be given."""

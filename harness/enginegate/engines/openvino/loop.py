@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from enginegate.core.specs import SamplingParams
+from enginegate.core.specs import RuntimeSpec, SamplingParams
+
+#: Tokens that n-gram speculation (GenAI's prompt lookup) guesses at a time, and the longest n-gram that it looks up.
+GUESSES = {"num_assistant_tokens": 3, "max_ngram_size": 4}
+
+
+def guessed_tokens(runtime: RuntimeSpec) -> int:
+    """Tokens that are guessed ahead: each sequence has room for so many more."""
+    return GUESSES["num_assistant_tokens"] if runtime.speculation == "ngram" else 0
 
 
 class PipelineLoop:
