@@ -2,7 +2,7 @@
 
 import pytest
 
-pytestmark = [pytest.mark.eg_perf, pytest.mark.eg_techniques]
+pytestmark = [pytest.mark.eg_perf, pytest.mark.techniques]
 
 
 def test_inflight(technique, gate):

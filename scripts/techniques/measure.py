@@ -2,7 +2,7 @@
 
 python scripts/techniques/measure.py [--model NAME] [--engine NAME] [--precision NAME] [--out FOLDER] [PYTEST ARGUMENTS]
 
-Runs ``pytest tests_perf -m eg_techniques`` and puts the session's run record into FOLDER (docs/results/techniques),
+Runs ``pytest tests_perf -m techniques`` and puts the session's run record into FOLDER (docs/results/techniques),
 named by model, engine and machine. Gates that fail are in the record, and end this command with 1, too. Then
 ``python scripts/techniques/page.py`` fills the tables of docs/optimization_techniques.md.
 """
@@ -31,7 +31,7 @@ def main() -> int:
     asked, more = parser.parse_known_args()
     with tempfile.TemporaryDirectory(prefix="enginegate-") as runs:
         chosen = [f"--model={asked.model}", f"--engine={asked.engine}", f"--precision={asked.precision}"]
-        tests = [sys.executable, "-m", "pytest", str(ROOT / "tests_perf"), "-m", "eg_techniques", *chosen, *more]
+        tests = [sys.executable, "-m", "pytest", str(ROOT / "tests_perf"), "-m", "techniques", *chosen, *more]
         code = subprocess.run([*tests, f"--runs={runs}", "--no-require-baseline"], cwd=ROOT, check=False).returncode
         record = load_record(latest_record(Path(runs)))
     if not record.techniques:

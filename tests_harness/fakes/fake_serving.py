@@ -21,15 +21,15 @@ class VirtualPace:
         return self._clock.now() - self._start
 
     def arrived(self) -> list[tuple[int, float]]:
-        now = self.now()
-        found = [each for each in self._left if each[1] <= now]
+        now = self._clock.now()
+        found = [each for each in self._left if self._start + each[1] <= now]
         self._left = self._left[len(found) :]
         return found
 
     def wait(self) -> None:
         due = self._start + self._left[0][1]
         while (left := due - self._clock.now()) > 0:
-            self._clock.sleep(left)
+            self._clock.sleep(max(left, 1e-9))  # less is lost where a clock's time is large
 
     def __enter__(self) -> VirtualPace:
         return self

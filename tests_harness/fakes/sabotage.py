@@ -261,7 +261,56 @@ class Unchunked(Habit):
     habit = "whole"
 
 
-class WholeBatches(Wrapped):
-    """Cannot serve."""
+class LaggingGenerator(Wrapped):
+    """What hands requests in is 50 ms late with each."""
 
-    submit = None
+    def submit(self, arrivals):
+        events = list(self._engine.submit(arrivals))
+        late = [dataclasses.replace(each, time=each.time + 0.05) for each in events]
+        yield from late
+
+
+class Miscounting(Wrapped):
+    """Says that twice as many requests are in flight as are."""
+
+    def submit(self, arrivals):
+        for event in self._engine.submit(arrivals):
+            yield dataclasses.replace(event, in_flight=None if event.in_flight is None else 2 * event.in_flight)
+
+
+class HoldingEndsBack(Wrapped):
+    """Tells of an end long after the last token."""
+
+    def submit(self, arrivals):
+        events = [
+            dataclasses.replace(each, time=each.time + 0.02) if each.kind == "finished" else each
+            for each in self._engine.submit(arrivals)
+        ]
+        yield from sorted(events, key=lambda each: each.time)
+
+
+class OneAtATime(Wrapped):
+    """Its batches hold one request."""
+
+    def submit(self, arrivals):
+        self._engine.spec = dataclasses.replace(self._engine.spec, max_batch_size=1)
+        return self._engine.submit(arrivals)
+
+
+class DyingUnderLoad(Wrapped):
+    """Its library falls over with half of the requests answered."""
+
+    def submit(self, arrivals):
+        for count, event in enumerate(self._engine.submit(arrivals)):
+            if count > len(arrivals):
+                raise RuntimeError("libfake.so: gone")
+            yield event
+
+
+class NotServing(Wrapped):
+    """Answers whole batches only."""
+
+    def __getattr__(self, name):
+        if name == "submit":
+            raise AttributeError(name)
+        return super().__getattr__(name)

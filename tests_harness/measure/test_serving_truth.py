@@ -156,7 +156,8 @@ def test_goodput_counts_who_keeps_all_limits():
     run = serve(trace_of("constant", 2.5, 30), MockServer(1, [0.5] * 30))
     said = figures(run, SloEntry(e2el=1.0))
     assert said.kept == pytest.approx(6 / 30)  # the k-th request takes 0.5 + 0.1 k seconds
-    assert said.goodput == pytest.approx(0.2 * 2.5)
+    assert said.goodput == pytest.approx(6 / 11.6)  # of the 23 that were answered until the last arrival
+    assert said.requests_per_second == pytest.approx(23 / 11.6)
     assert figures(run, SloEntry(e2el=1.0, ttft=0.6)).kept == pytest.approx(6 / 30)  # TTFT is 0.05 + 0.1 k
     assert figures(run, SloEntry(ttft=0.2)).kept == pytest.approx(2 / 30)
     assert figures(run, SloEntry(tpot=0.01)).kept == 0.0

@@ -23,12 +23,12 @@ def test_techniques_are_left_out_until_they_are_asked_for(suite):
 
     assert collected("tests_perf") == 0
     assert collected("tests_perf", "--techniques") == 9
-    assert collected("tests_perf", "-m", "eg_techniques") == 9
+    assert collected("tests_perf", "-m", "techniques") == 9
     assert collected(FILES[0]) == 2
 
 
 def test_a_session_measures_judges_and_reports(suite):
-    result = suite.run("tests_perf", "-m", "eg_techniques", "--precision=int8_wo")
+    result = suite.run("tests_perf", "-m", "techniques", "--precision=int8_wo")
     result.assert_outcomes(passed=9)
     record = suite.record()
     assert {verdict.status for verdict in record.verdicts} == {"PASS"}
@@ -73,7 +73,7 @@ def test_a_technique_that_is_not_what_it_says_fails(suite, sabotage, test, said)
 
 
 def test_a_backend_that_answers_whole_batches_only_is_skipped_with_the_reason(suite):
-    suite.prepare("WholeBatches")
+    suite.prepare("NotServing")
     result = suite.run("tests_perf/test_prefix_cache.py", "--precision=int8_wo", "-rs")
     result.assert_outcomes(skipped=2)
     assert "has no submit" in result.stdout.str().replace("\n", " ")

@@ -36,7 +36,7 @@ class TechniqueFloors(Section):
 
 
 class TechniquesSection(Section):
-    """Techniques of serving (``--eg-techniques``).
+    """Techniques of serving (``--techniques``).
 
     Attributes:
         pairs: runs with a technique and without it, which alternate.
