@@ -61,6 +61,8 @@ def _row(record: RunRecord, entry: TechniqueEntry) -> TechniqueRow:
     if entry.answers:
         changed = sum(answer.differs for answer in entry.answers)
         also.append(f"{changed} of {len(entry.answers)} answers differ")
+    if "hit_rate" in entry.settings:
+        also.append(f"hit rate by the engine {entry.settings['hit_rate']}")
     label = next((each.precision_label for each in record.engines if each.id == entry.engine), entry.engine)
     return TechniqueRow(
         label,

@@ -89,7 +89,10 @@ class TechniqueBench:
             ]
         figures = [(technique.figures(with_it), technique.figures(without)) for with_it, without in runs]
         told = on.effective()
+        hits = told.details.get("prefix_cache")
         settings = {key: str(told.details[key]) for key in _TOLD if key in told.details}
+        if isinstance(hits, dict) and hits.get("prompt_tokens") and name == "prefix_cache":
+            settings["hit_rate"] = f"{100 * hits['found'] / hits['prompt_tokens']:.0f} %"
         guesses = _guessed(told.details.get("guesses"))
         ons = [dict(each) for each, _ in figures]
         for mine, theirs in zip(ons, (each for _, each in figures), strict=True):
@@ -145,7 +148,7 @@ class TechniqueBench:
 
 
 #: What an engine says of itself that a table of techniques shows.
-_TOLD = ("guesses", "max_num_batched_tokens", "prefix_cache")
+_TOLD = ("guesses", "max_num_batched_tokens")
 
 
 def _serve(engine: Engine, bursts: Sequence[Burst]) -> list[Served]:

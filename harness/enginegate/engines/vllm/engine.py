@@ -197,6 +197,8 @@ class VllmEngine(SteppingEngine):
                 "attention": " and ".join(sorted({rank.attention for rank in ranks})),
                 "async_scheduling": bool(scheduler.async_scheduling),
                 "max_num_batched_tokens": scheduler.max_num_batched_tokens,
+                "guesses": _guesses(config.speculative_config),
+                "prefix_cache": self._core_loop.prefix_cache(),
                 "tensor_parallel": len(ranks),
                 "decode_scoring": "one token a step",
                 "versions": cpu.versions(("vllm", "torch", "transformers", "compressed-tensors")),
@@ -232,6 +234,11 @@ class VllmEngine(SteppingEngine):
 
     def _check_open(self) -> None:
         check_open(self.spec, self._llm)
+
+
+def _guesses(config: Any) -> dict[str, int]:
+    """Tokens that n-gram speculation guesses at a time, as the loaded configuration says."""
+    return {} if config is None else {"num_assistant_tokens": int(config.num_speculative_tokens)}
 
 
 def _distribution(named: Sequence[Mapping[int, Any]], came: Sequence[int], count: int) -> Distribution:

@@ -16,7 +16,7 @@ from enginegate.engines.vllm.precisions import HALVES, KV_PRECISIONS
 #: Tokens in a block of the KV cache where the runtime names no other number; vLLM's own choice on CUDA.
 TOKENS_PER_BLOCK = 16
 #: Tokens that n-gram speculation proposes at a time, and the longest n-gram that it looks up.
-PROPOSED_TOKENS, _LOOKUP_TOKENS = 3, 4
+PROPOSED_TOKENS, LOOKUP_TOKENS = 3, 4
 #: Prompt tokens that one scheduling step takes where prefill is chunked.
 _CHUNK = 512
 
@@ -123,6 +123,6 @@ def llm_arguments(
         arguments["speculative_config"] = {
             "method": "ngram",
             "num_speculative_tokens": PROPOSED_TOKENS,
-            "prompt_lookup_max": _LOOKUP_TOKENS,
+            "prompt_lookup_max": LOOKUP_TOKENS,
         }
     return arguments
