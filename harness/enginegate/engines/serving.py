@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from enginegate.core.errors import CapabilityError, EngineError
-from enginegate.core.specs import EngineSpec, SamplingParams
+from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Arrival, Engine, ServingEngine, ServingEvent
 from enginegate.engines.pace import PacerProcess, Pacing
 from enginegate.engines.process.heartbeat import beat
@@ -81,6 +81,17 @@ class Line:
         return arrival.priority if self.order == "priority" else 0
 
 
+def line_of(spec: EngineSpec, runtime: RuntimeSpec, own_orders: Collection[str] = ()) -> Line:
+    """The line in front of an engine that keeps what its runtime asks for, where its own scheduler does not.
+
+    ``own_orders``: those that its scheduler has, besides first come, first served.
+    """
+    static, order = runtime.scheduler_policy == "static", runtime.queue_order
+    if static or order not in ("fcfs", *own_orders):
+        return Line(order, spec.max_batch_size, static)
+    return Line()
+
+
 @dataclass
 class _Run:
     """What is known of a run's requests; which of them wait in line, and which the engine has."""
@@ -127,7 +138,7 @@ def serve(
                     loop.advance()
                     now = pace.now()
                     arrived += pace.arrived()
-                    stepped = _stepped(loop, running, now)
+                    stepped = _stepped(loop, running, now, len(run.waiting))
                     left -= sum(event.kind == "finished" for event in stepped)
                 beat()
                 for request, _ in arrived:
@@ -145,10 +156,12 @@ def serve(
                 loop.cancel(list(running))
 
 
-def _stepped(loop: Loop[Key], running: dict[Key, int], now: float) -> list[ServingEvent]:
-    """The events of one step; what has ended is taken out of ``running``."""
+def _stepped(loop: Loop[Key], running: dict[Key, int], now: float, waiting: int) -> list[ServingEvent]:
+    """The events of one step; what has ended is taken out of ``running``. ``waiting``: in line before the engine."""
     fresh = list(loop.fresh())
     count = loop.in_flight()
+    if count is not None:
+        count += waiting
     events = []
     for key, tokens, reason in fresh:
         if key not in running:
@@ -186,15 +199,15 @@ def check_arrivals(spec: EngineSpec, arrivals: Sequence[Arrival], vocabulary: in
 
 def serving(engine: Engine) -> ServingEngine:
     """An engine as one that serves. Raises CapabilityError where it is of a backend that cannot."""
-    if not isinstance(engine, ServingEngine):
+    if getattr(engine, "submit", None) is None:
         raise cannot_serve(engine.spec)
-    return engine
+    return cast("ServingEngine", engine)
 
 
 def cannot_serve(spec: EngineSpec) -> CapabilityError:
     """The error where an engine has no ``submit``."""
     return CapabilityError(
-        f"{spec.id}: backend {spec.backend} answers whole batches only, and takes no request while it is at work",
+        f"{spec.id}: backend {spec.backend} has no submit: nothing can be handed to it while it is at work",
         "serve with openvino or vllm; docs/adding_a_backend.md says what `submit` gives",
     )
 
