@@ -1,6 +1,6 @@
 """Simulate the levels of the change point tests on unchanged series: harness/enginegate/gates/change_levels.py.
 
-    python scripts/history/calibrate.py            # writes the table, in about 4 minutes
+    python scripts/history/calibrate.py            # writes the table, in about 3 minutes
     python scripts/history/calibrate.py --small    # prints one of a twentieth of the size
 
 An alarm is new where the same test gave none in the nights just before. ``NEWEST`` and ``DRIFT`` say how often that
@@ -11,24 +11,26 @@ series of 500 points has a change in its past that is none. The noise is normal 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from enginegate.gates import change_points
-from enginegate.gates.change_points import ANCHOR, Array
+from enginegate.gates.change_points import ANCHOR, WINDOWS, Array
 from scipy import special
 
 TABLE = Path(change_points.__file__).with_name("change_levels.py")
 SEED = 20261127
-SERIES, BURN_IN, NIGHTS = 500, 300, 400
+Table = tuple[tuple[float, float], ...]
+SERIES, NIGHTS = 500, 400
 #: Nights in which an alarm of the same change counts as the same.
 SAME = max(change_points.SHARES)
-LEVELS = np.logspace(-6.5, -2, 19)
+LEVELS = np.logspace(-6, -2, 17)
 STRONG = tuple(np.logspace(-3, -6, 13))
 #: New false alarms a night of all series together, whatever their number: of new levels, and of drifts. A night with
 #: one alarm makes a second a little likelier, so that both together stay below one in ten nights.
-FALSE_ALARMS, FALSE_DRIFTS = 0.08, 0.01
+FALSE_ALARMS, FALSE_DRIFTS = 0.07, 0.008
 
 
 def new_alarms(scores: Array, levels: Array, same: int) -> Array:
@@ -54,19 +56,20 @@ def drift_scores(values: Array) -> Array:
     return scores
 
 
-def rates(batches: int) -> Iterator[tuple[tuple[float, float], ...]]:
-    """The tables of ``newest`` and ``drift``: level, and new alarms per series and night, of ten alarms and more."""
+def rates(batches: int, look: Callable[[Array], Array], burn_in: int) -> Table:
+    """By level of a test: new alarms per series and night, where there were ten or more.
+
+    ``look``: gives the scores at each point; ``burn_in``: from which point on.
+    """
     generator = np.random.default_rng(SEED)
-    counts = np.zeros((2, len(LEVELS)))
+    counts = np.zeros(len(LEVELS))
     for _ in range(batches):
-        values = generator.standard_normal((SERIES, BURN_IN + NIGHTS))
-        for number, scores in enumerate((change_points.newest_at_each(values), drift_scores(values))):
-            counts[number] += new_alarms(scores[:, BURN_IN - SAME :], LEVELS, SAME)
+        scores = look(generator.standard_normal((SERIES, burn_in + SAME + NIGHTS)))
+        counts += new_alarms(scores[:, burn_in:], LEVELS, SAME)
     nights = batches * SERIES * NIGHTS
-    for found in counts:
-        yield tuple(
-            (float(level), float(count / nights)) for level, count in zip(LEVELS, found, strict=True) if count >= 10
-        )
+    return tuple(
+        (float(level), float(count / nights)) for level, count in zip(LEVELS, counts, strict=True) if count >= 10
+    )
 
 
 def strong_level(series: int) -> float:
@@ -82,22 +85,27 @@ def strong_level(series: int) -> float:
 
 def table(size: float) -> str:
     """The module's text."""
-    newest, drift = rates(max(1, round(60 * size)))
-    strong = strong_level(max(100, round(3000 * size)))
+    batches = max(1, round(16 * size))
+    drift = rates(batches, drift_scores, 300)
+    strong = strong_level(max(100, round(1500 * size)))
 
-    def rows(found: tuple[tuple[float, float], ...]) -> str:
-        return "".join(f"    ({level:.4g}, {rate:.4g}),\n" for level, rate in found)
+    def rows(found: Table, indent: str) -> str:
+        return "".join(f"{indent}({level:.4g}, {rate:.4g}),\n" for level, rate in found)
 
+    tables = ""
+    for window in WINDOWS:
+        found = rates(batches, partial(change_points.newest_at_each, window=window), window + SAME)
+        tables += f"    {window}: (\n{rows(found, '        ')}    ),\n"
     return (
         '"""Levels of the change point tests, as ``scripts/history/calibrate.py`` simulated them; do not edit."""\n\n'
         "#: New false alarms a night of all series together: of new levels, and of drifts.\n"
         f"FALSE_ALARMS = {FALSE_ALARMS}\nFALSE_DRIFTS = {FALSE_DRIFTS}\n"
         "#: Level of the test of a change in the past, and of its proposals.\n"
         f"STRONG_P = {strong:.4g}\nWEAK_P = {10 * strong:.4g}\n"
-        "#: By score of a new level: new alarms per series and night.\n"
-        f"NEWEST = (\n{rows(newest)})\n"
+        "#: By points before, and by score of a new level: new alarms per series and night.\n"
+        f"NEWEST = {{\n{tables}}}\n"
         "#: The same by one-sided p of a drift.\n"
-        f"DRIFT = (\n{rows(drift)})\n"
+        f"DRIFT = (\n{rows(drift, '    ')})\n"
     )
 
 

@@ -17,7 +17,16 @@ from pathlib import Path
 
 import numpy as np
 from enginegate.gates.change_levels import FALSE_ALARMS, FALSE_DRIFTS
-from enginegate.gates.change_points import Array, discoveries, drift_rate, newest, newest_at_each, rate, segment
+from enginegate.gates.change_points import (
+    WINDOWS,
+    Array,
+    discoveries,
+    drift_rate,
+    newest,
+    newest_at_each,
+    rate,
+    segment,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 from calibrate import SAME, drift_scores
@@ -63,10 +72,13 @@ def false_alerts(draw: Draw, batches: int, nights: int) -> tuple[float, float]:
     counts = np.zeros(2)
     for _ in range(batches):
         values = draw(generator, SERIES, BEFORE + SAME + nights)
-        for number, (scores, rates, share) in enumerate(
-            ((newest_at_each(values), rate, FALSE_ALARMS), (drift_scores(values), drift_rate, FALSE_DRIFTS))
+        for number, (rates, share) in enumerate(
+            (
+                (rate(newest_at_each(values), WINDOWS[-1]), FALSE_ALARMS),
+                (drift_rate(drift_scores(values)), FALSE_DRIFTS),
+            )
         ):
-            each = rates(scores[:, BEFORE:])
+            each = rates[:, BEFORE:]
             counts[number] += new_ones(np.array([discoveries(column, share) for column in each.T]))
     first, second = counts / (batches * nights)
     return float(first), float(second)
@@ -79,12 +91,13 @@ def detected(factor: float, changed: int, trials: int, before: int = BEFORE) -> 
     """
     generator = np.random.default_rng(SEED + changed)
     points, hits, near, located = 6, np.zeros(6), 0, 0
+    window = max(each for each in WINDOWS if each + SAME <= before)
     unchanged = normal(generator, SERIES - changed, before + points)
-    others = rate(newest_at_each(unchanged)[:, before:])
+    others = rate(newest_at_each(unchanged, window)[:, before:], window)
     for _ in range(max(1, trials // changed)):
         values = NOISE * normal(generator, changed, before + points)
         values[:, before:] += abs(np.log(factor))
-        rates = rate(newest_at_each(values)[:, before:])
+        rates = rate(newest_at_each(values, window)[:, before:], window)
         seen = np.zeros((changed, points), dtype=bool)
         for point in range(points):
             found = discoveries(np.concatenate([rates[:, point], others[:, point]]))

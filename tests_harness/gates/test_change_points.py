@@ -9,8 +9,9 @@ import pytest
 from enginegate.gates.change_levels import DRIFT, FALSE_ALARMS, FALSE_DRIFTS, NEWEST, STRONG_P, WEAK_P
 from enginegate.gates.change_points import (
     ANCHOR,
-    FEWEST_BEFORE,
     SHARES,
+    WINDOWS,
+    _by_ranks,
     _divisive,
     difference,
     discoveries,
@@ -99,21 +100,42 @@ def test_scale_and_origin_do_not_matter(seed, scale, origin):
 
 def test_both_ways_of_looking_for_a_new_level_agree():
     values = noise(3 * 320, 7).reshape(3, 320)
-    at_each = newest_at_each(values)
+    for window in (WINDOWS[0], 40, WINDOWS[-1]):
+        at_each = newest_at_each(values, window)
+        first = window + max(SHARES)
+        assert np.isinf(at_each[:, : first - 1]).all()
+        for row in range(3):
+            for end in (first, first + 1, min(first + 40, 320)):
+                parts = {count: values[row, end - count - window : end] for count in SHARES}
+                expected = min(_by_ranks(part, count, True) / SHARES[count] for count, part in parts.items())
+                assert at_each[row, end - 1] == pytest.approx(expected)
     for row in range(3):
-        for end in (11, 12, 13, 40, 300, 320):
-            found = newest(values[row, :end], 0, True)
-            assert at_each[row, end - 1] == (np.inf if found is None else pytest.approx(found.score))
-    assert newest(values[0, : FEWEST_BEFORE + min(SHARES) - 1], 0, True) is None
+        found = newest(values[row], 0, True)
+        assert found.window == WINDOWS[-1]
+        assert found.score == pytest.approx(at_each[row, -1])
+    assert newest(values[0, : WINDOWS[0] + min(SHARES) - 1], 0, True) is None
+
+
+def test_the_test_of_a_new_level_is_that_of_normal_scores():
+    values = noise(263, 3)
+    ranks = stats.rankdata(values)
+    scores = stats.norm.ppf(ranks / 264)
+    deviate = scores[-3:].mean() / np.sqrt(scores.var(ddof=1) / 3 * (260 / 263))
+    assert _by_ranks(values, 3, True) == pytest.approx(stats.norm.sf(deviate))
+    assert _by_ranks(values, 3, False) == pytest.approx(stats.norm.cdf(deviate))
+    same = np.full(30, 7.0)
+    assert _by_ranks(same, 3, True) == pytest.approx(0.5)
+    assert _by_ranks(np.append(same, [7.1] * 3), 3, True) == 0.0
+    assert _by_ranks(np.append(same, [7.1] * 3), 3, False) > 0.9
 
 
 def test_a_new_level_is_placed_and_has_a_direction():
     values = stepped((100, 0.0), (3, 4.0), seed=3)
     found = newest(values, 0, True)
     assert found.change.index == pytest.approx(100, abs=1)
-    assert found.score < 1e-6
-    assert newest(values, 0, False).score > 1e-3
-    assert newest(stepped((100, 0.0), (1, 4.0), seed=3), 0, True).score > found.score
+    assert rate(found.score, found.window) < 2e-5
+    assert rate(newest(values, 0, False).score, found.window) == 1
+    assert newest(stepped((100, 0.0), (1, 40.0), seed=3), 0, True).score > found.score
 
 
 def test_drift_shows_what_no_step_does():
@@ -126,21 +148,22 @@ def test_drift_shows_what_no_step_does():
 
 
 def test_rates_are_read_between_the_rows_of_the_table_and_beyond_it():
-    levels, rates = (np.array(column) for column in zip(*NEWEST))  # noqa: B905
-    assert rate(levels) == pytest.approx(rates)
+    levels, rates = (np.array(column) for column in zip(*NEWEST[250]))  # noqa: B905
+    assert rate(levels, 250) == pytest.approx(rates)
     middle = np.sqrt(levels[2] * levels[3])
-    assert rates[2] < rate(middle) < rates[3]
-    assert rate(levels[0] / 10) == pytest.approx(rates[0] / 10)
-    assert rate(np.array([levels[-1] * 1.01, np.inf])).tolist() == [1.0, 1.0]
-    assert rate(np.array(0.0)) < 1e-100
+    assert rates[2] < rate(middle, 250) < rates[3]
+    assert rate(levels[0] / 10, 250) == pytest.approx(rates[0] / 10)
+    assert rate(np.array([levels[-1] * 1.01, np.inf]), 250).tolist() == [1.0, 1.0]
+    assert rate(np.array(0.0), 250) < 1e-100
+    assert rate(np.array([1e-4, 1e-4]), np.array([250, 0]))[1] == 1.0
 
 
 def test_the_table_is_one_of_rates():
-    for table in (NEWEST, DRIFT):
-        assert len(table) > 8
+    assert tuple(NEWEST) == WINDOWS
+    for table in (*NEWEST.values(), DRIFT):
+        assert len(table) >= 2
         assert all(first < second for first, second in pairwise(table))
-        assert table[0][1] < 1e-5
-        assert table[-1][1] > 5e-4
+        assert table[-1][1] > 1e-3
     assert FALSE_ALARMS + FALSE_DRIFTS < 0.1
     assert abs(WEAK_P / STRONG_P - 10) < 0.01
 
@@ -164,8 +187,8 @@ def test_discoveries_are_benjamini_hochbergs(rates, found):
 def test_levels_hold_on_a_small_simulation():
     """At a level of one in 200 a night, so that few series tell it; the small ones are the script's."""
     values = noise(200 * 500, 11).reshape(200, 500)
-    scores = newest_at_each(values)[:, 250:]
-    level = float(np.exp(np.interp(np.log(0.005), *(np.log(column) for column in list(zip(*NEWEST))[::-1]))))  # noqa: B905
+    scores = newest_at_each(values)[:, 262:]
+    level = float(np.exp(np.interp(np.log(0.005), *(np.log(column) for column in list(zip(*NEWEST[250]))[::-1]))))  # noqa: B905
     hits = scores < level
     new = hits[:, 12:] & ~np.stack([hits[:, 12 - lag : hits.shape[1] - lag] for lag in range(1, 13)]).any(axis=0)
     assert new.mean() == pytest.approx(0.005, rel=0.2)

@@ -252,3 +252,24 @@ def test_what_was_accepted_pins_its_environment(suite, monkeypatch):
     result = suite.run("tests_perf/test_speedup.py", "--batch-size=1", "--precision=int8_wo", "--against=accepted")
     assert asked[0].resolve() == lock.resolve()
     assert "no network" in result.stdout.str()
+
+
+def test_options_of_duet_say_how_its_gate_judges(suite, capsys):
+    """One metric, other margins, rates and looks; what does not go together is told before anything runs."""
+    same = configured(suite, "same")
+    common = ["duet", f"--config={same}", "--precision=int8_wo", "--batch-size=1", f"--base=python:{sys.executable}"]
+    common += [f"--runs={suite.folder / 'runs'}"]
+    for given, reason in (
+        (["--margin=30%"], "do not go together"),
+        (["--looks=6,4"], "do not go together"),
+        (["--looks=few"], "--looks 'few' is not a list"),
+        (["--metric=tokens"], "--metric 'tokens' is none"),
+    ):
+        assert main([*common, *given]) == 2
+        assert reason in capsys.readouterr().err
+    judged = ["--metric=speedup", "--margin=10%", "--tolerated=60%", "--alpha=0.2%", "--beta=0.3%", "--looks=4,6"]
+    assert main([*common, *judged, "--json"]) in (0, 1)
+    (verdict,) = suite.record().verdicts
+    policy = verdict.inputs["policy"]
+    assert (verdict.metric, policy["margin"], policy["tolerated"]) == ("speedup", 0.1, 0.6)
+    assert (policy["alpha"], policy["beta"], policy["looks"]) == (0.002, 0.003, [4, 6])

@@ -188,7 +188,7 @@ def _session(arguments: argparse.Namespace, progress: Progress) -> GateSession:
         strict=arguments.strict,
         time_budget=arguments.time_budget,
         runs=arguments.runs or project.runs,
-        history="",
+        history=None if arguments.head else "",  # a run of another checkout is none of this one
         audit=arguments.audit,
         require_gpu=False,
         against=read_against(arguments.base, "--base"),

@@ -15,6 +15,7 @@ Values are logs where a change is a ratio. The noise is taken for independent fr
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,8 +33,9 @@ WINDOW = 512
 #: Points that a level may have which has just begun, each with its share of the false alarms. One point alone is no
 #: level: it may be a bad night. Most of the share is at three, to see at that many what can be seen.
 SHARES = {2: 0.03, 3: 0.8, 4: 0.07, 6: 0.05, 12: 0.05}
-#: Points before a new level that it is compared with: the most, and the fewest.
-BEFORE, FEWEST_BEFORE = 250, 10
+#: Points before a new level that it is compared with: the most of these that are there. Each has a table of its own:
+#: the worst ranks of few points are not rare.
+WINDOWS = (10, 15, 20, 30, 40, 60, 80, 120, 180, 250)
 #: Points of the anchor, and of the level that is compared with it.
 ANCHOR = 20
 
@@ -139,67 +141,107 @@ def _merged(values: Array, places: list[int], strong: float) -> list[Change]:
 
 @dataclass(frozen=True)
 class NewLevel:
-    """A level that may have begun at the end of a series. ``score``: its one-sided p over its length's share."""
+    """A level that may have begun at the end of a series.
+
+    Attributes:
+        change: its place and size.
+        score: its one-sided p over its length's share.
+        window: which of WINDOWS it was compared with.
+    """
 
     change: Change
     score: float
+    window: int
 
 
 def newest(values: Array, start: int, rising: bool) -> NewLevel | None:
     """The rise, or fall, that most likely begins at the end of a series whose last level began at ``start``.
 
-    None where there are too few points before. Whether it is one, ``rate`` of its score says. Its place is the
-    likeliest of all lengths, also of those that have no share of the alarms.
+    None where there are too few points before. Whether it is one, ``rate`` of its score says. The test is that of the
+    normal scores of ranks (van der Waerden 1952): a bad night is no more than the worst rank. The place is the
+    likeliest of all lengths by Student's t, also of those that have no share of the alarms.
     """
     values = np.asarray(values, dtype=np.float64)
-    found: dict[int, tuple[float, Change]] = {}
+    window = max((each for each in WINDOWS if each <= len(values) - start - min(SHARES)), default=None)
+    if window is None:
+        return None
+    scores, changes = [], []
     for count in range(min(SHARES), max(SHARES) + 1):
         index = len(values) - count
-        before = max(start, index - BEFORE)
-        if index - before >= FEWEST_BEFORE:
-            change = difference(values, before, index, len(values))
-            one_sided = change.p / 2 if (change.size > 0) == rising else 1 - change.p / 2
-            found[count] = (one_sided, change)
-    if not found:
-        return None
-    score = min(found[count][0] / share for count, share in SHARES.items() if count in found)
-    return NewLevel(min(found.values(), key=lambda each: each[0])[1], score)
+        before = max(start, index - window)
+        if index - before < WINDOWS[0]:
+            continue
+        change = difference(values, before, index, len(values))
+        changes.append((change.p / 2 if (change.size > 0) == rising else 1 - change.p / 2, change))
+        if count in SHARES:
+            scores.append(_by_ranks(values[before:], count, rising) / SHARES[count])
+    return NewLevel(min(changes, key=lambda each: each[0])[1], min(scores), window)
 
 
-def newest_at_each(values: Array) -> Array:
+def _by_ranks(window: Array, count: int, rising: bool) -> float:
+    """The one-sided p of the last ``count`` values among all of a window; nothing where the others do not scatter."""
+    signed = window if rising else -window
+    old, new = signed[:-count], signed[-count:]
+    if old.min() == old.max() and new.min() > old.max():
+        return 0.0  # what never scattered has changed
+    ranks = stats.rankdata(signed)[-count:]
+    size = len(window)
+    mean = float(special.ndtri(ranks / (size + 1)).mean())
+    return float(special.ndtr(-mean / _error(size, count)))
+
+
+@cache
+def _error(size: int, count: int) -> float:
+    """The standard error of the mean of ``count`` normal scores, drawn from those of ``size`` ranks."""
+    variance = float((special.ndtri(np.arange(1, size + 1) / (size + 1)) ** 2).sum() / (size - 1))
+    return float(np.sqrt(variance / count * (size - count) / size))
+
+
+def newest_at_each(values: Array, window: int = WINDOWS[-1]) -> Array:
     """The scores of a rise by ``newest`` at the end of each beginning of many series of one level, in one go.
 
     Args:
-        values: shape (series, points).
+        values: shape (series, points), no two of a series equal.
+        window: how many points before are looked at.
 
     Returns:
-        Shape (series, points); infinite where too few points are before.
+        Shape (series, points); infinite where fewer than ``window`` and the longest new level are there.
     """
-    series, points = values.shape
-    sums = np.concatenate([np.zeros((series, 1)), values.cumsum(axis=1)], axis=1)
-    squares = np.concatenate([np.zeros((series, 1)), (values**2).cumsum(axis=1)], axis=1)
-    smallest = np.full((series, points), np.inf)
+    points, longest = values.shape[1], max(SHARES)
+    smaller = np.zeros(values.shape, dtype=np.int32)  # by point: how many of those just before it
+    back = {}
+    for lag in range(1, window + longest):
+        smaller[:, lag:] += values[:, :-lag] < values[:, lag:]
+        if lag >= window:
+            back[lag - window] = smaller.copy()
+    ahead = np.zeros((longest, *values.shape), dtype=np.int32)  # and of those just after it
+    for lag in range(1, longest):
+        ahead[lag] = ahead[lag - 1]
+        ahead[lag, :, :-lag] += values[:, lag:] < values[:, :-lag]
+    ends = np.arange(window + longest, points + 1)
+    smallest = np.full(values.shape, np.inf)
     for count, share in SHARES.items():
-        ends = np.arange(count + FEWEST_BEFORE, points + 1)
-        places = ends - count
-        starts = np.maximum(0, places - BEFORE)
-        old = places - starts
-        mean_old = (sums[:, places] - sums[:, starts]) / old
-        mean_new = (sums[:, ends] - sums[:, places]) / count
-        spread = squares[:, ends] - squares[:, starts] - old * mean_old**2 - count * mean_new**2
-        df = old + count - 2
-        error = np.sqrt(np.maximum(spread, 1e-300) / df * (1 / old + 1 / count))
-        score = special.stdtr(df, (mean_old - mean_new) / error) / share
+        size, total = window + count, np.zeros((len(values), len(ends)))
+        for number in range(count):
+            places = ends - count + number
+            ranks = back[number][:, places] + ahead[count - 1 - number][:, places] + 1
+            total += special.ndtri(ranks / (size + 1))
+        score = special.ndtr(-total / count / _error(size, count)) / share
         smallest[:, ends - 1] = np.minimum(smallest[:, ends - 1], score)
     return smallest
 
 
-def rate(scores: Array) -> Array:
+def rate(scores: Array, windows: Array) -> Array:
     """How often, per night, an unchanged series newly shows a level to the worse with a score so small.
 
-    Read from the simulated table ``NEWEST``, by straight lines between the logs of its rows; 1 above them.
+    Read from the simulated tables ``NEWEST``, by straight lines between the logs of their rows; 1 above them.
+    ``windows``: of the new levels; 0 where there is none.
     """
-    return _read(NEWEST, scores)
+    scores, windows = np.broadcast_arrays(np.asarray(scores, np.float64), np.asarray(windows))
+    found = np.ones(scores.shape)
+    for window, table in NEWEST.items():
+        found = np.where(windows == window, _read(table, scores), found)
+    return found
 
 
 def drift_rate(p: Array) -> Array:

@@ -30,7 +30,7 @@ class Options:
         strict: INCONCLUSIVE fails.
         time_budget: seconds for all timed arenas together, or None for the configuration's.
         runs: folder that receives the run records.
-        history: SQLAlchemy URL of the history, or empty for ``<runs>/history.sqlite``.
+        history: SQLAlchemy URL of the history, or empty for ``<runs>/history.sqlite``; None keeps none.
         audit: measure the gates' own error rates on this machine.
         require_gpu: fail where no test ran on a GPU.
         judging: what of a live race's gate is otherwise than configured.
@@ -51,7 +51,7 @@ class Options:
     strict: bool
     time_budget: float | None
     runs: Path
-    history: str
+    history: str | None
     audit: bool
     require_gpu: bool
     against: Against | None = None

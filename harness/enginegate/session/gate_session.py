@@ -652,9 +652,10 @@ class GateSession:
         whole = complete and not self.errors and not self.crashed and not self.ended_early
         if not self._told(lambda: self.save("complete" if whole else "partial")):
             return False
-        url = self.options.history or f"sqlite:///{self.options.runs / 'history.sqlite'}"
-        for record, path in self.saved:
-            self._told(partial(add_to_history, record, path, url))
+        if self.options.history is not None:
+            url = self.options.history or f"sqlite:///{self.options.runs / 'history.sqlite'}"
+            for record, path in self.saved:
+                self._told(partial(add_to_history, record, path, url))
         written = [self._told(partial(write_reports, record, path)) for record, path in self.saved]
         return all(written)
 

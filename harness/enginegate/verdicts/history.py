@@ -219,7 +219,8 @@ def examine(snapshot: Snapshot) -> list[Examined]:
     for note in snapshot.notes:
         notes.setdefault(note.series, []).append(note)
     candidates = [_candidate(_Figures(series), notes.get(digest, ())) for digest, series in snapshot.series.items()]
-    fresh_rates = rate(np.asarray([_score(each) for each in candidates], np.float64))
+    windows = np.asarray([each.fresh.window if each.fresh is not None else 0 for each in candidates])
+    fresh_rates = rate(np.asarray([_score(each) for each in candidates], np.float64), windows)
     drift_rates = drift_rate(np.asarray([_drift_p(each) for each in candidates], np.float64))
     alerts, drifts = discoveries(fresh_rates), discoveries(drift_rates, FALSE_DRIFTS)
     fleet = _Fleet(candidates)
