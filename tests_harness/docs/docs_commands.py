@@ -29,6 +29,9 @@ ELSEWHERE = {
     r"pip install '?(enginegate|PATH)\[openvino\]'?": (
         "packaging/test_first_session.py::test_wheel_with_its_dependencies"
     ),
+    r"enginegate (report latest|history) --html .*": (
+        "report/test_dashboard_browser.py::test_the_commands_write_what_the_browser_shows"
+    ),
     r"pip install -e '?\.(\[openvino\])?'?": "packaging/test_wheel.py::test_both_kinds_of_install_find_the_same_files",
     r"scripts/setup_tensorrt_llm\.sh --check": "trtllm/test_require.py::test_setup_script_explains_a_missing_driver",
     # The memory pass opens a CUDA context, so that a pretended GPU serves the timed tests alone.

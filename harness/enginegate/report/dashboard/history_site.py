@@ -151,12 +151,17 @@ def _state(one: Examined) -> tuple[str, str]:
     return f"{'known' if one.findings[-1].reason else word(one.findings[-1])} before", "open"
 
 
-_ORDER = {"fail": 0, "open": 1, "none": 2, "pass": 3}
+_ORDER = {"fail": 0, "open": 1, "pass": 2, "none": 3}
 _SIGNS = {"fail": "✕", "open": "≠", "none": "–", "pass": "✓"}
 
 
+def _place(one: Examined) -> tuple[int, bool, str, str]:
+    """Alerts first, then changes; among equals longer series than a single point."""
+    return _ORDER[_state(one)[1]], len(one.values) < 2, name_of(one.series), one.series.key.machine
+
+
 def _page(snapshot: Snapshot, examined: Sequence[Examined]) -> str:
-    ordered = sorted(examined, key=lambda one: (_ORDER[_state(one)[1]], name_of(one.series), one.series.key.machine))
+    ordered = sorted(examined, key=_place)
     alerts = [finding for one in ordered for finding in one.findings if finding.alert]
     machines = {one.series.key.machine for one in ordered}
     runs = list(snapshot.runs.values())

@@ -37,6 +37,7 @@ from enginegate.report.dashboard.markup import (
     tag,
 )
 from enginegate.report.dashboard.shell import Choice, Figure, filters, page
+from enginegate.report.dashboard.sides import side_parts
 from enginegate.report.markdown import RANDOM_WEIGHTS, incomplete, tally
 from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.reasons import reasons
@@ -408,6 +409,8 @@ def _results(records: Sequence[RunRecord], figures: list[Figure]) -> Html | None
             table("Results by engine and batch size", columns, lines),
             folded("What the columns mean", items(notes)),
         ]
+    for record in records:
+        content += side_parts(record)
     scores = [
         Line(
             [_engine(record, entry.engine, records), entry.metric, name, number(score, 4), str(len(entry.items))],

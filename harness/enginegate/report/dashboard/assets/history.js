@@ -111,6 +111,10 @@ const enginegateHistory = (() => {
     const refresh = async () => {
       const last = Number(select.value);
       const [values, binned] = chartValues(series, unit, last ? Math.max(0, count - last) : 0);
+      if (!values.length) {
+        place.replaceChildren(make("p", { className: "empty", textContent: "No run has a figure here." }));
+        return;
+      }
       const title = `${line.dataset.metric}${scale(unit)[1] ? ` (${scale(unit)[1]})` : ""}`;
       const spec = JSON.parse(
         JSON.stringify(charts[binned ? "binned" : "full"]).replaceAll('"$title"', JSON.stringify(title))

@@ -1,0 +1,51 @@
+"""What a record holds beside the results table, as tables of the page: single subjects, memory views, serving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from enginegate.core.records import RunRecord
+from enginegate.report import memory_views, serving
+from enginegate.report.dashboard.facts import who
+from enginegate.report.dashboard.markup import Html, Line, badge, items, table, tag
+from enginegate.report.side_table import SideTable
+from enginegate.report.side_tables import side_tables
+
+
+def side_parts(record: RunRecord) -> Iterator[Html]:
+    """A heading, a table and its notes for each subject that the record has something of."""
+    facets = {"machine": record.fingerprint.key, "model": record.model.name}
+    for side in (*side_tables(record), *_memory(record)):
+        yield from _part(record, side.title, side.headings, [Line(row, facets) for row in side.rows], side.notes)
+    rows = serving.serving_rows(record)
+    if not rows:
+        return
+    headings = ["Engine", *(f"{name} #" for name, _ in serving.table_cells(rows[0], interval=True)), "Verdict"]
+    lines = []
+    for row in rows:
+        verdict = Html("base") if row.is_base else badge(row.verdict)
+        cells = [text for _, text in serving.table_cells(row, interval=True)]
+        lines.append(Line([row.name, *cells, verdict], vars(who(record, row.engine))))
+    doubts = [
+        f"Not believed: {reason}."
+        for entry in record.serving
+        for run in (*entry.runs, *entry.base_runs)
+        for reason in run.why_not
+    ]
+    notes = (*doubts, *serving.load_lines(record), *serving.NOTES)
+    yield from _part(record, "Requests that arrive over time", headings, lines, notes)
+
+
+def _memory(record: RunRecord) -> Iterator[SideTable]:
+    rows = tuple(tuple(row) for row in memory_views.memory_rows(record))
+    if rows:
+        yield SideTable("", "Memory as predicted, and in four views", memory_views.HEADINGS, rows, (memory_views.NOTE,))
+
+
+def _part(
+    record: RunRecord, title: str, headings: tuple[str, ...] | list[str], lines: list[Line], notes: tuple[str, ...]
+) -> Iterator[Html]:
+    yield tag("h3", title)
+    yield table(f"{title}: {record.model.name}, run {record.id}", headings, lines)
+    if notes:
+        yield items(notes, class_="soft")
