@@ -23,13 +23,13 @@ from enginegate.plugin.ours import (
     MARKERS,
     begins_again,
     needs,
-    on_demand,
     parameter,
     parametrize,
     planned_test,
     run_again_alone,
     show_to_benchmark,
     why_unselected,
+    without_baseless,
     without_untasked,
 )
 from enginegate.plugin.outcomes import (
@@ -111,9 +111,9 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pycollect_makeitem(collector: pytest.Collector) -> Generator[None, object, object]:
-    """A test that takes long, or of tasks that no configuration names, is not there, unless it is asked for."""
+    """Tests of tasks that no configuration names are not there unless their file is asked for; nor of no base."""
     named = any(Path(argument.partition("::")[0]).name == collector.path.name for argument in collector.config.args)
-    return on_demand(without_untasked((yield), named), collector.config, named)
+    return without_baseless(without_untasked((yield), named), collector.config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

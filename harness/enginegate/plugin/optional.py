@@ -1,4 +1,4 @@
-"""Tests that run where they are asked for: with ``-m MARKER``, or where their file is named.
+"""Tests that run where they are asked for: with ``-m MARKER``, where their file is named, or by an option.
 
 They take minutes, and ask what not every change needs to know; whoever runs all tests does not wait for them.
 """
@@ -12,13 +12,18 @@ import pytest
 
 #: Their markers, and what each is for.
 OPTIONAL = {
+    "techniques": "techniques of serving, with and without; left out unless --techniques, -m techniques or the file"
+    " asks for it",
+    "serving": "serves requests that arrive over time; left out unless --serving, -m serving or the file asks for it",
     "kv_cache": "compares KV caches of 16, 8 and 4 bits; left out unless -m kv_cache or the file asks for it",
 }
 
 
 def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the optional tests that nobody asked for."""
-    asked = {name for name in OPTIONAL if re.search(rf"\b{name}\b", config.getoption("markexpr") or "")}
+    expression = config.getoption("markexpr") or ""
+    asked = {name for name in OPTIONAL if re.search(rf"\b{name}\b", expression)}
+    asked |= {name for name in OPTIONAL if config.getoption(f"eg_{name}", False)}
     named = {_resolved(config, argument) for argument in config.args}
     left = [item for item in items if not _wanted(item, asked) and item.path not in named]
     if left:
