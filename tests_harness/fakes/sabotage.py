@@ -235,6 +235,32 @@ class Stuck(Silent):
         return dataclasses.replace(answer, token_ids=answer.token_ids[:1] * len(answer.token_ids))
 
 
+class Habit(Wrapped):
+    """Serves in a way that it was not asked to; see ``fake_serving.FakeLoop``."""
+
+    habit = ""
+
+    def __init__(self, engine):
+        super().__init__(engine)
+        engine.habits.add(self.habit)
+
+
+class PrefixCacheLeftOn(Habit):
+    habit = "caches"
+
+
+class Starving(Habit):
+    habit = "newest"
+
+
+class CarelessDraft(Habit):
+    habit = "carelessly"
+
+
+class Unchunked(Habit):
+    habit = "whole"
+
+
 class LaggingGenerator(Wrapped):
     """What hands requests in is 50 ms late with each."""
 

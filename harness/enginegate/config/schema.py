@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 from enginegate.config.data_section import Data, Questions, may_name
 from enginegate.config.kv_cache_section import KvCacheSection
 from enginegate.config.serving_section import ServingGatesSection, ServingSection
+from enginegate.config.techniques_section import TechniquesSection
 from enginegate.config.tokenizers import BleuSmoothing, BleuTokenizer, RougeTokenizer, why_unavailable
 from enginegate.core.files import first_problem
 from enginegate.core.sections import (
@@ -432,6 +433,7 @@ class GatesSection(Section):
     live: LiveSection = LiveSection()
     memory: MemorySection = MemorySection()
     serving: ServingGatesSection = ServingGatesSection()
+    techniques: TechniquesSection = TechniquesSection()
     quality: QualityGatesSection = QualityGatesSection()
 
 
