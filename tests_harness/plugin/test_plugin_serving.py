@@ -194,9 +194,9 @@ def against(suite, name, **serving):
     suite.prepare(virtual=False)
     quick = {**SERVING, "requests": 24, "rate": 40.0, "slo": {"ttft": 1.0, "tpot": 0.2, "share": 0.5}, **serving}
     engines = {"fake": {"precisions": ["int8_wo"], "runtime": {"slower": 0.25}}}
-    return suite.workspace.variant(name, serving=quick), suite.workspace.variant(
-        f"{name}-base", serving=quick, engines=engines
-    )
+    arena = {"foreign_load_limit": 0.99}
+    head = suite.workspace.variant(name, serving=quick, arena=arena)
+    return head, suite.workspace.variant(f"{name}-base", serving=quick, arena=arena, engines=engines)
 
 
 @pytest.mark.heavy

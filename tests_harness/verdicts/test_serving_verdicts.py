@@ -70,13 +70,21 @@ def served(found, latency="e2el", base="toy-base"):
         base=base,
         label="base" if base else "",
         policy=policy,
+        foreign_load_limit=0.1,
     )
     return judge(inputs, Record([found]))
 
 
 def level(found, base="toy-base"):
     policy = QualityPolicy(alpha=0.01, visible=0.05)
-    inputs = LevelInputs(metric="serving_level", candidate="toy-head", subject="head", base=base, policy=policy)
+    inputs = LevelInputs(
+        metric="serving_level",
+        candidate="toy-head",
+        subject="head",
+        base=base,
+        policy=policy,
+        foreign_load_limit=0.1,
+    )
     return judge(inputs, Record([found]))
 
 
@@ -104,6 +112,14 @@ def test_nothing_is_concluded_from_a_run_that_breaks_an_invariant():
     assert "the load generator lagged" in slo(broken).explanation
     both = pairs(0.3, lag=0.02)
     assert served(both).status == level(both).status == "INCONCLUSIVE"
+
+
+def test_pairs_beside_other_work_decide_nothing():
+    found = pairs(0.3, foreign_load=0.4)
+    busy = found.model_copy(update={"base_runs": [run(0.1, number, foreign_load=0.3) for number in range(4)]})
+    assert served(found).status == "FAIL"  # half of the runs had the machine to themselves
+    assert served(busy).status == level(busy).status == "INCONCLUSIVE"
+    assert "other work took 35% of the machine in 8 of 8 runs" in served(busy).explanation
 
 
 @pytest.mark.parametrize(("service", "status"), [(0.1, "PASS"), (0.15, "FAIL")])

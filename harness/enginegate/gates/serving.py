@@ -365,8 +365,8 @@ def judge_pairs(
     values = np.asarray(numbers, dtype=np.float64)
     count = len(values)
     if not base and not count:
-        nothing = SpeedGate(None, policy, metric, subject, "", tuple(notes), unit="pairs of runs")
-        return nothing.verdict(Status.NO_BASELINE, 0, math.nan, (math.nan, math.nan))
+        alone = SpeedGate(None, policy, metric, subject, "", tuple(notes), unit="pairs of runs")
+        return alone.verdict(Status.NO_BASELINE, 0, math.nan, (math.nan, math.nan))
     gate = SpeedGate(Known(1.0), policy, metric, subject, base, tuple(notes), unit="pairs of runs")
     if not count:
         return gate.unusable(0, "there was no pair of runs")
