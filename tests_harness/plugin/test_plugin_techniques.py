@@ -22,19 +22,19 @@ def test_techniques_are_left_out_until_they_are_asked_for(suite):
         return sum(any(file in line for file in FILES) for line in lines)
 
     assert collected("tests_perf") == 0
-    assert collected("tests_perf", "--techniques") == 9
-    assert collected("tests_perf", "-m", "techniques") == 9
-    assert collected(FILES[0]) == 2
+    assert collected("tests_perf", "--techniques") == 11
+    assert collected("tests_perf", "-m", "techniques") == 11
+    assert collected(FILES[0]) == 4
 
 
 def test_a_session_measures_judges_and_reports(suite):
     result = suite.run("tests_perf", "-m", "techniques", "--precision=int8_wo")
-    result.assert_outcomes(passed=9)
+    result.assert_outcomes(passed=11)
     record = suite.record()
     assert {verdict.status for verdict in record.verdicts} == {"PASS"}
-    assert [judge(restore_inputs(each.inputs), record).status.value for each in record.verdicts] == ["PASS"] * 9
+    assert [judge(restore_inputs(each.inputs), record).status.value for each in record.verdicts] == ["PASS"] * 11
     entries = {entry.technique: entry for entry in record.techniques}
-    assert set(entries) == {"ngram", "prefix_cache", "prefix_off", "inflight", "sjf", "priority", "chunked_prefill"}
+    assert set(entries) == set(TECHNIQUES)
     assert all(len(entry.on) == len(entry.off) == 5 for entry in entries.values())
     assert [engine.id for engine in record.engines] == ["toy-fake-int8_wo"], "what was borrowed is no engine of it"
     speculation = entries["ngram"]
@@ -57,7 +57,7 @@ def test_a_session_measures_judges_and_reports(suite):
 @pytest.mark.parametrize(
     ("sabotage", "test", "said"),
     [
-        ("CarelessDraft", "test_speculation.py::test_tokens", "tokens changed, more than"),
+        ("CarelessDraft", "test_speculation.py", "tokens changed, more than"),
         ("PrefixCacheLeftOn", "test_prefix_cache.py::test_off_while_timed", "below the 0.8 that are asked for"),
         ("Starving", "test_scheduling.py::test_first_come_first_served", "later requests had their first token before"),
         ("Unchunked", "test_chunked_prefill.py::test_interference", "below the 1.5 that are asked for"),
@@ -66,7 +66,10 @@ def test_a_session_measures_judges_and_reports(suite):
 def test_a_technique_that_is_not_what_it_says_fails(suite, sabotage, test, said):
     gates = {"techniques": {"floors": {"chunked_prefill": 1.5}}}
     suite.prepare(sabotage)
-    suite.run(f"tests_perf/{test}", "--precision=int8_wo", config=suite.workspace.variant("floored", gates=gates))
+    chosen = ["-k", "test_tokens and ngram"] if sabotage == "CarelessDraft" else []
+    suite.run(
+        f"tests_perf/{test}", "--precision=int8_wo", *chosen, config=suite.workspace.variant("floored", gates=gates)
+    )
     (verdict,) = suite.record().verdicts
     assert verdict.status == "FAIL"
     assert said in verdict.explanation

@@ -14,6 +14,7 @@ from enginegate.report.side_table import SideTable
 #: Figures by technique: the one that its gate compares, whether more of it is better, and the others that are shown.
 _SHOWN: Mapping[str, tuple[str, bool, tuple[str, ...]]] = {
     "ngram": ("tokens_per_second", True, ("tokens_per_step", "acceptance")),
+    "draft": ("tokens_per_second", True, ("tokens_per_step", "acceptance")),
     "prefix_cache": ("ttft", False, ("hit_rate_by_time",)),
     "prefix_off": ("ttft", True, ()),
     "inflight": ("tokens_per_second", True, ("latency", "longest_wait", "overtaken")),
