@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from enginegate.measure.techniques import TECHNIQUES
 from enginegate.verdicts.inputs import restore_inputs
 from enginegate.verdicts.judge import judge
 
