@@ -47,17 +47,16 @@ def covers(run, truth):
 
 
 def test_one_server_of_half_a_second_beyond_capacity():
-    # A public benchmark measured from when it sent, one request at a time, and said p99 = 507 ms of a server like this;
-    # counted from when requests were due it is 3,330 ms, and 1,932 ms on the mean.
-    count, service = 30, 0.5
-    excess = 2.864 / (count - 1)
-    run = serve(trace_of("constant", 1 / (service - excess), count), MockServer(1, [service] * count))
+    # A public benchmark, which began to count as it sent, one request at a time, said p99 = 507 ms of such a server;
+    # from when requests were due it was 3,330 ms, and 1,932 ms on the mean (its gaps were drawn; these are even).
+    count, rate, service = 8, 10.0, 0.5
+    run = serve(trace_of("constant", rate, count), MockServer(1, [service] * count))
     said = figures(run, SloEntry())
-    waits = service + excess * np.arange(count)
+    waits = service + (service - 1 / rate) * np.arange(count)
     assert latencies(run, "e2el") == pytest.approx(waits)
     assert said.percentiles["e2el"]["p99"].value == pytest.approx(np.quantile(waits, 0.99))
-    assert said.percentiles["e2el"]["p99"].value == pytest.approx(3.330, rel=0.005)
-    assert said.means["e2el"] == pytest.approx(1.932, rel=0.001)
+    assert said.percentiles["e2el"]["p99"].value == pytest.approx(3.330, rel=0.02)
+    assert said.means["e2el"] == pytest.approx(1.932, rel=0.02)
     assert run.why_not == []
     closed_loop = np.asarray(run.finished) - np.maximum(np.asarray(run.due), [0.0, *run.finished[:-1]])
     assert np.quantile(closed_loop, 0.99) == pytest.approx(0.5)  # what it would say if it waited for each answer
