@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from enginegate.core.technique_records import TechniqueEntry
 from enginegate.measure.techniques import TECHNIQUES
 from enginegate.verdicts.inputs import restore_inputs
 from enginegate.verdicts.judge import judge
@@ -81,3 +82,20 @@ def test_a_backend_that_answers_whole_batches_only_is_skipped_with_the_reason(su
     result = suite.run("tests_perf/test_prefix_cache.py", "--precision=int8_wo", "-rs")
     result.assert_outcomes(skipped=2)
     assert "has no submit" in result.stdout.str().replace("\n", " ")
+
+
+#: Timed work that fits an engine for prompts of 8 tokens.
+SHORT = {"batch_sizes": [1], "input_len": 8, "output_len": 8}
+
+
+def test_engines_for_a_few_tokens_are_skipped_with_the_reason(suite):
+    config = suite.workspace.variant("short", limits={"max_input_len": 8, "max_output_len": 32}, workload=SHORT)
+    result = suite.run("tests_perf/test_chunked_prefill.py", "--precision=int8_wo", "-rs", config=config)
+    result.assert_outcomes(skipped=1)
+    assert "too few to see what chunked prefill does" in result.stdout.str().replace("\n", " ")
+
+
+def test_runs_that_are_no_pairs_are_a_damaged_record():
+    runs = {"on": [{"ttft": 1.0}] * 2, "off": [{"ttft": 1.0}]}
+    with pytest.raises(ValueError, match="2 runs with prefix_off and 1 without it are no pairs"):
+        TechniqueEntry(technique="prefix_off", engine="m", load="", with_="", without="", **runs)
