@@ -182,10 +182,10 @@ def test_chunked_prefill_gives_the_same_tokens(workshop, shared_engine):
     "runtime",
     [
         RuntimeSpec(speculation="ngram"),
-        RuntimeSpec(speculation="draft"),
+        pytest.param(RuntimeSpec(speculation="draft"), marks=pytest.mark.heavy),
         RuntimeSpec(prefix_caching=True),
-        RuntimeSpec(scheduler_policy="static"),
-        RuntimeSpec(queue_order="sjf"),
+        pytest.param(RuntimeSpec(scheduler_policy="static"), marks=pytest.mark.heavy),
+        pytest.param(RuntimeSpec(queue_order="sjf"), marks=pytest.mark.heavy),
         RuntimeSpec(speculation="ngram", chunked_prefill=True, prefix_caching=True, queue_order="priority"),
     ],
 )

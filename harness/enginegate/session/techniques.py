@@ -66,6 +66,7 @@ class TechniqueBench:
             off = on
             if technique.on != technique.off:
                 off = stack.enter_context(self._engine(f"no-{name}", spec, runtime, technique.off))
+            _check_chunks(technique, spec, on)
             kit = replace(self.kit, pace=self._pace(off))
             runs: list[tuple[list[Served], list[Served]]] = []
             for number in range(self.pairs + 1):
@@ -170,6 +171,19 @@ def _serve(engine: Engine, bursts: Sequence[Burst]) -> list[Served]:
             "give the engine a larger kv_cache_bytes, and look into its log",
         )
     return served
+
+
+def _check_chunks(technique: Technique, spec: EngineSpec, engine: Engine) -> None:
+    """Raise CapabilityError where an engine that chunks has no prompt longer than a chunk."""
+    if not technique.on.get("chunked_prefill"):
+        return
+    chunk = engine.effective().details.get("max_num_batched_tokens")
+    if isinstance(chunk, int) and chunk >= spec.max_input_len:
+        raise CapabilityError(
+            f"{spec.id}: a step takes {chunk} tokens, and so the whole of its longest prompt of {spec.max_input_len}: "
+            "nothing is chunked",
+            f"raise limits.max_input_len above {chunk}",
+        )
 
 
 def _guessed(guesses: object) -> int:
