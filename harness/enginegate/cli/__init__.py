@@ -22,12 +22,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from enginegate import __version__
-from enginegate.cli import accept, compare, doctor, duet, engines, init, memory, merge, power, report, texts, trtllm
+from enginegate.cli import (
+    accept,
+    compare,
+    doctor,
+    duet,
+    engines,
+    init,
+    memory,
+    merge,
+    power,
+    report,
+    schema,
+    texts,
+    trtllm,
+)
 from enginegate.cli.common import complain, say, silence
 from enginegate.cli.unforeseen import report_unforeseen
 from enginegate.core.errors import DISK_FULL, EngineGateError
 
-COMMANDS = (init, doctor, engines, memory, duet, accept, merge, report, texts, compare, power, trtllm)
+COMMANDS = (init, doctor, engines, memory, duet, accept, merge, report, texts, compare, power, schema, trtllm)
 
 #: Ways of a stream to deal with characters that its encoding lacks, which never raise.
 _PATIENT = frozenset({"backslashreplace", "ignore", "namereplace", "replace", "xmlcharrefreplace"})
