@@ -34,6 +34,7 @@ from enginegate.cli import (
     power,
     report,
     serve,
+    schema,
     texts,
     trtllm,
 )
@@ -42,6 +43,7 @@ from enginegate.cli.unforeseen import report_unforeseen
 from enginegate.core.errors import DISK_FULL, EngineGateError
 
 COMMANDS = (init, doctor, engines, memory, serve, duet, accept, merge, report, texts, compare, power, trtllm)
+COMMANDS = (init, doctor, engines, memory, duet, accept, merge, report, texts, compare, power, schema, trtllm)
 
 #: Ways of a stream to deal with characters that its encoding lacks, which never raise.
 _PATIENT = frozenset({"backslashreplace", "ignore", "namereplace", "replace", "xmlcharrefreplace"})
