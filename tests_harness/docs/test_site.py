@@ -119,9 +119,11 @@ def test_the_tutorial_quotes_the_notebook():
         assert part in quoted
 
 
-WRONG = """<html><head><link rel="stylesheet" href="https://fonts.example.org/a.css"><style>@import "//b.example.org/b"; </style>
+WRONG = """<html><head><link rel="stylesheet" href="https://fonts.example.org/a.css">
+<style>@import "//b.example.org/b"; </style>
 <script src="//cdn.example.org/x.js"></script></head><body id="top">
-<a href="none.html">gone</a> <a href="other.html#none">no place</a> <a href="../outside.html">up</a> <img src="none.png">
+<a href="none.html">gone</a> <a href="other.html#none">no place</a> <a href="../outside.html">up</a>
+<img src="none.png">
 <img srcset="https://c.example.org/c.png 2x"> <p style="background: url('http://d.example.org/d')"></p>
 <a href="https://example.org">fine</a> <a href="other.html#here">fine</a> <a href="#top">fine</a></body></html>"""
 
