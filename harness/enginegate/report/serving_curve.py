@@ -147,6 +147,8 @@ def draw_curves(curves: Sequence[Curve]) -> Figure:
     for (left, right), curve in zip(axes, curves, strict=True):
         _latency(left, curve)
         _throughput(right, curve)
+    told = "dots: level kept (green), not kept (red), undecided (orange); bars: 95 % intervals"
+    figure.supxlabel(told, fontsize=8, color="0.35")
     return figure
 
 
@@ -200,7 +202,7 @@ def _throughput(axis: Any, curve: Curve) -> None:
     _common(axis, curve)
     axis.set_ylim(bottom=0)
     axis.set_ylabel("requests/s")
-    axis.set_title(capacity_text(curve), fontsize=9)
+    axis.set_title(capacity_text(curve).replace(" (", "\n("), fontsize=9)
     axis.legend(fontsize=8, frameon=False)
 
 
