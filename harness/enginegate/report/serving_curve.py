@@ -59,6 +59,7 @@ def curve_values(curve: Curve) -> dict[str, Any]:
     """Plain values, for JSON: what is not known, or has no end, is None."""
     return {
         "engine": curve.engine,
+        "load": curve.load,
         "slo": curve.slo.model_dump(),
         "capacity": {"low": _known(curve.capacity.low), "high": _known(curve.capacity.high)},
         "knee": curve.knee,
@@ -187,7 +188,7 @@ def _latency(axis: Any, curve: Curve) -> None:
     _common(axis, curve)
     axis.set_yscale("log")
     axis.set_ylabel("latency from the scheduled arrival (ms)")
-    axis.set_title(f"{curve.engine}: latency", fontsize=11)
+    axis.set_title(f"{curve.engine}: latency\n{curve.load}", fontsize=11)
     axis.legend(fontsize=8, frameon=False)
 
 
