@@ -73,6 +73,7 @@ SUBCOMMAND_TESTS = {
     "compare": "cli/test_cli_compare.py::test_exit_codes",
     "power": "cli/test_cli_power.py::test_table_has_a_column_for_each_reference",
     "serve": "plugin/test_plugin_serving.py::test_serve_prints_the_curve_and_writes_it",
+    "schema": "cli/test_cli_schema.py::test_a_schema_is_printed_as_json",
     "trtllm verify-contract": "trtllm/test_contract.py::test_whole_tree_has_nothing_missing",
 }
 #: Words that stand for something in a command of a sentence, and one of their kind.
@@ -158,7 +159,7 @@ def understood(call: list[str], pytester: pytest.Pytester) -> None:
             pass
         case "python" | "python3":
             understood_by_a_script(arguments)
-        case "export" | "git" | "docker" | "cd" | "mkdir" | "pre-commit":
+        case "." | "export" | "git" | "docker" | "cd" | "mkdir" | "pre-commit" | "sed":
             pass
         case _ if program.endswith("/bin/pip"):
             pass
