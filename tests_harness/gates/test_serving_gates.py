@@ -220,7 +220,8 @@ def test_pairs_of_runs(slowdown, scatter, status):
 
 
 def test_pairs_that_cannot_decide():
-    assert judge_pairs([], PAIRED, metric="m").status is Status.FAIL
+    assert judge_pairs([], PAIRED, metric="m", base="base").status is Status.FAIL
+    assert judge_pairs([], PAIRED, metric="m").status is Status.NO_BASELINE
     assert judge_pairs([0.1, math.nan, 0.1, 0.1], PAIRED, metric="m").status is Status.FAIL
     assert judge_pairs([0.0, 0.0], PAIRED, metric="m").status is Status.INCONCLUSIVE
     assert judge_pairs([-1.0] * 4, PAIRED, metric="m", invalid="it lagged").status is Status.INCONCLUSIVE

@@ -356,13 +356,18 @@ def judge_pairs(
         slower: share of the requests that were slower than on the base, for the explanation.
         warnings: carried on the verdict.
         invalid: why nothing is concluded.
+
+    Without a base (no name, no numbers) it says NO_BASELINE.
     """
     notes = list(warnings)
     if slower is not None:
         notes.append(f"{100 * slower:.0f} % of the requests took longer than on the base")
-    gate = SpeedGate(Known(1.0), policy, metric, subject, base, tuple(notes), unit="pairs of runs")
     values = np.asarray(numbers, dtype=np.float64)
     count = len(values)
+    if not base and not count:
+        alone = SpeedGate(None, policy, metric, subject, "", tuple(notes), unit="pairs of runs")
+        return alone.verdict(Status.NO_BASELINE, 0, math.nan, (math.nan, math.nan))
+    gate = SpeedGate(Known(1.0), policy, metric, subject, base, tuple(notes), unit="pairs of runs")
     if not count:
         return gate.unusable(0, "there was no pair of runs")
     if not np.all(np.isfinite(values)):

@@ -50,6 +50,8 @@ from enginegate.storage.summary import SEVERITY, headline_scores, reruns, worst
 from enginegate.verdicts import audit as block_audit
 from enginegate.verdicts import launch_audit
 
+#: Models that a title names; of more it says how many.
+MODELS_NAMED = 3
 #: Texts of two engines that a page shows, the least alike first.
 TEXTS_SHOWN = 8
 
@@ -88,7 +90,8 @@ def run_page(runs: Sequence[Run]) -> str:
         ("runs", "Runs", _runs(runs)),
     ]
     shown = [(key, name, content) for key, name, content in parts if content is not None]
-    models = ", ".join(dict.fromkeys(record.model.label for record in records))
+    labels = list(dict.fromkeys(record.model.label for record in records))
+    models = ", ".join(labels) if len(labels) <= MODELS_NAMED else f"{len(labels)} models"
     return page(
         f"{models}: {_sentence(verdicts)} – enginegate",
         _header(runs, models, verdicts),
