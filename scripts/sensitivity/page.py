@@ -217,8 +217,9 @@ def columns(names: str) -> Iterator[str]:
         for entry in record.quality:
             found.setdefault(entry.engine, {})[entry.metric] = entry
         for engine, entries in found.items():
-            if {"summaries", "perplexity"} <= entries.keys():
-                rows.append([engine, *_figures(entries)])
+            row = [engine, *_figures(entries)] if {"summaries", "perplexity"} <= entries.keys() else []
+            if row and row not in rows:  # the reference is in the runs of several engines
+                rows.append(row)
         for entry in record.quality:
             if entry.data is not None and entry.metric in ("letters", "cloze", "summaries", "perplexity"):
                 kind = f"{record.model.name}, {entry.metric}"

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
 import os
 import signal
 import statistics
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import enginegate.engines.registry
 import pytest
-from enginegate.core.errors import EngineError
+from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams, Workload
+from enginegate.engines.base import Arrival
 from enginegate.engines.process.child_engine import ChildEngine, load_engine
 from enginegate.engines.process.messages import Request
 from enginegate.engines.process.worker import serve
 from enginegate.engines.registry import load_backend
+from enginegate.engines.serving import checked_events
 from enginegate.machine.cores import allowed_cores
 from enginegate.machine.load import foreign_load, read_cpu_clock
 from enginegate.measure.arena import Arena, ArenaPolicy
@@ -200,3 +204,22 @@ def test_a_child_moves_to_one_core_when_told(child):
     assert len(os.sched_getaffinity(child.pid)) == 1
     assert len(child.generate(PROMPTS, SamplingParams(4))) == len(PROMPTS)
     assert len(allowed_cores()) > 1
+
+
+def test_a_child_that_answers_whole_batches_only_says_so(child):
+    with pytest.raises(CapabilityError, match="backend hf has no submit"):
+        list(child.submit([Arrival((5, 6), SamplingParams(2), 0.0)]))
+    assert child.generate(PROMPTS, SamplingParams(2)), "the child lives on"
+
+
+def test_requests_arrive_inside_the_child_by_its_clock(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1] / "fakes"))
+    about = {"precision": "int4_wo", "bytes": 1, "resident": 1}
+    (tmp_path / "engine.json").write_text(json.dumps(about))
+    spec = EngineSpec("tiny", "fake", "int4_wo", max_batch_size=2)
+    arrivals = [Arrival((5, number), SamplingParams(4), 0.01 * number) for number in range(5)]
+    with closing(ChildEngine("fake", tmp_path, spec, RuntimeSpec())) as child:
+        events = list(checked_events("child", child.submit(arrivals), arrivals, None))
+    sent = [event.time for event in events if event.kind == "sent"]
+    assert len(sent) == sum(event.kind == "finished" for event in events) == 5
+    assert all(at >= each.time for at, each in zip(sent, arrivals, strict=True))

@@ -20,6 +20,7 @@ from typing import Annotated
 import numpy as np
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import (
+    Arrival,
     Capabilities,
     Capability,
     Cells,
@@ -28,10 +29,14 @@ from enginegate.engines.base import (
     Generation,
     MemoryUse,
     Progress,
+    ServingEvent,
     TokenEvent,
 )
 from enginegate.engines.options import RuntimeOptions
+from enginegate.engines.pace import PacerProcess
+from enginegate.engines.serving import check_arrivals, line_of, serve
 from enginegate.models.checkpoint import Checkpoint
+from fake_serving import GUESSES, FakeLoop, VirtualPace
 from pydantic import Field
 
 #: Seconds for each token, bits for each weight, and how far scores and answers stray from the reference's.
@@ -43,10 +48,15 @@ PRECISIONS = {
 }
 #: Weights on disk, and bytes that a loaded engine takes for each bit of a weight, so that its memory can be measured.
 WEIGHTS, RESIDENT = 4096, 1 << 20
+#: Bits of an element of the KV cache, the time of a token over that with 16, and how far scores stray more.
+KV_CACHES = {"fp16": (16, 1.0, 0.0), "int8": (8, 1.0, 0.0005), "int4": (4, 1.0, 0.02)}
+KV_TOKENS = 16
 END_OF_ANSWER = 2
 #: Ids that answers are made of: printable bytes of the test checkpoint's tokenizer.
 LETTERS = tuple(range(60, 90))
 NOISE = 0.01
+#: Token ids that it takes; the test checkpoint's tokenizer has fewer.
+VOCABULARY = 1 << 20
 
 
 class RealClock:
@@ -104,13 +114,18 @@ class FakeEngine:
         self._bytes = int(str(built["bytes"]))
         self._seconds, _, self._straying = PRECISIONS[self._precision]
         self._seconds *= getattr(runtime, "slower", 1.0)
+        self._kv = "fp16" if runtime.kv_precision == "auto" else runtime.kv_precision
+        self._straying += KV_CACHES[self._kv][2]
         self._random = random.Random(f"{spec.id}/{os.environ.get('ENGINEGATE_FAKE_SEED', '0')}")
         self._weights = b"w" * int(str(built["resident"]))
         self._closed = False
+        #: Set by engines that misbehave; see fake_serving.
+        self.habits: set[str] = set()
+        self.prefixes: list[tuple[int, ...]] = []
         log("load", spec)
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
-        step = self._seconds * (1 + 0.1 * len(prompts)) * self._random.gauss(1, NOISE)
+        step = self.step_seconds(len(prompts))
         start = CLOCK.now()
         times = []
         for index in range(params.max_tokens):
@@ -118,7 +133,7 @@ class FakeEngine:
             times.append(CLOCK.now() - start)
         generations = []
         for prompt in prompts:
-            tokens = self._answer(prompt, params)
+            tokens = self.answer(prompt, params)
             reason = "length" if len(tokens) == params.max_tokens else "stop"
             generations.append(Generation(tokens, tuple(times[: len(tokens)]), reason))
         return generations
@@ -127,6 +142,16 @@ class FakeEngine:
         (generation,) = self.generate([prompt], params)
         for token, at in zip(generation.token_ids, generation.token_times, strict=True):
             yield TokenEvent(token, at)
+
+    def submit(self, arrivals: Sequence[Arrival]) -> Iterator[ServingEvent]:
+        check_arrivals(self.spec, arrivals, VOCABULARY)
+        clock = CLOCK
+        pacing = PacerProcess if isinstance(clock, RealClock) else lambda times: VirtualPace(clock, times)
+        return serve(FakeLoop(self, clock), arrivals, line_of(self.spec, self.runtime), pacing)
+
+    def step_seconds(self, requests: int) -> float:
+        """What a token of so many requests at a time takes."""
+        return self._seconds * (1 + 0.1 * requests) * self._random.gauss(1, NOISE)
 
     def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
         del prefill
@@ -167,7 +192,7 @@ class FakeEngine:
         return {came: math.exp(score), **{token: scale * weight for token, weight in weights.items()}}
 
     def memory(self) -> MemoryUse:
-        predicted = 1 << 20
+        predicted = (1 << 20) * KV_CACHES[self._kv][0] // 16
         budget = self.runtime.kv_cache_bytes or predicted
         budget *= int(os.environ.get("ENGINEGATE_FAKE_KV_FACTOR", "1"))  # of an engine that takes more than it was told
         return MemoryUse(weights=self._bytes, kv_cache=predicted, kv_budget=budget, kv_cache_predicted=predicted)
@@ -175,14 +200,30 @@ class FakeEngine:
     def effective(self) -> Effective:
         length = self.spec.max_input_len + self.spec.max_output_len
         budget = self.memory().kv_budget
-        return Effective(self._precision, "fp16", "fp32", length, threads=1, kv_blocks=1, kv_pool_bytes=budget)
+        runtime = self.runtime
+        return Effective(
+            self._precision,
+            self._kv,
+            "fp32",
+            length,
+            threads=1,
+            tokens_per_block=KV_TOKENS,
+            kv_blocks=1,
+            kv_pool_bytes=budget,
+            scheduler_policy=runtime.scheduler_policy,
+            chunked_prefill=runtime.chunked_prefill,
+            speculation=runtime.speculation,
+            prefix_caching=runtime.prefix_caching,
+            queue_order=runtime.queue_order,
+            details={"guesses": {"num_assistant_tokens": GUESSES}} if runtime.speculation == "ngram" else {},
+        )
 
     def close(self) -> None:
         if not self._closed:
             log("close", self.spec)
         self._closed = True
 
-    def _answer(self, prompt: Sequence[int], params: SamplingParams) -> tuple[int, ...]:
+    def answer(self, prompt: Sequence[int], params: SamplingParams) -> tuple[int, ...]:
         seed = zlib.crc32(bytes(token % 251 for token in prompt))
         length = params.max_tokens if params.ignore_eos else min(params.max_tokens, 10 + seed % 8)
         tokens = [self._token(seed, index) for index in range(length)]
@@ -213,7 +254,8 @@ class FakeBackend:
     def capabilities(self) -> Capabilities:
         precisions = {name: Capability(True) for name in PRECISIONS}
         precisions["fp8"] = Capability(False, "nobody pretends fp8")
-        return Capabilities(precisions, {"fp16": Capability(True)}, os.environ.get("ENGINEGATE_FAKE_DEVICE", "cpu"))
+        caches = dict.fromkeys(KV_CACHES, Capability(True))
+        return Capabilities(precisions, caches, os.environ.get("ENGINEGATE_FAKE_DEVICE", "cpu"))
 
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         del progress

@@ -46,10 +46,11 @@ def every(part: str, **numbers: Any) -> Change:
     return change
 
 
-def rounds(**numbers: float) -> Change:
+def rounds(figures: dict[str, float] | None = None, **numbers: float) -> Change:
     def change(record: dict[str, Any]) -> None:
         for turn in (turn for arena in record["arenas"] for block in arena["blocks"] for turn in block["rounds"]):
             turn.update(numbers)
+            turn["figures"].update(figures or {})
 
     return change
 
@@ -85,7 +86,7 @@ refused("build time of -1", "build_seconds", "damaged", change=every("engines", 
 for name in ("disk", "loaded", "peak", "kv_predicted", "kv_used", "kv_budget"):
     refused(f"{name} memory of -1", name, "damaged", change=every("memory", **{name: -1}))
 refused("seconds of 1e308", "longer than any run", change=rounds(seconds=1e308))
-refused("first tokens after 2e9 seconds", "longer than any run", change=rounds(ttft=2e9))
+refused("first tokens after 2e9 seconds", "longer than any run", change=rounds(figures={"ttft": 2e9}))
 refused("answers of -1e300", "acc", "damaged", change=scores("cloze", acc=-1e300))
 refused("answers half right", "cloze of", "neither right", change=scores("cloze", acc_norm=0.5))
 refused("answers half right without a tie", "acc of item", "no choices tie", change=scores("cloze", acc=1 / 3))

@@ -25,7 +25,7 @@ from enginegate.storage.runs import save_record
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from tests_harness.storage.factory import gated_record, run_record
+from tests_harness.storage.factory import before_figures, gated_record, run_record
 
 pytestmark = pytest.mark.heavy
 
@@ -267,7 +267,7 @@ def real_records() -> list[dict[str, Any]]:
     gates = {verdict["inputs"]["gate"] for record in small for verdict in record["verdicts"]}
     assert gates >= {"speed", "memory", "size", "build_time", "corpus", "accuracy", "nll", "flips", "lengths"}
     own = gated_record(1.0).model_dump(mode="json")
-    old = copy.deepcopy({**own, "schema_version": 1})
+    old = copy.deepcopy({**before_figures(own), "schema_version": 1})
     for engine in old["engines"]:
         del engine["variant"], engine["runtime_digest"]
     return [*small, own, old, run_record(batch_sizes=(1,)).model_dump(mode="json")]

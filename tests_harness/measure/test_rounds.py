@@ -18,6 +18,7 @@ from enginegate.core.specs import SamplingParams, Workload
 from enginegate.engines.base import Generation
 from enginegate.engines.timing import SelfTimed
 from enginegate.measure import arena, launches
+from enginegate.measure.latency import GAPS
 from enginegate.measure.launches import LaunchPolicy, LaunchRace, Side
 from enginegate.measure.prompts import PromptPool
 from enginegate.measure.ratios import whole_answers
@@ -37,10 +38,8 @@ POOL = PromptPool(tuple(range(2, 200)))
 
 def a_round(engine: str, seconds: float, ttft: float, last: float | None = None) -> Round:
     gap = (seconds - ttft) / 3
-    return Round(
-        engine=engine, seconds=seconds, tokens=4, ttft=ttft, itl_p50=gap, itl_p95=gap, itl_p99=gap, foreign_load=0.0,
-        last_token=last,
-    )  # fmt: skip
+    figures = {"ttft": ttft, **dict.fromkeys(GAPS, gap)} | ({} if last is None else {"last_token": last})
+    return Round(engine=engine, seconds=seconds, tokens=4, foreign_load=0.0, figures=figures)
 
 
 def blocks_of(ratios: Sequence[float], seconds: float = 0.2) -> list[Block]:

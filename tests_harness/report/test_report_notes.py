@@ -166,7 +166,10 @@ def test_several_tokens_a_pass_have_no_such_ceiling() -> None:
 def test_a_time_that_is_no_time_costs_its_own_cell_and_no_report() -> None:
     record = run_record(batch_sizes=(1,))
     (arena,) = record.arenas
-    rounds = [entry.model_copy(update={"ttft": float("nan")}) for entry in arena.blocks[0].rounds]
+    rounds = [
+        entry.model_copy(update={"figures": {**entry.figures, "ttft": float("nan")}})
+        for entry in arena.blocks[0].rounds
+    ]
     blocks = [arena.blocks[0].model_copy(update={"rounds": rounds}), *arena.blocks[1:]]
     broken = record.model_copy(update={"arenas": [arena.model_copy(update={"blocks": blocks})]})
     metrics = {entry.metric for entry in measurements(broken)}

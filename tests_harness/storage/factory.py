@@ -20,6 +20,7 @@ from enginegate.core.records import (
     RunRecord,
     VerdictEntry,
 )
+from enginegate.measure.latency import GAPS
 from enginegate.quality.bleu import BLEU_COLUMNS
 
 MODEL = "tiny-8m"
@@ -78,15 +79,13 @@ def arena_entry(
 
     def turn(engine: str) -> Round:
         seconds = math.exp(generator.gauss(0, noise)) / speedups.get(engine, 1.0)
+        gaps = (0.01 * seconds, 0.02 * seconds, 0.03 * seconds)
         return Round(
             engine=engine,
             seconds=seconds,
             tokens=batch_size * output_len,
-            ttft=0.05 * seconds,
-            itl_p50=0.01 * seconds if output_len > 1 else math.nan,
-            itl_p95=0.02 * seconds if output_len > 1 else math.nan,
-            itl_p99=0.03 * seconds if output_len > 1 else math.nan,
             foreign_load=0.01,
+            figures={"ttft": 0.05 * seconds} | (dict(zip(GAPS, gaps, strict=True)) if output_len > 1 else {}),
         )
 
     return ArenaEntry(
@@ -204,6 +203,21 @@ def run_record(
         "warnings": ["the machine was busy"],
     }
     return RunRecord(**(values | changes))
+
+
+def before_figures(record: dict[str, Any]) -> dict[str, Any]:
+    """A record, as JSON, whose rounds have fields for their figures, as schemas 1 and 2 wrote them."""
+
+    def turn(entry: dict[str, Any]) -> dict[str, Any]:
+        return {**{key: value for key, value in entry.items() if key != "figures"}} | {
+            name: entry["figures"].get(name) for name in ("ttft", *GAPS, "last_token")
+        }
+
+    def blocks(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**block, "rounds": [turn(entry) for entry in block["rounds"]]} for block in found]
+
+    arenas = [{**arena, "blocks": blocks(arena["blocks"])} for arena in record["arenas"]]
+    return {**record, "schema_version": 2, "arenas": arenas}
 
 
 def gated_record(floor: float) -> RunRecord:

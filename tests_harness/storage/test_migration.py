@@ -15,14 +15,14 @@ from enginegate.storage.baselines import perf_path, quality_path, read_perf, rea
 from enginegate.storage.migration import PERF, QUALITY, RECORD, migrate
 from enginegate.storage.runs import load_record, save_record
 
-from tests_harness.storage.factory import MODEL, engine_entry, run_record
+from tests_harness.storage.factory import MODEL, before_figures, engine_entry, run_record
 
 ENGINE = engine_entry("tiny-8m-openvino-int8_wo")
 
 
 def old_record() -> dict[str, Any]:
     """As schema 1 wrote it: no variants, no digests, ``mmlu``, and NaN."""
-    record = run_record(quality=True).model_dump(mode="json")
+    record = before_figures(run_record(quality=True).model_dump(mode="json"))
     record["schema_version"] = 1
     for engine in record["engines"]:
         del engine["variant"], engine["runtime_digest"]
@@ -43,7 +43,9 @@ def test_an_old_record_is_read_with_its_identity(tmp_path: Path) -> None:
         assert engine.runtime_digest == runtime_digest({"kv_precision": "int8"})
         assert engine.ref(record.model.name).id == engine.id
     assert (record.quality[0].metric, record.quality[0].version) == ("letters", "letters/1;items=8")
-    assert record.arenas[0].blocks[0].rounds[0].itl_p50 is None
+    first, second = record.arenas[0].blocks[0].rounds[:2]
+    assert set(first.figures) == {"ttft", "itl_p95", "itl_p99"}
+    assert set(second.figures) == {"ttft", "itl_p50", "itl_p95", "itl_p99"}
 
 
 def test_an_old_engine_over_two_devices_is_not_taken_for_one_on_a_single_device(tmp_path: Path) -> None:
@@ -147,6 +149,39 @@ def test_an_old_perf_baseline_is_read_and_leaves_gaps_where_nothing_was_stored(t
     assert baseline is not None
     (stored,) = baseline.engines[ENGINE.id].sessions
     assert (stored.key, stored.runtime_digest, stored.provenance.libraries) == ("", "", {})
+
+
+def test_figures_of_a_round_become_a_mapping_and_nothing_else_changes(tmp_path: Path) -> None:
+    record = run_record()
+    content = record.model_dump(mode="json")
+    old = before_figures(content)
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    assert load_record(tmp_path) == record
+
+    def race(arenas: list[dict[str, Any]]) -> dict[str, Any]:
+        rounds = {arena["workload"]: arena["blocks"] for arena in arenas}
+        return {"races": [{"launches": [{"blocks": rounds, "first_tokens": rounds}, {"blocks": rounds}]}]}
+
+    migrated = migrate({"schema_version": 2} | race(old["arenas"]), RECORD)
+    assert migrated["races"] == race(content["arenas"])["races"]
+
+
+@pytest.mark.parametrize("field", ["ttft", "itl_p99"])
+def test_an_old_round_without_a_figure_that_all_had_is_damaged(tmp_path: Path, field: str) -> None:
+    old = old_record()
+    del old["arenas"][0]["blocks"][0]["rounds"][0][field]
+    (tmp_path / "run.json").write_text(json.dumps(old))
+    with pytest.raises(RecordError, match=f"not laid out as schema version 2 is: '{field}'"):
+        load_record(tmp_path)
+
+
+@pytest.mark.parametrize("value", [None, True, "1.0"])
+def test_a_figure_that_is_no_number_is_damage(tmp_path: Path, value: object) -> None:
+    content = run_record().model_dump(mode="json")
+    content["arenas"][0]["blocks"][0]["rounds"][0]["figures"]["ttft"] = value
+    (tmp_path / "run.json").write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=r"figures\.ttft.*valid number"):
+        load_record(tmp_path)
 
 
 @pytest.mark.parametrize("damage", [{"engines": 3}, {"engines": [3]}, {"verdicts": {"a": 1}}, {"quality": [None]}])

@@ -112,7 +112,7 @@ def test_every_way_of_being_no_record_is_told_apart(tmp_path: Path) -> None:
     cases = {
         "not valid JSON": path.read_text()[: len(path.read_text()) // 2],
         "not a run record": json.dumps({"hello": 1}),
-        "schema version 99; this enginegate reads versions up to 2": json.dumps(good | {"schema_version": 99}),
+        "schema version 99; this enginegate reads versions up to 3": json.dumps(good | {"schema_version": 99}),
         "damaged: id": json.dumps({key: value for key, value in good.items() if key != "id"}),
         "damaged: surprise": json.dumps(good | {"surprise": 1}),
     }

@@ -49,7 +49,8 @@ def blocks() -> list[Block]:
         times = {
             field: speeds[name] * float(np.exp(generator.normal(0, scatter))) for field, scatter in SCATTER.items()
         }
-        return Round(engine=name, tokens=5, ttft=0.1, itl_p95=1.0, itl_p99=1.0, foreign_load=0.0, **times)
+        figures = {"ttft": 0.1, "itl_p95": 1.0, "itl_p99": 1.0, "itl_p50": times["itl_p50"]}
+        return Round(engine=name, seconds=times["seconds"], tokens=5, foreign_load=0.0, figures=figures)
 
     return [Block(rounds=[turn(name) for name in speeds]) for _ in range(40)]
 
@@ -100,7 +101,10 @@ def test_an_audit_whose_engine_fails_is_none(monkeypatch):
 
 
 def test_a_metric_without_a_value_has_no_audit_and_costs_no_other_its_own(monkeypatch):
-    without = [Block(rounds=[turn.model_copy(update={"itl_p50": None}) for turn in block.rounds]) for block in blocks()]
+    without = [
+        Block(rounds=[turn.model_copy(update={"figures": {"ttft": 0.1}}) for turn in block.rounds])
+        for block in blocks()
+    ]
     names = [turn.engine for turn in without[0].rounds]
     arena = SimpleNamespace(blocks=without, run=lambda *_: None, failures={}, contestants=names)
     monkeypatch.setattr(enginegate.session.audit_race, "Arena", lambda *_, **__: arena)

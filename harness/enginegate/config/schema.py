@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from enginegate.config.data_section import Data, Questions, may_name
+from enginegate.config.kv_cache_section import KvCacheSection
+from enginegate.config.serving_section import ServingGatesSection, ServingSection
+from enginegate.config.techniques_section import TechniquesSection
 from enginegate.config.tokenizers import BleuSmoothing, BleuTokenizer, RougeTokenizer, why_unavailable
 from enginegate.core.files import first_problem
 from enginegate.core.sections import (
@@ -23,6 +26,7 @@ from enginegate.core.sections import (
     Sha256,
     Text,
     Tokens,
+    distinct,
 )
 from enginegate.core.specs import PRECISIONS, VARIANT_MARK, Timeouts
 from enginegate.core.spelling import did_you_mean
@@ -76,14 +80,6 @@ def check_precision_name(name: str) -> None:
     if name != FULL_PRECISION and name not in PRECISIONS:
         known = (*PRECISIONS, FULL_PRECISION)
         raise ValueError(f"unknown precision {name!r}; known: {', '.join(known)}{did_you_mean(name, known)}")
-
-
-def distinct(values: list[Any]) -> list[Any]:
-    """The same list. Raises ValueError where a value stands in it twice."""
-    twice = [value for number, value in enumerate(values) if value in values[:number]]
-    if twice:
-        raise ValueError(f"{twice[0]!r} is given twice: name it once")
-    return values
 
 
 class ModelSection(Section):
@@ -380,10 +376,14 @@ class ArenaSection(Section):
 
 
 class MemorySection(Section):
-    """The memory gate: relative tolerance plus an absolute allowance for page noise, in bytes."""
+    """The memory gate: relative tolerance plus an absolute allowance for page noise, in bytes.
+
+    ``law``: share of the total by which it may lie off what the backend's memory law predicts.
+    """
 
     relative: Fraction = 0.02
     quantum: Bytes = 16 << 20
+    law: Fraction = 0.05
 
 
 class MarginSection(Margins):
@@ -432,6 +432,8 @@ class GatesSection(Section):
     speed: SpeedSection = SpeedSection()
     live: LiveSection = LiveSection()
     memory: MemorySection = MemorySection()
+    serving: ServingGatesSection = ServingGatesSection()
+    techniques: TechniquesSection = TechniquesSection()
     quality: QualityGatesSection = QualityGatesSection()
 
 
@@ -498,6 +500,8 @@ class ConfigFile(Section):
     reference: ReferenceSection = ReferenceSection()
     workload: WorkloadSection = WorkloadSection()
     quality: QualitySection = QualitySection()
+    kv_cache: KvCacheSection = KvCacheSection()
+    serving: ServingSection = ServingSection()
     arena: ArenaSection = ArenaSection()
     base: BaseSection = BaseSection()
     gates: GatesSection = GatesSection()

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Significant digits that are kept of every stored float: 100 ns in a second, far below what a clock resolves here.
 DIGITS = 7
+#: Characters of a line of JSON beyond which an object with named numbers in it is laid out over several.
+_LONGEST_LINE = 480
 
 
 def round_floats(value: Any, digits: int = DIGITS) -> Any:
@@ -36,6 +38,8 @@ def round_floats(value: Any, digits: int = DIGITS) -> Any:
 def to_json(value: Any) -> str:
     """JSON with one line for each innermost list or object, so that a diff shows one item a line.
 
+    An object may have a few named numbers in it and still be one line: a round with its figures.
+
     Raises ValueError for a number that is not finite: no JSON may hold one (see ``round_floats``).
     """
     return "".join(_lines(value, "")) + "\n"
@@ -43,9 +47,12 @@ def to_json(value: Any) -> str:
 
 def _lines(value: Any, indent: str) -> Iterator[str]:
     children = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    if not any(isinstance(child, dict | list | tuple) for child in children):
-        yield json.dumps(value, ensure_ascii=False, allow_nan=False)
-        return
+    nested = [child for child in children if isinstance(child, dict | list | tuple)]
+    if not nested or (isinstance(value, dict) and all(_is_figures(child) for child in nested)):
+        line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        if not nested or len(line) <= _LONGEST_LINE:
+            yield line
+            return
     opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
     entries = value.items() if isinstance(value, dict) else ((None, child) for child in value)
     yield opening
@@ -53,6 +60,10 @@ def _lines(value: Any, indent: str) -> Iterator[str]:
         yield ("," if number else "") + f"\n{indent} " + ("" if key is None else f"{json.dumps(key)}: ")
         yield from _lines(child, indent + " ")
     yield f"\n{indent}{closing}"
+
+
+def _is_figures(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(child, float) for child in value.values())
 
 
 def expanded(path: str | Path) -> Path:

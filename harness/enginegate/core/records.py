@@ -9,13 +9,15 @@ import math
 from statistics import median
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from enginegate.core.identity import EngineRef
+from enginegate.core.serving_records import ServingEntry
 from enginegate.core.specs import VARIANT_MARK
+from enginegate.core.technique_records import TechniqueEntry
 
 #: Raised when the meaning of a stored field changes; what is older is migrated when it is read (storage.migration).
-SCHEMA = 2
+SCHEMA = 3
 
 #: A number that may be missing: NaN here, ``null`` in JSON, which has no NaN.
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
@@ -113,31 +115,32 @@ class DeviceReading(Stored):
 
 
 class Round(Stored):
-    """One engine's turn in a block. All times in seconds. ``device``: the GPU right after it, None without one.
+    """One engine's turn in a block. All times in seconds.
 
-    The inter-token latencies are None where no token came after another one, as in answers of a single token.
-    ``throttled_seconds``: how long, summed over CPUs, a CPU quota held the session up during it. ``last_token``: when
-    the last token came, mean over the batch; None in records that did not keep it.
+    Attributes:
+        engine: its id.
+        seconds: from the prompts to the end of all answers.
+        tokens: really produced, over the batch.
+        foreign_load: share of the machine that others used.
+        figures: what else was measured of it, by name, for example ``ttft``, ``itl_p50`` and ``last_token`` (see
+            ``measure.latency``). A figure that the round has no value of is absent, not NaN.
+        throttled_seconds: how long, summed over CPUs, a CPU quota held the session up.
+        disturbed: whether others' work or a limit of the machine was seen.
+        device: the GPU right after it; None without one.
     """
 
     engine: str
     seconds: float
     tokens: Count
-    ttft: float
-    itl_p50: float | None
-    itl_p95: float | None
-    itl_p99: float | None
     foreign_load: Number
+    figures: dict[str, float] = Field(default_factory=dict)
     throttled_seconds: float = 0.0
     disturbed: bool = False
     device: DeviceReading | None = None
-    last_token: float | None = None
 
-    @field_validator("itl_p50", "itl_p95", "itl_p99", mode="before")
-    @classmethod
-    def _nan_is_no_value(cls, value: object) -> object:
-        """Records once said NaN, which is no JSON."""
-        return None if isinstance(value, float) and math.isnan(value) else value
+    def figure(self, name: str) -> float | None:
+        """One of its figures, or ``seconds``; None where it has no value of that."""
+        return self.seconds if name == "seconds" else self.figures.get(name)
 
 
 class Block(Stored):
@@ -286,12 +289,42 @@ class RaceEntry(Stored):
         return {name: median(launch.idle[name] for launch in self.launches if name in launch.idle) for name in names}
 
 
+class MemoryParts(Stored):
+    """Memory of one engine under one workload as its backend's law predicts it, in bytes; None where it has no law.
+
+    Attributes:
+        weights: of the loaded weights, once.
+        copies: how often they are in memory.
+        kv: of the KV pool, whole blocks.
+        whole_pool: whether the engine takes that pool at once; else its cache grows with each answer.
+        kv_written: of the blocks that the workload writes.
+        activations: of one pass.
+        own: the runtime's own.
+        total: of what the driver counts, or the kernel, which counts the pages that were written.
+        spread: by which the runtime's own part is known to lie off.
+        unsure: why it may not hold on this machine; empty where it was measured on such.
+    """
+
+    weights: Count | None
+    copies: Count
+    kv: Count
+    kv_written: Count
+    activations: Count | None
+    own: Count | None
+    total: Count | None
+    whole_pool: bool = True
+    spread: Count = 0
+    unsure: str = ""
+
+
 class MemoryEntry(Stored):
     """Memory of one engine, measured in a process of its own. All in bytes; None where it could not be measured.
 
     ``weights``: of the loaded weights, as the engine counts them. ``copy_bytes_per_second``: what a large copy within
     one GPU's memory moved in the same session, bytes read plus bytes written; None on a CPU. ``contexts``: of the CUDA
     contexts, one for each GPU of the engine, which are in none of the other figures; None on a CPU.
+    ``allocator``: what the C library's allocator, or torch's, had handed out at the end; files that are mapped are not
+    in it. ``predicted``: what the backend's memory law says.
     """
 
     engine: str
@@ -306,6 +339,8 @@ class MemoryEntry(Stored):
     weights: Count | None = None
     copy_bytes_per_second: Amount | None = None
     contexts: Count | None = None
+    allocator: Count | None = None
+    predicted: MemoryParts | None = None
 
 
 class TextEntry(Stored):
@@ -492,7 +527,8 @@ class RunRecord(Stored):
 
     ``quality_planned``: engines whose quality was to be tested; ``joint``: speed and quality of each engine together.
     ``installed``: a lock of its Python, line by line. All three are empty where an older version kept none.
-    ``shards``: None for a session that was not cut into any.
+    ``shards``: None for a session that was not cut into any. ``kv_caches``: races of one engine with KV caches of
+    several precisions, each over that of 16 bits.
     """
 
     schema_version: int = SCHEMA
@@ -511,6 +547,8 @@ class RunRecord(Stored):
     races: list[RaceEntry] = Field(default_factory=list)
     memory: list[MemoryEntry] = Field(default_factory=list)
     quality: list[QualityEntry] = Field(default_factory=list)
+    serving: list[ServingEntry] = Field(default_factory=list)
+    techniques: list[TechniqueEntry] = Field(default_factory=list)
     verdicts: list[VerdictEntry] = Field(default_factory=list)
     attempts: list[AttemptEntry] = Field(default_factory=list)
     joint: list[JointEntry] = Field(default_factory=list)
@@ -518,6 +556,7 @@ class RunRecord(Stored):
     warnings: list[str] = Field(default_factory=list)
     installed: list[str] = Field(default_factory=list)
     shards: ShardsEntry | None = None
+    kv_caches: list[ArenaEntry] = Field(default_factory=list)
 
     @property
     def is_merged(self) -> bool:

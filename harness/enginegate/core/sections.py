@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter
 
@@ -21,6 +21,15 @@ ErrorRate = Annotated[float, Field(ge=1e-9, lt=0.5)]
 #: Up to a year, which every clock that waits can count.
 PositiveSeconds = Annotated[float, Field(gt=0, le=365 * 24 * 3600)]
 PositiveOrNone = Annotated[float | None, Field(gt=0)]
+
+
+def distinct(values: list[Any]) -> list[Any]:
+    """The same list. Raises ValueError where a value stands in it twice."""
+    twice = [value for number, value in enumerate(values) if value in values[:number]]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is given twice: name it once")
+    return values
+
 
 _SIZE = re.compile(r"\s*(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[a-zA-Z]*)\s*", re.ASCII)
 _BYTE_SIZE = TypeAdapter(ByteSize)

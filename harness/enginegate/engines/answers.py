@@ -10,7 +10,18 @@ from numpy.typing import NDArray
 
 from enginegate.core.errors import CapabilityError, EngineError, edge
 from enginegate.core.specs import SamplingParams
-from enginegate.engines.base import Cells, Distribution, Effective, Engine, Generation, MemoryUse, TokenEvent
+from enginegate.engines.base import (
+    Arrival,
+    Cells,
+    Distribution,
+    Effective,
+    Engine,
+    Generation,
+    MemoryUse,
+    ServingEvent,
+    TokenEvent,
+)
+from enginegate.engines.serving import checked_events, serving
 
 _REPORT = "report it against the backend: docs/adding_a_backend.md says what an engine gives"
 _LOOK = "run its tests alone, and look into the engine's own log"
@@ -159,6 +170,15 @@ class CheckedEngine:
         with edge(EngineError, f"{self.spec.id} could not score", _LOOK):
             found = distributions(self._engine, sequences, cells=cells, prefill=prefill)
         return checked_distributions(self.spec.id, found, sequences, self._vocabulary)
+
+    def submit(self, arrivals: Sequence[Arrival]) -> Iterator[ServingEvent]:
+        """See ``enginegate.engines.base.ServingEngine``. CapabilityError where there is no such method.
+
+        The look is at what the engine has given when the run is over.
+        """
+        with edge(EngineError, f"{self.spec.id} could not serve requests as they arrive", _LOOK):
+            events = list(serving(self._engine).submit(arrivals))
+        yield from checked_events(self.spec.id, events, arrivals, self._vocabulary)
 
     def memory(self) -> MemoryUse:
         """See Engine."""

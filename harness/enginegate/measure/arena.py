@@ -237,7 +237,6 @@ class Arena:
 
     def _measured(self, name: str, answered: _Answered) -> Round:
         generations, seconds, before, after = answered
-        latency = summarise(generations)
         load, held_up = foreign_load(before, after), throttled_seconds(before, after)
         device = self.monitor.read() if self.monitor else None
         intruded = bool(self.monitor and self.monitor.foreign())
@@ -246,12 +245,8 @@ class Arena:
             engine=name,
             seconds=seconds,
             tokens=sum(len(generation.token_ids) for generation in generations),
-            ttft=latency.ttft,
-            itl_p50=latency.itl_p50,
-            itl_p95=latency.itl_p95,
-            itl_p99=latency.itl_p99,
-            last_token=latency.last_token,
             foreign_load=load,
+            figures=summarise(generations),
             throttled_seconds=held_up,
             disturbed=load > limit or held_up > 0 or throttled(device) or intruded,
             device=device,

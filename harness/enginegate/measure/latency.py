@@ -1,9 +1,8 @@
-"""From token times to latency figures. TTFT and ITL come from the tokens' own times, never from total / n."""
+"""From token times to the latency figures of a round: TTFT and ITL from the tokens' own times, never from total / n."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,23 +11,10 @@ from enginegate.core.errors import MeasurementError
 from enginegate.core.records import Round
 from enginegate.engines.base import Generation
 
-
-@dataclass(frozen=True)
-class Latency:
-    """Latency of one round, in seconds.
-
-    Attributes:
-        ttft: mean over the batch of the time to the first token.
-        itl_p50, itl_p95, itl_p99: percentiles over all gaps between successive tokens of one sequence; see token_gaps.
-            None where there is no gap.
-        last_token: mean over the batch of the time to the last token.
-    """
-
-    ttft: float
-    itl_p50: float | None = None
-    itl_p95: float | None = None
-    itl_p99: float | None = None
-    last_token: float | None = None
+#: Percentiles of the gaps between tokens that a round keeps.
+_PERCENTILES = (50, 95, 99)
+#: The names of their figures.
+GAPS = tuple(f"itl_p{share}" for share in _PERCENTILES)
 
 
 def check_generations(generations: Sequence[Generation], batch_size: int, output_len: int, seconds: float) -> None:
@@ -66,15 +52,21 @@ def token_gaps(times: Sequence[float]) -> NDArray[np.float64]:
     return np.repeat(np.diff(arrivals) / counts[1:], counts[1:])
 
 
-def summarise(generations: Sequence[Generation]) -> Latency:
-    """Latency of one checked round."""
-    first = [generation.token_times[0] for generation in generations]
-    last = float(np.mean([generation.token_times[-1] for generation in generations]))
+def summarise(generations: Sequence[Generation]) -> dict[str, float]:
+    """The latency figures of one checked round, in seconds.
+
+    ``ttft`` and ``last_token``: means over the batch of the times to the first and to the last token. ``itl_p50``,
+    ``itl_p95``, ``itl_p99``: percentiles over all gaps between successive tokens of one sequence (``token_gaps``);
+    absent where there is no gap, as in answers of a single token.
+    """
+    figures = {
+        "ttft": float(np.mean([generation.token_times[0] for generation in generations])),
+        "last_token": float(np.mean([generation.token_times[-1] for generation in generations])),
+    }
     gaps = np.concatenate([token_gaps(generation.token_times) for generation in generations])
     if gaps.size == 0:
-        return Latency(float(np.mean(first)), last_token=last)
-    p50, p95, p99 = np.percentile(gaps, [50, 95, 99])
-    return Latency(float(np.mean(first)), float(p50), float(p95), float(p99), last)
+        return figures
+    return figures | {name: float(value) for name, value in zip(GAPS, np.percentile(gaps, _PERCENTILES), strict=True)}
 
 
 def summarise_rounds(rounds: Sequence[Round]) -> dict[str, float]:
@@ -89,10 +81,7 @@ def summarise_rounds(rounds: Sequence[Round]) -> dict[str, float]:
     figures: dict[str, list[float | None]] = {
         "latency": [entry.seconds for entry in rounds],
         "tokens_per_second": [entry.tokens / entry.seconds for entry in rounds],
-        "ttft": [entry.ttft for entry in rounds],
-        "itl_p50": [entry.itl_p50 for entry in rounds],
-        "itl_p95": [entry.itl_p95 for entry in rounds],
-        "itl_p99": [entry.itl_p99 for entry in rounds],
     }
+    figures |= {name: [entry.figure(name) for entry in rounds] for name in ("ttft", *GAPS)}
     known = {name: [value for value in values if value is not None] for name, values in figures.items()}
     return {name: middle(values) for name, values in known.items() if len(values) == len(rounds)}

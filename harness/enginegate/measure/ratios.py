@@ -25,7 +25,7 @@ def timed_metrics(output_len: int) -> list[str]:
 def has_value(blocks: Sequence[Block], engines: Collection[str], metric: str) -> bool:
     """Whether every round of these engines has a value of the metric: tokens that come all at once have no gap."""
     rounds = (entry for block in blocks for entry in block.rounds if entry.engine in engines)
-    return all(getattr(entry, TIMED[metric]) is not None for entry in rounds)
+    return all(entry.figure(TIMED[metric]) is not None for entry in rounds)
 
 
 def log_ratios(blocks: Sequence[Block], reference: str, candidate: str, metric: str = "speedup") -> list[float]:
@@ -50,10 +50,9 @@ def log_times(
 
 
 def _times(blocks: Sequence[Block], reference: str, candidate: str, metric: str) -> list[tuple[float, float]]:
-    attribute = TIMED[metric]
     times = []
     for index, block in enumerate(blocks):
-        over, under = (_value(entry, attribute, metric, index) for entry in _two(block, index, reference, candidate))
+        over, under = (_value(entry, metric, index) for entry in _two(block, index, reference, candidate))
         if not (math.isfinite(over) and math.isfinite(under) and over > 0 and under > 0):
             raise MeasurementError(f"block {index}: {metric} times {over} and {under} s are not positive numbers")
         if max(over, under) > LONGEST:
@@ -89,17 +88,20 @@ def whole_answers(blocks: Sequence[Block], tokens: int, output_len: int) -> list
         return list(blocks)
     longer = (output_len - tokens) / (tokens - 1)
 
-    def whole(entry: Round) -> Round:
-        last = entry.seconds if entry.last_token is None else entry.last_token
-        return entry.model_copy(update={"seconds": entry.seconds + longer * (last - entry.ttft)})
+    def whole(entry: Round, index: int) -> Round:
+        gaps = entry.figures.get("last_token", entry.seconds) - _value(entry, "ttft", index)
+        return entry.model_copy(update={"seconds": entry.seconds + longer * gaps})
 
-    return [block.model_copy(update={"rounds": [whole(each) for each in block.rounds]}) for block in blocks]
+    return [
+        block.model_copy(update={"rounds": [whole(each, index) for each in block.rounds]})
+        for index, block in enumerate(blocks)
+    ]
 
 
 def median_seconds(blocks: Sequence[Block], engine: str, metric: str) -> float:
     """The median of an engine's own times over blocks, in seconds. Raises MeasurementError where a round has none."""
     return statistics.median(
-        _value(entry, TIMED[metric], metric, index)
+        _value(entry, metric, index)
         for index, block in enumerate(blocks)
         for entry in block.rounds
         if entry.engine == engine
@@ -128,11 +130,13 @@ def _two(block: Block, index: int, reference: str, candidate: str) -> tuple[Roun
         raise MeasurementError(f"block {index} holds no round of {missing}") from None
 
 
-def _value(entry: Round, attribute: str, metric: str, index: int) -> float:
-    value: float | None = getattr(entry, attribute)
-    if value is None:
+def _value(entry: Round, metric: str, index: int) -> float:
+    value = entry.figure(TIMED[metric])
+    if value is None and metric == "itl":
         raise MeasurementError(
             f"block {index}: a round of {entry.engine} has no {metric}: no two of its tokens came one after the other",
             "a single token has no inter-token latency: give it a larger workload.output_len, or leave its test out",
         )
+    if value is None:
+        raise MeasurementError(f"block {index}: a round of {entry.engine} has no {metric}", "record a new run")
     return value

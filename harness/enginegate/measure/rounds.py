@@ -45,7 +45,7 @@ def trial(blocks: Sequence[Block], base: str, head: str, tokens: int, output_len
             scatter[metric] = launch_of(taken, base, head, metric).error * math.sqrt(len(blocks))
     rounds = [entry for block in blocks for entry in block.rounds]
     seconds = sum(entry.seconds for entry in rounds)
-    first = sum(entry.ttft for entry in rounds)
+    first = sum(entry.figures["ttft"] for entry in rounds)
     return TrialEntry(
         tokens=tokens,
         pairs=len(blocks),

@@ -10,9 +10,15 @@ from typing import Concatenate, ParamSpec
 import pytest
 
 from enginegate.core.records import MemoryEntry, QualityEntry
+from enginegate.core.serving_records import LoadEntry, ServingEntry
 from enginegate.core.specs import Workload
+from enginegate.core.technique_records import TechniqueEntry
 from enginegate.gates.verdict import Status, Verdict
+from enginegate.plan import kv_cache
+from enginegate.plan.kv_cache import KvPair
 from enginegate.plan.selection import Candidate
+from enginegate.plan.serving_gates import level_inputs, served_inputs, slo_inputs
+from enginegate.plan.technique_gates import mismatch_inputs, order_inputs, technique_inputs
 from enginegate.plugin.outcomes import ask, expect, keep
 from enginegate.plugin.workers import plain_id
 from enginegate.session.gate_session import GateSession, TimedEngine
@@ -62,6 +68,11 @@ class Gate:
         return self._conclude(gates.memory(entry, workload, field, peak), workload)
 
     @_question
+    def memory_law(self, entry: MemoryEntry, workload: Workload) -> Verdict:
+        """Judge a memory pass against what the backend's law predicts: the KV cache to the byte, the total by share."""
+        return self._conclude(self._session.gates_of(self._candidate).memory_law(entry, workload), workload)
+
+    @_question
     def engine_size(self) -> Verdict:
         """Judge the bytes of the engine's files."""
         gates = self._session.gates_of(self._candidate)
@@ -109,13 +120,67 @@ class Gate:
         return self._conclude(self._session.gates_of(self._candidate).output_length(entry))
 
     @_question
+    def kv_bytes(self, pair: KvPair) -> Verdict:
+        """Judge the bytes of a token in a KV cache of less than 16 bits: exactly, by the pools of both engines."""
+        return self._conclude(kv_cache.kv_bytes(pair))
+
+    @_question
+    def kv_speed(self, pair: KvPair) -> Verdict:
+        """Judge the speed with it over that with 16 bits, block by block."""
+        return self._conclude(kv_cache.kv_speed(pair, self._alpha), pair.workload)
+
+    @_question
+    def kv_perplexity(self, pair: KvPair) -> Verdict:
+        """Judge the perplexity of decode steps with it over that with 16 bits, document by document."""
+        return self._conclude(kv_cache.kv_perplexity(pair, self._alpha))
+
+    @_question
+    def kv_divergence(self, pair: KvPair, wide: QualityEntry) -> Verdict:
+        """Judge how much further from the reference it is than ``wide``, the divergence with 16 bits."""
+        return self._conclude(kv_cache.kv_divergence(pair, wide, self._alpha))
+
+    @property
+    def _alpha(self) -> float:
+        return self._session.plan.alpha(self._candidate.config)
+
+    @_question
     def lm_eval(self, entry: QualityEntry) -> Verdict:
         """Judge a task of lm-evaluation-harness by what its score is: right and wrong, perplexity, or a mean."""
         return self._conclude(self._session.gates_of(self._candidate).lm_eval(entry))
 
-    def _conclude(self, inputs: GateInputs, workload: Workload | None = None) -> Verdict:
+    @_question
+    def technique(self, entry: TechniqueEntry) -> Verdict:
+        """Judge how much better the engine is with a technique of serving than without it."""
+        return self._conclude(technique_inputs(self._session.gates_of(self._candidate), entry))
+
+    @_question
+    def same_tokens(self, entry: TechniqueEntry) -> Verdict:
+        """Judge how many tokens a technique changed."""
+        return self._conclude(mismatch_inputs(self._session.gates_of(self._candidate), entry))
+
+    @_question
+    def in_order(self, entry: TechniqueEntry) -> Verdict:
+        """Judge whether requests are served in the order of their arrival."""
+        return self._conclude(order_inputs(self._session.gates_of(self._candidate), entry))
+
+    @_question
+    def slo(self, entry: ServingEntry) -> Verdict:
+        """Judge how many requests keep the service level, by an exact binomial test."""
+        return self._conclude(slo_inputs(self._session.gates_of(self._candidate), entry), entry.load)
+
+    @_question
+    def served(self, entry: ServingEntry, latency: str) -> Verdict:
+        """Judge ``ttft``, ``tpot`` or ``e2el`` beside the live base, pair of runs by pair of runs."""
+        return self._conclude(served_inputs(self._session.gates_of(self._candidate), entry, latency), entry.load)
+
+    @_question
+    def level(self, entry: ServingEntry) -> Verdict:
+        """Judge the share of requests that keep the service level beside the live base, request by request."""
+        return self._conclude(level_inputs(self._session.gates_of(self._candidate), entry), entry.load)
+
+    def _conclude(self, inputs: GateInputs, workload: Workload | LoadEntry | None = None) -> Verdict:
         model, options = self._candidate.config.name, self._session.options
-        if isinstance(inputs, QualityInputs) and inputs.reference is not None:
+        if isinstance(inputs, QualityInputs) and inputs.reference == self._bench.quality_reference.spec.id:
             self._bench.reference_quality(inputs.source)
         # A second unquantized engine can only take a loss away, so it is measured only where there is one.
         rounded = inputs if isinstance(inputs, CorpusInputs) and inputs.unquantized is not None else None

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CANDIDATE, BATCH_SIZE, GATE, REPLAY = "eg_candidate", "eg_batch_size", "eg_gate", "eg_replay"
 #: A task of lm-evaluation-harness that the engine's configuration names.
 TASK = "eg_task"
+#: An engine with a KV cache of less than 16 bits, and the same with 16.
+KV_PAIR = "eg_kv_pair"
 #: pytest-benchmark's plugin and fixture, which need not be there.
 BENCHMARK = "benchmark"
 
@@ -31,6 +33,7 @@ MARKERS = (
     "eg_quality: scores what engines answer",
     "eg_gpu: needs an NVIDIA GPU",
     "eg_timed(metric): the speed metric that the test judges: speedup, ttft or itl",
+    "eg_against: compares with a live base; is not there without --eg-against",
     "eg_audit: measures the gates' own error rates; runs under --eg-gate-audit alone",
     "eg_gates(n): how many error-rated gates the test holds (default 1); they share the session's error budget",
 )
@@ -49,8 +52,8 @@ def parameter(item: pytest.Item, fixture: str) -> Any:
 
 
 def gate_count(item: pytest.Item) -> int:
-    """How many error-rated gates a test holds."""
-    if not needs(item, GATE):
+    """How many error-rated gates a test holds; one that is skipped for what was asked holds none."""
+    if not needs(item, GATE) or item.get_closest_marker("skip"):
         return 0
     marker = item.get_closest_marker("eg_gates")
     return int(marker.args[0]) if marker else 1
@@ -66,6 +69,9 @@ def parametrize(metafunc: pytest.Metafunc, selection: Selection | EngineGateErro
     """
     if TASK in metafunc.fixturenames:
         _parametrize_tasks(metafunc, selection)
+        return
+    if KV_PAIR in metafunc.fixturenames:
+        _parametrize_kv_pairs(metafunc, selection)
         return
     timed = BATCH_SIZE in metafunc.fixturenames
     cases: list[Any] = []
@@ -98,6 +104,39 @@ def _parametrize_tasks(metafunc: pytest.Metafunc, selection: Selection | EngineG
             reason = "no configuration names a task of lm-evaluation-harness under quality.lm_eval.tasks"
             cases.append(pytest.param(selection.candidates[0], None, id="no-task", marks=pytest.mark.skip(reason)))
     metafunc.parametrize((CANDIDATE, TASK), cases, indirect=True)
+
+
+def _parametrize_kv_pairs(metafunc: pytest.Metafunc, selection: Selection | EngineGateError) -> None:
+    """One test for each KV cache of each engine; one that the backend lacks is skipped with the reason."""
+    from enginegate.plan.kv_cache import kv_pairs
+
+    if isinstance(selection, EngineGateError):
+        metafunc.parametrize(
+            (CANDIDATE, KV_PAIR), [pytest.param(selection, selection, id="nothing-selected")], indirect=True
+        )
+        return
+    cases = []
+    for candidate in selection.candidates:
+        group = pytest.mark.xdist_group(candidate.config.name)
+        pairs = list(kv_pairs(candidate))
+        for pair in pairs:
+            marks = [group, *([pytest.mark.skip(pair.absent)] if pair.absent else [])]
+            cases.append(pytest.param(candidate, pair, id=f"{candidate.id}-kv_{pair.precision}", marks=marks))
+        if not pairs:
+            none = pytest.mark.skip(f"{candidate.id} asks for a KV cache in {candidate.runtime.kv_precision} itself")
+            cases.append(pytest.param(candidate, None, id=f"{candidate.id}-kv", marks=[group, none]))
+    metafunc.parametrize((CANDIDATE, KV_PAIR), cases, indirect=True)
+
+
+#: Marks what compares with a live base, and nothing else.
+AGAINST = "eg_against"
+
+
+def without_baseless(items: object, config: pytest.Config) -> object:
+    """What was collected of a function, without tests of a live base where none is named."""
+    if not isinstance(items, list) or config.getoption("eg_against", ""):
+        return items
+    return [item for item in items if not isinstance(item, pytest.Item) or item.get_closest_marker(AGAINST) is None]
 
 
 def without_untasked(items: object, named: bool) -> object:

@@ -7,16 +7,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
 from enginegate.core.records import RunRecord, VerdictEntry
 from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.markdown import RANDOM_WEIGHTS, tally
+from enginegate.report.memory_views import HEADINGS as MEMORY_HEADINGS
+from enginegate.report.memory_views import NOTE as MEMORY_NOTE
+from enginegate.report.memory_views import memory_rows
 from enginegate.report.notes import data_notes, quality_notes, speed_notes
 from enginegate.report.reasons import reasons, warnings
 from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, row_verdict, speedup_text
+from enginegate.report.serving import load_lines, serving_rows, table_cells
+from enginegate.report.side_tables import side_tables
 from enginegate.storage.summary import SEVERITY, reruns
 
 STYLES = {"PASS": "green", "FAIL": "bold red", "INCONCLUSIVE": "yellow", "NO_BASELINE": "cyan", "": "dim"}
@@ -48,6 +53,8 @@ QUALITY_COLUMNS = (
 
 #: How many reasons, and how many warnings, a screen has room for.
 REASONS, WARNINGS = 8, 3
+#: Columns of the serving table that a screen shows.
+_SHORT = (1, 2, 4, 5, 6, 9)
 #: Metrics whose scores a screen shows.
 _SHOWN = ("cloze", "letters", "perplexity")
 
@@ -59,6 +66,8 @@ def print_screen(record: RunRecord, console: Console) -> None:
         console.print(_screen_table(record, lines))
         for note in data_notes(record.quality, _SHOWN):
             console.print(f"data: {note}", markup=False, style="dim")
+    _print_side_tables(record, console)
+    print_serving(record, console, short=True)
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     found = reasons(record)
@@ -155,6 +164,9 @@ def print_report(record: RunRecord, console: Console) -> None:
         console.print(_speed_table(record.model.name, timed, console.width))
         for note in speed_notes(record):
             console.print(note, markup=False, style="dim")
+    if predicted := list(memory_rows(record)):
+        console.print(_memory_table(record.model.name, predicted, console.width))
+        console.print(MEMORY_NOTE, markup=False, style="dim")
     scored = list({(row.engine, row.precision): row for row in rows if _has_quality(row)}.values())
     if scored:
         console.print(_quality_table(record.model.name, scored, console.width))
@@ -162,9 +174,36 @@ def print_report(record: RunRecord, console: Console) -> None:
             console.print(f"data: {note}", markup=False, style="dim")
     for note in quality_notes(record):
         console.print(note, markup=False, style="dim")
+    _print_side_tables(record, console)
+    print_serving(record, console, short=False)
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     print_verdicts(record, console)
+
+
+def print_serving(record: RunRecord, console: Console, *, short: bool) -> None:
+    """A line for each run that served; ``short``: within 80 columns, the runs of a base left out.
+
+    Intervals are in the summary: a terminal has no room for them.
+    """
+    rows = [row for row in serving_rows(record) if not (short and row.is_base)]
+    if not rows:
+        return
+    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("engine under load", overflow="fold", min_width=18)
+    kept = _SHORT if short else tuple(range(len(table_cells(rows[0], interval=False))))
+    for index in kept:
+        heading = table_cells(rows[0], interval=False)[index][0].replace(" ", "\n")
+        table.add_column(escape(heading), justify="right")
+    table.add_column("verdict", no_wrap=True)
+    for row in rows:
+        cells = table_cells(row, interval=False)
+        verdict = row.verdict or ("base" if row.is_base else "not gated")
+        style = STYLES[row.verdict.partition(" ")[0]]
+        table.add_row(escape(row.name), *(escape(cells[index][1]) for index in kept), f"[{style}]{verdict}[/]")
+    console.print(table)
+    for line in load_lines(record):
+        console.print(line, markup=False, style="dim")
 
 
 def print_verdicts(record: RunRecord, console: Console) -> None:
@@ -186,6 +225,22 @@ def _print_end(record: RunRecord, console: Console, *, failed_only: bool) -> Non
     console.print(f"{record.model.label}: {tally(record)}", markup=False, style="bold")
 
 
+def _print_side_tables(record: RunRecord, console: Console) -> None:
+    """The tables of single subjects; columns without a figure are left out."""
+    for side in side_tables(record):
+        table = Table(title=escape(side.title), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+        shown = [place for place in range(len(side.headings)) if any(row[place] for row in side.rows)]
+        for place in shown:
+            ends = place in (0, len(side.headings) - 1)
+            align: JustifyMethod = "left" if ends else "right"
+            table.add_column(escape(side.headings[place]), justify=align, no_wrap=ends, overflow="fold")
+        for row in side.rows:
+            table.add_row(*(escape(row[place]) for place in shown))
+        console.print(table)
+        for note in side.notes:
+            console.print(note, markup=False, style="dim")
+
+
 def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:
     table = _table(escape(f"{model}{_origin(rows)}: speed and memory"), width)
     table.add_column("Batch\nSize", justify="right", no_wrap=True)
@@ -201,6 +256,15 @@ def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:
             escape(speedup_text(row)),
             f"[{STYLES[row.verdict.partition(' ')[0]]}]{row.verdict or 'not gated'}[/]",
         )
+    return table
+
+
+def _memory_table(model: str, rows: Sequence[Sequence[str]], width: int) -> Table:
+    table = _table(escape(f"{model}: memory as predicted, and in four views (MB)"), width)
+    for heading in MEMORY_HEADINGS[1:]:
+        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(escape, row))
     return table
 
 

@@ -11,8 +11,10 @@ from enginegate.config.loading import Config, find_config, load_config
 from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import EngineError, EngineGateError, MeasurementError, edge
 from enginegate.core.progress import Step
-from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, QualityEntry, TrialEntry
+from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, MemoryParts, QualityEntry, TrialEntry
+from enginegate.core.serving_records import ServingEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
+from enginegate.core.technique_records import TechniqueEntry
 from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
 from enginegate.engines.process.heartbeat import told
@@ -24,7 +26,10 @@ from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.gpu import DeviceMonitor
 from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.memory import measure_memory
+from enginegate.measure.memory_model import MemoryModel, predicted_memory, read_memory_model
 from enginegate.measure.prompts import PromptPool
+from enginegate.measure.serving.pairs import serve_run
+from enginegate.measure.techniques import Kit
 from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
 from enginegate.quality.measure import ASKING, measure_quality
@@ -32,6 +37,8 @@ from enginegate.quality.reference_cache import load_or_measure
 from enginegate.session.engines import RunningEngines, Wrap
 from enginegate.session.files import ModelFiles
 from enginegate.session.references import QualityReference, SpeedReference
+from enginegate.session.serving import ServingLoad
+from enginegate.session.techniques import TechniqueBench
 
 
 @dataclass
@@ -47,6 +54,9 @@ class ModelBench:
         left: by workload, the engines that left its race, and why.
         memory: by ``<engine id>/<workload id>``.
         quality: by ``<engine id>/<metric>``.
+        techniques: by engine id and the technique's name.
+        kv_caches: races of one engine's KV caches, by ``<id of the one with 16 bits>/<workload id>``.
+        serving: by engine id, alone or beside its live base.
         trials: by backend and workload, what pilots of races against a live base found.
     """
 
@@ -58,9 +68,15 @@ class ModelBench:
     left: dict[str, dict[str, EngineGateError]] = field(default_factory=dict)
     memory: dict[str, MemoryEntry] = field(default_factory=dict)
     quality: dict[str, QualityEntry] = field(default_factory=dict)
+    kv_caches: dict[str, ArenaEntry] = field(default_factory=dict)
+    serving: dict[str, ServingEntry] = field(default_factory=dict)
+    techniques: dict[tuple[str, str], TechniqueEntry] = field(default_factory=dict)
     trials: dict[str, dict[str, list[TrialEntry]]] = field(default_factory=dict)
     _no_memory: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
+    _memory_model: MemoryModel | None = field(default=None, repr=False)
     _no_race: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
+    _no_serving: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
+    _no_technique: dict[tuple[str, str], EngineGateError] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -112,30 +128,65 @@ class ModelBench:
                     contestants[spec.id] = self.engines.get(spec, runtime, "candidate")
             self.engines.settle()
             arena = self._arena(contestants, reference.id, workload, time_budget, max_blocks)
-
-            def enough(_: Sequence[Block]) -> bool:
-                return decided(arena.entry())
-
-            self.files.progress(Step(f"timing {workload.id}"))
             try:
-                with edge(
-                    MeasurementError, f"the race at {workload.id} broke off", "see what `enginegate doctor` says"
-                ):
-                    arena.run(enough, self.files.progress)
+                self._run(arena, decided)
             except EngineGateError as error:
                 self._no_race[workload.id] = error
                 raise
-            for engine_id in arena.racing:
-                problem = f"{engine_id} does not say what it is after its race"
-                try:
-                    with edge(EngineError, problem, "look into the library's log"):
-                        self.engines.look_again(engine_id)
-                except EngineGateError as reason:
-                    arena.leave(engine_id, reason)
-            for engine_id, failure in arena.failures.items():
-                self.files.progress(f"{engine_id} left the race at {workload.id}: {failure.problem}")
             self.arenas[workload.id], self.left[workload.id] = arena.entry(), arena.failures
         return self.arenas[workload.id]
+
+    def _run(self, arena: Arena, decided: Callable[[ArenaEntry], bool]) -> None:
+        """Run an arena to its end; who does not say what it is afterwards has left it."""
+
+        def enough(_: Sequence[Block]) -> bool:
+            return decided(arena.entry())
+
+        workload = arena.workload.id
+        self.files.progress(Step(f"timing {workload}"))
+        with edge(MeasurementError, f"the race at {workload} broke off", "see what `enginegate doctor` says"):
+            arena.run(enough, self.files.progress)
+        for engine_id in arena.racing:
+            problem = f"{engine_id} does not say what it is after its race"
+            try:
+                with edge(EngineError, problem, "look into the library's log"):
+                    self.engines.look_again(engine_id)
+            except EngineGateError as reason:
+                arena.leave(engine_id, reason)
+        for engine_id, failure in arena.failures.items():
+            self.files.progress(f"{engine_id} left the race at {workload}: {failure.problem}")
+
+    def race_kv_caches(
+        self,
+        engines: Sequence[tuple[EngineSpec, RuntimeSpec]],
+        workload: Workload,
+        decided: Callable[[ArenaEntry], bool],
+        time_budget: float,
+        max_blocks: int,
+    ) -> ArenaEntry:
+        """Time one engine with several KV caches, the first of 16 bits, which the others are ratios over.
+
+        Each such race is run once; ``left`` keeps who left it, by ``<id of the first>/<workload id>``. Raises
+        EngineGateError where the first cannot be had: the same again whenever it is asked for.
+        """
+        (wide, runtime), *others = engines
+        key = f"{wide.id}/{workload.id}"
+        if key in self._no_race:
+            raise self._no_race[key]
+        if key not in self.kv_caches:
+            try:
+                contestants: dict[str, Engine] = {wide.id: self.engines.get(wide, runtime, "candidate")}
+                for spec, other in others:
+                    with suppress(EngineGateError):  # its own tests say why it does not race
+                        contestants[spec.id] = self.engines.get(spec, other, "candidate")
+                self.engines.settle()
+                arena = self._arena(contestants, wide.id, workload, time_budget, max_blocks)
+                self._run(arena, decided)
+            except EngineGateError as error:
+                self._no_race[key] = error
+                raise
+            self.kv_caches[key], self.left[key] = arena.entry(), arena.failures
+        return self.kv_caches[key]
 
     def audit_contestants(
         self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload
@@ -175,13 +226,34 @@ class ModelBench:
             )
             try:
                 disk, timeouts = entry.manifest.size_bytes, self.config.timeouts()
-                self.memory[key] = measure_memory(
-                    entry.path, disk, spec, runtime, prompts, workload, timeouts, interpreter
-                )
+                found = measure_memory(entry.path, disk, spec, runtime, prompts, workload, timeouts, interpreter)
+                self.memory[key] = found.model_copy(update={"predicted": self._predicted(spec, runtime, workload)})
             except EngineGateError as error:
                 self._no_memory[key] = error
                 raise
         return self.memory[key]
+
+    def _predicted(self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload) -> MemoryParts | None:
+        """What the backend's memory law says; None where it has none for this engine."""
+        try:
+            if self._memory_model is None:
+                self._memory_model = read_memory_model(self.files.checkpoint.path)
+            return predicted_memory(load_backend(spec.backend), spec, runtime, workload, self._memory_model)
+        except EngineGateError as error:
+            self.files.progress(f"memory of {spec.id} is not predicted: {error.problem}")
+            return None
+
+    def note_reference_memory(self, workload: Workload) -> None:
+        """Have the reference's memory for the tables; where it cannot be measured they say n/a.
+
+        Where nothing was timed yet and its precision is open, there is no such row.
+        """
+        if not self.speed_reference.known:
+            return
+        try:
+            self.reference_memory(workload)
+        except EngineGateError as error:
+            self.files.progress(f"memory of the reference at {workload.id} is not known: {error.problem}")
 
     def reference_memory(self, workload: Workload) -> MemoryEntry:
         """Memory of the speed reference under one workload; on a CPU it is kept in the cache for later runs."""
@@ -237,6 +309,60 @@ class ModelBench:
         if key not in self.quality:
             self.quality[key] = self.quality_reference.second_scores(metric)
         return self.quality[key]
+
+    def serving_of(
+        self, spec: EngineSpec, runtime: RuntimeSpec, beside: Callable[[ServingLoad], ServingEntry] | None = None
+    ) -> ServingEntry:
+        """Serving of one engine under the configured load, once.
+
+        ``beside``: serves it beside its live base, and says how that went; None for the engine alone.
+
+        Raises EngineGateError where it could not be served: the same again whenever it is asked for.
+        """
+        if spec.id in self._no_serving:
+            raise self._no_serving[spec.id]
+        if spec.id not in self.serving:
+            try:
+                load = ServingLoad.of(self.config, spec)
+                self.serving[spec.id] = self._served(spec, runtime, load) if beside is None else beside(load)
+            except EngineGateError as error:
+                self._no_serving[spec.id] = error
+                raise
+        return self.serving[spec.id]
+
+    def _served(self, spec: EngineSpec, runtime: RuntimeSpec, load: ServingLoad) -> ServingEntry:
+        engine = self.engines.get(spec, runtime, "candidate")
+        self.engines.settle()
+        self.monitor([spec])
+        trace, seed = load.made()
+        entry = load.entry(trace)
+        self.files.progress(Step(f"serving {spec.id}: {entry}"))
+        problem = f"{spec.id} could not serve {entry}"
+        with edge(EngineError, problem, "run its tests alone, and look into the engine's own log"):
+            run = serve_run(engine, trace, load.pool(self.files), seed, load.policy(self.vocabulary()))
+        return ServingEntry(engine=spec.id, load=entry, slo=load.slo, runs=[run])
+
+    def technique_of(self, spec: EngineSpec, runtime: RuntimeSpec, name: str) -> TechniqueEntry:
+        """A technique of serving on one engine, with and without it, once.
+
+        Raises EngineGateError where it could not be measured: the same again whenever it is asked for.
+        """
+        key = spec.id, name
+        if key in self._no_technique:
+            raise self._no_technique[key]
+        if key not in self.techniques:
+            self.engines.settle()
+            self.monitor([spec])
+            longest = Workload(spec.max_batch_size, spec.max_input_len, spec.max_output_len)
+            kit = Kit(spec, self.pool(longest), self.config.file.workload.seed)
+            pairs = self.config.file.gates.techniques.pairs
+            measured = TechniqueBench(self.engines, kit, self.vocabulary(), pairs)
+            try:
+                self.techniques[key] = measured.measure(name, spec, runtime)
+            except EngineGateError as error:
+                self._no_technique[key] = error
+                raise
+        return self.techniques[key]
 
     def monitor(self, specs: Sequence[EngineSpec]) -> DeviceMonitor | None:
         """What looks at the GPU while these engines are timed; None where none uses one.

@@ -24,7 +24,9 @@ from enginegate.core.records import (
     ShardsEntry,
     VerdictEntry,
 )
+from enginegate.core.serving_records import ServingEntry
 from enginegate.core.specs import Workload
+from enginegate.core.technique_records import TechniqueEntry
 from enginegate.core.urls import without_password
 from enginegate.engines.process.environments import installed
 from enginegate.gates.verdict import Verdict
@@ -297,6 +299,24 @@ class GateSession:
         self.save_if_changed()
         return duel
 
+    def served(self, candidate: Candidate) -> ServingEntry:
+        """The engine under the configured load, beside its live base where it has one; once.
+
+        Raises EngineGateError where it could not be served: the same again whenever it is asked for.
+        """
+        duel, bench = self.duel(candidate), self.bench(candidate.config)
+        if duel is not None:  # whoever asks for the engine itself learns of its build and what it is
+            bench.engines.get(candidate.spec, candidate.runtime, "candidate")
+        entry = bench.serving_of(candidate.spec, candidate.runtime, None if duel is None else duel.serve)
+        self.save_if_changed()
+        return entry
+
+    def technique(self, candidate: Candidate, name: str) -> TechniqueEntry:
+        """A technique of serving on an engine, once. Raises EngineGateError."""
+        entry = self.bench(candidate.config).technique_of(candidate.spec, candidate.runtime, name)
+        self.save_if_changed()
+        return entry
+
     def why_guessed(self, config: Config, metric: str) -> str | None:
         """Why a multiple-choice metric tells nothing of a model: the reference only guesses. None where it does tell.
 
@@ -543,6 +563,9 @@ class GateSession:
             races=[duel.entry() for duel in self._raced(model)],
             memory=list(bench.memory.values()),
             quality=list(bench.quality.values()),
+            kv_caches=list(bench.kv_caches.values()),
+            serving=list(bench.serving.values()),
+            techniques=list(bench.techniques.values()),
             verdicts=self.verdicts.get(model, []),
             attempts=self.attempts.get(model, []),
             warnings=[*self.warnings, *(f"{test} {how}" for test, lines in self.errors.items() for how in lines)],
@@ -592,6 +615,9 @@ class GateSession:
             + len(bench.arenas)
             + len(bench.memory)
             + len(bench.quality)
+            + len(bench.kv_caches)
+            + len(bench.serving)
+            + len(bench.techniques)
             + len(self._raced(name))
             for name, bench in self._benches.items()
         )

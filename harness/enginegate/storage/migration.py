@@ -85,6 +85,40 @@ def _verdict_to_2(verdict: Content) -> Content:
     return {**_renamed(verdict, "metric"), "inputs": inputs}
 
 
+#: What a round had fields for up to schema 2.
+_FIGURES = ("ttft", "itl_p50", "itl_p95", "itl_p99", "last_token")
+
+
+def _record_to_3(record: Content) -> Content:
+    """The figures of a round became a mapping; one that was ``null`` is absent."""
+    arenas = [{**arena, "blocks": _blocks_to_3(arena.get("blocks", []))} for arena in record.get("arenas", [])]
+    races = [
+        {**race, "launches": [_launch_to_3(launch) for launch in race.get("launches", [])]}
+        for race in record.get("races", [])
+    ]
+    return {**record, "arenas": arenas, "races": races}
+
+
+def _launch_to_3(launch: Content) -> Content:
+    rounds: Content = {
+        field: {workload: _blocks_to_3(blocks) for workload, blocks in launch[field].items()}
+        for field in ("blocks", "first_tokens")
+        if field in launch
+    }
+    return {**launch, **rounds}
+
+
+def _blocks_to_3(blocks: list[Content]) -> list[Content]:
+    return [{**block, "rounds": [_round_to_3(entry) for entry in block["rounds"]]} for block in blocks]
+
+
+def _round_to_3(entry: Content) -> Content:
+    """The last token's time may be missing, and the gaps ``null``; the first token's time was always there."""
+    found = {name: entry[name] for name in _FIGURES if name != "last_token" or name in entry}
+    figures = {name: value for name, value in found.items() if value is not None or name == "ttft"}
+    return {**{key: value for key, value in entry.items() if key not in _FIGURES}, "figures": figures}
+
+
 def _quality_to_2(baseline: Content) -> Content:
     metrics = {
         _RENAMED.get(name, name): _accepted_to_2(_renamed(metric, "version"))
@@ -125,6 +159,6 @@ def _replace_word(text: str, old: str, new: str) -> str:
     return re.sub(rf"(?<![A-Za-z0-9]){re.escape(old)}(?![A-Za-z0-9])", new, text)
 
 
-RECORD: Mapping[int, Step] = {1: _record_to_2}
+RECORD: Mapping[int, Step] = {1: _record_to_2, 2: _record_to_3}
 QUALITY: Mapping[int, Step] = {1: _quality_to_2}
 PERF: Mapping[int, Step] = {1: _perf_to_2}

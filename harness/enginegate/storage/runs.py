@@ -14,6 +14,7 @@ from enginegate.quality.lm_eval import METRIC as TASK_METRIC
 from enginegate.quality.ties import half_right
 from enginegate.storage.migration import RECORD
 from enginegate.storage.reading import Format, repeated, table_problem
+from enginegate.storage.serving import serving_problem
 from enginegate.storage.texts import save_texts
 
 #: The name of a run's record inside its folder.
@@ -39,8 +40,11 @@ def _problem(record: RunRecord) -> str | None:
         _races(record),
         ("memory of", [f"{entry.engine} at {entry.workload}" for entry in record.memory]),
         ("quality:", [f"{entry.metric} of {entry.engine}" for entry in record.quality]),
+        ("the race of KV caches over", [f"{entry.reference} at {entry.workload}" for entry in record.kv_caches]),
+        ("serving of", [entry.engine for entry in record.serving]),
+        ("techniques:", [f"{entry.technique} of {entry.engine}" for entry in record.techniques]),
     ]
-    for arena in record.arenas:
+    for arena in (*record.arenas, *record.kv_caches):
         named.append((f"at {arena.workload}, engine", arena.contestants))
         for number, block in enumerate(arena.blocks):
             named.append((f"in block {number} at {arena.workload}, a round of", [turn.engine for turn in block.rounds]))
@@ -59,7 +63,7 @@ def _problem(record: RunRecord) -> str | None:
         problem = table_problem(entry.columns, entry.items) or _impossible(entry)
         if problem is not None:
             return f"{entry.metric} of {entry.engine}: {problem}"
-    return _shards_problem(record.shards)
+    return serving_problem(record.serving) or _shards_problem(record.shards)
 
 
 def _races(record: RunRecord) -> tuple[str, list[str]]:

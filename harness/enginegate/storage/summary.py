@@ -9,10 +9,12 @@ from statistics import median
 
 from enginegate.core.errors import MeasurementError, RecordError
 from enginegate.core.records import ArenaEntry, RunRecord, VerdictEntry
+from enginegate.core.serving_records import ServingEntry
 from enginegate.gates.sequential import RATIO_SHIFT
 from enginegate.gates.sessions import ShiftPrior
 from enginegate.gates.verdict import TAIL
 from enginegate.measure.ratios import TIMED, has_value, log_ratios
+from enginegate.measure.serving.figures import figures
 from enginegate.storage.configured import speed_as_written
 
 #: Statuses from the worst to the best.
@@ -20,6 +22,9 @@ SEVERITY = ("FAIL", "INCONCLUSIVE", "NO_BASELINE", "PASS")
 
 #: Scores that say how another was come by, and are neither better nor worse themselves.
 DESCRIPTIVE_SCORES = frozenset({"stderr", "stderr_norm", "chance", "tokens", "items", "ties"})
+
+#: Metrics that are medians of a round's figures, in seconds, and the figures' names.
+_FIGURES = {"ttft_seconds": "ttft", "itl_seconds": "itl_p50", "itl_p95": "itl_p95", "itl_p99": "itl_p99"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Measurement:
         workload: workload id, or "" where the figure belongs to the engine as a whole.
         metric: e.g. ``latency``, ``speedup``, ``peak_memory``, ``cloze.acc_norm``. ``speedup``, ``ttft`` and ``itl``
             are ratios over the reference (more is faster), ``ttft_seconds`` and ``itl_seconds`` the times themselves.
-        unit: ``seconds``, ``tokens/s``, ``x``, ``bytes`` or ``score``.
+        unit: ``seconds``, ``tokens/s``, ``requests/s``, ``x``, ``bytes`` or ``score``.
         value: the figure, in ``unit``.
         low: lower end of its interval, or None.
         high: upper end of its interval, or None.
@@ -180,9 +185,27 @@ def _measured(record: RunRecord) -> Iterator[Measurement]:
     for built in record.engines:
         yield Measurement(built.id, "", "engine_size", "bytes", built.size_bytes)
         yield Measurement(built.id, "", "build_seconds", "seconds", built.build_seconds)
+    for served in record.serving:
+        yield from _served(served)
     for quality in record.quality:
         for name, score in headline_scores(quality.scores).items():
             yield Measurement(quality.engine, "", f"{quality.metric}.{name}", "score", score)
+
+
+def _served(entry: ServingEntry) -> Iterator[Measurement]:
+    """Of the first run alone: further ones are of other requests."""
+    for run in entry.runs[:1]:
+        said, work = figures(run, entry.slo), entry.load.id
+        for metric, percentiles in said.percentiles.items():
+            for name, found in percentiles.items():
+                low, high = (None if math.isnan(end) else end for end in (found.low, found.high))
+                yield Measurement(entry.engine, work, f"serving_{metric}_{name}", "seconds", found.value, low, high)
+        for metric, unit, value in (
+            ("serving_goodput", "requests/s", said.goodput),
+            ("serving_throughput", "tokens/s", said.tokens_per_second),
+        ):
+            if math.isfinite(value):
+                yield Measurement(entry.engine, work, metric, unit, value)
 
 
 def _timed(arena: ArenaEntry, engine: str) -> Iterator[Measurement]:
@@ -199,10 +222,9 @@ def _timed(arena: ArenaEntry, engine: str) -> Iterator[Measurement]:
 
     yield middle("latency", "seconds", [turn.seconds for turn in turns])
     yield middle("throughput", "tokens/s", [turn.tokens / turn.seconds for turn in turns])
-    yield middle("ttft_seconds", "seconds", [turn.ttft for turn in turns])
-    for metric, attribute in (("itl_seconds", "itl_p50"), ("itl_p95", "itl_p95"), ("itl_p99", "itl_p99")):
-        values = [getattr(turn, attribute) for turn in turns]
-        if None not in values:
+    for metric, figure in _FIGURES.items():
+        values = [value for turn in turns if (value := turn.figure(figure)) is not None]
+        if len(values) == len(turns):
             yield middle(metric, "seconds", values)
     if engine != arena.reference:
         for metric in TIMED:

@@ -14,9 +14,10 @@ import pytest
 from enginegate.core.errors import EngineError
 from enginegate.core.specs import SamplingParams
 from enginegate.engines.answers import checked_distributions
-from enginegate.engines.base import Engine
+from enginegate.engines.base import Arrival, Engine, ServingEngine
 from enginegate.engines.effective import check_effective
 from enginegate.engines.registry import check_precision, load_backend
+from enginegate.engines.serving import cannot_serve, checked_events
 from enginegate.testing.fixtures import VOCABULARY, Workshop
 
 
@@ -119,6 +120,52 @@ class Conformance:
     ) -> None:
         with pytest.raises(EngineError, match=said):
             engine.generate(batch, SamplingParams(tokens))
+
+    def test_requests_that_arrive_over_time_are_answered_as_a_batch_is(self, engine: Engine) -> None:
+        server, count = self.server(engine), 2 * engine.spec.max_batch_size
+        batch = [prompts(1, 4 + 3 * number, number)[0] for number in range(count)]
+        arrivals = [Arrival(tuple(prompt), SamplingParams(12), 0.005 * number) for number, prompt in enumerate(batch)]
+        events = list(checked_events(engine.spec.id, server.submit(arrivals), arrivals, VOCABULARY))
+        sent = {event.request: event.time for event in events if event.kind == "sent"}
+        assert list(sent) == list(range(count))
+        assert all(sent[number] >= arrival.time for number, arrival in enumerate(arrivals))
+        assert {event.reason for event in events if event.kind == "finished"} == {"length"}
+        assert events[-1].in_flight in (0, None)
+        if self.exact:
+            for number, prompt in enumerate(batch):
+                tokens = [token for event in events if event.request == number for token in event.token_ids]
+                assert tuple(tokens) == engine.generate([prompt], SamplingParams(12))[0].token_ids
+
+    def test_dropped_run_of_requests_leaves_the_engine_usable(self, engine: Engine) -> None:
+        prompt = prompts(1, 12)[0]
+        expected = engine.generate([prompt], SamplingParams(12))[0].token_ids
+        run = self.server(engine).submit([Arrival(tuple(prompt), SamplingParams(12), time) for time in (0.0, 0.0, 1.0)])
+        assert next(event for event in run if event.kind == "tokens").token_ids[0] == expected[0]
+        del run
+        assert engine.generate([prompt], SamplingParams(12))[0].token_ids == expected
+
+    @pytest.mark.parametrize(
+        ("arrivals", "said"),
+        [
+            ([], "no request arrives"),
+            ([Arrival((5,), SamplingParams(4), -1.0)], "request 0 arrives at -1 s"),
+            ([Arrival((5,), SamplingParams(4), time) for time in (1.0, 0.5)], "request 1 arrives at 0.5 s, after"),
+            ([Arrival((5,), SamplingParams(4), float("nan"))], "request 0 arrives at nan"),
+            ([Arrival((5,) * 49, SamplingParams(4), 0.0)], "request 0 of 1: prompt 0 has 49 tokens"),
+            ([Arrival((5,), SamplingParams(33), 0.0)], "33 tokens"),
+        ],
+    )
+    def test_arrivals_that_cannot_be_served_are_refused(
+        self, engine: Engine, arrivals: list[Arrival], said: str
+    ) -> None:
+        with pytest.raises(EngineError, match=said):
+            list(self.server(engine).submit(arrivals))
+
+    def server(self, engine: Engine) -> ServingEngine:
+        """The engine as one that serves; skips where its backend cannot."""
+        if not isinstance(engine, ServingEngine):
+            pytest.skip(cannot_serve(engine.spec).problem)
+        return engine
 
     @pytest.mark.parametrize(
         ("sequence", "prefill"),

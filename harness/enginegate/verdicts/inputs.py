@@ -17,6 +17,7 @@ from enginegate.core.files import first_problem
 from enginegate.core.records import Number, Stored
 from enginegate.gates.items import QualityPolicy
 from enginegate.gates.sequential import SpeedPolicy
+from enginegate.gates.serving import SloPolicy
 from enginegate.gates.sessions import Baseline, Floor, ShiftPrior
 
 #: The figures of a memory pass that are gated.
@@ -126,6 +127,27 @@ class MemoryInputs(GateInputs):
     def comparable(self) -> bool:
         """A baseline or a limit."""
         return self.baseline is not None or self.limit is not None
+
+
+class MemoryLawInputs(GateInputs):
+    """A memory pass against what the backend's law predicted, which lies beside it in the record.
+
+    Attributes:
+        predicted: whether there is a law.
+        tolerated: share of the total by which it may lie off.
+        at_most: whether the engine's own limits may make its KV pool smaller than the law says.
+    """
+
+    gate: Literal["memory_law"] = "memory_law"
+    workload: str
+    predicted: bool
+    tolerated: float
+    at_most: bool = False
+
+    @property
+    def comparable(self) -> bool:
+        """A law."""
+        return self.predicted
 
 
 class SizeInputs(GateInputs):
@@ -259,6 +281,99 @@ class LengthsInputs(QualityInputs):
         return True
 
 
+class KvBytesInputs(GateInputs):
+    """Bytes of a token in a KV pool.
+
+    ``reference``: id of the same engine with 16 bits. ``limit``: share of its bytes, at most.
+    """
+
+    gate: Literal["kv_bytes"] = "kv_bytes"
+    reference: str
+    limit: float
+
+    @property
+    def comparable(self) -> bool:
+        """Always: with 16 bits of the same engine."""
+        return True
+
+
+class KvSpeedInputs(GateInputs):
+    """Speed of an engine over the same with a KV cache of 16 bits, block by block.
+
+    Attributes:
+        workload: of their race.
+        reference, reference_label: the engine with 16 bits, its id and for people.
+        floor: the ratio that it must reach.
+        policy: error probabilities and looks.
+    """
+
+    gate: Literal["kv_speed"] = "kv_speed"
+    workload: str
+    reference: str
+    reference_label: str
+    floor: float
+    policy: SpeedPolicy
+
+    @property
+    def comparable(self) -> bool:
+        """Always: with 16 bits of the same engine."""
+        return True
+
+
+class SloInputs(GateInputs):
+    """How many requests keep the service level that the record's serving names, by an exact binomial test.
+
+    ``foreign_load_limit``: where others took more of the machine, no FAIL is concluded.
+    """
+
+    gate: Literal["slo"] = "slo"
+    policy: SloPolicy
+    foreign_load_limit: float
+
+    @property
+    def comparable(self) -> bool:
+        """Always: the service level is what it is compared with."""
+        return True
+
+
+class ServedInputs(GateInputs):
+    """A latency of serving beside a live base, pair of runs by pair of runs.
+
+    Attributes:
+        latency: ``ttft``, ``tpot`` or ``e2el``.
+        base: id of the live base; None without one.
+        label: the base for people.
+        policy: margins and error probabilities.
+        notes: warnings to go with the verdict.
+    """
+
+    gate: Literal["served"] = "served"
+    latency: Literal["ttft", "tpot", "e2el"]
+    base: str | None
+    label: str
+    policy: SpeedPolicy
+    notes: list[str] = Field(default_factory=list)
+
+    @property
+    def comparable(self) -> bool:
+        """A live base."""
+        return self.base is not None
+
+
+class LevelInputs(GateInputs):
+    """The share of requests that keep the service level beside a live base, request by request."""
+
+    gate: Literal["level"] = "level"
+    base: str | None
+    policy: QualityPolicy
+    notes: list[str] = Field(default_factory=list)
+
+    @property
+    def comparable(self) -> bool:
+        """A live base."""
+        return self.base is not None
+
+
 class UnpairedInputs(GateInputs):
     """Samples of sessions that never ran side by side: another session's are judged against them.
 
@@ -283,9 +398,63 @@ class UnpairedInputs(GateInputs):
         return bool(self.sessions)
 
 
+class TechniqueInputs(GateInputs):
+    """How much better an engine is with a technique of serving than without it, as a ratio of paired runs.
+
+    ``figure``: of the record's runs. ``higher``: whether more of it is better. ``floor``: at least this; None: not set.
+    """
+
+    gate: Literal["technique"] = "technique"
+    technique: str
+    figure: str
+    higher: bool
+    floor: float | None
+    alpha: float
+    beta: float
+
+    @property
+    def comparable(self) -> bool:
+        """A floor."""
+        return self.floor is not None
+
+
+class MismatchInputs(GateInputs):
+    """The share of tokens that a technique changes, at most.
+
+    ``tie``: two tokens whose log-probabilities are not further apart may change places by rounding.
+    """
+
+    gate: Literal["mismatch"] = "mismatch"
+    technique: str
+    limit: float
+    tie: float
+    alpha: float
+    beta: float
+
+    @property
+    def comparable(self) -> bool:
+        """Always: the engine without the technique answered the same prompts."""
+        return True
+
+
+class OrderInputs(GateInputs):
+    """How many later requests are served before an earlier one, at most."""
+
+    gate: Literal["order"] = "order"
+    technique: str
+    limit: int
+    alpha: float
+
+    @property
+    def comparable(self) -> bool:
+        """Always: the order of arrival is what it is compared with."""
+        return True
+
+
 AnyInputs = Annotated[
     SpeedInputs
     | MemoryInputs
+    | MemoryLawInputs
     | SizeInputs
     | BuildTimeInputs
     | AccuracyInputs
@@ -294,6 +463,14 @@ AnyInputs = Annotated[
     | DivergenceInputs
     | FlipsInputs
     | LengthsInputs
+    | KvBytesInputs
+    | KvSpeedInputs
+    | SloInputs
+    | ServedInputs
+    | LevelInputs
+    | TechniqueInputs
+    | MismatchInputs
+    | OrderInputs
     | UnpairedInputs,
     Field(discriminator="gate"),
 ]

@@ -12,6 +12,8 @@ from enginegate.core.records import JointEntry, RunRecord, VerdictEntry
 
 #: The gates of answers and scores, by the name that their inputs carry.
 _QUALITY = frozenset({"accuracy", "corpus", "nll", "divergence", "flips", "lengths"})
+#: The gates of speed.
+_SPEED = frozenset({"speed", "kv_speed"})
 
 
 def joint_verdicts(record: RunRecord) -> list[JointEntry]:
@@ -22,7 +24,7 @@ def joint_verdicts(record: RunRecord) -> list[JointEntry]:
 def _joint(record: RunRecord) -> Iterator[JointEntry]:
     for engine in dict.fromkeys(verdict.engine for verdict in record.verdicts):
         ours = [verdict for verdict in record.verdicts if verdict.engine == engine]
-        fast = [verdict for verdict in ours if _gate(verdict) == "speed" and verdict.status == "PASS"]
+        fast = [verdict for verdict in ours if _gate(verdict) in _SPEED and verdict.status == "PASS"]
         quality = [verdict for verdict in ours if _gate(verdict) in _QUALITY]
         failed = [verdict for verdict in quality if verdict.status == "FAIL"]
         expected = engine in record.quality_planned and not record.model.random_weights

@@ -8,6 +8,7 @@ from typing import TypeVar
 from enginegate.config.schema import GatesSection
 from enginegate.core.errors import RecordError
 from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RaceEntry, RunRecord
+from enginegate.core.serving_records import ServingEntry
 from enginegate.quality.ties import Results, first_wins, has_column, reader
 from enginegate.storage.configured import kept_gates
 
@@ -36,6 +37,12 @@ def arena(record: RunRecord, workload: str) -> ArenaEntry:
     return _one([entry for entry in record.arenas if entry.workload == workload], f"arena {workload}")
 
 
+def kv_cache(record: RunRecord, reference: str, workload: str) -> ArenaEntry:
+    """The race of one engine's KV caches over that of 16 bits."""
+    found = [each for each in record.kv_caches if (each.reference, each.workload) == (reference, workload)]
+    return _one(found, f"the race of KV caches over {reference} at {workload}")
+
+
 def race(record: RunRecord, head: str) -> RaceEntry:
     """The race of one engine against its live base."""
     return _one([entry for entry in record.races if entry.head.engine == head], f"the race of {head}")
@@ -56,6 +63,11 @@ def quality(record: RunRecord, engine_id: str, metric: str) -> QualityEntry:
     """One quality metric of one engine."""
     found = [entry for entry in record.quality if entry.engine == engine_id and entry.metric == metric]
     return _one(found, f"{metric} of {engine_id}")
+
+
+def serving(record: RunRecord, engine_id: str) -> ServingEntry:
+    """Serving of one engine."""
+    return _one([entry for entry in record.serving if entry.engine == engine_id], f"serving of {engine_id}")
 
 
 def gates(record: RunRecord | None) -> GatesSection:

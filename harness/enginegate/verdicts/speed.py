@@ -153,7 +153,11 @@ def judge_speed_gate(inputs: SpeedInputs, record: RunRecord) -> Verdict:
     """
     if isinstance(inputs.against, LiveBase):
         return judge_live_gate(inputs, inputs.against, record)
-    entry = lookup.arena(record, inputs.workload)
+    return judge_arena(inputs, lookup.arena(record, inputs.workload), record)
+
+
+def judge_arena(inputs: SpeedInputs, entry: ArenaEntry, record: RunRecord, metric: str = "") -> Verdict:
+    """The same from one arena of the record. ``metric``: the verdict's own, where it is not that of the ratio."""
     if inputs.candidate in entry.failures:
         raise MeasurementError(entry.failures[inputs.candidate])
     ratios = log_ratios(entry.blocks, inputs.reference, inputs.candidate, inputs.metric)
@@ -180,7 +184,7 @@ def judge_speed_gate(inputs: SpeedInputs, record: RunRecord) -> Verdict:
         ratios,
         _anchor(inputs),
         inputs.policy,
-        metric=inputs.metric,
+        metric=metric or inputs.metric,
         subject=inputs.subject,
         reference=inputs.reference_label,
         warnings=warnings,

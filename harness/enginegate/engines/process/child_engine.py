@@ -13,7 +13,18 @@ from typing import Any
 
 from enginegate.core.errors import EngineGateError
 from enginegate.core.specs import DEFAULT_TIMEOUTS, EngineSpec, RuntimeSpec, SamplingParams, Timeouts
-from enginegate.engines.base import Backend, Cells, Distribution, Effective, Engine, Generation, MemoryUse, TokenEvent
+from enginegate.engines.base import (
+    Arrival,
+    Backend,
+    Cells,
+    Distribution,
+    Effective,
+    Engine,
+    Generation,
+    MemoryUse,
+    ServingEvent,
+    TokenEvent,
+)
 from enginegate.engines.process.client import Worker
 from enginegate.engines.process.interpreter import HERE, Interpreter
 from enginegate.engines.timing import SelfTimed
@@ -75,6 +86,14 @@ class ChildEngine(SelfTimed):
         """Answer one prompt token by token, from the first time that the iterator is asked; see ``Worker.parts``."""
         self.ready()
         return self.worker.parts("round", "stream", list(prompt), params)
+
+    def submit(self, arrivals: Sequence[Arrival]) -> Iterator[ServingEvent]:
+        """See ``enginegate.engines.base.ServingEngine``. Raises CapabilityError where the backend has no such method.
+
+        The requests arrive inside the child, by its clock; their events are handed over when all are served.
+        """
+        self.ready()
+        return self.worker.parts("round", "submit", list(arrivals))
 
     def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
         """Log-probability of each token given those before it."""

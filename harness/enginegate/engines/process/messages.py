@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from enginegate.engines.process.values import decode, encode
 
 #: Raised with every change of what is said; both sides must speak the same.
-PROTOCOL = 3
+PROTOCOL = 4
 #: A mark and the protocol, then the lengths of the JSON and of the arrays, in bytes. The first two stay as they are.
 _MARK = b"eng:"
 _HEAD = struct.Struct("!4sHQQ")

@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginegate.core.specs import EngineSpec, QuantizationSpec, RuntimeSpec, SamplingParams, Timeouts
-from enginegate.engines.base import Distribution, Effective, Generation, MemoryUse, TokenEvent
+from enginegate.engines.base import Arrival, Distribution, Effective, Generation, MemoryUse, ServingEvent, TokenEvent
 from enginegate.models.checkpoint import Checkpoint
 
 _KNOWN: Mapping[str, type] = {
     kind.__name__: kind
     for kind in (
+        Arrival,
         Checkpoint,
         Distribution,
         Effective,
@@ -33,6 +34,7 @@ _KNOWN: Mapping[str, type] = {
         QuantizationSpec,
         RuntimeSpec,
         SamplingParams,
+        ServingEvent,
         Timeouts,
         TokenEvent,
     )

@@ -27,6 +27,7 @@ from enginegate.engines.answers import distributions
 from enginegate.engines.base import Effective, Engine
 from enginegate.engines.process.heartbeat import beating
 from enginegate.engines.process.messages import Channel, Reply, Request
+from enginegate.engines.serving import serving
 from enginegate.engines.timing import timed_answer
 from enginegate.machine.cores import allowed_cores, take_quietest_core
 from enginegate.machine.processes import die_with_parent
@@ -118,6 +119,11 @@ class _Worker:
                 if request.method == "stream":
                     for event in self._loaded().stream(*request.arguments):
                         tell("event", event)
+                    value = None
+                elif request.method == "submit":
+                    # Nothing is sent while requests are served: the sending would take its time from the steps.
+                    for happened in list(serving(self._loaded()).submit(*request.arguments)):
+                        tell("event", happened)
                     value = None
                 elif absent := _absent(request.arguments):
                     tell("absent", absent)

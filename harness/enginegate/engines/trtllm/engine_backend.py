@@ -12,6 +12,7 @@ from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Capabilities, Effective, Progress
 from enginegate.engines.checkpoint import Geometry, read_config, read_passages
+from enginegate.engines.memory_law import MemoryLaw
 from enginegate.engines.options import RuntimeOptions
 from enginegate.engines.requests import eos_token_ids
 from enginegate.engines.trtllm import gpu
@@ -20,6 +21,7 @@ from enginegate.engines.trtllm.child import build_in_child
 from enginegate.engines.trtllm.contract import Api
 from enginegate.engines.trtllm.engine import TensorRtEngine
 from enginegate.engines.trtllm.loading import kv_tokens, loading
+from enginegate.engines.trtllm.memory_law import memory_law
 from enginegate.engines.trtllm.options import BuiltSpec, TensorRtOptions, built_spec, pool_limits, runtime_spec
 from enginegate.engines.trtllm.precisions import ENGINE, KV_ENGINE, algorithm_name, capabilities
 from enginegate.machine import cpu
@@ -64,6 +66,10 @@ class TensorRtEngineBackend:
     def capabilities(self) -> Capabilities:
         """By installed version, driver and compute capability; imports nothing of TensorRT-LLM."""
         return capabilities(self.name, ENGINE, KV_ENGINE, gpu.devices())
+
+    def memory_law(self, spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_format: str) -> MemoryLaw:
+        """What an engine takes, before it is loaded."""
+        return memory_law(spec, runtime, geometry, kv_format)
 
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         """Convert, quantize (ModelOpt, on the calibration passages), compile and save.
@@ -154,6 +160,7 @@ class BuiltEngine(TensorRtEngine):
             threads=None,
             scheduler_policy="static" if "STATIC" in str(args.batching_type).upper() else "inflight",
             chunked_prefill=bool(args.enable_chunked_prefill),
+            queue_order="fcfs",
             speculation=found.speculation,
             tokens_per_block=found.tokens_per_block,
             kv_blocks=blocks,
@@ -285,7 +292,14 @@ def _check_checkpoint(spec: BuiltSpec, checkpoint: Path) -> None:
 
 
 def _check_runtime(spec: EngineSpec, runtime: RuntimeSpec, found: _Found) -> None:
-    """Raise CapabilityError where loading asks for what the engine was not compiled with."""
+    """Raise CapabilityError where loading asks for what the engine was not compiled with, or no engine has."""
+    refused = []
+    if runtime.prefix_caching:
+        refused.append("prefix_caching (what is loaded does not tell whether blocks are reused)")
+    if runtime.queue_order != "fcfs":
+        refused.append(f"queue_order {runtime.queue_order} (it is fcfs)")
+    if refused:
+        raise CapabilityError(f"{spec.id}: backend trtllm-engine has no {', '.join(refused)}", "drop it")
     fixed = [
         ("kv_precision", runtime.kv_precision, ("auto", found.kv_precision)),
         ("tokens_per_block", runtime.tokens_per_block, (None, found.tokens_per_block)),

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import gc
 import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from enginegate.core.errors import EngineError, edge
-from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
+from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Cells, Distribution, Effective, MemoryUse
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.requests import check_open, check_sequences, eos_token_ids
 from enginegate.engines.stepping import SteppingEngine
 from enginegate.engines.vllm import settings
+from enginegate.engines.vllm.loop import CoreLoop
 from enginegate.engines.vllm.precisions import precision_found, suite_name, weight_scheme
 from enginegate.engines.vllm.quantize import storage_type
 from enginegate.engines.vllm.ranks import Rank, close_queues, message_queues, read_ranks, weights_of
@@ -29,10 +29,10 @@ from enginegate.models.vocabulary import vocabulary_size
 class VllmEngine(SteppingEngine):
     """See ``enginegate.engines.base.Engine``.
 
-    The loop is vLLM's own (``LLMEngine.step`` with ``FINAL_ONLY`` outputs, as ``LLM.generate`` does). What the engine
-    core hands out at each step is noted on the way, so that every token has its time without asking vLLM to make an
-    output object for each.
+    The loop is vLLM's own (``LLMEngine.step`` with ``FINAL_ONLY`` outputs, as ``LLM.generate`` does); see ``CoreLoop``.
     """
+
+    _own_orders = ("priority",)
 
     def __init__(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> None:
         self.spec = spec
@@ -50,39 +50,16 @@ class VllmEngine(SteppingEngine):
 
         self._torch = torch
         self._vllm = vllm
-        self._next_request = 0
-        self._core_outputs: list[Any] = []
         with edge(EngineError, f"{spec.id}: {engine_dir} cannot be loaded", "see vLLM's own log"):
             self._llm: Any = vllm.LLM(**arguments)
             self._queues = message_queues(self._core().model_executor)  # once a worker died, vLLM forgets them
-            self._watch_core()
+            self._core_loop: Any = CoreLoop(vllm, self._llm)
 
-    def _steps(
-        self, prompts: Sequence[Sequence[int]], params: SamplingParams
-    ) -> Iterator[tuple[int, list[int], float]]:
-        """Step the engine until all prompts are answered; yield (prompt's index, its new tokens, seconds)."""
-        sampling = self._vllm.SamplingParams(
-            temperature=0.0,
-            max_tokens=params.max_tokens,
-            ignore_eos=True,  # without a tokenizer vLLM knows no end of sequence; the stop tokens are given instead
-            stop_token_ids=None if params.ignore_eos else sorted(self._eos),
-            detokenize=False,
-            output_kind=self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
-        )
-        engine = self._llm.llm_engine
-        self._taken()
-        start = time.perf_counter()
-        rows = {self._submit(prompt, sampling): row for row, prompt in enumerate(prompts)}
-        try:
-            while engine.has_unfinished_requests():
-                engine.step()
-                elapsed = time.perf_counter() - start
-                for output in self._taken():
-                    # A step that was under way when a stream was dropped still hands out that request's token.
-                    if output.new_token_ids and output.request_id in rows:
-                        yield rows[output.request_id], list(output.new_token_ids), elapsed
-        finally:
-            self._abort(list(rows))
+    def _loop(self) -> CoreLoop:
+        loop: CoreLoop = self._core_loop
+        loop.taken()
+        loop.eos = self._eos
+        return loop
 
     def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
         """Log-probabilities from ``prompt_logprobs``: log-softmax of the raw logits in float32.
@@ -134,10 +111,9 @@ class VllmEngine(SteppingEngine):
         return named
 
     def _score_batch(self, sequences: Sequence[Sequence[int]], sampling: Any, prefill: int | None) -> list[list[Any]]:
-        engine = self._llm.llm_engine
+        engine, loop = self._llm.llm_engine, self._core_loop
         finished: dict[str, Any] = {}
-        rows = {self._submit(sequence, sampling): row for row, sequence in enumerate(sequences)}
-        names = list(rows)
+        names = [loop.request(sequence, sampling) for sequence in sequences]
         scheduler = self._core().scheduler.scheduler_config
         before = scheduler.long_prefill_token_threshold
         try:
@@ -153,8 +129,7 @@ class VllmEngine(SteppingEngine):
                     scheduler.long_prefill_token_threshold = 1
         finally:
             scheduler.long_prefill_token_threshold = before
-            self._abort(names)
-            self._taken()
+            loop.cancel(names)
         least = max(map(len, sequences)) - 2 * prefill if prefill is not None else 1
         if steps < least:
             raise EngineError(
@@ -206,9 +181,11 @@ class VllmEngine(SteppingEngine):
             activation_precision=suite_name(str(config.model_config.dtype)),
             max_length=self._max_length(),
             threads=None,
-            scheduler_policy="inflight",
+            scheduler_policy=self.runtime.scheduler_policy,
             chunked_prefill=bool(scheduler.enable_chunked_prefill),
             speculation=getattr(config.speculative_config, "method", None) or "none",
+            prefix_caching=bool(config.cache_config.enable_prefix_caching),
+            queue_order="priority" if str(scheduler.policy) == "priority" else self._line().order,
             tokens_per_block=config.cache_config.block_size,
             kv_blocks=config.cache_config.num_gpu_blocks,
             kv_pool_bytes=sum(rank.kv_bytes for rank in ranks),
@@ -220,7 +197,8 @@ class VllmEngine(SteppingEngine):
                 "attention": " and ".join(sorted({rank.attention for rank in ranks})),
                 "async_scheduling": bool(scheduler.async_scheduling),
                 "max_num_batched_tokens": scheduler.max_num_batched_tokens,
-                "prefix_caching": bool(config.cache_config.enable_prefix_caching),
+                "guesses": _guesses(config.speculative_config),
+                "prefix_cache": self._core_loop.prefix_cache(),
                 "tensor_parallel": len(ranks),
                 "decode_scoring": "one token a step",
                 "versions": cpu.versions(("vllm", "torch", "transformers", "compressed-tensors")),
@@ -232,6 +210,7 @@ class VllmEngine(SteppingEngine):
         llm, self._llm = self._llm, None
         if llm is None:
             return
+        self._core_loop = None
         try:
             llm.llm_engine.engine_core.shutdown()
         finally:
@@ -240,39 +219,6 @@ class VllmEngine(SteppingEngine):
         del llm
         gc.collect()
         self._torch.cuda.empty_cache()
-
-    def _submit(self, prompt: Sequence[int], sampling: Any) -> str:
-        """Add a request; gives the name that the engine core calls it by."""
-        name = str(self._next_request)
-        self._next_request += 1
-        return str(self._llm.llm_engine.add_request(name, {"prompt_token_ids": list(prompt)}, sampling))
-
-    def _abort(self, names: list[str]) -> None:
-        """Cancel what is still running of these requests, and forget what it produced."""
-        engine = self._llm.llm_engine if self._llm is not None else None
-        if engine is None or not engine.has_unfinished_requests():
-            return
-        engine.abort_request(names, internal=True)
-        while engine.has_unfinished_requests():
-            engine.step()
-        self._taken()
-
-    def _watch_core(self) -> None:
-        """Keep what each step of the engine core hands out, until ``_taken`` asks for it."""
-        client = self._llm.llm_engine.engine_core
-        get_output = client.get_output
-
-        def noted() -> Any:
-            outputs = get_output()
-            self._core_outputs.extend(outputs.outputs)
-            return outputs
-
-        client.get_output = noted
-
-    def _taken(self) -> list[Any]:
-        outputs = self._core_outputs[:]
-        self._core_outputs.clear()
-        return outputs
 
     def _core(self) -> Any:
         return self._llm.llm_engine.engine_core.engine_core
@@ -288,6 +234,11 @@ class VllmEngine(SteppingEngine):
 
     def _check_open(self) -> None:
         check_open(self.spec, self._llm)
+
+
+def _guesses(config: Any) -> dict[str, int]:
+    """Tokens that n-gram speculation guesses at a time, as the loaded configuration says."""
+    return {} if config is None else {"num_assistant_tokens": int(config.num_speculative_tokens)}
 
 
 def _distribution(named: Sequence[Mapping[int, Any]], came: Sequence[int], count: int) -> Distribution:
