@@ -10,15 +10,17 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from enginegate.core.errors import RecordError
-from enginegate.core.records import Fingerprint, RunRecord
+from enginegate.core.records import SCHEMA, Fingerprint, RunRecord
+from enginegate.core.serving_records import LoadEntry, ServingEntry, SloEntry
 from enginegate.core.urls import without_password
 from enginegate.storage.history import migrating, store
 from enginegate.storage.history.database import read, write
 from enginegate.storage.history.entries import Note, Series, entry_of
-from enginegate.storage.history.identity import NOT_KEPT, SeriesKey
+from enginegate.storage.history.identity import NOT_KEPT, SeriesKey, series_keys
 from enginegate.storage.history.store import Wanted, append, load
 from enginegate.storage.history.tables import HEAD, METADATA
 from enginegate.storage.runs import save_record
+from enginegate.storage.summary import Measurement
 
 from tests_harness.storage.factory import REFERENCE, run_record, verdict_entry
 
@@ -130,6 +132,22 @@ def test_a_ratio_over_another_reference_is_another_series(url: str) -> None:
     assert [len(each.points) for each in found if each.key.metric == "latency"] == [2]
 
 
+def test_serving_is_a_series_for_each_load_and_goodput_for_each_level() -> None:
+    def methods(seed: int, ttft: float) -> list[str]:
+        load = LoadEntry(kind="poisson", rate=2.0, requests=120, seed=seed)
+        entry = ServingEntry(engine=INT8, load=load, slo=SloEntry(ttft=ttft), runs=[])
+        figures = [
+            Measurement(INT8, load.id, "serving_ttft_p99", "seconds", 0.5),
+            Measurement(INT8, load.id, "serving_goodput", "requests/s", 1.5),
+        ]
+        return [key.method for key in series_keys(run_record(serving=[entry]), figures)]
+
+    (latency, goodput), (same, other_level), (other_seed, _) = methods(0, 1.0), methods(0, 2.0), methods(1, 1.0)
+    assert latency == same != other_seed
+    assert "seed 0" in latency
+    assert goodput != other_level
+
+
 def test_the_environment_of_a_run_is_kept(url: str) -> None:
     context = {
         "kernel": "6.1", "python": "3.11.7", "libraries": {"torch": "2.13.0"}, "load_average": [1.0],
@@ -138,7 +156,7 @@ def test_the_environment_of_a_run_is_kept(url: str) -> None:
     append(run_record(fingerprint=Fingerprint(key="k", identity={}, context=context)), url)
     (run,) = load(url).runs.values()
     assert run.environment == {"kernel": "6.1", "python": "3.11.7", "driver": "595.58", "torch": "2.13.0"}
-    assert (run.schema, run.enginegate, run.origin) == (2, "0.1.0", "enginegate")
+    assert (run.schema, run.enginegate, run.origin) == (SCHEMA, "0.1.0", "enginegate")
 
 
 def test_a_digest_is_what_it_was() -> None:

@@ -73,8 +73,10 @@ def difference(values: Array, before: int, index: int, after: int) -> Change:
     error = float(np.sqrt(squares / df * count / (len(old) * len(new))))
     if error == 0:
         return Change(index, before, after, size, size, size, 0.0 if size else 1.0)
-    reach = float(stats.t.isf(TAIL, df)) * error
-    return Change(index, before, after, size, size - reach, size + reach, float(2 * stats.t.sf(abs(size) / error, df)))
+    reach = float(special.stdtrit(df, 1 - TAIL)) * error
+    return Change(
+        index, before, after, size, size - reach, size + reach, 2 * float(special.stdtr(df, -abs(size) / error))
+    )
 
 
 def segment(values: Array, strong: float = STRONG_P, weak: float = WEAK_P) -> list[Change]:
@@ -94,7 +96,8 @@ def _divided(values: Array, weak: float) -> list[int]:
         return []
     distances = np.abs(values[:, None] - values[None, :])
     sums = np.zeros((len(values) + 1, len(values) + 1))
-    sums[1:, 1:] = distances.cumsum(axis=0).cumsum(axis=1)
+    np.cumsum(distances, axis=0, out=distances)
+    np.cumsum(distances, axis=1, out=sums[1:, 1:])
     found, open_parts = [], [(0, len(values))]
     while open_parts:
         start, end = open_parts.pop()

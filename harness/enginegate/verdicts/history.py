@@ -152,7 +152,7 @@ def worse_when(metric: str, unit: str) -> int:
     """1 where more is worse, -1 where less is, 0 where it is not known."""
     if unit in ("seconds", "bytes"):
         return 1
-    if unit in ("tokens/s", "x"):
+    if unit in ("tokens/s", "requests/s", "x"):
         return -1
     if metric.startswith(_LESS_IS_BETTER):
         return 1

@@ -100,6 +100,7 @@ class _Methods:
 
     def __init__(self, record: RunRecord) -> None:
         self._arenas = {arena.workload: arena for arena in record.arenas}
+        self._served = {(entry.engine, entry.load.id): entry for entry in record.serving}
         self._devices = {(entry.engine, entry.workload): entry.device for entry in record.memory}
         self._quality = {(entry.engine, entry.metric): entry.version for entry in record.quality}
         self._verdicts = {(each.engine, each.workload or "", each.metric): each for each in record.verdicts}
@@ -118,6 +119,13 @@ class _Methods:
                 over = self._names.get(reference, reference)
                 return f"{how}, over {over} {self._runtimes.get(reference, '')}".rstrip()
             return how
+        served = self._served.get((item.engine, item.workload))
+        if served is not None and item.metric.startswith("serving_"):
+            load = served.load
+            source = f", from {load.source}" if load.source else ""
+            beside = ", beside a live base" if served.base else ""
+            level = f", level {served.slo}" if item.metric == "serving_goodput" else ""
+            return f"{load}{source}, seed {load.seed}{beside}{level}"
         if (item.engine, item.workload) in self._devices and item.unit == "bytes":
             return f"process of its own on {self._devices[item.engine, item.workload]}"
         if item.metric in _FILES:

@@ -133,6 +133,7 @@ def test_figures_that_are_no_numbers_are_left_out(examined):
     ("metric", "unit", "expected"),
     [
         ("latency", "seconds", 1), ("peak_memory", "bytes", 1), ("throughput", "tokens/s", -1), ("speedup", "x", -1),
+        ("serving_goodput", "requests/s", -1),
         ("perplexity.perplexity", "score", 1), ("divergence.kld", "score", 1), ("cloze.accuracy", "score", -1),
         ("summaries.rouge1", "score", -1), ("track", "unit", 0),
     ],
