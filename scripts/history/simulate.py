@@ -24,7 +24,6 @@ from enginegate.gates.change_points import (
     newest,
     newest_at_each,
     rate,
-    segment,
 )
 
 sys.path.insert(0, str(Path(__file__).parent))
