@@ -51,6 +51,7 @@ OPTION_TESTS = {
     "::test_history_that_makes_no_sense_is_a_usage_error_before_anything_is_measured",
     "shard": "plugin/test_plugin_shards.py::test_shards_run_their_engines_and_are_merged_into_the_session",
     "gate-audit": "plugin/test_plugin_audits.py::test_an_audit_lies_with_its_run_until_it_is_accepted",
+    "price-per-hour": "plugin/test_plugin_scaling.py::test_the_shape_is_judged_recorded_and_drawn",
     "require-gpu": "plugin/test_plugin_devices.py::test_require_gpu",
     "require-trtllm": "trtllm/test_require.py::test_skips_fail_where_it_is_required",
 }

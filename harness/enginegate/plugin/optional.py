@@ -13,6 +13,7 @@ import pytest
 #: Their markers, and what each is for.
 OPTIONAL = {
     "kv_cache": "compares KV caches of 16, 8 and 4 bits; left out unless -m kv_cache or the file asks for it",
+    "scaling": "sweeps batch sizes and lengths; left out unless -m scaling or the file asks for it",
 }
 
 

@@ -6,8 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import CONFIDENCE
-from enginegate.report.notes import data_notes, quality_notes, speed_notes
-from enginegate.report.rows import COLUMN_NOTES, COLUMNS, SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
+from enginegate.report.notes import cost_notes, data_notes, quality_notes, speed_notes
+from enginegate.report.rows import (
+    COLUMN_NOTES,
+    COLUMNS,
+    EXTRA_COLUMNS,
+    SPEEDUP_HEADING,
+    Row,
+    cell,
+    record_rows,
+    speedup_text,
+)
 from enginegate.report.side_tables import side_tables
 from enginegate.storage.summary import SEVERITY, headline_scores, reruns
 
@@ -57,7 +66,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield f"\nIt holds {record.shards} of one session."
     if record.model.random_weights:
         yield f"\n**{RANDOM_WEIGHTS}**"
-    yield from _results(record_rows(record), speed_notes(record), data_notes(record.quality))
+    yield from _results(record_rows(record), [*speed_notes(record), *cost_notes(record)], data_notes(record.quality))
     for table in side_tables(record):
         yield f"\n### {table.title}\n"
         yield from markdown_table(table.headings, ([text or "n/a" for text in row] for row in table.rows))
@@ -75,6 +84,7 @@ def _results(rows: list[Row], notes: list[str], data: list[str]) -> Iterator[str
         return
     yield "\n## Results\n"
     shown = [column for column in COLUMNS if not column[1].startswith("speedup")]
+    shown[-1:-1] = [column for column in EXTRA_COLUMNS if any(getattr(row, column[1]) is not None for row in rows)]
     headings = [heading for heading, _, _ in shown]
     headings.insert(-1, SPEEDUP_HEADING)
     cells = []

@@ -23,6 +23,7 @@ from enginegate.verdicts.quality import (
     judge_nll_gate,
 )
 from enginegate.verdicts.resources import judge_build_time_gate, judge_memory_gate, judge_size_gate
+from enginegate.verdicts.scaling import judge_scaling_gate
 from enginegate.verdicts.speed import judge_speed_gate, judge_unpaired_gate
 
 _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
@@ -38,6 +39,7 @@ _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
     inputs.LengthsInputs: judge_lengths_gate,
     inputs.KvBytesInputs: judge_kv_bytes_gate,
     inputs.KvSpeedInputs: judge_kv_speed_gate,
+    inputs.ScalingInputs: judge_scaling_gate,
     inputs.UnpairedInputs: judge_unpaired_gate,
 }
 
