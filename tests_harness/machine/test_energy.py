@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from enginegate.machine.energy import EnergyMeter, described, energy_meter
@@ -49,13 +51,22 @@ def test_a_machine_that_does_not_tell_says_why(tmp_path: Path) -> None:
     assert "cannot be read" in str(energy_meter("cpu", tmp_path))
 
 
-def test_the_energy_of_the_visible_cards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(FAKES))
-    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
-    import pynvml
+@pytest.fixture
+def nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The stand-in module, with both of its cards visible; afterwards another test may import another one."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FAKES))
+        patch.delitem(sys.modules, "pynvml", raising=False)
+        import pynvml
 
+        yield pynvml
+        del sys.modules["pynvml"]
+
+
+def test_the_energy_of_the_visible_cards(nvml: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     spent = {0: 1000, 1: 5000}
-    monkeypatch.setattr(pynvml, "nvmlDeviceGetTotalEnergyConsumption", spent.__getitem__)
+    monkeypatch.setattr(nvml, "nvmlDeviceGetTotalEnergyConsumption", spent.__getitem__)
     meter = energy_meter("cuda")
     assert isinstance(meter, EnergyMeter)
     before = meter.read()
@@ -66,9 +77,8 @@ def test_the_energy_of_the_visible_cards(monkeypatch: pytest.MonkeyPatch) -> Non
     assert described(has_gpu=True) == "NVML, total energy of the visible cards"
 
 
+@pytest.mark.usefixtures("nvml")
 def test_a_card_without_a_counter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(FAKES))
-    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
     monkeypatch.setenv("ENGINEGATE_FAKE_ENERGY", "none")
     assert energy_meter("cuda") == "this card or driver has no counter of energy (not supported)"
     monkeypatch.setenv("ENGINEGATE_FAKE_GPUS", "0")

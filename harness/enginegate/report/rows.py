@@ -141,7 +141,7 @@ EXTRA_COLUMNS: tuple[tuple[str, str, int | None], ...] = (
 )
 
 #: Behind them, what no table of a page has room for.
-_CSV_COLUMNS = (*COLUMNS, *EXTRA_COLUMNS, ("Data", "data", None), ("Dequantized From", "dequantized", None))
+_CSV_COLUMNS = (*COLUMNS, ("Data", "data", None), ("Dequantized From", "dequantized", None), *EXTRA_COLUMNS)
 
 
 def record_rows(record: RunRecord) -> list[Row]:
