@@ -1,4 +1,4 @@
-"""Memory, in a process of its own: after loading, the peak while generating, and the KV cache's budget."""
+"""Memory, in a process of its own: after loading, the peak while generating, the KV cache's budget, and its law."""
 
 import pytest
 
@@ -8,3 +8,7 @@ pytestmark = [pytest.mark.eg_perf, pytest.mark.eg_gates(0)]
 @pytest.mark.parametrize("field", ["loaded", "peak", "kv_budget"])
 def test_memory(memory, workload, gate, field):
     assert gate.memory(memory, workload, field)
+
+
+def test_memory_law(memory, workload, gate):
+    assert gate.memory_law(memory, workload)

@@ -110,7 +110,7 @@ def test_without_a_baseline_few_samples_are_no_baseline(name: str) -> None:
 
 
 def test_every_gate_is_asked() -> None:
-    """Some have something to compare with always: the reference's lengths, 16 bits of the same engine, half the size."""
+    """Some can always compare: with the reference's lengths, with 16 bits of the same engine, with half the size."""
     among_themselves = {LengthsInputs, KvBytesInputs, KvSpeedInputs, ScalingInputs}
     assert {type(each) for each in WITHOUT.values()} | among_themselves == set(judging._JUDGES)
     lengths = LengthsInputs(**QUALITY, source="similarity", columns=["length", "reference_length"], limit=0.9)

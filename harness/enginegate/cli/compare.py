@@ -203,7 +203,7 @@ def _plain(comparison: Comparison) -> Iterator[str]:
 
 
 def _markdown(comparison: Comparison) -> Iterator[str]:
-    from enginegate.report.markdown import markdown_table
+    from enginegate.report.markup import markdown_table
 
     yield f"### enginegate compare: {_tally(comparison)}\n"
     yield from (f"> {printable(text)}\n" for text in comparison.warnings)

@@ -269,6 +269,9 @@ def _contradictions(file: ConfigFile) -> Iterator[str]:
         yield f"  quality.num_fewshot: {over}: hold out as many, or show fewer"
     lengths = [("workload.input_len", work.input_len, "max_input_len")]
     lengths += [("workload.output_len", work.output_len, "max_output_len")]
+    for key in ("input_len", "output_len"):
+        asked = getattr(file.serving, key)
+        lengths += [(f"serving.{key}", asked, f"max_{key}")] if asked is not None else []
     lengths += [
         (f"quality.{key}", getattr(quality, key), "max_output_len")
         for key in ("similarity_tokens", "summary_tokens")
@@ -314,6 +317,9 @@ def _missing_files(config: Config) -> Iterator[str]:
         for variant in ("", *engines.variants):
             key = f"engines.{backend}.{f'variants.{variant}.' if variant else ''}quantization.calibration"
             named[key] = engines.section(variant).quantization.calibration
+    for key in ("trace", "lengths"):
+        name = getattr(config.file.serving, key)
+        named |= {f"serving.{key}": name} if name is not None else {}
     for key, name in named.items():
         try:
             source = read_data_source(name) if key.startswith("quality.") else PathSource(name)

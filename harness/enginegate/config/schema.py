@@ -12,6 +12,7 @@ from enginegate.config.data_section import Data, Questions, may_name
 from enginegate.config.kv_cache_section import KvCacheSection
 from enginegate.config.looks import Looks
 from enginegate.config.scaling_section import ScalingSection
+from enginegate.config.serving_section import ServingGatesSection, ServingSection
 from enginegate.config.tokenizers import BleuSmoothing, BleuTokenizer, RougeTokenizer, why_unavailable
 from enginegate.core.files import first_problem
 from enginegate.core.sections import (
@@ -363,10 +364,14 @@ class ArenaSection(Section):
 
 
 class MemorySection(Section):
-    """The memory gate: relative tolerance plus an absolute allowance for page noise, in bytes."""
+    """The memory gate: relative tolerance plus an absolute allowance for page noise, in bytes.
+
+    ``law``: share of the total by which it may lie off what the backend's memory law predicts.
+    """
 
     relative: Fraction = 0.02
     quantum: Bytes = 16 << 20
+    law: Fraction = 0.05
 
 
 class MarginSection(Margins):
@@ -415,6 +420,7 @@ class GatesSection(Section):
     speed: SpeedSection = SpeedSection()
     live: LiveSection = LiveSection()
     memory: MemorySection = MemorySection()
+    serving: ServingGatesSection = ServingGatesSection()
     quality: QualityGatesSection = QualityGatesSection()
 
 
@@ -484,6 +490,7 @@ class ConfigFile(Section):
     kv_cache: KvCacheSection = KvCacheSection()
     scaling: ScalingSection = ScalingSection()
     cost: CostSection = CostSection()
+    serving: ServingSection = ServingSection()
     arena: ArenaSection = ArenaSection()
     base: BaseSection = BaseSection()
     gates: GatesSection = GatesSection()

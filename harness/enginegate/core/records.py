@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from enginegate.core.identity import EngineRef
+from enginegate.core.serving_records import ServingEntry
 from enginegate.core.specs import VARIANT_MARK
 
 #: Raised when the meaning of a stored field changes; what is older is migrated when it is read (storage.migration).
@@ -325,12 +326,42 @@ class RaceEntry(Stored):
         return {name: median(launch.idle[name] for launch in self.launches if name in launch.idle) for name in names}
 
 
+class MemoryParts(Stored):
+    """Memory of one engine under one workload as its backend's law predicts it, in bytes; None where it has no law.
+
+    Attributes:
+        weights: of the loaded weights, once.
+        copies: how often they are in memory.
+        kv: of the KV pool, whole blocks.
+        whole_pool: whether the engine takes that pool at once; else its cache grows with each answer.
+        kv_written: of the blocks that the workload writes.
+        activations: of one pass.
+        own: the runtime's own.
+        total: of what the driver counts, or the kernel, which counts the pages that were written.
+        spread: by which the runtime's own part is known to lie off.
+        unsure: why it may not hold on this machine; empty where it was measured on such.
+    """
+
+    weights: Count | None
+    copies: Count
+    kv: Count
+    kv_written: Count
+    activations: Count | None
+    own: Count | None
+    total: Count | None
+    whole_pool: bool = True
+    spread: Count = 0
+    unsure: str = ""
+
+
 class MemoryEntry(Stored):
     """Memory of one engine, measured in a process of its own. All in bytes; None where it could not be measured.
 
     ``weights``: of the loaded weights, as the engine counts them. ``copy_bytes_per_second``: what a large copy within
     one GPU's memory moved in the same session, bytes read plus bytes written; None on a CPU. ``contexts``: of the CUDA
     contexts, one for each GPU of the engine, which are in none of the other figures; None on a CPU.
+    ``allocator``: what the C library's allocator, or torch's, had handed out at the end; files that are mapped are not
+    in it. ``predicted``: what the backend's memory law says.
     """
 
     engine: str
@@ -345,6 +376,8 @@ class MemoryEntry(Stored):
     weights: Count | None = None
     copy_bytes_per_second: Amount | None = None
     contexts: Count | None = None
+    allocator: Count | None = None
+    predicted: MemoryParts | None = None
 
 
 class TextEntry(Stored):
@@ -551,6 +584,7 @@ class RunRecord(Stored):
     races: list[RaceEntry] = Field(default_factory=list)
     memory: list[MemoryEntry] = Field(default_factory=list)
     quality: list[QualityEntry] = Field(default_factory=list)
+    serving: list[ServingEntry] = Field(default_factory=list)
     verdicts: list[VerdictEntry] = Field(default_factory=list)
     attempts: list[AttemptEntry] = Field(default_factory=list)
     joint: list[JointEntry] = Field(default_factory=list)

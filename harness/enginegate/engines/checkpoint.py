@@ -6,13 +6,14 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from enginegate.core.errors import EngineError, edge
+from enginegate.core.errors import EngineError, ModelError, edge
 from enginegate.core.files import read_json
 from enginegate.core.specs import QuantizationSpec
+from enginegate.models.attention import AttentionKind, attention_of
 from enginegate.models.integrity import ADAPTER, runs_code
 from enginegate.models.loading import loading_problem
 from enginegate.models.weights import other_weights
@@ -24,27 +25,29 @@ class Geometry:
 
     Attributes:
         layers: attention layers.
-        heads: KV heads of a layer.
-        head_size: elements of one head's key or value.
+        heads: KV heads of a layer; of the first kind of layers where they differ.
+        head_size: elements of one head's key or value, likewise.
         positions: tokens that the model has positions for.
+        mixed: its kinds of layers, as its configuration says; empty where all are as above.
     """
 
     layers: int
     heads: int
     head_size: int
     positions: int
+    mixed: tuple[AttentionKind, ...] = field(default=(), compare=False)
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Geometry:
-        """Read a Hugging Face configuration, or the ``pretrained_config`` of a TensorRT engine's."""
-        attention_heads = config.get("num_attention_heads") or config["n_head"]
-        hidden = config.get("hidden_size") or config["n_embd"]
-        return cls(
-            layers=config.get("num_hidden_layers") or config["n_layer"],
-            heads=config.get("num_key_value_heads") or attention_heads,
-            head_size=config.get("head_dim") or config.get("head_size") or hidden // attention_heads,
-            positions=config.get("max_position_embeddings") or config["n_positions"],
-        )
+        """Read a Hugging Face configuration, or the ``pretrained_config`` of a TensorRT engine's.
+
+        Raises ModelError where it describes a cache of an unknown kind, or says no number of positions.
+        """
+        attention = attention_of(config)
+        if attention.positions is None:
+            raise ModelError("config.json says no max_position_embeddings", "add it: the longest sequence in tokens")
+        first = attention.kinds[0]
+        return cls(attention.layers, first.kv_heads, first.key_size, attention.positions, attention.kinds)
 
     @classmethod
     def read(cls, folder: Path) -> Geometry:
@@ -52,9 +55,15 @@ class Geometry:
         return cls.of(read_config(folder))
 
     @property
+    def kinds(self) -> tuple[AttentionKind, ...]:
+        """The kinds of its layers, one where all are alike."""
+        alike = AttentionKind(self.layers, self.heads, self.heads, self.head_size, self.head_size)
+        return self.mixed or (alike,)
+
+    @property
     def kv_elements_per_token(self) -> int:
-        """Elements of one token's keys and values over all layers."""
-        return 2 * self.layers * self.heads * self.head_size
+        """Elements of one token's keys and values over all layers, each head's own."""
+        return sum(kind.layers * kind.elements for kind in self.kinds)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

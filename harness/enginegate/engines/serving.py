@@ -127,7 +127,7 @@ def serve(
                     loop.advance()
                     now = pace.now()
                     arrived += pace.arrived()
-                    stepped = _stepped(loop, running, now)
+                    stepped = _stepped(loop, running, now, len(run.waiting))
                     left -= sum(event.kind == "finished" for event in stepped)
                 beat()
                 for request, _ in arrived:
@@ -145,10 +145,12 @@ def serve(
                 loop.cancel(list(running))
 
 
-def _stepped(loop: Loop[Key], running: dict[Key, int], now: float) -> list[ServingEvent]:
-    """The events of one step; what has ended is taken out of ``running``."""
+def _stepped(loop: Loop[Key], running: dict[Key, int], now: float, waiting: int) -> list[ServingEvent]:
+    """The events of one step; what has ended is taken out of ``running``. ``waiting``: in line before the engine."""
     fresh = list(loop.fresh())
     count = loop.in_flight()
+    if count is not None:
+        count += waiting
     events = []
     for key, tokens, reason in fresh:
         if key not in running:

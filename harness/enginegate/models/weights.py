@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ _LAYERS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "num_decode
 #: Settings that say how many experts a layer has, which one tensor may hold together, and more than any model has.
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 _TOO_MANY_EXPERTS = 100_000
+#: Names of embeddings and output layers.
+_EMBEDDING = re.compile(r"(^|[._])(embed\w*|wte|wpe|lm_head|embed_out|output_layer)[._]")
 #: Weights in formats that no loader here reads. Exported copies of a model often lie beside it.
 _OTHER_FORMATS = frozenset((".gguf", ".ggml", ".h5", ".msgpack", ".onnx", ".onnx_data", ".ot", ".tflite", ".npz"))
 
@@ -41,6 +45,40 @@ def other_weights(folder: Path) -> frozenset[Path]:
         if file not in used
         and (file.name.endswith((".safetensors", ".safetensors.index.json")) or file.suffix.lower() in _OTHER_FORMATS)
     )
+
+
+@dataclass(frozen=True)
+class WeightCounts:
+    """A model's weights by how they are stored; those that two layers share count once.
+
+    Attributes:
+        matrices, rows: weights of the layers' matrices, and output channels of them all.
+        embeddings, embedding_rows: the same of the embeddings and the output layer.
+        others: norms and biases.
+    """
+
+    matrices: int
+    rows: int
+    embeddings: int
+    embedding_rows: int
+    others: int
+
+
+def weight_counts(folder: Path) -> WeightCounts:
+    """The weights that the ``config.json`` in ``folder`` asks for.
+
+    Raises:
+        ModelError: Transformers knows no such model.
+    """
+    found = {"matrices": 0, "rows": 0, "embeddings": 0, "embedding_rows": 0, "others": 0}
+    for name, weight in empty_model(folder).named_parameters():
+        if weight.dim() < 2:
+            found["others"] += weight.numel()
+            continue
+        kind = ("embeddings", "embedding_rows") if _EMBEDDING.search(name) else ("matrices", "rows")
+        found[kind[0]] += weight.numel()
+        found[kind[1]] += weight.numel() // weight.shape[-1]
+    return WeightCounts(**found)
 
 
 def count_weights(folder: Path) -> int:

@@ -38,6 +38,7 @@ from enginegate.verdicts.inputs import (
     LiveBase,
     MemoryField,
     MemoryInputs,
+    MemoryLawInputs,
     NllInputs,
     SizeInputs,
     SpeedInputs,
@@ -122,7 +123,7 @@ class EngineGates:
             candidate=spec.id,
             reference=reference.id,
             reference_label=reference.label,
-            subject=f"{self._name} b{workload.batch_size}{label}",
+            subject=f"{self.name} b{workload.batch_size}{label}",
             against=self._against(workload, metric),
             policy=policy,
             notes=self._undecisive(workload, metric),
@@ -139,7 +140,7 @@ class EngineGates:
             candidate=self.candidate.id,
             reference=twin.id,
             reference_label=twin.label,
-            subject=f"{self._name}{twin.head} b{workload.batch_size}{label}",
+            subject=f"{self.name}{twin.head} b{workload.batch_size}{label}",
             against=LiveBase(base=twin.id, label=twin.label),
             policy=policy,
             notes=[*twin.notes, *([spread_line(policy.shift, audit)] if audit is not None else [])],
@@ -201,13 +202,26 @@ class EngineGates:
         return MemoryInputs(
             metric=field if exact else f"{field}_memory",
             candidate=self.candidate.id,
-            subject=f"{self._name} b{workload.batch_size} {field.replace('_', ' ')}",
+            subject=f"{self.name} b{workload.batch_size} {field.replace('_', ' ')}",
             workload=entry.workload,
             field=field,
             baseline=baseline,
             limit=limit,
             relative=0.0 if exact else section.relative,
             quantum=0 if exact else section.quantum,
+        )
+
+    def memory_law(self, entry: MemoryEntry, workload: Workload) -> MemoryLawInputs:
+        """The memory pass against the backend's own memory law."""
+        limits = ("kv_cache_tokens", "kv_cache_fraction")
+        return MemoryLawInputs(
+            metric="memory_law",
+            candidate=self.candidate.id,
+            subject=f"{self.name} b{workload.batch_size} memory",
+            workload=entry.workload,
+            predicted=entry.predicted is not None,
+            tolerated=self._section.memory.law,
+            at_most=any(getattr(self.candidate.runtime, name, None) for name in limits),
         )
 
     def engine_size(self, weights: int | None) -> SizeInputs:
@@ -217,7 +231,7 @@ class EngineGates:
         return SizeInputs(
             metric="engine_size",
             candidate=self.candidate.id,
-            subject=f"{self._name} engine size",
+            subject=f"{self.name} engine size",
             baseline=accepted,
             limit=floor * weights / 8 if limited and floor is not None and weights is not None else None,
         )
@@ -228,7 +242,7 @@ class EngineGates:
         return BuildTimeInputs(
             metric="build_seconds",
             candidate=self.candidate.id,
-            subject=f"{self._name} build",
+            subject=f"{self.name} build",
             baseline=stored.build_seconds if stored else None,
         )
 
@@ -279,7 +293,7 @@ class EngineGates:
             policy = QualityPolicy(alpha=self._alpha, beta=section.beta, visible=section.accuracy_visible)
         else:
             policy = self._corpus_policy(section.perplexity if kind is NllInputs else section.lm_eval)
-        subject = f"{self._name} {entry.metric.partition(':')[2]} {columns[0]}"
+        subject = f"{self.name} {entry.metric.partition(':')[2]} {columns[0]}"
         common = self._common(entry, entry.metric, columns, policy) | {"subject": subject}
         if kind is AccuracyInputs:
             limit = self._unless_required(self.floors.accuracy_loss)
@@ -340,7 +354,7 @@ class EngineGates:
         return {
             "metric": metric,
             "candidate": self.candidate.id,
-            "subject": f"{self._name} {metric.replace('_', ' ')}",
+            "subject": f"{self.name} {metric.replace('_', ' ')}",
             "source": entry.metric,
             "columns": list(columns),
             "baseline": self._items(entry, columns),
@@ -470,7 +484,7 @@ class EngineGates:
         return self.plan.alpha(self.candidate.config)
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
         """The precision, with the variant where there is one: the backend and the model are in the engine's id."""
         spec = self.candidate.spec
         return spec.label.removeprefix(f"{spec.backend}-")

@@ -10,12 +10,14 @@ from typing import Concatenate, ParamSpec
 import pytest
 
 from enginegate.core.records import MemoryEntry, QualityEntry
+from enginegate.core.serving_records import LoadEntry, ServingEntry
 from enginegate.core.specs import Workload
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.plan import kv_cache
 from enginegate.plan.kv_cache import KvPair
 from enginegate.plan.scaling import Series
 from enginegate.plan.selection import Candidate
+from enginegate.plan.serving_gates import level_inputs, served_inputs, slo_inputs
 from enginegate.plugin.outcomes import ask, expect, keep
 from enginegate.plugin.workers import plain_id
 from enginegate.session.gate_session import GateSession, TimedEngine
@@ -63,6 +65,11 @@ class Gate:
         gates = self._session.gates_of(self._candidate)
         peak = lambda: self._bench.reference_memory(workload).peak  # noqa: E731 - asked for where a floor needs it
         return self._conclude(gates.memory(entry, workload, field, peak), workload)
+
+    @_question
+    def memory_law(self, entry: MemoryEntry, workload: Workload) -> Verdict:
+        """Judge a memory pass against what the backend's law predicts: the KV cache to the byte, the total by share."""
+        return self._conclude(self._session.gates_of(self._candidate).memory_law(entry, workload), workload)
 
     @_question
     def engine_size(self) -> Verdict:
@@ -145,7 +152,22 @@ class Gate:
         """Judge a task of lm-evaluation-harness by what its score is: right and wrong, perplexity, or a mean."""
         return self._conclude(self._session.gates_of(self._candidate).lm_eval(entry))
 
-    def _conclude(self, inputs: GateInputs, workload: Workload | None = None) -> Verdict:
+    @_question
+    def slo(self, entry: ServingEntry) -> Verdict:
+        """Judge how many requests keep the service level, by an exact binomial test."""
+        return self._conclude(slo_inputs(self._session.gates_of(self._candidate), entry), entry.load)
+
+    @_question
+    def served(self, entry: ServingEntry, latency: str) -> Verdict:
+        """Judge ``ttft``, ``tpot`` or ``e2el`` beside the live base, pair of runs by pair of runs."""
+        return self._conclude(served_inputs(self._session.gates_of(self._candidate), entry, latency), entry.load)
+
+    @_question
+    def level(self, entry: ServingEntry) -> Verdict:
+        """Judge the share of requests that keep the service level beside the live base, request by request."""
+        return self._conclude(level_inputs(self._session.gates_of(self._candidate), entry), entry.load)
+
+    def _conclude(self, inputs: GateInputs, workload: Workload | LoadEntry | None = None) -> Verdict:
         model, options = self._candidate.config.name, self._session.options
         if isinstance(inputs, QualityInputs) and inputs.reference == self._bench.quality_reference.spec.id:
             self._bench.reference_quality(inputs.source)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from enginegate.core.records import RunRecord
-from enginegate.report.markdown import RANDOM_WEIGHTS, SYMBOLS, incomplete, markdown_table, tally, with_symbol
+from enginegate.report.markdown import RANDOM_WEIGHTS, incomplete, tally
+from enginegate.report.markup import SYMBOLS, markdown_table, with_symbol
 from enginegate.report.notes import data_notes
 from enginegate.report.reasons import reasons
 from enginegate.report.rows import SPEEDUP_HEADING, cell, record_rows, speedup_text

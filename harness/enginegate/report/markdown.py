@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 
 from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import CONFIDENCE
+from enginegate.report.markup import markdown_table, with_symbol
+from enginegate.report.memory_views import HEADINGS, NOTE, memory_rows
 from enginegate.report.notes import cost_notes, data_notes, quality_notes, speed_notes
 from enginegate.report.rows import (
     COLUMN_NOTES,
@@ -17,26 +19,17 @@ from enginegate.report.rows import (
     record_rows,
     speedup_text,
 )
+from enginegate.report.serving import markdown_lines as serving_lines
 from enginegate.report.side_tables import side_tables
 from enginegate.storage.summary import SEVERITY, headline_scores, reruns
 
 #: Said of a model with random weights, wherever its numbers stand.
 RANDOM_WEIGHTS = "This model has random weights: its speed and memory are real, its quality has no meaning."
 
-SYMBOLS = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "❔", "NO_BASELINE": "➖"}
-
 
 def markdown_summary(record: RunRecord) -> str:
     """Results, verdicts with their explanations, quality scores, warnings, machine and versions."""
     return "\n".join(_lines(record)) + "\n"
-
-
-def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Lines of a table; a pipe or line break in a cell is made harmless."""
-    yield "| " + " | ".join(headings) + " |"
-    yield "|" + "---|" * len(headings)
-    for row in rows:
-        yield "| " + " | ".join(text.replace("|", "\\|").replace("\n", " ") for text in row) + " |"
 
 
 def tally(record: RunRecord) -> str:
@@ -72,8 +65,10 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield from markdown_table(table.headings, ([text or "n/a" for text in row] for row in table.rows))
         yield ""
         yield from (f"- {note}" for note in table.notes)
+    yield from serving_lines(record)
     yield from _verdicts(record)
     yield from _joint(record)
+    yield from _memory(record)
     yield from _quality(record)
     yield from _warnings(record)
     yield from _provenance(record)
@@ -126,6 +121,14 @@ def _joint(record: RunRecord) -> Iterator[str]:
         yield from (f"- {with_symbol(entry.status)} {entry.explanation}" for entry in record.joint)
 
 
+def _memory(record: RunRecord) -> Iterator[str]:
+    rows = list(memory_rows(record))
+    if rows:
+        yield "\n<details><summary>Memory as predicted, and in four views</summary>\n"
+        yield from markdown_table(HEADINGS, rows)
+        yield f"\n{NOTE}\n\n</details>"
+
+
 def _quality(record: RunRecord) -> Iterator[str]:
     engines = list(dict.fromkeys(entry.engine for entry in record.quality))
     scores: dict[tuple[str, str], dict[str, str]] = {}
@@ -167,8 +170,3 @@ def _provenance(record: RunRecord) -> Iterator[str]:
     for arena in record.arenas:
         yield f"- {arena.workload}: {len(arena.blocks)} blocks, stopped: {arena.stopped}"
     yield "\n</details>"
-
-
-def with_symbol(status: str) -> str:
-    """A status, which may be followed by its share, behind its symbol."""
-    return f"{SYMBOLS[status.partition(' ')[0]]} {status}"

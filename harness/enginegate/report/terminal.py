@@ -14,9 +14,13 @@ from rich.table import Table
 from enginegate.core.records import RunRecord, VerdictEntry
 from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.markdown import RANDOM_WEIGHTS, tally
+from enginegate.report.memory_views import HEADINGS as MEMORY_HEADINGS
+from enginegate.report.memory_views import NOTE as MEMORY_NOTE
+from enginegate.report.memory_views import memory_rows
 from enginegate.report.notes import cost_notes, data_notes, quality_notes, speed_notes
 from enginegate.report.reasons import reasons, warnings
 from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, row_verdict, speedup_text
+from enginegate.report.serving import load_lines, serving_rows, table_cells
 from enginegate.report.side_tables import side_tables
 from enginegate.storage.summary import SEVERITY, reruns
 
@@ -49,6 +53,8 @@ QUALITY_COLUMNS = (
 
 #: How many reasons, and how many warnings, a screen has room for.
 REASONS, WARNINGS = 8, 3
+#: Columns of the serving table that a screen shows.
+_SHORT = (1, 2, 4, 5, 6, 9)
 #: Metrics whose scores a screen shows.
 _SHOWN = ("cloze", "letters", "perplexity")
 
@@ -63,6 +69,7 @@ def print_screen(record: RunRecord, console: Console) -> None:
         for note in cost_notes(record):
             console.print(note, markup=False, style="dim")
     _print_side_tables(record, console)
+    print_serving(record, console, short=True)
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     found = reasons(record)
@@ -162,6 +169,9 @@ def print_report(record: RunRecord, console: Console) -> None:
         console.print(_speed_table(record.model.name, timed, console.width))
         for note in (*speed_notes(record), *cost_notes(record)):
             console.print(note, markup=False, style="dim")
+    if predicted := list(memory_rows(record)):
+        console.print(_memory_table(record.model.name, predicted, console.width))
+        console.print(MEMORY_NOTE, markup=False, style="dim")
     scored = list({(row.engine, row.precision): row for row in rows if _has_quality(row)}.values())
     if scored:
         console.print(_quality_table(record.model.name, scored, console.width))
@@ -170,9 +180,31 @@ def print_report(record: RunRecord, console: Console) -> None:
     for note in quality_notes(record):
         console.print(note, markup=False, style="dim")
     _print_side_tables(record, console)
+    print_serving(record, console, short=False)
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
     print_verdicts(record, console)
+
+
+def print_serving(record: RunRecord, console: Console, *, short: bool) -> None:
+    """A line for each run that served; ``short``: within 80 columns, without intervals, the runs of a base left out."""
+    rows = [row for row in serving_rows(record) if not (short and row.is_base)]
+    if not rows:
+        return
+    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("engine under load", overflow="fold")
+    kept = _SHORT if short else tuple(range(len(table_cells(rows[0], interval=True))))
+    for index in kept:
+        table.add_column(escape(table_cells(rows[0], interval=not short)[index][0]), justify="right")
+    table.add_column("verdict", no_wrap=True)
+    for row in rows:
+        cells = table_cells(row, interval=not short)
+        verdict = row.verdict or ("base" if row.is_base else "not gated")
+        style = STYLES[row.verdict.partition(" ")[0]]
+        table.add_row(escape(row.name), *(escape(cells[index][1]) for index in kept), f"[{style}]{verdict}[/]")
+    console.print(table)
+    for line in load_lines(record):
+        console.print(line, markup=False, style="dim")
 
 
 def print_verdicts(record: RunRecord, console: Console) -> None:
@@ -225,6 +257,15 @@ def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:
             escape(speedup_text(row)),
             f"[{STYLES[row.verdict.partition(' ')[0]]}]{row.verdict or 'not gated'}[/]",
         )
+    return table
+
+
+def _memory_table(model: str, rows: Sequence[Sequence[str]], width: int) -> Table:
+    table = _table(escape(f"{model}: memory as predicted, and in four views (MB)"), width)
+    for heading in MEMORY_HEADINGS[1:]:
+        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(escape, row))
     return table
 
 

@@ -16,11 +16,13 @@ from enginegate.core.records import (
     Block,
     Fingerprint,
     MemoryEntry,
+    MemoryParts,
     QualityEntry,
     SweepEntry,
     SweepPoint,
     TrialEntry,
 )
+from enginegate.core.serving_records import ServingEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
@@ -34,7 +36,9 @@ from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.gpu import DeviceMonitor
 from enginegate.measure.arena import Arena, ArenaPolicy
 from enginegate.measure.memory import measure_memory
+from enginegate.measure.memory_model import MemoryModel, predicted_memory, read_memory_model
 from enginegate.measure.prompts import PromptPool
+from enginegate.measure.serving.pairs import serve_run
 from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
 from enginegate.quality.measure import ASKING, measure_quality
@@ -42,6 +46,7 @@ from enginegate.quality.reference_cache import load_or_measure
 from enginegate.session.engines import RunningEngines, Wrap
 from enginegate.session.files import ModelFiles
 from enginegate.session.references import QualityReference, SpeedReference
+from enginegate.session.serving import ServingLoad
 
 
 @dataclass
@@ -59,6 +64,7 @@ class ModelBench:
         quality: by ``<engine id>/<metric>``.
         kv_caches: races of one engine's KV caches, by ``<id of the one with 16 bits>/<workload id>``.
         sweeps: engines at several sizes of work, by engine id.
+        serving: by engine id, alone or beside its live base.
         trials: by backend and workload, what pilots of races against a live base found.
     """
 
@@ -72,9 +78,12 @@ class ModelBench:
     quality: dict[str, QualityEntry] = field(default_factory=dict)
     kv_caches: dict[str, ArenaEntry] = field(default_factory=dict)
     sweeps: dict[str, SweepEntry] = field(default_factory=dict)
+    serving: dict[str, ServingEntry] = field(default_factory=dict)
     trials: dict[str, dict[str, list[TrialEntry]]] = field(default_factory=dict)
     _no_memory: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
+    _memory_model: MemoryModel | None = field(default=None, repr=False)
     _no_race: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
+    _no_serving: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -271,13 +280,34 @@ class ModelBench:
             )
             try:
                 disk, timeouts = entry.manifest.size_bytes, self.config.timeouts()
-                self.memory[key] = measure_memory(
-                    entry.path, disk, spec, runtime, prompts, workload, timeouts, interpreter
-                )
+                found = measure_memory(entry.path, disk, spec, runtime, prompts, workload, timeouts, interpreter)
+                self.memory[key] = found.model_copy(update={"predicted": self._predicted(spec, runtime, workload)})
             except EngineGateError as error:
                 self._no_memory[key] = error
                 raise
         return self.memory[key]
+
+    def _predicted(self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload) -> MemoryParts | None:
+        """What the backend's memory law says; None where it has none for this engine."""
+        try:
+            if self._memory_model is None:
+                self._memory_model = read_memory_model(self.files.checkpoint.path)
+            return predicted_memory(load_backend(spec.backend), spec, runtime, workload, self._memory_model)
+        except EngineGateError as error:
+            self.files.progress(f"memory of {spec.id} is not predicted: {error.problem}")
+            return None
+
+    def note_reference_memory(self, workload: Workload) -> None:
+        """Have the reference's memory for the tables; where it cannot be measured they say n/a.
+
+        Where nothing was timed yet and its precision is open, there is no such row.
+        """
+        if not self.speed_reference.known:
+            return
+        try:
+            self.reference_memory(workload)
+        except EngineGateError as error:
+            self.files.progress(f"memory of the reference at {workload.id} is not known: {error.problem}")
 
     def reference_memory(self, workload: Workload) -> MemoryEntry:
         """Memory of the speed reference under one workload; on a CPU it is kept in the cache for later runs."""
@@ -333,6 +363,38 @@ class ModelBench:
         if key not in self.quality:
             self.quality[key] = self.quality_reference.second_scores(metric)
         return self.quality[key]
+
+    def serving_of(
+        self, spec: EngineSpec, runtime: RuntimeSpec, beside: Callable[[ServingLoad], ServingEntry] | None = None
+    ) -> ServingEntry:
+        """Serving of one engine under the configured load, once.
+
+        ``beside``: serves it beside its live base, and says how that went; None for the engine alone.
+
+        Raises EngineGateError where it could not be served: the same again whenever it is asked for.
+        """
+        if spec.id in self._no_serving:
+            raise self._no_serving[spec.id]
+        if spec.id not in self.serving:
+            try:
+                load = ServingLoad.of(self.config, spec)
+                self.serving[spec.id] = self._served(spec, runtime, load) if beside is None else beside(load)
+            except EngineGateError as error:
+                self._no_serving[spec.id] = error
+                raise
+        return self.serving[spec.id]
+
+    def _served(self, spec: EngineSpec, runtime: RuntimeSpec, load: ServingLoad) -> ServingEntry:
+        engine = self.engines.get(spec, runtime, "candidate")
+        self.engines.settle()
+        self.monitor([spec])
+        trace, seed = load.made()
+        entry = load.entry(trace)
+        self.files.progress(Step(f"serving {spec.id}: {entry}"))
+        problem = f"{spec.id} could not serve {entry}"
+        with edge(EngineError, problem, "run its tests alone, and look into the engine's own log"):
+            run = serve_run(engine, trace, load.pool(self.files), seed, load.policy(self.vocabulary()))
+        return ServingEntry(engine=spec.id, load=entry, slo=load.slo, runs=[run])
 
     def monitor(self, specs: Sequence[EngineSpec]) -> DeviceMonitor | None:
         """What looks at the GPU while these engines are timed; None where none uses one.

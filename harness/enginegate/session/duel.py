@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from enginegate.core.errors import EngineGateError, MeasurementError
 from enginegate.core.records import MemoryEntry, QualityEntry, RaceEntry, SideEntry
+from enginegate.core.serving_records import ServingEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.engines.base import Backend
 from enginegate.engines.effective import check_effective
@@ -16,11 +17,13 @@ from enginegate.engines.process.interpreter import HERE, Interpreter
 from enginegate.engines.registry import capabilities, load_backend
 from enginegate.engines.store import StoreEntry
 from enginegate.measure.launches import LaunchPolicy, LaunchRace, Side
+from enginegate.measure.serving.pairs import serve_pairs
 from enginegate.plan.gates import LiveTwin, live_spread
 from enginegate.plan.selection import Candidate
 from enginegate.session.base import Base
 from enginegate.session.bench import ModelBench
 from enginegate.session.engines import plain
+from enginegate.session.serving import ServingLoad
 from enginegate.verdicts.launch_audit import refuse_unlike
 
 
@@ -176,6 +179,34 @@ class Duel:
             raise
         if self._race.failure is not None:
             self._bench.files.progress(f"{self._head.spec.id}: {self._race.stopped}")
+
+    def serve(self, load: ServingLoad) -> ServingEntry:
+        """Have both serve the same traces in turn, each pair of runs in processes launched anew.
+
+        Whatever ends it early is in the entry.
+        """
+        bench = self._bench
+        traces = [load.made(number) for number in range(bench.config.file.serving.pairs)]
+        bench.engines.settle()
+        bench.monitor([self._head.spec, self._base.spec])
+        runs = serve_pairs(
+            self._side(self._head),
+            self._side(self._base),
+            traces,
+            load.pool(bench.files),
+            load.policy(bench.vocabulary()),
+            self._look,
+            bench.files.progress,
+        )
+        return ServingEntry(
+            engine=self._head.spec.id,
+            load=load.entry(traces[0][0]),
+            slo=load.slo,
+            runs=runs.head,
+            base=self._base.spec.id,
+            base_runs=runs.base,
+            failure=runs.failure.problem if runs.failure else "",
+        )
 
     def memory(self, workload: Workload) -> MemoryEntry:
         """Memory of the base under one workload, measured once, in a fresh process of its own Python."""

@@ -25,6 +25,7 @@ from enginegate.core.records import (
     ShardsEntry,
     VerdictEntry,
 )
+from enginegate.core.serving_records import ServingEntry
 from enginegate.core.specs import Workload
 from enginegate.core.urls import without_password
 from enginegate.engines.process.environments import installed
@@ -298,6 +299,18 @@ class GateSession:
         self.save_if_changed()
         return duel
 
+    def served(self, candidate: Candidate) -> ServingEntry:
+        """The engine under the configured load, beside its live base where it has one; once.
+
+        Raises EngineGateError where it could not be served: the same again whenever it is asked for.
+        """
+        duel, bench = self.duel(candidate), self.bench(candidate.config)
+        if duel is not None:  # whoever asks for the engine itself learns of its build and what it is
+            bench.engines.get(candidate.spec, candidate.runtime, "candidate")
+        entry = bench.serving_of(candidate.spec, candidate.runtime, None if duel is None else duel.serve)
+        self.save_if_changed()
+        return entry
+
     def why_guessed(self, config: Config, metric: str) -> str | None:
         """Why a multiple-choice metric tells nothing of a model: the reference only guesses. None where it does tell.
 
@@ -546,6 +559,7 @@ class GateSession:
             quality=list(bench.quality.values()),
             kv_caches=list(bench.kv_caches.values()),
             sweeps=list(bench.sweeps.values()),
+            serving=list(bench.serving.values()),
             verdicts=self.verdicts.get(model, []),
             attempts=self.attempts.get(model, []),
             warnings=[*self.warnings, *(f"{test} {how}" for test, lines in self.errors.items() for how in lines)],
@@ -604,6 +618,7 @@ class GateSession:
             + len(bench.quality)
             + len(bench.kv_caches)
             + len(bench.sweeps)
+            + len(bench.serving)
             + len(self._raced(name))
             for name, bench in self._benches.items()
         )

@@ -40,6 +40,7 @@ def merge_records(
             "quality": _union((part.quality for part in parts), lambda entry: (entry.engine, entry.metric)),
             "kv_caches": _union((part.kv_caches for part in parts), lambda entry: (entry.reference, entry.workload)),
             "sweeps": _union((part.sweeps for part in parts), lambda entry: entry.engine),
+            "serving": _union((part.serving for part in parts), lambda entry: entry.engine),
             "verdicts": verdicts,
             "attempts": attempts,
             "warnings": [*warnings, *(line for part in parts for line in part.warnings)],

@@ -68,6 +68,11 @@ class SpeedReference:
             self._spec = config.reference_spec(section.backend, precision)
         return self._spec
 
+    @property
+    def known(self) -> bool:
+        """Whether it is known which engine it is, so that ``spec`` measures nothing."""
+        return self._spec is not None or self._engines.files.config.file.reference.precision != "auto"
+
     def memory_file(self, workload: Workload, runtime: RuntimeSpec) -> Path:
         """Where its memory under one workload is kept: a name of everything that the figures depend on."""
         files, spec = self._engines.files, self.spec()

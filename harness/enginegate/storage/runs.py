@@ -14,6 +14,7 @@ from enginegate.quality.lm_eval import METRIC as TASK_METRIC
 from enginegate.quality.ties import half_right
 from enginegate.storage.migration import RECORD
 from enginegate.storage.reading import Format, repeated, table_problem
+from enginegate.storage.serving import serving_problem
 from enginegate.storage.texts import save_texts
 
 #: The name of a run's record inside its folder.
@@ -41,6 +42,7 @@ def _problem(record: RunRecord) -> str | None:
         ("quality:", [f"{entry.metric} of {entry.engine}" for entry in record.quality]),
         ("the sweep of", [entry.engine for entry in record.sweeps]),
         ("the race of KV caches over", [f"{entry.reference} at {entry.workload}" for entry in record.kv_caches]),
+        ("serving of", [entry.engine for entry in record.serving]),
     ]
     for arena in (*record.arenas, *record.kv_caches):
         named.append((f"at {arena.workload}, engine", arena.contestants))
@@ -66,7 +68,7 @@ def _problem(record: RunRecord) -> str | None:
         problem = table_problem(entry.columns, entry.items) or _impossible(entry)
         if problem is not None:
             return f"{entry.metric} of {entry.engine}: {problem}"
-    return _shards_problem(record.shards)
+    return serving_problem(record.serving) or _shards_problem(record.shards)
 
 
 def _races(record: RunRecord) -> tuple[str, list[str]]:

@@ -9,10 +9,12 @@ from statistics import median
 
 from enginegate.core.errors import MeasurementError, RecordError
 from enginegate.core.records import ArenaEntry, RunRecord, VerdictEntry
+from enginegate.core.serving_records import ServingEntry
 from enginegate.gates.sequential import RATIO_SHIFT
 from enginegate.gates.sessions import ShiftPrior
 from enginegate.gates.verdict import TAIL
 from enginegate.measure.ratios import TIMED, has_value, log_ratios
+from enginegate.measure.serving.figures import figures
 from enginegate.storage.configured import speed_as_written
 
 #: Statuses from the worst to the best.
@@ -34,7 +36,7 @@ class Measurement:
         workload: workload id, or "" where the figure belongs to the engine as a whole.
         metric: e.g. ``latency``, ``speedup``, ``peak_memory``, ``cloze.acc_norm``. ``speedup``, ``ttft`` and ``itl``
             are ratios over the reference (more is faster), ``ttft_seconds`` and ``itl_seconds`` the times themselves.
-        unit: ``seconds``, ``tokens/s``, ``x``, ``bytes``, ``J`` or ``score``.
+        unit: ``seconds``, ``tokens/s``, ``requests/s``, ``x``, ``bytes``, ``J`` or ``score``.
         value: the figure, in ``unit``.
         low: lower end of its interval, or None.
         high: upper end of its interval, or None.
@@ -183,9 +185,27 @@ def _measured(record: RunRecord) -> Iterator[Measurement]:
     for built in record.engines:
         yield Measurement(built.id, "", "engine_size", "bytes", built.size_bytes)
         yield Measurement(built.id, "", "build_seconds", "seconds", built.build_seconds)
+    for served in record.serving:
+        yield from _served(served)
     for quality in record.quality:
         for name, score in headline_scores(quality.scores).items():
             yield Measurement(quality.engine, "", f"{quality.metric}.{name}", "score", score)
+
+
+def _served(entry: ServingEntry) -> Iterator[Measurement]:
+    """Of the first run alone: further ones are of other requests."""
+    for run in entry.runs[:1]:
+        said, work = figures(run, entry.slo), entry.load.id
+        for metric, percentiles in said.percentiles.items():
+            for name, found in percentiles.items():
+                low, high = (None if math.isnan(end) else end for end in (found.low, found.high))
+                yield Measurement(entry.engine, work, f"serving_{metric}_{name}", "seconds", found.value, low, high)
+        for metric, unit, value in (
+            ("serving_goodput", "requests/s", said.goodput),
+            ("serving_throughput", "tokens/s", said.tokens_per_second),
+        ):
+            if math.isfinite(value):
+                yield Measurement(entry.engine, work, metric, unit, value)
 
 
 def _timed(arena: ArenaEntry, engine: str) -> Iterator[Measurement]:

@@ -17,6 +17,7 @@ from enginegate.core.files import first_problem
 from enginegate.core.records import Number, Stored
 from enginegate.gates.items import QualityPolicy
 from enginegate.gates.sequential import SpeedPolicy
+from enginegate.gates.serving import SloPolicy
 from enginegate.gates.sessions import Baseline, Floor, ShiftPrior
 
 #: The figures of a memory pass that are gated.
@@ -126,6 +127,27 @@ class MemoryInputs(GateInputs):
     def comparable(self) -> bool:
         """A baseline or a limit."""
         return self.baseline is not None or self.limit is not None
+
+
+class MemoryLawInputs(GateInputs):
+    """A memory pass against what the backend's law predicted, which lies beside it in the record.
+
+    Attributes:
+        predicted: whether there is a law.
+        tolerated: share of the total by which it may lie off.
+        at_most: whether the engine's own limits may make its KV pool smaller than the law says.
+    """
+
+    gate: Literal["memory_law"] = "memory_law"
+    workload: str
+    predicted: bool
+    tolerated: float
+    at_most: bool = False
+
+    @property
+    def comparable(self) -> bool:
+        """A law."""
+        return self.predicted
 
 
 class SizeInputs(GateInputs):
@@ -328,6 +350,60 @@ class ScalingInputs(GateInputs):
         return True
 
 
+class SloInputs(GateInputs):
+    """How many requests keep the service level that the record's serving names, by an exact binomial test.
+
+    ``foreign_load_limit``: where others took more of the machine, no FAIL is concluded.
+    """
+
+    gate: Literal["slo"] = "slo"
+    policy: SloPolicy
+    foreign_load_limit: float
+
+    @property
+    def comparable(self) -> bool:
+        """Always: the service level is what it is compared with."""
+        return True
+
+
+class ServedInputs(GateInputs):
+    """A latency of serving beside a live base, pair of runs by pair of runs.
+
+    Attributes:
+        latency: ``ttft``, ``tpot`` or ``e2el``.
+        base: id of the live base; None without one.
+        label: the base for people.
+        policy: margins and error probabilities.
+        notes: warnings to go with the verdict.
+    """
+
+    gate: Literal["served"] = "served"
+    latency: Literal["ttft", "tpot", "e2el"]
+    base: str | None
+    label: str
+    policy: SpeedPolicy
+    notes: list[str] = Field(default_factory=list)
+
+    @property
+    def comparable(self) -> bool:
+        """A live base."""
+        return self.base is not None
+
+
+class LevelInputs(GateInputs):
+    """The share of requests that keep the service level beside a live base, request by request."""
+
+    gate: Literal["level"] = "level"
+    base: str | None
+    policy: QualityPolicy
+    notes: list[str] = Field(default_factory=list)
+
+    @property
+    def comparable(self) -> bool:
+        """A live base."""
+        return self.base is not None
+
+
 class UnpairedInputs(GateInputs):
     """Samples of sessions that never ran side by side: another session's are judged against them.
 
@@ -355,6 +431,7 @@ class UnpairedInputs(GateInputs):
 AnyInputs = Annotated[
     SpeedInputs
     | MemoryInputs
+    | MemoryLawInputs
     | SizeInputs
     | BuildTimeInputs
     | AccuracyInputs
@@ -366,6 +443,9 @@ AnyInputs = Annotated[
     | KvBytesInputs
     | KvSpeedInputs
     | ScalingInputs
+    | SloInputs
+    | ServedInputs
+    | LevelInputs
     | UnpairedInputs,
     Field(discriminator="gate"),
 ]

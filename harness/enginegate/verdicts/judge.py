@@ -14,6 +14,7 @@ from enginegate.gates.verdict import Verdict, compared_first
 from enginegate.verdicts import inputs
 from enginegate.verdicts.kv_cache import judge_kv_bytes_gate, judge_kv_speed_gate
 from enginegate.verdicts.lookup import beside
+from enginegate.verdicts.memory_views import judge_memory_law_gate
 from enginegate.verdicts.quality import (
     judge_accuracy_gate,
     judge_corpus_gate,
@@ -24,11 +25,13 @@ from enginegate.verdicts.quality import (
 )
 from enginegate.verdicts.resources import judge_build_time_gate, judge_memory_gate, judge_size_gate
 from enginegate.verdicts.scaling import judge_scaling_gate
+from enginegate.verdicts.serving import judge_level_gate, judge_served_gate, judge_slo_gate
 from enginegate.verdicts.speed import judge_speed_gate, judge_unpaired_gate
 
 _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
     inputs.SpeedInputs: judge_speed_gate,
     inputs.MemoryInputs: judge_memory_gate,
+    inputs.MemoryLawInputs: judge_memory_law_gate,
     inputs.SizeInputs: judge_size_gate,
     inputs.BuildTimeInputs: judge_build_time_gate,
     inputs.AccuracyInputs: judge_accuracy_gate,
@@ -40,6 +43,9 @@ _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
     inputs.KvBytesInputs: judge_kv_bytes_gate,
     inputs.KvSpeedInputs: judge_kv_speed_gate,
     inputs.ScalingInputs: judge_scaling_gate,
+    inputs.SloInputs: judge_slo_gate,
+    inputs.ServedInputs: judge_served_gate,
+    inputs.LevelInputs: judge_level_gate,
     inputs.UnpairedInputs: judge_unpaired_gate,
 }
 

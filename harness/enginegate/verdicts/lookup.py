@@ -8,6 +8,7 @@ from typing import TypeVar
 from enginegate.config.schema import GatesSection
 from enginegate.core.errors import RecordError
 from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RaceEntry, RunRecord, SweepEntry
+from enginegate.core.serving_records import ServingEntry
 from enginegate.quality.ties import Results, first_wins, has_column, reader
 from enginegate.storage.configured import kept_gates
 
@@ -67,6 +68,11 @@ def quality(record: RunRecord, engine_id: str, metric: str) -> QualityEntry:
     """One quality metric of one engine."""
     found = [entry for entry in record.quality if entry.engine == engine_id and entry.metric == metric]
     return _one(found, f"{metric} of {engine_id}")
+
+
+def serving(record: RunRecord, engine_id: str) -> ServingEntry:
+    """Serving of one engine."""
+    return _one([entry for entry in record.serving if entry.engine == engine_id], f"serving of {engine_id}")
 
 
 def gates(record: RunRecord | None) -> GatesSection:

@@ -31,6 +31,8 @@ from enginegate.engines.base import (
 )
 from enginegate.engines.checkpoint import Geometry, check_loaded, link_checkpoint
 from enginegate.engines.distributions import distribute, from_torch
+from enginegate.engines.hf.memory_law import memory_law
+from enginegate.engines.memory_law import MemoryLaw
 from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.reference import fastest_precision
 from enginegate.engines.requests import check_open, check_prompts, check_sequences, eos_token_ids, score_rows
@@ -70,6 +72,10 @@ class HuggingFaceBackend:
                 precisions["bf16"] = Capability(True, "works, but this CPU has no bf16 arithmetic, so it is slow")
             precisions["fp16"] = Capability(True, "works, but float16 prompts and batches are slow on a CPU")
         return Capabilities(precisions, {name: Capability(True) for name in _TORCH_NAMES}, device)
+
+    def memory_law(self, spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_format: str) -> MemoryLaw:
+        """What an engine takes, before it is loaded."""
+        return memory_law(spec, runtime, geometry, kv_format)
 
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         """Link the checkpoint's files into ``out_dir`` (copy them where the file systems differ)."""

@@ -12,7 +12,9 @@ from enginegate.core.errors import CapabilityError
 from enginegate.core.progress import Step
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Capabilities, Capability, Progress
-from enginegate.engines.checkpoint import read_config
+from enginegate.engines.checkpoint import Geometry, read_config
+from enginegate.engines.memory_law import MemoryLaw
+from enginegate.engines.openvino.memory_law import memory_law
 from enginegate.engines.openvino.precisions import ELEMENT_TYPES, PRECISIONS, QUANTIZED
 from enginegate.engines.process.building import run_build
 from enginegate.machine import cpu
@@ -56,6 +58,10 @@ class OpenVinoBackend:
     def check_model(self, spec: EngineSpec, config: Mapping[str, Any]) -> None:
         """Raise CapabilityError where the groups of ``spec`` do not divide the layers of a model."""
         check_groups(spec, config)
+
+    def memory_law(self, spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_format: str) -> MemoryLaw:
+        """What an engine takes, before it is loaded."""
+        return memory_law(spec, runtime, geometry, kv_format)
 
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         """Export, and where asked quantize, the checkpoint into ``out_dir``.

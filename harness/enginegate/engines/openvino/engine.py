@@ -15,6 +15,7 @@ from enginegate.engines.base import Cells, Distribution, Effective, MemoryUse
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.openvino import kv_cache
 from enginegate.engines.openvino.loop import PipelineLoop
+from enginegate.engines.openvino.memory_law import CHUNK
 from enginegate.engines.openvino.precisions import ELEMENT_TYPES, activation_precision, kv_precision, suite_name
 from enginegate.engines.openvino.scorer import Scorer
 from enginegate.engines.openvino.signal_stack import keep_signal_stack
@@ -23,9 +24,6 @@ from enginegate.engines.requests import check_open, check_sequences, eos_token_i
 from enginegate.engines.stepping import SteppingEngine
 from enginegate.machine import cpu
 from enginegate.models.vocabulary import vocabulary_size
-
-#: Prompt tokens that one scheduling step takes where prefill is chunked; GenAI's own default.
-_CHUNK = 256
 
 
 class OpenVinoEngine(SteppingEngine):
@@ -151,7 +149,7 @@ class OpenVinoEngine(SteppingEngine):
         # GenAI's own 256 would split the prompts of a batch over steps even where they would fit in one.
         chunked = self.runtime.chunked_prefill
         config.dynamic_split_fuse = chunked
-        config.max_num_batched_tokens = _CHUNK if chunked else self.spec.max_batch_size * self.spec.max_input_len
+        config.max_num_batched_tokens = CHUNK if chunked else self.spec.max_batch_size * self.spec.max_input_len
         return config
 
     def _count_blocks(self) -> int:

@@ -23,11 +23,15 @@ def blocks_needed(sequences: int, tokens: int) -> int:
 
 def block_bytes(geometry: Geometry, precision: str, *, keys_by_channel: bool = True) -> int:
     """Bytes of one block over all layers, scales and zero points included."""
-    bits, size = _BITS[precision], geometry.head_size
+    bits = _BITS[precision]
     overhead = _SCALE_AND_ZERO_POINT_BITS if precision in ("int8", "int4") else 0
-    values = TOKENS_PER_BLOCK * (size * bits + overhead)
-    keys = size * (TOKENS_PER_BLOCK * bits + overhead) if keys_by_channel else values
-    return geometry.layers * geometry.heads * (keys + values) // 8
+    total = 0
+    for kind in geometry.kinds:
+        values = TOKENS_PER_BLOCK * (kind.value_size * bits + overhead)
+        by_channel = kind.key_size * (TOKENS_PER_BLOCK * bits + overhead)
+        keys = by_channel if keys_by_channel else TOKENS_PER_BLOCK * (kind.key_size * bits + overhead)
+        total += kind.layers * kind.kv_heads * (keys + values)
+    return total // 8
 
 
 def allocated_bytes(reported: int, precision: str) -> int:

@@ -9,7 +9,9 @@ growth of the device's used memory as NVML reports it.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,28 @@ def _resident(field: str) -> int:
     raise MeasurementError(f"{STATUS} has no {field}")
 
 
+#: Fields of the C library's struct mallinfo2: in use are ``uordblks``, and ``hblkhd`` in mappings of their own.
+_MALLINFO = (
+    *("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+)
+
+
+class _MallInfo(ctypes.Structure):
+    """The C library's ``struct mallinfo2``."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in _MALLINFO)
+
+
+def _handed_out() -> int | None:
+    """Bytes that the C library's allocator has handed out; None where it does not tell (before glibc 2.33, musl)."""
+    ask = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if ask is None:
+        return None
+    ask.restype = _MallInfo
+    told = ask()
+    return int(told.uordblks) + int(told.hblkhd)
+
+
 class _CpuMeter:
     """Resident set of this process."""
 
@@ -66,6 +90,9 @@ class _CpuMeter:
     def peak(self) -> int:
         return _resident("VmHWM")
 
+    def allocated(self) -> int | None:
+        return _handed_out()
+
 
 class _GpuMeter:
     """Used memory of the visible NVIDIA GPUs, as NVML counts it.
@@ -88,6 +115,13 @@ class _GpuMeter:
 
     def peak(self) -> int:
         return self.used()
+
+    def allocated(self) -> int | None:
+        """Of torch's allocator in this process; None where the engine does not use it here."""
+        torch = sys.modules.get("torch")
+        if torch is None or not torch.cuda.is_initialized():
+            return None
+        return sum(torch.cuda.memory_allocated(device) for device in range(torch.cuda.device_count())) or None
 
 
 def memory_pass(
@@ -118,6 +152,7 @@ def memory_pass(
     meter = _GpuMeter() if on_gpu else _CpuMeter(folder)
     contexts = spec.tensor_parallel * (context_bytes or 0)
     before, held = meter.used() + contexts, meter.held() + contexts
+    handed_out = None if on_gpu else meter.allocated()
     print(f"loading {spec.id}", flush=True)  # says how far it came, where it comes no further
     engine = backend.load(folder, spec, runtime)
     beat()
@@ -128,6 +163,7 @@ def memory_pass(
         engine.generate(prompts, SamplingParams(max_tokens=max_tokens))
         peak = meter.peak()
         own = engine.memory()
+        allocated = meter.allocated()
     finally:
         engine.close()
     if on_gpu and loaded - held < (own.weights or 0):
@@ -143,4 +179,5 @@ def memory_pass(
         "kv_budget": own.kv_budget,
         "contexts": contexts if on_gpu else None,
         "weights": own.weights,
+        "allocator": None if allocated is None else max(0, allocated - (handed_out or 0)),
     }

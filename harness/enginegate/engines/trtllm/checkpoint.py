@@ -17,8 +17,9 @@ _ELEMENT_BYTES = {"fp32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0
 
 
 def kv_bytes_per_token(geometry: Geometry, precision: str) -> int:
-    """Keys and values of one token over all layers, without scales."""
-    return int(geometry.kv_elements_per_token * _ELEMENT_BYTES.get(precision, 2.0))
+    """Keys and values of one token over all layers, of MLA the latent vector; without scales."""
+    elements = sum(kind.layers * (kind.latent or kind.elements) for kind in geometry.kinds)
+    return int(elements * _ELEMENT_BYTES.get(precision, 2.0))
 
 
 def quantization(folder: Path) -> dict[str, Any]:

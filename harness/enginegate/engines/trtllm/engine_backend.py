@@ -12,6 +12,7 @@ from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Capabilities, Effective, Progress
 from enginegate.engines.checkpoint import Geometry, read_config, read_passages
+from enginegate.engines.memory_law import MemoryLaw
 from enginegate.engines.options import RuntimeOptions
 from enginegate.engines.requests import eos_token_ids
 from enginegate.engines.trtllm import gpu
@@ -20,6 +21,7 @@ from enginegate.engines.trtllm.child import build_in_child
 from enginegate.engines.trtllm.contract import Api
 from enginegate.engines.trtllm.engine import TensorRtEngine
 from enginegate.engines.trtllm.loading import kv_tokens, loading
+from enginegate.engines.trtllm.memory_law import memory_law
 from enginegate.engines.trtllm.options import BuiltSpec, TensorRtOptions, built_spec, pool_limits, runtime_spec
 from enginegate.engines.trtllm.precisions import ENGINE, KV_ENGINE, algorithm_name, capabilities
 from enginegate.machine import cpu
@@ -64,6 +66,10 @@ class TensorRtEngineBackend:
     def capabilities(self) -> Capabilities:
         """By installed version, driver and compute capability; imports nothing of TensorRT-LLM."""
         return capabilities(self.name, ENGINE, KV_ENGINE, gpu.devices())
+
+    def memory_law(self, spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_format: str) -> MemoryLaw:
+        """What an engine takes, before it is loaded."""
+        return memory_law(spec, runtime, geometry, kv_format)
 
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         """Convert, quantize (ModelOpt, on the calibration passages), compile and save.

@@ -11,6 +11,7 @@ from enginegate.core.errors import CapabilityError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Capabilities, Effective, Progress
 from enginegate.engines.checkpoint import Geometry, read_config
+from enginegate.engines.memory_law import MemoryLaw
 from enginegate.engines.options import RuntimeOptions
 from enginegate.engines.requests import eos_token_ids
 from enginegate.engines.trtllm import gpu
@@ -19,6 +20,7 @@ from enginegate.engines.trtllm.child import build_in_child
 from enginegate.engines.trtllm.contract import Api
 from enginegate.engines.trtllm.engine import TensorRtEngine
 from enginegate.engines.trtllm.loading import kv_tokens, loading
+from enginegate.engines.trtllm.memory_law import memory_law
 from enginegate.engines.trtllm.options import (
     DRAFT_TOKENS,
     TensorRtOptions,
@@ -64,6 +66,10 @@ class TensorRtTorchBackend:
     def capabilities(self) -> Capabilities:
         """By installed version, driver and compute capability; imports nothing of TensorRT-LLM."""
         return capabilities(self.name, TORCH, KV_TORCH, gpu.devices())
+
+    def memory_law(self, spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_format: str) -> MemoryLaw:
+        """What an engine takes, before it is loaded."""
+        return memory_law(spec, runtime, geometry, kv_format)
 
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         """Quantize by ModelOpt on the calibration passages, or link the checkpoint where nothing is quantized.

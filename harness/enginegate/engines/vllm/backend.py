@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from enginegate.core.errors import CapabilityError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.base import Capabilities, Capability, Progress
-from enginegate.engines.checkpoint import read_config
+from enginegate.engines.checkpoint import Geometry, read_config
+from enginegate.engines.memory_law import MemoryLaw
 from enginegate.engines.openvino.backend import check_groups
 from enginegate.engines.vllm.build import build_versions, write_engine
+from enginegate.engines.vllm.memory_law import memory_law
 from enginegate.engines.vllm.precisions import HALVES, KV_PRECISIONS, NEEDED_CAPABILITY, PRECISIONS
 from enginegate.machine import cpu
 from enginegate.models.checkpoint import Checkpoint
@@ -62,6 +64,10 @@ class VllmBackend:
         """Raise CapabilityError where the groups of ``spec`` do not divide the layers of a model."""
         if spec.precision not in (*HALVES, "fp8", "w8a8_sq"):
             check_groups(spec, config)
+
+    def memory_law(self, spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_format: str) -> MemoryLaw:
+        """What an engine takes, before it is loaded."""
+        return memory_law(spec, runtime, geometry, kv_format)
 
     def build(self, spec: EngineSpec, checkpoint: Checkpoint, out_dir: Path, progress: Progress) -> None:
         """Write the checkpoint in the spec's precision into ``out_dir``; needs no GPU.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.checkpoint import Geometry
+from enginegate.engines.memory_law import KvLaw, pool_bytes
+from enginegate.engines.vllm.kv_cache import kv_law
 from enginegate.engines.vllm.precisions import HALVES, KV_PRECISIONS
 
 #: Tokens in a block of the KV cache where the runtime names no other number; vLLM's own choice on CUDA.
@@ -19,8 +22,6 @@ _CHUNK = 512
 
 #: Most tokens that vLLM names at a position, besides the one that came: a bound that it checks requests against.
 MOST_LOGPROBS = 256
-
-_ELEMENT_BYTES = {"fp8": 1, "fp16": 2, "bf16": 2}
 
 
 def check_runtime(spec: EngineSpec, runtime: RuntimeSpec) -> None:
@@ -51,33 +52,35 @@ def kv_precision(runtime: RuntimeSpec, activation: str) -> str:
     return asked
 
 
-def kv_block_bytes(geometry: Geometry, precision: str, tokens_per_block: int) -> int:
-    """Bytes of one block of keys and values over all layers."""
-    return geometry.kv_elements_per_token * tokens_per_block * _ELEMENT_BYTES[precision]
+def step_tokens(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry) -> int:
+    """Most tokens that one scheduling step computes (``max_num_batched_tokens``)."""
+    whole_batch = max(spec.max_batch_size * spec.max_input_len, longest(spec, geometry))
+    return min(_CHUNK, whole_batch) if runtime.chunked_prefill else whole_batch
 
 
-def kv_blocks_needed(spec: EngineSpec, runtime: RuntimeSpec) -> int:
-    """Blocks for the largest batch of full-length sequences, and the one that vLLM's block pool keeps for itself."""
-    tokens_per_block = runtime.tokens_per_block or TOKENS_PER_BLOCK
-    proposed = _PROPOSED_TOKENS if runtime.speculation == "ngram" else 0
-    length = spec.max_input_len + spec.max_output_len + 1 + proposed  # one more to score a sequence of full length
-    return 1 + spec.max_batch_size * -(-length // tokens_per_block)
+def longest(spec: EngineSpec, geometry: Geometry) -> int:
+    """Positions of a sequence (``max_model_len``): one more than asked, to score a sequence of full length."""
+    return min(geometry.positions, spec.max_input_len + spec.max_output_len + 1)
+
+
+def kv_law_of(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, precision: str) -> KvLaw:
+    """The law of the KV cache that this engine has: with the tokens that speculation proposes, and one to score."""
+    step = step_tokens(spec, runtime, geometry)
+    law = kv_law(geometry, precision, runtime.tokens_per_block or TOKENS_PER_BLOCK, step)
+    return replace(law, spare_tokens=1 + (_PROPOSED_TOKENS if runtime.speculation == "ngram" else 0))
 
 
 def kv_pool_bytes(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, precision: str) -> int:
     """Bytes of the KV pool: ``kv_cache_bytes``, or what the largest batch needs. Raises EngineError where too small."""
-    tokens_per_block = runtime.tokens_per_block or TOKENS_PER_BLOCK
-    block = kv_block_bytes(geometry, precision, tokens_per_block)
-    if not runtime.kv_cache_bytes:
-        return kv_blocks_needed(spec, runtime) * block
-    least = (2 + -(-(spec.max_input_len + spec.max_output_len + 1) // tokens_per_block)) * block
-    if runtime.kv_cache_bytes < least:
+    law = kv_law_of(spec, runtime, geometry, precision)
+    least = law.bytes(1, spec.max_input_len + spec.max_output_len + 1) + law.pools[0].block_bytes
+    if 0 < runtime.kv_cache_bytes < least:
         raise EngineError(
             f"{spec.id}: kv_cache_bytes {runtime.kv_cache_bytes} does not hold one sequence of "
             f"{spec.max_input_len + spec.max_output_len} tokens",
             f"give at least {least} bytes, or lower max_input_len or max_output_len",
         )
-    return runtime.kv_cache_bytes // block * block
+    return pool_bytes(law, spec, runtime)
 
 
 def llm_arguments(
@@ -94,17 +97,15 @@ def llm_arguments(
     """
     check_runtime(spec, runtime)
     kv = kv_precision(runtime, activation)
-    length = min(geometry.positions, spec.max_input_len + spec.max_output_len + 1)
-    whole_batch = max(spec.max_batch_size * spec.max_input_len, length)
     arguments: dict[str, Any] = {
         "model": str(engine_dir),
         "skip_tokenizer_init": True,
         "trust_remote_code": False,
         "dtype": HALVES[activation],
         "kv_cache_dtype": KV_PRECISIONS[kv],
-        "max_model_len": length,
+        "max_model_len": longest(spec, geometry),
         "max_num_seqs": spec.max_batch_size,
-        "max_num_batched_tokens": min(_CHUNK, whole_batch) if runtime.chunked_prefill else whole_batch,
+        "max_num_batched_tokens": step_tokens(spec, runtime, geometry),
         "enable_chunked_prefill": runtime.chunked_prefill,
         "enable_prefix_caching": False,
         "max_logprobs": MOST_LOGPROBS,
