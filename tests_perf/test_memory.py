@@ -10,5 +10,5 @@ def test_memory(memory, workload, gate, field):
     assert gate.memory(memory, workload, field)
 
 
-def test_memory_law(memory, workload, gate):
-    assert gate.memory_law(memory, workload)
+def test_memory_law(predicted_memory, workload, gate):
+    assert gate.memory_law(predicted_memory, workload)

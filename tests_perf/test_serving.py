@@ -1,8 +1,8 @@
-"""Requests that arrive over time: the service level, and latencies beside a live base. Runs under ``--eg-serving``."""
+"""Requests that arrive over time: the service level, and latencies beside a live base (``--serving``)."""
 
 import pytest
 
-pytestmark = [pytest.mark.eg_perf, pytest.mark.eg_serving]
+pytestmark = [pytest.mark.eg_perf, pytest.mark.serving]
 
 
 def test_slo(served, gate):

@@ -89,6 +89,7 @@ OPTIONS = (
     Option("runs", "folder of the run records (default: runs in the root folder)", folder_or_file=True),
     Option("history", "SQLAlchemy URL of the history (default: an SQLite file in the folder of the run records)"),
     Option("serving", "run the tests of serving, too, which take minutes for each engine", False, True),
+    Option("techniques", "run the tests of techniques of serving, too: minutes for each engine", False, True),
     Option("gate-audit", "measure the gates' own false alarms and power on this machine", False, True),
     Option("price-per-hour", "what the machine costs an hour, for the cost of a million tokens in the tables"),
     Option("require-gpu", "fail where no test ran an engine on an NVIDIA GPU", False, True),

@@ -1,7 +1,7 @@
 """Predicted against measured memory, over models of random weights: the error table of docs/optimization_techniques.md.
 
     python scripts/memory/error_table.py --out docs/results/memory/cpu.json          # OpenVINO, under 5 minutes
-    python scripts/memory/error_table.py --gpu --out docs/results/memory/gpu.json    # vLLM, on one NVIDIA GPU
+    python scripts/memory/error_table.py --engine vllm --out docs/results/memory/gpu.json   # on one NVIDIA GPU
     python scripts/memory/error_table.py --show docs/results/memory/cpu.json         # the table of a file, as Markdown
 
 Each engine is made, loaded in a fresh process and asked for one batch. Its KV cache must be what the law says, to the
@@ -25,7 +25,7 @@ import numpy as np
 from enginegate.core.specs import EngineSpec, QuantizationSpec, RuntimeSpec, Workload
 from enginegate.engines.base import Backend
 from enginegate.engines.registry import load_backend, version
-from enginegate.machine.cpu import usable_cores
+from enginegate.machine.fingerprint import fingerprint
 from enginegate.measure.memory import measure_memory
 from enginegate.measure.memory_model import predicted_memory, read_memory_model
 from enginegate.models.checkpoint import Checkpoint
@@ -71,7 +71,7 @@ class Line:
 def main() -> int:
     """Measure, or show what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gpu", action="store_true", help="vLLM on a GPU instead of OpenVINO on this CPU")
+    parser.add_argument("--engine", choices=("openvino", "vllm"), default="openvino", help="whose memory")
     parser.add_argument("--only", default="", help="names of cases, comma separated")
     parser.add_argument("--out", type=Path, help="write the measurements to this file")
     parser.add_argument("--show", type=Path, help="print the table of such a file, and measure nothing")
@@ -83,8 +83,8 @@ def main() -> int:
         print("\n".join(table(lines, found["machine"])))
         return 0
     wanted = {name.strip() for name in arguments.only.split(",") if name.strip()}
-    cases = [case for case in (GPU if arguments.gpu else CPU) if not wanted or case.name in wanted]
-    backend = load_backend("vllm" if arguments.gpu else "openvino")
+    cases = [case for case in (GPU if arguments.engine == "vllm" else CPU) if not wanted or case.name in wanted]
+    backend = load_backend(arguments.engine)
     lines: list[Line] = []
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="enginegate-memory-") as scratch:
@@ -97,7 +97,7 @@ def main() -> int:
                 print(f"{case.name}: {error}", file=sys.stderr, flush=True)
                 continue
             print(row(lines[-1]), f"({time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True)
-    machine = f"{version(backend)}; {usable_cores()} cores"
+    machine = f"{fingerprint().key} with {version(backend)}"
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         content = {"schema": 1, "machine": machine, "lines": [asdict(line) for line in lines]}
@@ -195,7 +195,7 @@ def row(line: Line) -> str:
 
 def table(lines: Sequence[Line], machine: str) -> Iterator[str]:
     """The page's part."""
-    yield f"Measured with {machine}."
+    yield f"Measured on {machine}."
     yield ""
     heads = (
         "case|attention|engine|batch x tokens|weights|KV law (bytes)|engine and pool|total law (MB)|driver (MB)|error"

@@ -95,7 +95,8 @@ def test_the_members_named_are_those_of_the_protocol():
     for protocol, heading in ((base.Backend, "**`Backend`**"), (base.Engine, "**`Engine`**")):
         table = PAGE[PAGE.index(heading) :].split("\n\n")[1]
         named = set(re.findall(r"`(\w+)", "\n".join(line.split("|")[1] for line in table.splitlines())))
-        members = {name for name in (*vars(protocol), *protocol.__annotations__) if not name.startswith("_")}
+        kinds = (protocol, base.ServingEngine) if protocol is base.Engine else (protocol,)
+        members = {name for kind in kinds for name in (*vars(kind), *kind.__annotations__) if not name.startswith("_")}
         assert named == members
 
 

@@ -50,6 +50,8 @@ OPTION_TESTS = {
     "history": "plugin/test_plugin_edges.py"
     "::test_history_that_makes_no_sense_is_a_usage_error_before_anything_is_measured",
     "shard": "plugin/test_plugin_shards.py::test_shards_run_their_engines_and_are_merged_into_the_session",
+    "serving": "plugin/test_plugin_serving.py::test_serving_is_left_out_until_it_is_asked_for",
+    "techniques": "plugin/test_plugin_techniques.py::test_techniques_are_left_out_until_they_are_asked_for",
     "gate-audit": "plugin/test_plugin_audits.py::test_an_audit_lies_with_its_run_until_it_is_accepted",
     "price-per-hour": "plugin/test_plugin_scaling.py::test_the_shape_is_judged_recorded_and_drawn",
     "require-gpu": "plugin/test_plugin_devices.py::test_require_gpu",
@@ -63,6 +65,7 @@ SUBCOMMAND_TESTS = {
     "engines build": "plugin/test_plugin_edges.py::test_engines_are_built_before_any_session",
     "engines verify": "cli/test_cli_engines_doctor.py::test_verify_finds_a_flipped_byte",
     "engines prune": "cli/test_cli_engines_doctor.py::test_prune_keeps_what_fits",
+    "memory": "cli/test_cli_memory.py::test_the_seeds_command_as_it_is",
     "duet": "plugin/test_plugin_against.py::test_duet_gives_the_same_verdicts_without_pytest",
     "accept": "cli/test_cli_accept_report.py::test_accept_prints_what_moves_and_writes",
     "merge": "session/test_shards.py::test_the_command_writes_what_a_session_writes",
@@ -70,6 +73,7 @@ SUBCOMMAND_TESTS = {
     "texts": "cli/test_cli_texts.py::test_texts_shows_where_two_engines_differ_most",
     "compare": "cli/test_cli_compare.py::test_exit_codes",
     "power": "cli/test_cli_power.py::test_table_has_a_column_for_each_reference",
+    "serve": "cli/test_cli_serve.py::test_serve_prints_the_curve_and_writes_it",
     "trtllm verify-contract": "trtllm/test_contract.py::test_whole_tree_has_nothing_missing",
 }
 #: Words that stand for something in a command of a sentence, and one of their kind.

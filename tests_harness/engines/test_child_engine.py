@@ -207,7 +207,7 @@ def test_a_child_moves_to_one_core_when_told(child):
 
 
 def test_a_child_that_answers_whole_batches_only_says_so(child):
-    with pytest.raises(CapabilityError, match="backend hf answers whole batches only"):
+    with pytest.raises(CapabilityError, match="backend hf has no submit"):
         list(child.submit([Arrival((5, 6), SamplingParams(2), 0.0)]))
     assert child.generate(PROMPTS, SamplingParams(2)), "the child lives on"
 

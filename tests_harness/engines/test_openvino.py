@@ -3,20 +3,24 @@ from __future__ import annotations
 import ctypes
 import shutil
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from enginegate.core.errors import CapabilityError, EngineError
 from enginegate.core.specs import QuantizationSpec, RuntimeSpec, SamplingParams
+from enginegate.engines.base import Arrival
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.effective import check_effective
 from enginegate.engines.openvino import kv_cache
 from enginegate.engines.openvino.signal_stack import Stack
 from enginegate.engines.openvino.weights import read_weights
 from enginegate.engines.registry import load_backend
+from enginegate.engines.serving import checked_events
 from enginegate.machine import cpu
 from enginegate.testing import Conformance, prompts
+from enginegate.testing.fixtures import VOCABULARY
 
 pytest.importorskip("openvino_genai")
 
@@ -175,6 +179,29 @@ def test_chunked_prefill_gives_the_same_tokens(workshop, shared_engine):
 
 
 @pytest.mark.parametrize(
+    "runtime",
+    [
+        RuntimeSpec(speculation="ngram"),
+        RuntimeSpec(prefix_caching=True),
+        RuntimeSpec(scheduler_policy="static"),
+        RuntimeSpec(queue_order="sjf"),
+        RuntimeSpec(speculation="ngram", chunked_prefill=True, prefix_caching=True, queue_order="priority"),
+    ],
+)
+def test_techniques_change_no_token_and_are_stated(workshop, shared_engine, runtime):
+    batch = [prompts(1, 8, seed)[0] * repeats for seed, repeats in enumerate((5, 5, 1, 6))]
+    plain = shared_engine("openvino", "fp32").generate(batch, SamplingParams(24))
+    arrivals = [Arrival(tuple(prompt), SamplingParams(24), 0.01 * number) for number, prompt in enumerate(batch)]
+    with closing(workshop.load("openvino", "fp32", runtime)) as engine:
+        check_effective(engine.spec, runtime, engine.effective())
+        answers = [engine.generate(batch, SamplingParams(24)) for _ in range(2)][1]
+        events = list(checked_events("openvino", engine.submit(arrivals), arrivals, VOCABULARY))
+    for number, (answer, expected) in enumerate(zip(answers, plain, strict=True)):
+        served = [token for event in events if event.request == number for token in event.token_ids]
+        assert answer.token_ids == tuple(served) == expected.token_ids
+
+
+@pytest.mark.parametrize(
     ("precision", "runtime", "said"),
     [
         ("fp32", RuntimeSpec(activation_precision="bf16"), "computes in fp32"),
@@ -182,7 +209,7 @@ def test_chunked_prefill_gives_the_same_tokens(workshop, shared_engine):
         ("int8_wo", RuntimeSpec(kv_precision="fp8"), "no fp8 KV cache"),
         ("fp32", RuntimeSpec(kv_precision="bf16"), "needs bf16 activations"),
         ("fp32", RuntimeSpec(tokens_per_block=16), "tokens_per_block 16"),
-        ("fp32", RuntimeSpec(scheduler_policy="static"), "static"),
+        ("fp32", RuntimeSpec(speculation="lookahead"), "lookahead"),
         ("fp32", RuntimeSpec(speculation="draft"), "draft"),
     ],
 )

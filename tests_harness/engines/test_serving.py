@@ -224,5 +224,5 @@ class Whole:
 
 
 def test_an_engine_that_answers_whole_batches_only_says_so():
-    with pytest.raises(CapabilityError, match="backend hf answers whole batches only"):
+    with pytest.raises(CapabilityError, match="backend hf has no submit"):
         list(CheckedEngine(Whole()).submit([arrival(0, 2)]))

@@ -100,6 +100,10 @@ def test_what_the_runtime_names_reaches_vllm():
     assert arguments(replace(SPEC, precision="fp8"))["quantization"] == "fp8"
     assert arguments(runtime=replace(RUNTIME, kv_precision="fp8"))["kv_cache_dtype"] == "fp8_e4m3"
     assert arguments(runtime=replace(RUNTIME, speculation="ngram"))["speculative_config"]["method"] == "ngram"
+    assert arguments()["enable_prefix_caching"] is False
+    assert arguments(runtime=replace(RUNTIME, prefix_caching=True))["enable_prefix_caching"] is True
+    assert "scheduling_policy" not in arguments(runtime=replace(RUNTIME, queue_order="sjf")), "it waits in front of it"
+    assert arguments(runtime=replace(RUNTIME, queue_order="priority"))["scheduling_policy"] == "priority"
     assert arguments(runtime=replace(RUNTIME, tokens_per_block=32))["block_size"] == 32
     chunked = arguments(replace(SPEC, max_batch_size=64), replace(RUNTIME, chunked_prefill=True))
     assert chunked["enable_chunked_prefill"] is True
@@ -112,7 +116,6 @@ def test_what_the_runtime_names_reaches_vllm():
         ({"kv_precision": "int8"}, "a KV cache in int8"),
         ({"activation_precision": "fp32"}, "activations in fp32"),
         ({"activation_precision": "bf16"}, "activations in bf16 with fp16 weights"),
-        ({"scheduler_policy": "static"}, "scheduler_policy static"),
         ({"speculation": "eagle"}, "speculation eagle"),
         ({"kv_precision": "bf16"}, "a KV cache in bf16 beside activations in fp16"),
     ],

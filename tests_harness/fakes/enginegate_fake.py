@@ -34,9 +34,9 @@ from enginegate.engines.base import (
 )
 from enginegate.engines.options import RuntimeOptions
 from enginegate.engines.pace import PacerProcess
-from enginegate.engines.serving import Line, check_arrivals, serve
+from enginegate.engines.serving import check_arrivals, line_of, serve
 from enginegate.models.checkpoint import Checkpoint
-from fake_serving import FakeLoop, VirtualPace
+from fake_serving import GUESSES, FakeLoop, VirtualPace
 from pydantic import Field
 
 #: Seconds for each token, bits for each weight, and how far scores and answers stray from the reference's.
@@ -119,6 +119,9 @@ class FakeEngine:
         self._random = random.Random(f"{spec.id}/{os.environ.get('ENGINEGATE_FAKE_SEED', '0')}")
         self._weights = b"w" * int(str(built["resident"]))
         self._closed = False
+        #: Set by engines that misbehave; see fake_serving.
+        self.habits: set[str] = set()
+        self.prefixes: list[tuple[int, ...]] = []
         log("load", spec)
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
@@ -144,7 +147,7 @@ class FakeEngine:
         check_arrivals(self.spec, arrivals, VOCABULARY)
         clock = CLOCK
         pacing = PacerProcess if isinstance(clock, RealClock) else lambda times: VirtualPace(clock, times)
-        return serve(FakeLoop(self, clock), arrivals, Line(), pacing)
+        return serve(FakeLoop(self, clock), arrivals, line_of(self.spec, self.runtime), pacing)
 
     def step_seconds(self, requests: int) -> float:
         """What a token of so many requests at a time takes."""
@@ -197,6 +200,7 @@ class FakeEngine:
     def effective(self) -> Effective:
         length = self.spec.max_input_len + self.spec.max_output_len
         budget = self.memory().kv_budget
+        runtime = self.runtime
         return Effective(
             self._precision,
             self._kv,
@@ -206,6 +210,12 @@ class FakeEngine:
             tokens_per_block=KV_TOKENS,
             kv_blocks=1,
             kv_pool_bytes=budget,
+            scheduler_policy=runtime.scheduler_policy,
+            chunked_prefill=runtime.chunked_prefill,
+            speculation=runtime.speculation,
+            prefix_caching=runtime.prefix_caching,
+            queue_order=runtime.queue_order,
+            details={"guesses": {"num_assistant_tokens": GUESSES}} if runtime.speculation == "ngram" else {},
         )
 
     def close(self) -> None:

@@ -233,3 +233,84 @@ class Stuck(Silent):
 
     def answer(self, answer):
         return dataclasses.replace(answer, token_ids=answer.token_ids[:1] * len(answer.token_ids))
+
+
+class Habit(Wrapped):
+    """Serves in a way that it was not asked to; see ``fake_serving.FakeLoop``."""
+
+    habit = ""
+
+    def __init__(self, engine):
+        super().__init__(engine)
+        engine.habits.add(self.habit)
+
+
+class PrefixCacheLeftOn(Habit):
+    habit = "caches"
+
+
+class Starving(Habit):
+    habit = "newest"
+
+
+class CarelessDraft(Habit):
+    habit = "carelessly"
+
+
+class Unchunked(Habit):
+    habit = "whole"
+
+
+class LaggingGenerator(Wrapped):
+    """What hands requests in is 50 ms late with each."""
+
+    def submit(self, arrivals):
+        events = list(self._engine.submit(arrivals))
+        late = [dataclasses.replace(each, time=each.time + 0.05) for each in events]
+        yield from late
+
+
+class Miscounting(Wrapped):
+    """Says that twice as many requests are in flight as are."""
+
+    def submit(self, arrivals):
+        for event in self._engine.submit(arrivals):
+            yield dataclasses.replace(event, in_flight=None if event.in_flight is None else 2 * event.in_flight)
+
+
+class HoldingEndsBack(Wrapped):
+    """Tells of an end long after the last token."""
+
+    def submit(self, arrivals):
+        events = [
+            dataclasses.replace(each, time=each.time + 0.02) if each.kind == "finished" else each
+            for each in self._engine.submit(arrivals)
+        ]
+        yield from sorted(events, key=lambda each: each.time)
+
+
+class OneAtATime(Wrapped):
+    """Its batches hold one request."""
+
+    def submit(self, arrivals):
+        self._engine.spec = dataclasses.replace(self._engine.spec, max_batch_size=1)
+        return self._engine.submit(arrivals)
+
+
+class DyingUnderLoad(Wrapped):
+    """Its library falls over with half of the requests answered."""
+
+    def submit(self, arrivals):
+        for count, event in enumerate(self._engine.submit(arrivals)):
+            if count > len(arrivals):
+                raise RuntimeError("libfake.so: gone")
+            yield event
+
+
+class NotServing(Wrapped):
+    """Answers whole batches only."""
+
+    def __getattr__(self, name):
+        if name == "submit":
+            raise AttributeError(name)
+        return super().__getattr__(name)

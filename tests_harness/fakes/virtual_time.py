@@ -7,6 +7,7 @@ import functools
 
 import enginegate.engines.timing
 import enginegate.measure.arena
+import enginegate.measure.serving.pairs
 import enginegate.measure.slowed
 import enginegate.session.audit_race
 import enginegate.session.bench
@@ -35,6 +36,7 @@ def virtual_time():
         patch.setattr(enginegate.session.audit_race, "Arena", arena)
         patch.setattr(enginegate.measure.slowed, "time", Ticking(clock))
         patch.setattr(enginegate.measure.arena, "foreign_load", lambda *_: 0.0)
+        patch.setattr(enginegate.measure.serving.pairs, "foreign_load", lambda *_: 0.0)
         patch.setattr(enginegate.measure.arena, "throttled_seconds", lambda *_: 0.0)
         patch.setattr(enginegate.engines.timing, "quiet_process", contextlib.nullcontext)
         yield clock

@@ -103,6 +103,28 @@ def test_requests_that_are_late_together_count_for_fewer():
     assert "count as" in judge_slo(together, SloPolicy(0.9)).warnings[0]
 
 
+def overloaded(count, load=1.5):
+    """An overloaded server, and scores that rise with the queue: the first are in time, the others are not."""
+    due = np.arange(count) / load
+    done = np.asarray(queue(due, [1.0] * count))
+    return ((done - due) / 20.0).tolist(), saturation(due.tolist(), done.tolist(), alpha=0.005)
+
+
+def test_a_queue_that_grows_fails_the_level_however_alike_its_requests_are():
+    found, backlog = overloaded(400)
+    assert backlog.saturated
+    half = SloPolicy(0.5)
+    assert judge_slo(found, half).status is Status.INCONCLUSIVE  # one long cluster
+    verdict = judge_slo(found, half, backlog=backlog)
+    assert verdict.status is Status.FAIL
+    assert "requests pile up" in verdict.explanation
+    still, backlog = overloaded(400, load=20.0)
+    early = judge_slo([0.5] * 400, SloPolicy(0.5), backlog=backlog)
+    assert early.status is Status.INCONCLUSIVE
+    assert "will not be as the queue grows" in early.explanation
+    assert len(still) == 400
+
+
 def queue(arrivals, service, servers=1):
     free, finished = [0.0] * servers, []
     for due, seconds in zip(arrivals, service, strict=True):

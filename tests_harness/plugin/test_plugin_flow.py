@@ -111,7 +111,11 @@ def test_benchmark_file_holds_the_samples_of_the_arena_and_what_else_was_measure
     assert speedup["params"] == {"candidate": "toy-fake-int8_wo", "batch_size": 2}
     extra = speedup["extra_info"]
     assert {"ttft", "itl_p50", "itl_p95", "itl_p99", "tokens_per_second", "latency"} <= extra.keys()
-    (memory,) = [entry for entry in accepted.record.memory if entry.workload == arena.workload]
+    (memory,) = [
+        entry
+        for entry in accepted.record.memory
+        if (entry.engine, entry.workload) == ("toy-fake-int8_wo", arena.workload)
+    ]
     assert extra["memory"]["peak"] == memory.peak
     assert "UNSERIALIZABLE" not in str(content)
 

@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
+from enginegate.engines.base import Arrival
 from enginegate.engines.effective import check_effective
 from enginegate.engines.registry import load_backend
+from enginegate.engines.serving import checked_events
 from enginegate.engines.trtllm.options import built_spec
 from enginegate.models.checkpoint import Checkpoint
 from enginegate.testing import prompts
@@ -26,6 +28,12 @@ def use(engine, *, quantized_kv: str = "") -> dict[str, object]:
     assert all(list(answer.token_times) == sorted(answer.token_times) for answer in answers)
     streamed = list(engine.stream(batch[0], SamplingParams(9)))
     assert tuple(event.token_id for event in streamed) == answers[0].token_ids
+    arrivals = [Arrival(tuple(prompt), SamplingParams(9), 0.01 * number) for number, prompt in enumerate(batch)]
+    events = list(checked_events("trtllm", engine.submit(arrivals), arrivals, 512))
+    for number, answer in enumerate(answers):
+        served = [token for event in events if event.request == number for token in event.token_ids]
+        assert tuple(served) == answer.token_ids
+    assert all(event.time >= arrivals[event.request].time for event in events)
     dropped = engine.stream(batch[1], SamplingParams(9))
     next(dropped)
     dropped.close()

@@ -242,6 +242,8 @@ def test_every_row_of_the_table_is_used_and_nothing_else(workshop, tmp_path, sit
         ("int8_wo", RuntimeSpec(tokens_per_block=128), "tokens_per_block 128 was asked"),
         ("int8_wo", RuntimeSpec(speculation="ngram"), "speculation ngram was asked"),
         ("int8_wo", RuntimeSpec(activation_precision="bf16"), "activation_precision bf16 was asked"),
+        ("int8_wo", RuntimeSpec(queue_order="sjf"), "queue_order sjf"),
+        ("int8_wo", RuntimeSpec(prefix_caching=True), "prefix_caching"),
     ],
 )
 def test_engine_refuses_at_loading_what_it_was_not_compiled_with(workshop, precision, runtime, said):
@@ -257,6 +259,8 @@ def test_engine_refuses_at_loading_what_it_was_not_compiled_with(workshop, preci
         (RuntimeSpec(speculation="lookahead"), "speculation lookahead"),
         (RuntimeSpec(activation_precision="fp16"), "activation_precision fp16"),
         (RuntimeSpec(speculation="draft"), "ENGINEGATE_DRAFT_MODEL"),
+        (RuntimeSpec(queue_order="priority"), "queue_order priority"),
+        (RuntimeSpec(prefix_caching=True), "prefix_caching"),
         pytest.param(RuntimeSpec(tokens_per_block=64), "fixes it at 32", marks=pytest.mark.version("1.0.0")),
     ],
 )

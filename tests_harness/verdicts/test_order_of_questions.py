@@ -25,6 +25,7 @@ from enginegate.verdicts.inputs import (
     KvSpeedInputs,
     LengthsInputs,
     MemoryInputs,
+    MemoryLawInputs,
     NllInputs,
     ScalingInputs,
     SizeInputs,
@@ -81,6 +82,7 @@ WITHOUT: dict[str, GateInputs] = {
     "memory": MemoryInputs(
         **COMMON, workload=WORKLOAD, field="peak", baseline=None, limit=None, relative=0.0, quantum=0
     ),
+    "memory law": MemoryLawInputs(**COMMON, workload=WORKLOAD, predicted=False, tolerated=0.05),
     "size": SizeInputs(**COMMON, baseline=None, limit=None),
     "build time": BuildTimeInputs(**COMMON, baseline=None),
     "accuracy": AccuracyInputs(**QUALITY, source="cloze", columns=["acc_norm"], limit=None),

@@ -5,8 +5,8 @@ Exit codes:
 - 0: all well.
 - 1: the command found what it looks for: ``compare`` and ``duet`` a regression, ``merge`` a verdict that fails its
   test, ``report --verdicts`` a verdict that is not the stored one, ``memory --prove`` that nothing was proved,
-  ``engines verify`` a damaged engine, ``doctor`` that no backend works, ``trtllm verify-contract`` a missing name.
-  Nothing else ends with 1.
+  ``serve --generator`` a load generator that does not keep its schedule, ``engines verify`` a damaged engine,
+  ``doctor`` that no backend works, ``trtllm verify-contract`` a missing name. Nothing else ends with 1.
 - 2: bad input or usage, which a message explains.
 - 3: ``compare --strict`` and ``duet --strict``: something is inconclusive or missing; ``merge``: a shard is missing or
   did not come to its end.
@@ -22,12 +22,26 @@ from collections.abc import Sequence
 from typing import Any
 
 from enginegate import __version__
-from enginegate.cli import accept, compare, doctor, duet, engines, init, memory, merge, power, report, texts, trtllm
+from enginegate.cli import (
+    accept,
+    compare,
+    doctor,
+    duet,
+    engines,
+    init,
+    memory,
+    merge,
+    power,
+    report,
+    serve,
+    texts,
+    trtllm,
+)
 from enginegate.cli.common import complain, say, silence
 from enginegate.cli.unforeseen import report_unforeseen
 from enginegate.core.errors import DISK_FULL, EngineGateError
 
-COMMANDS = (init, doctor, engines, memory, duet, accept, merge, report, texts, compare, power, trtllm)
+COMMANDS = (init, doctor, engines, memory, serve, duet, accept, merge, report, texts, compare, power, trtllm)
 
 #: Ways of a stream to deal with characters that its encoding lacks, which never raise.
 _PATIENT = frozenset({"backslashreplace", "ignore", "namereplace", "replace", "xmlcharrefreplace"})

@@ -13,6 +13,7 @@ from enginegate.config.kv_cache_section import KvCacheSection
 from enginegate.config.looks import Looks
 from enginegate.config.scaling_section import ScalingSection
 from enginegate.config.serving_section import ServingGatesSection, ServingSection
+from enginegate.config.techniques_section import TechniquesSection
 from enginegate.config.tokenizers import BleuSmoothing, BleuTokenizer, RougeTokenizer, why_unavailable
 from enginegate.core.files import first_problem
 from enginegate.core.sections import (
@@ -421,6 +422,7 @@ class GatesSection(Section):
     live: LiveSection = LiveSection()
     memory: MemorySection = MemorySection()
     serving: ServingGatesSection = ServingGatesSection()
+    techniques: TechniquesSection = TechniquesSection()
     quality: QualityGatesSection = QualityGatesSection()
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from enginegate.core.identity import EngineRef
 from enginegate.core.serving_records import ServingEntry
 from enginegate.core.specs import VARIANT_MARK
+from enginegate.core.technique_records import TechniqueEntry
 
 #: Raised when the meaning of a stored field changes; what is older is migrated when it is read (storage.migration).
 SCHEMA = 3
@@ -585,6 +586,7 @@ class RunRecord(Stored):
     memory: list[MemoryEntry] = Field(default_factory=list)
     quality: list[QualityEntry] = Field(default_factory=list)
     serving: list[ServingEntry] = Field(default_factory=list)
+    techniques: list[TechniqueEntry] = Field(default_factory=list)
     verdicts: list[VerdictEntry] = Field(default_factory=list)
     attempts: list[AttemptEntry] = Field(default_factory=list)
     joint: list[JointEntry] = Field(default_factory=list)

@@ -93,6 +93,9 @@ class RuntimeSpec:
         scheduler_policy: "inflight" (continuous batching) or "static".
         chunked_prefill: split long prompts over scheduling steps.
         speculation: "none", "ngram", "draft" or "lookahead".
+        prefix_caching: keep the KV blocks of prompts for later ones that begin the same. Off wherever time is measured.
+        queue_order: whose turn is next among requests that wait: "fcfs" (first come, first served), "sjf" (shortest job
+            first) or "priority".
     """
 
     kv_precision: str = "auto"
@@ -103,6 +106,8 @@ class RuntimeSpec:
     scheduler_policy: str = "inflight"
     chunked_prefill: bool = False
     speculation: str = "none"
+    prefix_caching: bool = False
+    queue_order: str = "fcfs"
 
 
 @dataclass(frozen=True)

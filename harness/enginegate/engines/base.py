@@ -135,8 +135,8 @@ class Effective:
         max_length: prompt plus output tokens that one sequence may have.
         threads: CPU threads, or None on a GPU.
         details: everything else worth recording, JSON-able.
-        scheduler_policy, chunked_prefill, speculation: as in RuntimeSpec. None here and below: the engine does not
-            say, which is an error where its runtime asks for something else than the default.
+        scheduler_policy, chunked_prefill, speculation, prefix_caching, queue_order: as in RuntimeSpec. None here and
+            below: the engine does not say, an error where its runtime asks for something else than the default.
         tokens_per_block: tokens in one block of the paged KV cache.
         kv_blocks: how many blocks its KV pool has.
         kv_pool_bytes: bytes of all of them.
@@ -154,6 +154,8 @@ class Effective:
     tokens_per_block: int | None = None
     kv_blocks: int | None = None
     kv_pool_bytes: int | None = None
+    prefix_caching: bool | None = None
+    queue_order: str | None = None
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ def check_effective(asked: EngineSpec, runtime: RuntimeSpec, found: Effective) -
 
     Weight precision and length are always compared; KV precision, activation precision and threads where the runtime
     names them (``auto`` and 0 leave them to the backend, and the engine reports what it chose); the number of devices
-    where the engine tells it (``details["tensor_parallel"]``). Chunked prefill and speculation are compared wherever
-    the engine tells them; scheduler policy, tokens a block and the KV pool's size where the runtime asks for another
-    than the default. What was asked for and is not told counts as not granted.
+    where the engine tells it (``details["tensor_parallel"]``). Chunked prefill, speculation and prefix caching are
+    compared wherever the engine tells them; scheduler policy, queue order, tokens a block and the KV pool's size where
+    the runtime asks for another than the default. What was asked for and is not told counts as not granted.
     """
     length = asked.max_input_len + asked.max_output_len
     mismatches = []
@@ -40,12 +40,17 @@ def check_effective(asked: EngineSpec, runtime: RuntimeSpec, found: Effective) -
         )
 
 
+#: Compared wherever the engine tells them; and where the runtime asks for another than the default.
+_STATED = ("chunked_prefill", "speculation", "prefix_caching")
+_OPEN = ("scheduler_policy", "queue_order", "tokens_per_block")
+
+
 def _scheduling_mismatches(runtime: RuntimeSpec, found: Effective) -> list[str]:
     default = RuntimeSpec()
     mismatches = []
-    for name in ("scheduler_policy", "chunked_prefill", "speculation", "tokens_per_block"):
+    for name in (*_STATED, *_OPEN):
         asked, told = getattr(runtime, name), getattr(found, name)
-        open_to_backend = told is None or name in ("scheduler_policy", "tokens_per_block")
+        open_to_backend = told is None or name in _OPEN
         if asked != told and not (asked == getattr(default, name) and open_to_backend):
             mismatches.append(
                 f"{name} is {told}, asked was {asked}"

@@ -27,6 +27,8 @@ class RuntimeOptions(Section):
     scheduler_policy: Literal["inflight", "static"] = "inflight"
     chunked_prefill: bool = False
     speculation: Literal["none", "ngram", "draft", "lookahead"] = "none"
+    prefix_caching: bool = False
+    queue_order: Literal["fcfs", "sjf", "priority"] = "fcfs"
 
     def common(self) -> dict[str, Any]:
         """The common keys alone, as arguments of RuntimeSpec."""

@@ -112,6 +112,10 @@ class PacerProcess:
         """See Pace."""
         select.select([self._output], [], [], 1.0)
 
+    def fileno(self) -> int:
+        """What becomes readable when ``arrived`` has something to tell."""
+        return self._output.fileno()
+
     def __enter__(self) -> PacerProcess:
         return self
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from enginegate.core.errors import CapabilityError, EngineError
-from enginegate.core.specs import EngineSpec, SamplingParams
+from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Arrival, Engine, ServingEngine, ServingEvent
 from enginegate.engines.pace import PacerProcess, Pacing
 from enginegate.engines.process.heartbeat import beat
@@ -79,6 +79,17 @@ class Line:
         if self.order == "sjf":
             return len(arrival.prompt) + arrival.params.max_tokens
         return arrival.priority if self.order == "priority" else 0
+
+
+def line_of(spec: EngineSpec, runtime: RuntimeSpec, own_orders: Collection[str] = ()) -> Line:
+    """The line in front of an engine that keeps what its runtime asks for, where its own scheduler does not.
+
+    ``own_orders``: those that its scheduler has, besides first come, first served.
+    """
+    static, order = runtime.scheduler_policy == "static", runtime.queue_order
+    if static or order not in ("fcfs", *own_orders):
+        return Line(order, spec.max_batch_size, static)
+    return Line()
 
 
 @dataclass
@@ -188,15 +199,15 @@ def check_arrivals(spec: EngineSpec, arrivals: Sequence[Arrival], vocabulary: in
 
 def serving(engine: Engine) -> ServingEngine:
     """An engine as one that serves. Raises CapabilityError where it is of a backend that cannot."""
-    if not isinstance(engine, ServingEngine):
+    if getattr(engine, "submit", None) is None:
         raise cannot_serve(engine.spec)
-    return engine
+    return cast("ServingEngine", engine)
 
 
 def cannot_serve(spec: EngineSpec) -> CapabilityError:
     """The error where an engine has no ``submit``."""
     return CapabilityError(
-        f"{spec.id}: backend {spec.backend} answers whole batches only, and takes no request while it is at work",
+        f"{spec.id}: backend {spec.backend} has no submit: nothing can be handed to it while it is at work",
         "serve with openvino or vllm; docs/adding_a_backend.md says what `submit` gives",
     )
 

@@ -12,7 +12,7 @@ from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Arrival, Generation, ServingEvent, TokenEvent
 from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.requests import check_prompts
-from enginegate.engines.serving import Line, Loop, check_arrivals, serve
+from enginegate.engines.serving import Line, Loop, check_arrivals, line_of, serve
 
 
 class SteppingEngine(ABC):
@@ -22,6 +22,8 @@ class SteppingEngine(ABC):
     runtime: RuntimeSpec
     _eos: frozenset[int]
     _vocabulary: int
+    #: Orders of waiting requests that the engine's own scheduler has, besides first come, first served.
+    _own_orders: tuple[str, ...] = ()
 
     def generate(self, prompts: Sequence[Sequence[int]], params: SamplingParams) -> list[Generation]:
         """Greedy decoding of the batch, all requests submitted together; times are taken after each step."""
@@ -81,8 +83,8 @@ class SteppingEngine(ABC):
             )
 
     def _line(self) -> Line:
-        """How requests wait in front of the engine while it serves."""
-        return Line()
+        """How requests wait in front of the engine while it serves, where its own scheduler has no such order."""
+        return line_of(self.spec, self.runtime, self._own_orders)
 
     @abstractmethod
     def _loop(self) -> Loop[Any]:

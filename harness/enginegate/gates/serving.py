@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
@@ -105,6 +105,7 @@ def judge_slo(
     metric: str = "slo",
     subject: str = "",
     level: str = "",
+    backlog: Saturation | None = None,
     warnings: Sequence[str] = (),
     invalid: str | None = None,
 ) -> Verdict:
@@ -116,11 +117,16 @@ def judge_slo(
         metric: name for the verdict.
         subject: what is judged, for the explanation.
         level: the service level in words.
+        backlog: whether requests pile up, tested at half of ``policy.alpha``; None where nobody looked.
         warnings: carried on the verdict.
         invalid: why nothing is concluded from these requests, whatever they show.
 
     PASS rejects "more are late than allowed", FAIL rejects "no more are late than allowed". Requests of one queue are
     not independent, so the test counts late and all requests by their effective number (``effective_requests``).
+
+    Beyond capacity no number of requests is enough for that: those that come later are later, so that the run is one
+    long cluster. There it is the growing queue that shows it: where requests surely pile up, latencies have no end, and
+    the level is not kept at this rate. That is a FAIL once fewer than asked kept it, and no PASS before.
     """
     values = np.asarray(scores, dtype=np.float64)
     count, late = len(values), int(np.sum(~(values <= 1)))
@@ -129,7 +135,8 @@ def judge_slo(
         return _slo(Status.FAIL, math.nan, (math.nan, math.nan), 0, policy, metric, f"{name}no request was measured")
     effective = effective_requests(scores)
     stretch = count / effective
-    status = decide_share(late / stretch, effective, policy)
+    share = policy if backlog is None else replace(policy, alpha=policy.alpha / 2)
+    status = decide_share(late / stretch, effective, share)
     ends = late_bounds(late / stretch, effective, TAIL, TAIL)
     kept = 1 - late / count
     text = (
@@ -140,6 +147,12 @@ def judge_slo(
     notes = list(warnings)
     if stretch > 1.05:
         notes.append(f"requests that wait in one queue are alike: {count} of them count as {effective:.0f}")
+    if backlog is not None and backlog.saturated:
+        low, high = max(0.0, backlog.low), min(1.0, backlog.high)
+        text += f"; requests pile up: {100 * low:.0f} to {100 * high:.0f} % of them are not served in time to come"
+        status = Status.FAIL if kept < policy.share else Status.INCONCLUSIVE
+        if invalid is None and status is Status.INCONCLUSIVE:
+            invalid = "the level is still kept, which it will not be as the queue grows"
     if invalid is not None:
         status, text = Status.INCONCLUSIVE, f"{text}; undecided: {invalid}"
     elif status is Status.INCONCLUSIVE:
@@ -303,6 +316,20 @@ def next_rate(trials: Sequence[RateTrial], start: float, tolerance: float, most:
         if above / below > 1 + tolerance:
             return math.sqrt(below * above)
     return None
+
+
+def knee(rates: Sequence[float], latencies: Sequence[float]) -> float | None:
+    """The rate at which a latency turns up: where the curve lies furthest below the line between its ends.
+
+    Both axes are taken from 0 to 1 first (Satopaa and others, *Finding a "kneedle" in a haystack*, 2011). None of fewer
+    than three rates, and where the latency does not rise.
+    """
+    order = np.argsort(rates)
+    x, y = np.asarray(rates, np.float64)[order], np.asarray(latencies, np.float64)[order]
+    if len(x) < 3 or not (np.ptp(x) > 0 and y[-1] > y[0]):
+        return None
+    below = (x - x[0]) / np.ptp(x) - (y - y[0]) / (y[-1] - y[0])
+    return float(x[int(np.argmax(below))]) if below.max() > 0 else None
 
 
 def judge_pairs(

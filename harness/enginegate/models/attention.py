@@ -159,7 +159,7 @@ def attention_of(config: Mapping[str, Any], name: str = "config.json") -> Attent
 def _is_whole(config: Mapping[str, Any]) -> bool:
     """Whether nothing that decides the cache is left to a library's defaults."""
     named = [("num_attention_heads", "n_head"), ("num_hidden_layers", "n_layer"), ("hidden_size", "n_embd", "head_dim")]
-    return all(any(config.get(key) for key in keys) for keys in named)
+    return all(any(config.get(key) is not None for key in keys) for keys in named)
 
 
 def _refuse_foreign(config: Mapping[str, Any], name: str) -> None:

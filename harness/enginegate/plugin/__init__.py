@@ -16,19 +16,20 @@ from enginegate.machine.own_processes import begin_session
 from enginegate.plugin.auditing import separate_audit
 from enginegate.plugin.closing import close_report
 from enginegate.plugin.devices import claim_device, missed_gpu
+from enginegate.plugin.optional import OPTIONAL, leave_out
 from enginegate.plugin.options import parse_options
 from enginegate.plugin.ours import (
     CANDIDATE,
     MARKERS,
     begins_again,
     needs,
-    on_demand,
     parameter,
     parametrize,
     planned_test,
     run_again_alone,
     show_to_benchmark,
     why_unselected,
+    without_baseless,
     without_untasked,
 )
 from enginegate.plugin.outcomes import (
@@ -80,7 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
             f"enginegate.plugin has no options, since {OPTIONS_PLUGIN} is switched off; "
             f"hint: leave out -p no:{OPTIONS_PLUGIN}, or take enginegate.plugin out of conftest.py"
         )
-    for marker in MARKERS:
+    for marker in (*MARKERS, *(f"{name}: {what}" for name, what in OPTIONAL.items())):
         config.addinivalue_line("markers", marker)
     progress = config.stash[PROGRESS] = TerminalProgress(config)
     config.add_cleanup(progress.close)
@@ -110,9 +111,9 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pycollect_makeitem(collector: pytest.Collector) -> Generator[None, object, object]:
-    """A test that takes long, or of tasks that no configuration names, is not there, unless it is asked for."""
+    """Tests of tasks that no configuration names are not there unless their file is asked for; nor of no base."""
     named = any(Path(argument.partition("::")[0]).name == collector.path.name for argument in collector.config.args)
-    return on_demand(without_untasked((yield), named), collector.config, named)
+    return without_baseless(without_untasked((yield), named), collector.config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -158,6 +159,7 @@ def pytest_report_collectionfinish(config: pytest.Config) -> str | None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """``--eg-gate-audit`` runs the audit alone. Timed tests show pytest-benchmark the samples that the arena took."""
+    leave_out(config, items)
     separate_audit(config, items, config.stash[SESSION])
     for item in items:
         show_to_benchmark(item, replay_clock)

@@ -12,12 +12,14 @@ import pytest
 from enginegate.core.records import MemoryEntry, QualityEntry
 from enginegate.core.serving_records import LoadEntry, ServingEntry
 from enginegate.core.specs import Workload
+from enginegate.core.technique_records import TechniqueEntry
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.plan import kv_cache
 from enginegate.plan.kv_cache import KvPair
 from enginegate.plan.scaling import Series
 from enginegate.plan.selection import Candidate
 from enginegate.plan.serving_gates import level_inputs, served_inputs, slo_inputs
+from enginegate.plan.technique_gates import mismatch_inputs, order_inputs, technique_inputs
 from enginegate.plugin.outcomes import ask, expect, keep
 from enginegate.plugin.workers import plain_id
 from enginegate.session.gate_session import GateSession, TimedEngine
@@ -151,6 +153,21 @@ class Gate:
     def lm_eval(self, entry: QualityEntry) -> Verdict:
         """Judge a task of lm-evaluation-harness by what its score is: right and wrong, perplexity, or a mean."""
         return self._conclude(self._session.gates_of(self._candidate).lm_eval(entry))
+
+    @_question
+    def technique(self, entry: TechniqueEntry) -> Verdict:
+        """Judge how much better the engine is with a technique of serving than without it."""
+        return self._conclude(technique_inputs(self._session.gates_of(self._candidate), entry))
+
+    @_question
+    def same_tokens(self, entry: TechniqueEntry) -> Verdict:
+        """Judge how many tokens a technique changed."""
+        return self._conclude(mismatch_inputs(self._session.gates_of(self._candidate), entry))
+
+    @_question
+    def in_order(self, entry: TechniqueEntry) -> Verdict:
+        """Judge whether requests are served in the order of their arrival."""
+        return self._conclude(order_inputs(self._session.gates_of(self._candidate), entry))
 
     @_question
     def slo(self, entry: ServingEntry) -> Verdict:

@@ -37,9 +37,6 @@ MARKERS = (
     "eg_quality: scores what engines answer",
     "eg_gpu: needs an NVIDIA GPU",
     "eg_timed(metric): the speed metric that the test judges: speedup, ttft or itl",
-    "kv_cache: compares KV caches of 16, 8 and 4 bits; runs by -m, or where its file is named",
-    "scaling: sweeps batch sizes and lengths; runs by -m, or where its file is named",
-    "eg_serving: serves requests that arrive over time; runs under --eg-serving, by -m, or where its file is named",
     "eg_against: compares with a live base; is not there without --eg-against",
     "eg_audit: measures the gates' own error rates; runs under --eg-gate-audit alone",
     "eg_gates(n): how many error-rated gates the test holds (default 1); they share the session's error budget",
@@ -171,33 +168,15 @@ def _length_cases(candidate: Candidate) -> list[Case]:
     return [Case(each.name, each, "" if each.steps else few) for each in itl_series(candidate)]
 
 
-#: Markers of tests that take long, each with the option that asks for them; empty where none does.
-ON_DEMAND = {"eg_serving": "eg_serving", "kv_cache": "", "scaling": ""}
-#: Marks what needs a live base.
+#: Marks what compares with a live base, and nothing else.
 AGAINST = "eg_against"
 
 
-def on_demand(items: object, config: pytest.Config, named: bool) -> object:
-    """What was collected of a function, without tests that nobody asked for.
-
-    Those that take long are asked for by their option, by ``-m``, or by naming their file; those that compare with a
-    live base, by naming one.
-    """
-    if not isinstance(items, list):
+def without_baseless(items: object, config: pytest.Config) -> object:
+    """What was collected of a function, without tests of a live base where none is named."""
+    if not isinstance(items, list) or config.getoption("eg_against", ""):
         return items
-    chosen = str(config.getoption("markexpr", "") or "")
-    live = bool(config.getoption("eg_against", ""))
-
-    def asked(item: pytest.Item) -> bool:
-        if item.get_closest_marker(AGAINST) is not None and not live:
-            return False
-        return all(
-            named or bool(option and config.getoption(option, False)) or marker in chosen
-            for marker, option in ON_DEMAND.items()
-            if item.get_closest_marker(marker) is not None
-        )
-
-    return [item for item in items if not isinstance(item, pytest.Item) or asked(item)]
+    return [item for item in items if not isinstance(item, pytest.Item) or item.get_closest_marker(AGAINST) is None]
 
 
 def without_untasked(items: object, named: bool) -> object:

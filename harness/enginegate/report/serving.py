@@ -12,6 +12,7 @@ from enginegate.core.records import RunRecord
 from enginegate.core.serving_records import PercentileEntry, ServingEntry, ServingRun
 from enginegate.measure.serving.figures import ServingFigures, figures
 from enginegate.report.markup import markdown_table, with_symbol
+from enginegate.report.rows import row_verdict
 
 #: The latencies of a table and the percentiles of each, in order.
 SHOWN = ("ttft", "tpot", "itl", "e2el")
@@ -24,7 +25,8 @@ NOTES = (
     " together sharing the wait. E2EL: to the last token.",
     "Intervals are 95 % intervals by order statistics, of as many requests as the correlated ones count for; an open"
     " end says that the requests are too few for it.",
-    "Goodput: requests a second that kept every limit of the service level.",
+    "Goodput: answered requests a second that kept every limit of the service level. Within: share of all that were"
+    " due.",
 )
 
 
@@ -67,8 +69,6 @@ def serving_rows(record: RunRecord) -> list[ServingRow]:
 
 
 def _rows(record: RunRecord, entry: ServingEntry) -> Iterator[ServingRow]:
-    from enginegate.report.rows import row_verdict
-
     verdict = row_verdict(record, entry.engine, entry.load.id) if record.verdicts else ""
     for number, run in enumerate(entry.runs, start=1):
         yield _row(record, entry, entry.engine, run, number, verdict)
@@ -108,29 +108,29 @@ def _ms(seconds: float) -> str:
 
 
 def table_cells(row: ServingRow, *, interval: bool) -> list[tuple[str, str]]:
-    """Headings and cells of a row, behind the engine's name."""
+    """Headings and cells of a row, behind the engine's name; latencies in milliseconds."""
     said = row.figures
 
     def cell(metric: str, name: str) -> str:
         return milliseconds(said.percentiles.get(metric, {}).get(name), interval=interval)
 
     return [
-        ("offered/s", f"{said.offered:.3g}"),
-        ("goodput/s", f"{said.goodput:.3g}"),
-        ("within %", f"{100 * said.kept:.1f}"),
-        ("tokens/s", f"{said.tokens_per_second:.4g}"),
+        ("Offered /s", f"{said.offered:.3g}"),
+        ("Goodput /s", f"{said.goodput:.3g}"),
+        ("Within %", f"{100 * said.kept:.1f}"),
+        ("Tokens /s", f"{said.tokens_per_second:.4g}"),
         ("TTFT p50", cell("ttft", "p50")),
-        ("p99 ms", cell("ttft", "p99")),
+        ("TTFT p99", cell("ttft", "p99")),
         ("TPOT p50", cell("tpot", "p50")),
         ("ITL p99", cell("itl", "p99")),
         ("E2EL p50", cell("e2el", "p50")),
-        ("p99 ms", cell("e2el", "p99")),
+        ("E2EL p99", cell("e2el", "p99")),
     ]
 
 
 def load_lines(record: RunRecord) -> list[str]:
     """What was offered and asked, once for each load of the record."""
-    return list(dict.fromkeys(f"serving: {entry.load}; asked: {entry.slo}" for entry in record.serving))
+    return list(dict.fromkeys(f"serving (ms): {entry.load}; asked: {entry.slo}" for entry in record.serving))
 
 
 def markdown_lines(record: RunRecord) -> Iterator[str]:

@@ -187,18 +187,22 @@ def print_report(record: RunRecord, console: Console) -> None:
 
 
 def print_serving(record: RunRecord, console: Console, *, short: bool) -> None:
-    """A line for each run that served; ``short``: within 80 columns, without intervals, the runs of a base left out."""
+    """A line for each run that served; ``short``: within 80 columns, the runs of a base left out.
+
+    Intervals are in the summary: a terminal has no room for them.
+    """
     rows = [row for row in serving_rows(record) if not (short and row.is_base)]
     if not rows:
         return
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("engine under load", overflow="fold")
-    kept = _SHORT if short else tuple(range(len(table_cells(rows[0], interval=True))))
+    table.add_column("engine under load", overflow="fold", min_width=18)
+    kept = _SHORT if short else tuple(range(len(table_cells(rows[0], interval=False))))
     for index in kept:
-        table.add_column(escape(table_cells(rows[0], interval=not short)[index][0]), justify="right")
+        heading = table_cells(rows[0], interval=False)[index][0].replace(" ", "\n")
+        table.add_column(escape(heading), justify="right")
     table.add_column("verdict", no_wrap=True)
     for row in rows:
-        cells = table_cells(row, interval=not short)
+        cells = table_cells(row, interval=False)
         verdict = row.verdict or ("base" if row.is_base else "not gated")
         style = STYLES[row.verdict.partition(" ")[0]]
         table.add_row(escape(row.name), *(escape(cells[index][1]) for index in kept), f"[{style}]{verdict}[/]")

@@ -24,6 +24,7 @@ from enginegate.core.records import (
 )
 from enginegate.core.serving_records import ServingEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
+from enginegate.core.technique_records import TechniqueEntry
 from enginegate.engines.answers import CheckedEngine
 from enginegate.engines.base import Engine
 from enginegate.engines.process.heartbeat import told
@@ -39,6 +40,7 @@ from enginegate.measure.memory import measure_memory
 from enginegate.measure.memory_model import MemoryModel, predicted_memory, read_memory_model
 from enginegate.measure.prompts import PromptPool
 from enginegate.measure.serving.pairs import serve_run
+from enginegate.measure.techniques import Kit
 from enginegate.models.vocabulary import vocabulary_size
 from enginegate.quality.entry import refuse_random_weights
 from enginegate.quality.measure import ASKING, measure_quality
@@ -47,6 +49,7 @@ from enginegate.session.engines import RunningEngines, Wrap
 from enginegate.session.files import ModelFiles
 from enginegate.session.references import QualityReference, SpeedReference
 from enginegate.session.serving import ServingLoad
+from enginegate.session.techniques import TechniqueBench
 
 
 @dataclass
@@ -62,6 +65,7 @@ class ModelBench:
         left: by workload, the engines that left its race, and why.
         memory: by ``<engine id>/<workload id>``.
         quality: by ``<engine id>/<metric>``.
+        techniques: by engine id and the technique's name.
         kv_caches: races of one engine's KV caches, by ``<id of the one with 16 bits>/<workload id>``.
         sweeps: engines at several sizes of work, by engine id.
         serving: by engine id, alone or beside its live base.
@@ -79,11 +83,13 @@ class ModelBench:
     kv_caches: dict[str, ArenaEntry] = field(default_factory=dict)
     sweeps: dict[str, SweepEntry] = field(default_factory=dict)
     serving: dict[str, ServingEntry] = field(default_factory=dict)
+    techniques: dict[tuple[str, str], TechniqueEntry] = field(default_factory=dict)
     trials: dict[str, dict[str, list[TrialEntry]]] = field(default_factory=dict)
     _no_memory: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
     _memory_model: MemoryModel | None = field(default=None, repr=False)
     _no_race: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
     _no_serving: dict[str, EngineGateError] = field(default_factory=dict, repr=False)
+    _no_technique: dict[tuple[str, str], EngineGateError] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -395,6 +401,28 @@ class ModelBench:
         with edge(EngineError, problem, "run its tests alone, and look into the engine's own log"):
             run = serve_run(engine, trace, load.pool(self.files), seed, load.policy(self.vocabulary()))
         return ServingEntry(engine=spec.id, load=entry, slo=load.slo, runs=[run])
+
+    def technique_of(self, spec: EngineSpec, runtime: RuntimeSpec, name: str) -> TechniqueEntry:
+        """A technique of serving on one engine, with and without it, once.
+
+        Raises EngineGateError where it could not be measured: the same again whenever it is asked for.
+        """
+        key = spec.id, name
+        if key in self._no_technique:
+            raise self._no_technique[key]
+        if key not in self.techniques:
+            self.engines.settle()
+            self.monitor([spec])
+            longest = Workload(spec.max_batch_size, spec.max_input_len, spec.max_output_len)
+            kit = Kit(spec, self.pool(longest), self.config.file.workload.seed)
+            pairs = self.config.file.gates.techniques.pairs
+            measured = TechniqueBench(self.engines, kit, self.vocabulary(), pairs)
+            try:
+                self.techniques[key] = measured.measure(name, spec, runtime)
+            except EngineGateError as error:
+                self._no_technique[key] = error
+                raise
+        return self.techniques[key]
 
     def monitor(self, specs: Sequence[EngineSpec]) -> DeviceMonitor | None:
         """What looks at the GPU while these engines are timed; None where none uses one.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 
 from enginegate.core.errors import EngineError, EngineGateError, edge
@@ -61,6 +61,23 @@ class RunningEngines:
                 self._refused[spec.id] = error
                 raise
         return self._loaded[spec.id]
+
+    @contextmanager
+    def borrowed(self, spec: EngineSpec, runtime: RuntimeSpec) -> Iterator[Engine]:
+        """An engine for a while, found to be what was asked; it is closed behind, and no engine of the record."""
+        with edge(EngineError, f"{spec.id} could not be built or loaded", "look into the library's log"):
+            entry = self.files.build(spec)
+            with lasting(self.files.progress, f"loading {spec.id}"):
+                timeouts = self.files.config.timeouts()
+                loaded = load_engine(load_backend(spec.backend), entry.path, spec, runtime, timeouts=timeouts)
+                if isinstance(loaded, ChildEngine):
+                    loaded.ready()
+        try:
+            engine = self._wrap(loaded)
+            check_effective(spec, runtime, engine.effective())
+            yield engine
+        finally:
+            loaded.close()
 
     def look_again(self, engine_id: str) -> None:
         """Note what a running engine says of itself now: it knows more after its first answers."""

@@ -27,6 +27,7 @@ from enginegate.core.records import (
 )
 from enginegate.core.serving_records import ServingEntry
 from enginegate.core.specs import Workload
+from enginegate.core.technique_records import TechniqueEntry
 from enginegate.core.urls import without_password
 from enginegate.engines.process.environments import installed
 from enginegate.gates.verdict import Verdict
@@ -311,6 +312,12 @@ class GateSession:
         self.save_if_changed()
         return entry
 
+    def technique(self, candidate: Candidate, name: str) -> TechniqueEntry:
+        """A technique of serving on an engine, once. Raises EngineGateError."""
+        entry = self.bench(candidate.config).technique_of(candidate.spec, candidate.runtime, name)
+        self.save_if_changed()
+        return entry
+
     def why_guessed(self, config: Config, metric: str) -> str | None:
         """Why a multiple-choice metric tells nothing of a model: the reference only guesses. None where it does tell.
 
@@ -560,6 +567,7 @@ class GateSession:
             kv_caches=list(bench.kv_caches.values()),
             sweeps=list(bench.sweeps.values()),
             serving=list(bench.serving.values()),
+            techniques=list(bench.techniques.values()),
             verdicts=self.verdicts.get(model, []),
             attempts=self.attempts.get(model, []),
             warnings=[*self.warnings, *(f"{test} {how}" for test, lines in self.errors.items() for how in lines)],
@@ -619,6 +627,7 @@ class GateSession:
             + len(bench.kv_caches)
             + len(bench.sweeps)
             + len(bench.serving)
+            + len(bench.techniques)
             + len(self._raced(name))
             for name, bench in self._benches.items()
         )

@@ -41,6 +41,7 @@ def merge_records(
             "kv_caches": _union((part.kv_caches for part in parts), lambda entry: (entry.reference, entry.workload)),
             "sweeps": _union((part.sweeps for part in parts), lambda entry: entry.engine),
             "serving": _union((part.serving for part in parts), lambda entry: entry.engine),
+            "techniques": _union((part.techniques for part in parts), lambda entry: entry.key),
             "verdicts": verdicts,
             "attempts": attempts,
             "warnings": [*warnings, *(line for part in parts for line in part.warnings)],

@@ -43,6 +43,7 @@ def _problem(record: RunRecord) -> str | None:
         ("the sweep of", [entry.engine for entry in record.sweeps]),
         ("the race of KV caches over", [f"{entry.reference} at {entry.workload}" for entry in record.kv_caches]),
         ("serving of", [entry.engine for entry in record.serving]),
+        ("techniques:", [f"{entry.technique} of {entry.engine}" for entry in record.techniques]),
     ]
     for arena in (*record.arenas, *record.kv_caches):
         named.append((f"at {arena.workload}, engine", arena.contestants))

@@ -428,6 +428,59 @@ class UnpairedInputs(GateInputs):
         return bool(self.sessions)
 
 
+class TechniqueInputs(GateInputs):
+    """How much better an engine is with a technique of serving than without it, as a ratio of paired runs.
+
+    ``figure``: of the record's runs. ``higher``: whether more of it is better. ``floor``: at least this; None: not set.
+    """
+
+    gate: Literal["technique"] = "technique"
+    technique: str
+    figure: str
+    higher: bool
+    floor: float | None
+    alpha: float
+    beta: float
+
+    @property
+    def comparable(self) -> bool:
+        """A floor."""
+        return self.floor is not None
+
+
+class MismatchInputs(GateInputs):
+    """The share of tokens that a technique changes, at most.
+
+    ``tie``: two tokens whose log-probabilities are not further apart may change places by rounding.
+    """
+
+    gate: Literal["mismatch"] = "mismatch"
+    technique: str
+    limit: float
+    tie: float
+    alpha: float
+    beta: float
+
+    @property
+    def comparable(self) -> bool:
+        """Always: the engine without the technique answered the same prompts."""
+        return True
+
+
+class OrderInputs(GateInputs):
+    """How many later requests are served before an earlier one, at most."""
+
+    gate: Literal["order"] = "order"
+    technique: str
+    limit: int
+    alpha: float
+
+    @property
+    def comparable(self) -> bool:
+        """Always: the order of arrival is what it is compared with."""
+        return True
+
+
 AnyInputs = Annotated[
     SpeedInputs
     | MemoryInputs
@@ -446,6 +499,9 @@ AnyInputs = Annotated[
     | SloInputs
     | ServedInputs
     | LevelInputs
+    | TechniqueInputs
+    | MismatchInputs
+    | OrderInputs
     | UnpairedInputs,
     Field(discriminator="gate"),
 ]

@@ -27,6 +27,7 @@ from enginegate.verdicts.resources import judge_build_time_gate, judge_memory_ga
 from enginegate.verdicts.scaling import judge_scaling_gate
 from enginegate.verdicts.serving import judge_level_gate, judge_served_gate, judge_slo_gate
 from enginegate.verdicts.speed import judge_speed_gate, judge_unpaired_gate
+from enginegate.verdicts.techniques import judge_mismatch_gate, judge_order_gate, judge_technique_gate
 
 _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
     inputs.SpeedInputs: judge_speed_gate,
@@ -46,6 +47,9 @@ _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
     inputs.SloInputs: judge_slo_gate,
     inputs.ServedInputs: judge_served_gate,
     inputs.LevelInputs: judge_level_gate,
+    inputs.TechniqueInputs: judge_technique_gate,
+    inputs.MismatchInputs: judge_mismatch_gate,
+    inputs.OrderInputs: judge_order_gate,
     inputs.UnpairedInputs: judge_unpaired_gate,
 }
 

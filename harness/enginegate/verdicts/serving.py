@@ -11,7 +11,7 @@ from enginegate.core.errors import MeasurementError
 from enginegate.core.records import RunRecord
 from enginegate.core.serving_records import ServingEntry, ServingRun
 from enginegate.gates.accuracy import judge_accuracy
-from enginegate.gates.serving import block_length, credits_of, judge_pairs, judge_slo
+from enginegate.gates.serving import Saturation, block_length, credits_of, judge_pairs, judge_slo, saturation
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.measure.serving.figures import latencies, lateness
 from enginegate.verdicts import lookup
@@ -32,6 +32,8 @@ def judge_slo_gate(inputs: SloInputs, record: RunRecord) -> Verdict:
     if "little" in unchecked:
         warnings.append("Little's law could not be checked: the engine does not say how many requests are in flight")
 
+    pile = piling_up(entry.runs, inputs.policy.alpha / 2)
+
     def judged(invalid: str | None) -> Verdict:
         return judge_slo(
             scores,
@@ -39,11 +41,12 @@ def judge_slo_gate(inputs: SloInputs, record: RunRecord) -> Verdict:
             metric=inputs.metric,
             subject=inputs.subject,
             level=str(entry.slo),
+            backlog=pile,
             warnings=warnings,
             invalid=invalid,
         )
 
-    verdict = judged(_why_not(entry.runs))
+    verdict = judged(why_not(entry.runs))
     if verdict.status is Status.FAIL and over:  # what others take makes requests late, and never in time
         return judged(f"other work took {busy:.0%} of the machine, so that it is not known what made requests late")
     return verdict
@@ -68,7 +71,7 @@ def judge_served_gate(inputs: ServedInputs, record: RunRecord) -> Verdict:
         base=inputs.label,
         slower=slower / count if count else None,
         warnings=[*inputs.notes, *_failures(entry.runs), *_failures(entry.base_runs, "the base: ")],
-        invalid=_why_not([*entry.runs, *entry.base_runs]),
+        invalid=why_not([*entry.runs, *entry.base_runs]),
     )
 
 
@@ -95,12 +98,33 @@ def judge_level_gate(inputs: LevelInputs, record: RunRecord) -> Verdict:
     warnings = [*inputs.notes, *verdict.warnings]
     if block > 1:
         warnings.append(f"requests that wait in one queue are alike: {block} neighbours count as one item")
-    why = _why_not([*entry.runs, *entry.base_runs])
+    why = why_not([*entry.runs, *entry.base_runs])
     status, text = verdict.status, verdict.explanation
     if why is not None:
         status, text = Status.INCONCLUSIVE, f"{text}; undecided: {why}"
     fields = {**verdict.__dict__, "unit": "share", "status": status, "explanation": text, "warnings": tuple(warnings)}
     return Verdict(**fields)
+
+
+def piling_up(runs: Sequence[ServingRun], alpha: float) -> Saturation | None:
+    """Whether requests piled up in any of some runs, which share the chance of a false alarm; the worst of them."""
+    found = [
+        saturation(
+            run.due,
+            np.nan_to_num(np.asarray(run.finished, np.float64), nan=math.inf).tolist(),
+            alpha=alpha / len(runs),
+            start=run.due[run.begin],
+            service_dispersion=dispersion(run.tokens),
+        )
+        for run in runs
+    ]
+    return max(found, key=lambda each: (each.saturated, each.growth / each.limit), default=None)
+
+
+def dispersion(tokens: Sequence[int]) -> float:
+    """Squared coefficient of variation of the work in a request, by its tokens; of those that had any."""
+    values = np.asarray([count for count in tokens if count], np.float64)
+    return float(np.var(values) / np.mean(values) ** 2) if len(values) else 1.0
 
 
 def _entry(record: RunRecord, engine: str) -> ServingEntry:
@@ -115,7 +139,7 @@ def _refuse_broken(entry: ServingEntry) -> None:
         raise MeasurementError(entry.failure)
 
 
-def _why_not(runs: Sequence[ServingRun]) -> str | None:
+def why_not(runs: Sequence[ServingRun]) -> str | None:
     """Why nothing is concluded from some runs: the first invariant that is broken, and how many others are."""
     found = list(dict.fromkeys(reason for run in runs for reason in run.why_not))
     if not found:

@@ -127,6 +127,10 @@ class HuggingFaceBackend:
             refused.append("chunked_prefill (a prompt goes through one pass)")
         if runtime.speculation != "none":
             refused.append(f"speculation {runtime.speculation}")
+        if runtime.prefix_caching:
+            refused.append("prefix_caching (each answer has a cache of its own)")
+        if runtime.queue_order != "fcfs":
+            refused.append(f"queue_order {runtime.queue_order} (nothing waits: it answers whole batches)")
         if refused:
             raise CapabilityError(
                 f"{spec.id}: backend {self.name} has no {', '.join(refused)}",

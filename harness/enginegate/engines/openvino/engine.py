@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,14 @@ from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Cells, Distribution, Effective, MemoryUse
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.openvino import kv_cache
-from enginegate.engines.openvino.loop import PipelineLoop
+from enginegate.engines.openvino.loop import GUESSES, PipelineLoop, guessed_tokens
 from enginegate.engines.openvino.memory_law import CHUNK
 from enginegate.engines.openvino.precisions import ELEMENT_TYPES, activation_precision, kv_precision, suite_name
 from enginegate.engines.openvino.scorer import Scorer
 from enginegate.engines.openvino.signal_stack import keep_signal_stack
 from enginegate.engines.openvino.weights import read_weights
 from enginegate.engines.requests import check_open, check_sequences, eos_token_ids
+from enginegate.engines.serving import Line
 from enginegate.engines.stepping import SteppingEngine
 from enginegate.machine import cpu
 from enginegate.models.vocabulary import vocabulary_size
@@ -30,7 +32,8 @@ class OpenVinoEngine(SteppingEngine):
     """See ``enginegate.engines.base.Engine``.
 
     The pipeline is driven by ``add_request`` and ``step``: each step gives every running sequence its next token, so a
-    batch has true times per token. Prefix caching is off, and threads, activation and KV types are always explicit.
+    batch has true times per token. Prefix caching is off unless it is asked for, and threads, activation and KV types
+    are always explicit.
     """
 
     def __init__(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> None:
@@ -62,11 +65,12 @@ class OpenVinoEngine(SteppingEngine):
         loading = edge(EngineError, f"{spec.id}: {engine_dir} cannot be loaded", "rebuild the engine")
         with loading, keep_signal_stack():
             self._pipeline: Any = openvino_genai.ContinuousBatchingPipeline(
-                str(engine_dir), self._scheduling, "CPU", self._properties
+                str(engine_dir), self._scheduling, "CPU", {**self._properties, **self._lookup()}
             )
 
     def _loop(self) -> PipelineLoop:
-        return PipelineLoop(self._genai, self._openvino, self._pipeline, self._eos, self._names)
+        guesses = GUESSES if self.runtime.speculation == "ngram" else {}
+        return PipelineLoop(self._genai, self._openvino, self._pipeline, self._eos, self._names, guesses)
 
     def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
         """Log-probabilities from the model's stateful form; see ``Scorer``, which the first call compiles."""
@@ -92,7 +96,7 @@ class OpenVinoEngine(SteppingEngine):
         self._check_open()
         spec = self.spec
         block = kv_cache.block_bytes(self._geometry, self._kv_precision)
-        length = spec.max_input_len + spec.max_output_len
+        length = spec.max_input_len + spec.max_output_len + self._guesses()
         return MemoryUse(
             weights=self._weights.total_bytes,
             kv_cache=kv_cache.allocated_bytes(self._pool_bytes(), self._kv_precision),
@@ -119,9 +123,11 @@ class OpenVinoEngine(SteppingEngine):
             activation_precision=suite_name(device["INFERENCE_PRECISION_HINT"]),
             max_length=self._max_length(),
             threads=int(device["INFERENCE_NUM_THREADS"]),
-            scheduler_policy="inflight",
-            chunked_prefill=bool(self._scheduling.dynamic_split_fuse),
-            speculation="none",
+            scheduler_policy=self.runtime.scheduler_policy,
+            chunked_prefill=self._scheduling.max_num_batched_tokens < self._whole_batch(),
+            speculation=self.runtime.speculation,
+            prefix_caching=bool(self._scheduling.enable_prefix_caching),
+            queue_order=self.runtime.queue_order,
             tokens_per_block=kv_cache.TOKENS_PER_BLOCK,
             kv_blocks=self._blocks,
             kv_pool_bytes=kv_cache.allocated_bytes(self._pool_bytes(), self._kv_precision),
@@ -130,6 +136,8 @@ class OpenVinoEngine(SteppingEngine):
                 "weight_bytes": self._weights.bytes_by_type,
                 "compression": self._weights.compression,
                 "device": device,
+                "guesses": GUESSES if self.runtime.speculation == "ngram" else {},
+                "max_num_batched_tokens": self._scheduling.max_num_batched_tokens,
                 "max_position_embeddings": self._geometry.positions,
                 "versions": cpu.versions(("openvino", "openvino-genai")),
             },
@@ -142,20 +150,38 @@ class OpenVinoEngine(SteppingEngine):
 
     def _scheduler(self) -> Any:
         config = self._genai.SchedulerConfig()
-        config.enable_prefix_caching = False
+        config.enable_prefix_caching = self.runtime.prefix_caching
         config.cache_size = 0
         config.num_kv_blocks = self._blocks
         config.max_num_seqs = self.spec.max_batch_size
         # GenAI's own 256 would split the prompts of a batch over steps even where they would fit in one.
-        chunked = self.runtime.chunked_prefill
-        config.dynamic_split_fuse = chunked
-        config.max_num_batched_tokens = CHUNK if chunked else self.spec.max_batch_size * self.spec.max_input_len
+        config.max_num_batched_tokens = CHUNK if self.runtime.chunked_prefill else self._whole_batch()
+        # With guesses, no step may leave a running request out: GenAI (2026.4.1) would take that one's guesses, which
+        # nobody has verified, for its tokens. So prompts and answers share steps then, with room for whole prompts.
+        config.dynamic_split_fuse = self.runtime.chunked_prefill or self._guesses() > 0
         return config
+
+    def _line(self) -> Line:
+        """With guesses, no more requests go in than a step has room for; see ``_scheduler``."""
+        line = super()._line()
+        return replace(line, batch=self.spec.max_batch_size) if self._guesses() else line
+
+    def _whole_batch(self) -> int:
+        """Tokens of a step that takes the longest prompts of the largest batch, and what it guesses, all at once."""
+        return self.spec.max_batch_size * (self.spec.max_input_len + self._guesses())
+
+    def _guesses(self) -> int:
+        """Tokens that are guessed ahead."""
+        return guessed_tokens(self.runtime)
+
+    def _lookup(self) -> dict[str, bool]:
+        """What turns the pipeline's prompt lookup on; a property that others must not be given."""
+        return {"prompt_lookup": True} if self.runtime.speculation == "ngram" else {}
 
     def _count_blocks(self) -> int:
         """Blocks of the KV pool: what ``kv_cache_bytes`` holds, or what the largest batch needs."""
         spec, budget = self.spec, self.runtime.kv_cache_bytes
-        length = spec.max_input_len + spec.max_output_len
+        length = spec.max_input_len + spec.max_output_len + self._guesses()
         if not budget:
             return kv_cache.blocks_needed(spec.max_batch_size, length)
         size = kv_cache.block_bytes(self._geometry, self._kv_precision)
@@ -205,9 +231,7 @@ def _check_runtime(spec: EngineSpec, runtime: RuntimeSpec) -> None:
     refused = []
     if runtime.tokens_per_block not in (None, kv_cache.TOKENS_PER_BLOCK):
         refused.append(f"tokens_per_block {runtime.tokens_per_block} (it is {kv_cache.TOKENS_PER_BLOCK} on a CPU)")
-    if runtime.scheduler_policy != "inflight":
-        refused.append(f"scheduler_policy {runtime.scheduler_policy} (it is inflight)")
-    if runtime.speculation != "none":
-        refused.append(f"speculation {runtime.speculation}")
+    if runtime.speculation not in ("none", "ngram"):
+        refused.append(f"speculation {runtime.speculation} (it has ngram)")
     if refused:
         raise CapabilityError(f"{spec.id}: backend openvino has no {', '.join(refused)}", "drop it from the runtime")

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from enginegate.core.specs import SamplingParams
+from enginegate.core.specs import RuntimeSpec, SamplingParams
+
+#: Tokens that n-gram speculation (GenAI's prompt lookup) guesses at a time, and the longest n-gram that it looks up.
+GUESSES = {"num_assistant_tokens": 3, "max_ngram_size": 4}
+
+
+def guessed_tokens(runtime: RuntimeSpec) -> int:
+    """Tokens that are guessed ahead: each sequence has room for so many more."""
+    return GUESSES["num_assistant_tokens"] if runtime.speculation == "ngram" else 0
 
 
 class PipelineLoop:
@@ -22,14 +30,24 @@ class PipelineLoop:
         pipeline: idle.
         eos: ids that end an answer.
         names: a number for each request, of which no two of a pipeline are alike.
+        guesses: what a request is told of guessing ahead, as ``GenerationConfig`` names it.
     """
 
-    def __init__(self, genai: Any, openvino: Any, pipeline: Any, eos: frozenset[int], names: Iterator[int]) -> None:
+    def __init__(
+        self,
+        genai: Any,
+        openvino: Any,
+        pipeline: Any,
+        eos: frozenset[int],
+        names: Iterator[int],
+        guesses: Mapping[str, int],
+    ) -> None:
         self._genai = genai
         self._openvino = openvino
         self._pipeline = pipeline
         self._eos = eos
         self._names = names
+        self._guesses = guesses
         self._configs: dict[SamplingParams, Any] = {}
         self._handles: dict[int, Any] = {}
         self._asked: dict[int, SamplingParams] = {}
@@ -97,5 +115,7 @@ class PipelineLoop:
             config.ignore_eos = params.ignore_eos
             if not params.ignore_eos:
                 config.stop_token_ids = set(self._eos)
+            for name, count in self._guesses.items():
+                setattr(config, name, count)
             self._configs[params] = config
         return self._configs[params]

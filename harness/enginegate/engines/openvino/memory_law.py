@@ -12,6 +12,7 @@ from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.memory_law import KvLaw, KvPool, MemoryLaw, OwnLaw, WeightLaw, refuse_format, refuse_kind
 from enginegate.engines.openvino import kv_cache
+from enginegate.engines.openvino.loop import guessed_tokens
 from enginegate.engines.openvino.precisions import ELEMENT_TYPES, QUANTIZED, activation_precision, kv_precision
 from enginegate.machine import cpu
 
@@ -42,7 +43,12 @@ def memory_law(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_fo
     block = kv_cache.block_bytes(geometry, element)
     pool = KvPool(" + ".join(dict.fromkeys(kind.name for kind in geometry.kinds)), kv_cache.TOKENS_PER_BLOCK, block)
     return MemoryLaw(
-        kv=KvLaw(element, (pool,), source="the CPU plugin's paged attention; engines/openvino/kv_cache.py"),
+        kv=KvLaw(
+            element,
+            (pool,),
+            spare_tokens=guessed_tokens(runtime),
+            source="the CPU plugin's paged attention; engines/openvino/kv_cache.py",
+        ),
         weights=_weights(spec),
         weight_copies=2,
         activation_bytes=_ACTIVATION_BYTES,

@@ -19,14 +19,24 @@ from numpy.typing import NDArray
 
 from enginegate.core.errors import EngineError
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
-from enginegate.engines.base import Cells, Distribution, Generation, MemoryUse, TokenEvent
+from enginegate.engines.base import (
+    Arrival,
+    Cells,
+    Distribution,
+    Generation,
+    MemoryUse,
+    ServingEvent,
+    TokenEvent,
+)
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.distributions import from_numpy, joined
 from enginegate.engines.process.heartbeat import beat
 from enginegate.engines.requests import check_open, check_prompts, check_sequences
+from enginegate.engines.serving import check_arrivals
 from enginegate.engines.trtllm.checkpoint import kv_bytes_per_token
 from enginegate.engines.trtllm.contract import Api
 from enginegate.engines.trtllm.scoring import check_oracle, gather_log_softmax, logit_matrix, waves
+from enginegate.engines.trtllm.serving import served
 from enginegate.engines.trtllm.timing import Timing
 
 Result = TypeVar("Result")
@@ -110,6 +120,21 @@ class TensorRtEngine(ABC):
         finally:
             if not request.finished:
                 request.abort()
+
+    def submit(self, arrivals: Sequence[Arrival]) -> Iterator[ServingEvent]:
+        """See ``enginegate.engines.base.ServingEngine``; the events come when all requests are answered.
+
+        Priorities are not handed on, and the runtime's own count of requests is not known.
+        """
+        self._check_open()
+        check_arrivals(self.spec, arrivals, self._vocabulary)
+        return self._served(arrivals)
+
+    def _served(self, arrivals: Sequence[Arrival]) -> Iterator[ServingEvent]:
+        def submit(prompt: list[int], params: SamplingParams) -> Any:
+            return self._submit(prompt, self._sampling(params), streaming=True)
+
+        yield from _run(served(arrivals, submit, self._finish))
 
     def _sampling(self, params: SamplingParams, **more: object) -> Any:
         """Greedy sampling. The end token is always named, since no tokenizer is loaded; -1 is none."""

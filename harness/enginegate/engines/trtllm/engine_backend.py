@@ -160,6 +160,7 @@ class BuiltEngine(TensorRtEngine):
             threads=None,
             scheduler_policy="static" if "STATIC" in str(args.batching_type).upper() else "inflight",
             chunked_prefill=bool(args.enable_chunked_prefill),
+            queue_order="fcfs",
             speculation=found.speculation,
             tokens_per_block=found.tokens_per_block,
             kv_blocks=blocks,
@@ -291,7 +292,14 @@ def _check_checkpoint(spec: BuiltSpec, checkpoint: Path) -> None:
 
 
 def _check_runtime(spec: EngineSpec, runtime: RuntimeSpec, found: _Found) -> None:
-    """Raise CapabilityError where loading asks for what the engine was not compiled with."""
+    """Raise CapabilityError where loading asks for what the engine was not compiled with, or no engine has."""
+    refused = []
+    if runtime.prefix_caching:
+        refused.append("prefix_caching (what is loaded does not tell whether blocks are reused)")
+    if runtime.queue_order != "fcfs":
+        refused.append(f"queue_order {runtime.queue_order} (it is fcfs)")
+    if refused:
+        raise CapabilityError(f"{spec.id}: backend trtllm-engine has no {', '.join(refused)}", "drop it")
     fixed = [
         ("kv_precision", runtime.kv_precision, ("auto", found.kv_precision)),
         ("tokens_per_block", runtime.tokens_per_block, (None, found.tokens_per_block)),

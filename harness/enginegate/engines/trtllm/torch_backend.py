@@ -174,6 +174,7 @@ class TorchEngine(TensorRtEngine):
             threads=None,
             scheduler_policy="inflight",
             chunked_prefill=bool(args.enable_chunked_prefill),
+            queue_order="fcfs",
             speculation=_SPECULATIONS.get(type(args.speculative_config).__name__, str(args.speculative_config)),
             tokens_per_block=self._pool.get("tokens_per_block", self._block),
             kv_blocks=blocks,
@@ -231,6 +232,10 @@ def _check_runtime(spec: EngineSpec, runtime: RuntimeSpec, api: Api) -> None:
         refused.append(f"scheduler_policy {runtime.scheduler_policy} (it is inflight)")
     if runtime.speculation not in ("none", "ngram", "draft"):
         refused.append(f"speculation {runtime.speculation} (it has ngram and draft)")
+    if runtime.prefix_caching:
+        refused.append("prefix_caching (what is loaded does not tell whether blocks are reused)")
+    if runtime.queue_order != "fcfs":
+        refused.append(f"queue_order {runtime.queue_order} (it is fcfs)")
     if runtime.activation_precision != "auto":
         refused.append(f"activation_precision {runtime.activation_precision} (it is the checkpoint's)")
     if runtime.tokens_per_block not in (None, _BLOCK) and not api.takes("KvCacheConfig", "tokens_per_block"):

@@ -32,6 +32,8 @@ class VllmEngine(SteppingEngine):
     The loop is vLLM's own (``LLMEngine.step`` with ``FINAL_ONLY`` outputs, as ``LLM.generate`` does); see ``CoreLoop``.
     """
 
+    _own_orders = ("priority",)
+
     def __init__(self, engine_dir: Path, spec: EngineSpec, runtime: RuntimeSpec) -> None:
         self.spec = spec
         self.runtime = runtime
@@ -179,9 +181,11 @@ class VllmEngine(SteppingEngine):
             activation_precision=suite_name(str(config.model_config.dtype)),
             max_length=self._max_length(),
             threads=None,
-            scheduler_policy="inflight",
+            scheduler_policy=self.runtime.scheduler_policy,
             chunked_prefill=bool(scheduler.enable_chunked_prefill),
             speculation=getattr(config.speculative_config, "method", None) or "none",
+            prefix_caching=bool(config.cache_config.enable_prefix_caching),
+            queue_order="priority" if str(scheduler.policy) == "priority" else self._line().order,
             tokens_per_block=config.cache_config.block_size,
             kv_blocks=config.cache_config.num_gpu_blocks,
             kv_pool_bytes=sum(rank.kv_bytes for rank in ranks),
@@ -193,7 +197,8 @@ class VllmEngine(SteppingEngine):
                 "attention": " and ".join(sorted({rank.attention for rank in ranks})),
                 "async_scheduling": bool(scheduler.async_scheduling),
                 "max_num_batched_tokens": scheduler.max_num_batched_tokens,
-                "prefix_caching": bool(config.cache_config.enable_prefix_caching),
+                "guesses": _guesses(config.speculative_config),
+                "prefix_cache": self._core_loop.prefix_cache(),
                 "tensor_parallel": len(ranks),
                 "decode_scoring": "one token a step",
                 "versions": cpu.versions(("vllm", "torch", "transformers", "compressed-tensors")),
@@ -229,6 +234,11 @@ class VllmEngine(SteppingEngine):
 
     def _check_open(self) -> None:
         check_open(self.spec, self._llm)
+
+
+def _guesses(config: Any) -> dict[str, int]:
+    """Tokens that n-gram speculation guesses at a time, as the loaded configuration says."""
+    return {} if config is None else {"num_assistant_tokens": int(config.num_speculative_tokens)}
 
 
 def _distribution(named: Sequence[Mapping[int, Any]], came: Sequence[int], count: int) -> Distribution:

@@ -20,6 +20,7 @@ class CoreLoop:
         self._engine = llm.llm_engine
         self._next = 0
         self._outputs: list[Any] = []
+        self._asked = self._found = 0
         self._sampling: dict[tuple[SamplingParams, frozenset[int]], Any] = {}
         #: Ids that end an answer.
         self.eos: frozenset[int] = frozenset()
@@ -29,6 +30,10 @@ class CoreLoop:
         def noted() -> Any:
             outputs = get_output()
             self._outputs.extend(outputs.outputs)
+            for output in outputs.outputs:
+                if (stats := getattr(output, "prefill_stats", None)) is not None:
+                    self._asked += int(stats.num_prompt_tokens)
+                    self._found += int(stats.num_cached_tokens)
             return outputs
 
         client.get_output = noted
@@ -57,6 +62,10 @@ class CoreLoop:
     def in_flight(self) -> int:
         """See Loop."""
         return int(self._engine.get_num_unfinished_requests())
+
+    def prefix_cache(self) -> dict[str, int]:
+        """Prompt tokens so far, and how many of them the prefix cache had; empty where vLLM does not tell."""
+        return {"prompt_tokens": self._asked, "found": self._found} if self._asked else {}
 
     def busy(self) -> bool:
         """Whether a request is left."""

@@ -16,7 +16,7 @@ from enginegate.engines.vllm.precisions import HALVES, KV_PRECISIONS
 #: Tokens in a block of the KV cache where the runtime names no other number; vLLM's own choice on CUDA.
 TOKENS_PER_BLOCK = 16
 #: Tokens that n-gram speculation proposes at a time, and the longest n-gram that it looks up.
-_PROPOSED_TOKENS, _LOOKUP_TOKENS = 3, 4
+PROPOSED_TOKENS, LOOKUP_TOKENS = 3, 4
 #: Prompt tokens that one scheduling step takes where prefill is chunked.
 _CHUNK = 512
 
@@ -33,8 +33,6 @@ def check_runtime(spec: EngineSpec, runtime: RuntimeSpec) -> None:
         refused.append(f"activations in {runtime.activation_precision} (it has {', '.join(HALVES)})")
     if spec.precision in HALVES and runtime.activation_precision not in ("auto", spec.precision):
         refused.append(f"activations in {runtime.activation_precision} with {spec.precision} weights")
-    if runtime.scheduler_policy != "inflight":
-        refused.append(f"scheduler_policy {runtime.scheduler_policy} (it is inflight)")
     if runtime.speculation not in ("none", "ngram"):
         refused.append(f"speculation {runtime.speculation} (it has ngram)")
     if refused:
@@ -67,7 +65,7 @@ def kv_law_of(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, precis
     """The law of the KV cache that this engine has: with the tokens that speculation proposes, and one to score."""
     step = step_tokens(spec, runtime, geometry)
     law = kv_law(geometry, precision, runtime.tokens_per_block or TOKENS_PER_BLOCK, step)
-    return replace(law, spare_tokens=1 + (_PROPOSED_TOKENS if runtime.speculation == "ngram" else 0))
+    return replace(law, spare_tokens=1 + (PROPOSED_TOKENS if runtime.speculation == "ngram" else 0))
 
 
 def kv_pool_bytes(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, precision: str) -> int:
@@ -107,7 +105,7 @@ def llm_arguments(
         "max_num_seqs": spec.max_batch_size,
         "max_num_batched_tokens": step_tokens(spec, runtime, geometry),
         "enable_chunked_prefill": runtime.chunked_prefill,
-        "enable_prefix_caching": False,
+        "enable_prefix_caching": runtime.prefix_caching,
         "max_logprobs": MOST_LOGPROBS,
         "block_size": runtime.tokens_per_block or TOKENS_PER_BLOCK,
         "kv_cache_memory_bytes": kv_pool_bytes(spec, runtime, geometry, kv) // spec.tensor_parallel,
@@ -117,12 +115,14 @@ def llm_arguments(
         "seed": 0,
         "disable_log_stats": True,
     }
+    if runtime.queue_order == "priority":
+        arguments["scheduling_policy"] = "priority"
     if spec.precision == "fp8":
         arguments["quantization"] = "fp8"
     if runtime.speculation == "ngram":
         arguments["speculative_config"] = {
             "method": "ngram",
-            "num_speculative_tokens": _PROPOSED_TOKENS,
-            "prompt_lookup_max": _LOOKUP_TOKENS,
+            "num_speculative_tokens": PROPOSED_TOKENS,
+            "prompt_lookup_max": LOOKUP_TOKENS,
         }
     return arguments

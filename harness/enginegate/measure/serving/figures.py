@@ -36,20 +36,20 @@ def latencies(run: ServingRun, metric: str, *, measured: bool = True) -> Times:
     return values[run.begin : run.end] if measured else values
 
 
-def lateness(run: ServingRun, slo: SloEntry) -> list[float]:
-    """Of each measured request the largest of latency over limit; above 1 it is late; infinite where it failed.
+def lateness(run: ServingRun, slo: SloEntry, *, measured: bool = True) -> list[float]:
+    """Of each request the largest of latency over limit; above 1 it is late; infinite where it failed.
 
     An answer of one token has no TPOT, and keeps every limit of it. Without any limit, all that ended keep it.
+    ``measured``: without warm-up and cool-down.
     """
-    score = np.zeros(run.end - run.begin)
+    score = np.zeros(len(run.due))
     for metric in METRICS:
         limit = getattr(slo, metric)
         if limit is not None:
-            values = latencies(run, metric) / limit
+            values = latencies(run, metric, measured=False) / limit
             score = np.maximum(score, np.nan_to_num(values, nan=0.0) if metric == "tpot" else values)
-    failed = [index - run.begin for index in run.failed if run.begin <= index < run.end]
-    score[failed] = math.inf
-    return [float(value) for value in score]
+    score[list(run.failed)] = math.inf
+    return [float(value) for value in (score[run.begin : run.end] if measured else score)]
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ class ServingFigures:
         means: of the same but ``itl``, seconds.
         offered: requests a second that were due.
         requests_per_second, tokens_per_second: answered while the measured requests came.
-        goodput: measured requests a second that kept the service level.
-        kept: share of the measured requests that did.
+        goodput: of these requests those that kept the service level, a second.
+        kept: share of the measured requests that keep it.
         measured, failed: counts.
     """
 
@@ -95,6 +95,7 @@ def figures(run: ServingRun, slo: SloEntry) -> ServingFigures:
     span = end - begin
     finished = np.asarray(run.finished, np.float64)
     inside = (finished > begin) & (finished <= end)
+    good = inside & (np.asarray(lateness(run, slo, measured=False)) <= 1)
     offered = (count - 1) / span if span > 0 else math.nan
     return ServingFigures(
         percentiles=percentiles,
@@ -102,7 +103,7 @@ def figures(run: ServingRun, slo: SloEntry) -> ServingFigures:
         offered=offered,
         requests_per_second=float(inside.sum() / span) if span > 0 else math.nan,
         tokens_per_second=float(np.asarray(run.tokens)[inside].sum() / span) if span > 0 else math.nan,
-        goodput=kept * offered,
+        goodput=float(good.sum() / span) if span > 0 else math.nan,
         kept=kept,
         measured=count,
         failed=sum(run.begin <= index < run.end for index in run.failed),

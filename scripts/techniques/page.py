@@ -1,0 +1,70 @@
+"""Fill the tables of techniques of serving from their records: python scripts/techniques/page.py [--check]
+
+Below a line ``<!-- techniques: NAME ... -->`` of docs/optimization_techniques.md stands what the records below
+docs/results/techniques say of these techniques, up to ``<!-- end -->``; nothing where none was measured.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from enginegate.core.records import RunRecord
+from enginegate.report.techniques import technique_rows
+from enginegate.storage.runs import load_record
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "optimization_techniques.md"
+RECORDS = ROOT / "docs" / "results" / "techniques"
+PART = re.compile(r"(<!-- techniques: ([a-z_ ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+HEADINGS = ("model", "engine", "machine", "technique", "figure", "with", "without", "better by", "also", "verdicts")
+
+
+def table(records: Sequence[RunRecord], names: Sequence[str]) -> Iterator[str]:
+    """The rows of some techniques in all records, and how to take them; nothing where none has any."""
+    rows = []
+    for record in records:
+        for entry, row in zip(record.techniques, technique_rows(record), strict=True):
+            if entry.technique in names:
+                backend = next((each.backend for each in record.engines if each.id == entry.engine), "")
+                rows.append((record.model.name, f"{backend} {row.engine}", machine(record), *row.cells[1:]))
+    if not rows:
+        return
+    yield f"| {' | '.join(HEADINGS)} |"
+    yield "|" + "---|" * len(HEADINGS)
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+
+
+def machine(record: RunRecord) -> str:
+    """The machine of a record in a few words, and the day."""
+    known = record.fingerprint.identity
+    cards = known.get("gpus") or known.get("gpu")
+    name = str(cards[0] if isinstance(cards, list) and cards else cards or known.get("cpu") or record.fingerprint.key)
+    return f"{name}, {record.started[:10]}"
+
+
+def fill(text: str, records: Sequence[RunRecord]) -> str:
+    """The page with its tables made anew."""
+
+    def part(found: re.Match[str]) -> str:
+        lines = list(table(records, found[2].split()))
+        return found[1] + "".join(f"{line}\n" for line in lines) + found[3]
+
+    return PART.sub(part, text)
+
+
+def main() -> int:
+    """Write the page, or say under ``--check`` whether it is as the records are."""
+    records = [load_record(path) for path in sorted(RECORDS.glob("*/run.json*"))]
+    before = PAGE.read_text(encoding="utf-8")
+    after = fill(before, records)
+    if "--check" in sys.argv[1:]:
+        return int(before != after)
+    PAGE.write_text(after, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
