@@ -113,6 +113,14 @@ def test_a_page_of_something_else_is_not_written_over(site, tmp_path, capsys):
     assert not (tmp_path / "site" / "data").exists()
 
 
+def test_a_folder_that_is_a_file_is_an_error(tmp_path, capsys):
+    (tmp_path / "site").write_text("")
+    url = f"sqlite:///{tmp_path}/history.sqlite"
+    store.add(nights(3), url)
+    assert main(["history", "--history", url, "--html", str(tmp_path / "site")]) == 2
+    assert "name another folder with --html DIR" in capsys.readouterr().err
+
+
 def test_names_and_figures_of_any_kind_stay_text_and_numbers(site):
     def odd(entry):
         run = replace(entry.run, commit=HOSTILE, environment={"driver": HOSTILE})

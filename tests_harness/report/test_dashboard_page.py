@@ -162,3 +162,9 @@ def test_verdicts_that_do_not_agree_are_told(html, tmp_path):
     page = html(str(save_record(record.model_copy(update={"verdicts": verdicts}), tmp_path / "runs")))
     assert "53 of 54 verdicts came out the same" in page.text
     assert "differs: now" in page.text
+
+
+def test_a_page_and_recomputing_alone_exclude_each_other(tmp_path, capsys):
+    path = save_record(run_record(), tmp_path / "runs")
+    assert main(["report", str(path), "--verdicts", "--html", str(tmp_path / "page.html")]) == 2
+    assert "--verdicts writes no files" in capsys.readouterr().err

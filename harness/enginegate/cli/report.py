@@ -64,8 +64,11 @@ def add_parser(subparsers: Subparsers) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Report, or recompute the verdicts."""
+    from enginegate.core.errors import ConfigError
     from enginegate.storage.runs import find_record, load_record
 
+    if arguments.verdicts and arguments.html is not None:
+        raise ConfigError("--verdicts writes no files, and --html asks for one", "give one of the two")
     paths = [find_record(name, runs_folder(arguments)) for name in arguments.run]
     records = [load_record(path) for path in paths]
     if arguments.verdicts:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -40,21 +40,20 @@ def write_site(snapshot: Snapshot, examined: Sequence[Examined], folder: Path) -
 
     Raises RecordError where the folder holds another page, or cannot be written.
     """
-    target = folder / PAGE
+    target, data = folder / PAGE, folder / DATA
+    places = {run: place for place, run in enumerate(snapshot.runs)}
+    written = {data / "runs.js": _script("runs", _runs(snapshot.runs.values()))}
+    for each in examined:
+        values = _series(each, snapshot.runs, places)
+        written[data / f"{each.series.digest}.js"] = _script("series", each.series.digest, values)
+    made = f"{_page(snapshot, examined).rstrip()}\n{_MARK}\n"
     hint = "name another folder with --html DIR"
     with edge(RecordError, f"the site cannot be written to {folder}", hint):
         if target.exists() and not target.read_text(encoding="utf-8", errors="replace").rstrip().endswith(_MARK):
             raise RecordError(f"{target} is no page of a history, and would be overwritten", hint)
-        data = folder / DATA
-        data.mkdir(parents=True, exist_ok=True)
-        places = {run: place for place, run in enumerate(snapshot.runs)}
-        written = {data / "runs.js": _script("runs", _runs(snapshot.runs.values()))}
-        for each in examined:
-            values = _series(each, snapshot.runs, places)
-            written[data / f"{each.series.digest}.js"] = _script("series", each.series.digest, values)
         for path, text in written.items():
             write_atomically(path, text)
-        write_atomically(target, f"{_page(snapshot, examined).rstrip()}\n{_MARK}\n")
+        write_atomically(target, made)
         for path in data.glob("*.js"):
             if path not in written and _OUR_DATA.fullmatch(path.name):
                 path.unlink()
@@ -67,7 +66,7 @@ def _script(name: str, *values: object) -> str:
     return f"enginegateHistory.{name}({given});\n"
 
 
-def _runs(runs: Any) -> dict[str, Any]:
+def _runs(runs: Iterable[HistoryRun]) -> dict[str, Any]:
     found = list(runs)
     return {
         "id": [run.id for run in found],
