@@ -53,6 +53,7 @@ OPTION_TESTS = {
     "serving": "plugin/test_plugin_serving.py::test_serving_is_left_out_until_it_is_asked_for",
     "techniques": "plugin/test_plugin_techniques.py::test_techniques_are_left_out_until_they_are_asked_for",
     "gate-audit": "plugin/test_plugin_audits.py::test_an_audit_lies_with_its_run_until_it_is_accepted",
+    "price-per-hour": "plugin/test_plugin_scaling.py::test_the_shape_is_judged_recorded_and_drawn",
     "require-gpu": "plugin/test_plugin_devices.py::test_require_gpu",
     "require-trtllm": "trtllm/test_require.py::test_skips_fail_where_it_is_required",
 }
@@ -81,7 +82,8 @@ SUBCOMMAND_TESTS = {
     "texts": "cli/test_cli_texts.py::test_texts_shows_where_two_engines_differ_most",
     "compare": "cli/test_cli_compare.py::test_exit_codes",
     "power": "cli/test_cli_power.py::test_table_has_a_column_for_each_reference",
-    "serve": "cli/test_cli_serve.py::test_serve_prints_the_curve_and_writes_it",
+    "serve": "plugin/test_plugin_serving.py::test_serve_prints_the_curve_and_writes_it",
+    "schema": "cli/test_cli_schema.py::test_a_schema_is_printed_as_json",
     "trtllm verify-contract": "trtllm/test_contract.py::test_whole_tree_has_nothing_missing",
 }
 #: Words that stand for something in a command of a sentence, and one of their kind.
@@ -167,7 +169,7 @@ def understood(call: list[str], pytester: pytest.Pytester) -> None:
             pass
         case "python" | "python3":
             understood_by_a_script(arguments)
-        case "export" | "git" | "docker" | "cd" | "mkdir" | "pre-commit":
+        case "." | "export" | "git" | "docker" | "cd" | "mkdir" | "pre-commit" | "sed":
             pass
         case _ if program.endswith("/bin/pip"):
             pass

@@ -37,6 +37,7 @@ class Options:
         against: the live base, or None.
         head: what is raced against it in place of this checkout in this Python; None for these.
         shard: the part of the session that this one runs; None for all.
+        price_per_hour: of the machine, for the cost of tokens; None for the configuration's.
     """
 
     root: Path
@@ -58,3 +59,4 @@ class Options:
     head: Against | None = None
     shard: Shard | None = None
     judging: Judging = AS_CONFIGURED
+    price_per_hour: float | None = None

@@ -320,6 +320,36 @@ class KvSpeedInputs(GateInputs):
         return True
 
 
+class ScalingStep(Stored):
+    """One doubling: the ids of the two points of a sweep, the smaller first, and its name for people."""
+
+    small: str
+    large: str
+    name: str
+
+
+class ScalingInputs(GateInputs):
+    """What each doubling of the work gains or costs one engine.
+
+    Attributes:
+        kind: ``throughput`` at twice the batch, or ``itl`` at twice the length.
+        steps: the doublings.
+        limit: gain at least, cost at most.
+        policy: error probabilities and looks.
+    """
+
+    gate: Literal["scaling"] = "scaling"
+    kind: Literal["throughput", "itl"]
+    steps: Annotated[list[ScalingStep], Field(min_length=1)]
+    limit: float
+    policy: SpeedPolicy
+
+    @property
+    def comparable(self) -> bool:
+        """Always: each size with half of it."""
+        return True
+
+
 class SloInputs(GateInputs):
     """How many requests keep the service level that the record's serving names, by an exact binomial test.
 
@@ -344,6 +374,7 @@ class ServedInputs(GateInputs):
         base: id of the live base; None without one.
         label: the base for people.
         policy: margins and error probabilities.
+        foreign_load_limit: where others took more of the machine in half of the runs, nothing is concluded.
         notes: warnings to go with the verdict.
     """
 
@@ -352,6 +383,7 @@ class ServedInputs(GateInputs):
     base: str | None
     label: str
     policy: SpeedPolicy
+    foreign_load_limit: float
     notes: list[str] = Field(default_factory=list)
 
     @property
@@ -361,11 +393,12 @@ class ServedInputs(GateInputs):
 
 
 class LevelInputs(GateInputs):
-    """The share of requests that keep the service level beside a live base, request by request."""
+    """The share of requests that keep the service level beside a live base, request by request; see ServedInputs."""
 
     gate: Literal["level"] = "level"
     base: str | None
     policy: QualityPolicy
+    foreign_load_limit: float
     notes: list[str] = Field(default_factory=list)
 
     @property
@@ -465,6 +498,7 @@ AnyInputs = Annotated[
     | LengthsInputs
     | KvBytesInputs
     | KvSpeedInputs
+    | ScalingInputs
     | SloInputs
     | ServedInputs
     | LevelInputs
