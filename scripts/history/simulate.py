@@ -1,4 +1,4 @@
-"""Simulate what the alerts of a history promise, and write docs/results/history/alerts.md.
+"""Simulate what the alerts of a history promise, and write docs/results/history/alerts.txt.
 
     python scripts/history/simulate.py            # in about 4 minutes
     python scripts/history/simulate.py --small    # prints a page of a tenth of the size
@@ -29,7 +29,7 @@ from enginegate.gates.change_points import (
 sys.path.insert(0, str(Path(__file__).parent))
 from calibrate import SAME, drift_scores
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "results" / "history" / "alerts.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "results" / "history" / "alerts.txt"
 SEED = 20261128
 SERIES, BEFORE, NOISE = 1000, 300, 0.03
 Draw = Callable[[np.random.Generator, int, int], Array]

@@ -1,4 +1,4 @@
-"""Simulate searches for a planted commit, and write docs/results/history/bisect.md.
+"""Simulate searches for a planted commit, and write docs/results/history/bisect.txt.
 
     python scripts/history/simulate_bisect.py            # in about a minute
     python scripts/history/simulate_bisect.py --small    # prints a page of a twentieth of the size
@@ -18,7 +18,7 @@ from enginegate.gates.launches import LAUNCH_SPREAD, decide_launches
 from enginegate.gates.sequential import FAILED, PASSED, SpeedPolicy
 from enginegate.verdicts.bisect import Answer, Race, race_of, search, steps_of
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "results" / "history" / "bisect.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "results" / "history" / "bisect.txt"
 SEED = 20261129
 
 

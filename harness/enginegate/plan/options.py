@@ -58,5 +58,5 @@ class Options:
     against: Against | None = None
     head: Against | None = None
     shard: Shard | None = None
-    price_per_hour: float | None = None
     judging: Judging = AS_CONFIGURED
+    price_per_hour: float | None = None
