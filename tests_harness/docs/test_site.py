@@ -80,11 +80,19 @@ def test_every_subcommand_and_option_is_in_the_reference(pages):
 
 
 def test_every_key_is_in_the_reference_with_its_meaning(pages):
-    rows = dict(re.findall(r"^\| `([^`]+)` \|.*\| (.*?) ?\|$", pages["configuration.md"], re.MULTILINE))
-    assert {key for key, _ in keys(ConfigFile)} <= rows.keys()
-    assert rows["limits.max_input_len"] == "tokens of a prompt, at most"
-    assert "[the sources](adding_a_model.md#the-sources)" in rows["model.source"]
-    assert "| `gates.alpha` | number from 1e-09 below 0.5 | `0.01` |" in pages["configuration.md"]
+    rows = {}
+    for part in re.split(r"^##+ ", pages["configuration.md"], flags=re.MULTILINE)[1:]:
+        above = re.match(r"`(.+)`\n", part)
+        for name, default, meaning in re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \| ([^|]*?) ?\|$", part, re.MULTILINE):
+            rows[f"{above[1]}.{name}" if above else name] = (default, meaning)
+    defaults = dict(keys(ConfigFile))
+    assert defaults.keys() <= rows.keys()
+    for key, value in defaults.items():
+        said = "must be given" if value is ... else value if isinstance(value, str) and value else json.dumps(value)
+        assert rows[key][0].strip("`") == said, key
+    assert rows["limits.max_input_len"] == ("`1024`", "tokens of a prompt, at most")
+    assert "[the sources](adding_a_model.md#the-sources)" in rows["model.source"][1]
+    assert "| `alpha` | number from 1e-09 below 0.5 | `0.01` |" in pages["configuration.md"]
     # The page on models leaves a cell empty where a row above it says the same.
     assert {
         key for key, meaning in rows.items() if not meaning and not key.startswith(("kv_cache.", "floors."))
