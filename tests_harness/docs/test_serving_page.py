@@ -38,7 +38,7 @@ def test_results_become_a_table(tmp_path, monkeypatch):
         arrivals = [Arrival((1,) * 8, SamplingParams(4), time) for time in trace.times]
         return run_of(trace, MockServer(1, [0.1] * 200).events(arrivals), subject="mock")
 
-    asked = {"rates": (2.0, 40.0), "start": 1.0, "tolerance": 0.1, "most": 2}
+    asked = {"rates": (2.0, 40.0), "start": 1.0, "tolerance": 0.1, "most": 2, "load": "poisson, 8 tokens in, 4 out"}
     curve = find_curve("toy", serve, SloEntry(e2el=1.0, share=0.9), SloPolicy(0.9), **asked)
     found = {
         "machine": "toy-machine",
@@ -57,7 +57,10 @@ def test_results_become_a_table(tmp_path, monkeypatch):
     once = page.read_text(encoding="utf-8")
     assert "Not measured yet" not in once
     assert "| `toy` | 2 |" in once
-    assert "the capacity lies between 2 and 40 requests/s (90 % within E2EL 1 s)" in once
+    assert (
+        "`toy` (poisson, 8 tokens in, 4 out): the capacity lies between 2 and 40 requests/s (90 % within E2EL 1 s)"
+        in once
+    )
     assert "sent 0.20 ms late at the 99th percentile (1 allowed)" in once
     serving_table.write("cpu", page)
     assert page.read_text(encoding="utf-8") == once
