@@ -123,7 +123,11 @@ def hooks(_: Path) -> str:
     parts = ["# Hooks", "What a `conftest.py`, or an installed package, may plug in.", "## Hooks of pytest"]
     for name, function in inspect.getmembers(hookspecs, inspect.isfunction):
         if name.startswith("pytest_"):
-            parts += [f"### {name}", _block(f"{name}{inspect.signature(function)}", "text"), _prose(function.__doc__)]
+            parts += [
+                f"### {name}",
+                _block(f"{name}{inspect.signature(function)}".replace("'", ""), "text"),
+                _prose(function.__doc__),
+            ]
     groups = [
         [f"`{registry.GROUP}`", "a backend class: [adding a backend](adding_a_backend.md)"],
         [f"`{registry.DIALECTS}`", "option names of another project, turned into this suite's own keys"],
