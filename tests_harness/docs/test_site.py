@@ -204,6 +204,15 @@ def test_links_to_files_of_the_repository_lead_to_copies(site):
 
 
 @pytest.mark.heavy
+def test_a_folder_with_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
+    done = built(tmp_path)
+    assert done.returncode == 1
+    assert "is not empty and holds no site" in done.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.heavy
 def test_options_keep_their_dashes(site):
     assert "pytest --shard I/N" in (site / "docs" / "reference_command_line.html").read_text(encoding="utf-8")
 
