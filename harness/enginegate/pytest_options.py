@@ -91,6 +91,7 @@ OPTIONS = (
     Option("serving", "run the tests of serving, too, which take minutes for each engine", False, True),
     Option("techniques", "run the tests of techniques of serving, too: minutes for each engine", False, True),
     Option("gate-audit", "measure the gates' own false alarms and power on this machine", False, True),
+    Option("price-per-hour", "what the machine costs an hour, for the cost of a million tokens in the tables"),
     Option("require-gpu", "fail where no test ran an engine on an NVIDIA GPU", False, True),
     Option("require-trtllm", "turn every skip into a failure, for a job that must run TensorRT-LLM", False, True),
 )

@@ -32,6 +32,15 @@ ELSEWHERE = {
     ),
     r"pip install -e '?\.(\[openvino\])?'?": "packaging/test_wheel.py::test_both_kinds_of_install_find_the_same_files",
     r"scripts/setup_tensorrt_llm\.sh --check": "trtllm/test_require.py::test_setup_script_explains_a_missing_driver",
+    r"pytest tests_perf(/test_kv_cache\.py --precision int8_wo| -m kv_cache)": (
+        "plugin/test_plugin_kv_cache.py::test_bytes_speed_and_quality_of_each_cache"
+    ),
+    r"pytest tests_perf(/test_scaling\.py --precision int8_wo| -m scaling)": (
+        "plugin/test_plugin_scaling.py::test_the_shape_is_judged_recorded_and_drawn"
+    ),
+    r"pytest tests_perf/test_speedup\.py --price-per-hour 2\.5": (
+        "plugin/test_plugin_scaling.py::test_cost_and_energy_stand_in_the_table_of_the_session"
+    ),
     # The memory pass opens a CUDA context, so that a pretended GPU serves the timed tests alone.
     r"pytest tests_perf tests_quality --engine vllm --require-gpu": "plugin/test_plugin_devices.py::test_require_gpu",
     r"pytest tests_perf\S* \S* ?-n 2 --dist loadgroup --engine vllm .*": (

@@ -53,6 +53,7 @@ OPTION_TESTS = {
     "serving": "plugin/test_plugin_serving.py::test_serving_is_left_out_until_it_is_asked_for",
     "techniques": "plugin/test_plugin_techniques.py::test_techniques_are_left_out_until_they_are_asked_for",
     "gate-audit": "plugin/test_plugin_audits.py::test_an_audit_lies_with_its_run_until_it_is_accepted",
+    "price-per-hour": "plugin/test_plugin_scaling.py::test_the_shape_is_judged_recorded_and_drawn",
     "require-gpu": "plugin/test_plugin_devices.py::test_require_gpu",
     "require-trtllm": "trtllm/test_require.py::test_skips_fail_where_it_is_required",
 }

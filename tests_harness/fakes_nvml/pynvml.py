@@ -7,6 +7,7 @@ The process that asks is on the cards, and so is ENGINEGATE_FAKE_INTRUDER. ENGIN
 from __future__ import annotations
 
 import os
+import time
 from types import SimpleNamespace
 
 NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
@@ -70,6 +71,13 @@ def nvmlDeviceGetEnforcedPowerLimit(handle: int) -> int:
 
 def nvmlDeviceGetPowerUsage(handle: int) -> int:
     return 300_000
+
+
+def nvmlDeviceGetTotalEnergyConsumption(handle: int) -> int:
+    """Millijoules: 300 W since the clock began; none of an old card."""
+    if os.environ.get("ENGINEGATE_FAKE_ENERGY") == "none":
+        raise NVMLError("not supported")
+    return int(300_000 * time.monotonic())
 
 
 def nvmlDeviceGetPciInfo(handle: int) -> SimpleNamespace:

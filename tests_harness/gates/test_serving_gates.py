@@ -118,6 +118,7 @@ def test_a_queue_that_grows_fails_the_level_however_alike_its_requests_are():
     verdict = judge_slo(found, half, backlog=backlog)
     assert verdict.status is Status.FAIL
     assert "requests pile up" in verdict.explanation
+    assert f"the last answer came {backlog.drain:.1f} s after" in verdict.explanation
     still, backlog = overloaded(400, load=20.0)
     early = judge_slo([0.5] * 400, SloPolicy(0.5), backlog=backlog)
     assert early.status is Status.INCONCLUSIVE

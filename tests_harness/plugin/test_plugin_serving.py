@@ -37,7 +37,6 @@ def test_serving_is_left_out_until_it_is_asked_for(suite):
     assert collected("tests_perf") == 0
     assert collected("tests_perf", "--serving") == 1
     assert collected("tests_perf", "-m", "serving") == 1
-    assert collected(FILE) == 1
     assert collected(FILE, "--against=git:main") == 5
 
 

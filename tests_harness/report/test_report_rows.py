@@ -23,7 +23,7 @@ INT4 = "tiny-8m-openvino-int4_awq"
 HEADINGS = (
     "Model,Engine,Precision,Batch Size,Latency (ms),Tokens/sec,Memory (MB),WM (GB),RM (GB),Accuracy (%),ROUGE-1,"
     "ROUGE-2,ROUGE-L,ROUGE-Lsum,BLEU,Perplexity,KLD,TTFT (ms),ITL (ms),Speedup,Speedup Low,Speedup High,Verdict,"
-    "Data,Dequantized From"
+    "Data,Dequantized From,Cost/1M Output,Cost/1M In+Out,Joules/Token"
 )
 
 

@@ -81,14 +81,18 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def run(place) -> tuple[subprocess.CompletedProcess[str], RunRecord]:
+def environment_of(place: Path) -> dict[str, str]:
+    """Of a session of its own in such a place."""
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_ADDOPTS")}
-    environment |= {
+    return environment | {
         "PYTHONPATH": os.pathsep.join([str(place / "sites" / "1.2.1"), str(REPOSITORY / "harness")]),
         "ENGINEGATE_CACHE": str(place / "cache"),
         "HF_HUB_OFFLINE": "1",
     }
+
+
+@pytest.fixture(scope="module")
+def run(place) -> tuple[subprocess.CompletedProcess[str], RunRecord]:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "tests_perf", "tests_quality", "--require-trtllm", "-k", "not audit"),
@@ -97,7 +101,7 @@ def run(place) -> tuple[subprocess.CompletedProcess[str], RunRecord]:
             *("--baselines", str(place / "baselines")),
         ],
         cwd=REPOSITORY,
-        env=environment,
+        env=environment_of(place),
         capture_output=True,
         text=True,
     )

@@ -21,10 +21,13 @@ from enginegate.verdicts.inputs import (
     DivergenceInputs,
     FlipsInputs,
     GateInputs,
+    KvBytesInputs,
+    KvSpeedInputs,
     LengthsInputs,
     MemoryInputs,
     MemoryLawInputs,
     NllInputs,
+    ScalingInputs,
     SizeInputs,
     SpeedInputs,
     StoredFloor,
@@ -109,8 +112,9 @@ def test_without_a_baseline_few_samples_are_no_baseline(name: str) -> None:
 
 
 def test_every_gate_is_asked() -> None:
-    """The lengths of answers are compared with the reference's, which the same rows hold: there is always something."""
-    assert {type(each) for each in WITHOUT.values()} | {LengthsInputs} == set(judging._JUDGES)
+    """Some can always compare: with the reference's lengths, with 16 bits of the same engine, with half the size."""
+    among_themselves = {LengthsInputs, KvBytesInputs, KvSpeedInputs, ScalingInputs}
+    assert {type(each) for each in WITHOUT.values()} | among_themselves == set(judging._JUDGES)
     lengths = LengthsInputs(**QUALITY, source="similarity", columns=["length", "reference_length"], limit=0.9)
     assert lengths.comparable
     assert judge(lengths, few()).status is Status.INCONCLUSIVE

@@ -286,6 +286,18 @@ def _contradictions(file: ConfigFile) -> Iterator[str]:
             for name in ("input_len", "output_len")
             if (length := getattr(section, name)) is not None
         ]
+    scaling = file.scaling
+    for number, size in enumerate(scaling.batch_sizes or ()):
+        if size > limits.max_batch_size:
+            over = f"{size} is over limits.max_batch_size {limits.max_batch_size}"
+            yield f"  scaling.batch_sizes.{number}: {over}: raise the limit, or leave that batch size out"
+    if scaling.knee is not None and scaling.batch_sizes is not None and scaling.knee not in scaling.batch_sizes:
+        yield f"  scaling.knee: {scaling.knee} is none of scaling.batch_sizes {scaling.batch_sizes}: name one of them"
+    lengths += [
+        (f"scaling.{name}s.{number}", length, f"max_{name}")
+        for name in ("input_len", "output_len")
+        for number, length in enumerate(getattr(scaling, f"{name}s") or ())
+    ]
     for key, length, limit in lengths:
         if length > getattr(limits, limit):
             over = f"{length} tokens are over limits.{limit} {getattr(limits, limit)}"

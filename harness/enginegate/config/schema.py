@@ -7,8 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
+from enginegate.config.cost_section import CostSection
 from enginegate.config.data_section import Data, Questions, may_name
 from enginegate.config.kv_cache_section import KvCacheSection
+from enginegate.config.looks import Looks
+from enginegate.config.scaling_section import ScalingSection
 from enginegate.config.serving_section import ServingGatesSection, ServingSection
 from enginegate.config.techniques_section import TechniquesSection
 from enginegate.config.tokenizers import BleuSmoothing, BleuTokenizer, RougeTokenizer, why_unavailable
@@ -262,20 +265,6 @@ class ShiftSection(Section):
     itl: Fraction = 0.038
 
 
-def _increasing(looks: list[int]) -> list[int]:
-    if looks != sorted(set(looks)):
-        raise ValueError(f"{looks} do not increase: write each number of blocks once, the smallest first")
-    return looks
-
-
-#: Numbers of blocks. A gate that looked more often would only spend its error rate.
-Looks = Annotated[
-    list[Annotated[int, Field(ge=MIN_BLOCKS, le=10_000)]],
-    Field(min_length=1, max_length=50),
-    AfterValidator(_increasing),
-]
-
-
 class Margins(Section):
     """A loss up to ``margin`` is no failure; a loss from ``tolerated`` on must not pass."""
 
@@ -501,6 +490,8 @@ class ConfigFile(Section):
     workload: WorkloadSection = WorkloadSection()
     quality: QualitySection = QualitySection()
     kv_cache: KvCacheSection = KvCacheSection()
+    scaling: ScalingSection = ScalingSection()
+    cost: CostSection = CostSection()
     serving: ServingSection = ServingSection()
     arena: ArenaSection = ArenaSection()
     base: BaseSection = BaseSection()

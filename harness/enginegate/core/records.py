@@ -126,8 +126,9 @@ class Round(Stored):
         seconds: from the prompts to the end of all answers.
         tokens: really produced, over the batch.
         foreign_load: share of the machine that others used.
-        figures: what else was measured of it, by name, for example ``ttft``, ``itl_p50`` and ``last_token`` (see
-            ``measure.latency``). A figure that the round has no value of is absent, not NaN.
+        figures: what else was measured of it, by name: ``ttft``, ``itl_p50``, ``last_token`` and others (see
+            ``measure.latency``), and ``joules``, what the whole device took meanwhile. A figure that the round has no
+            value of is absent, not NaN.
         throttled_seconds: how long, summed over CPUs, a CPU quota held the session up.
         disturbed: whether others' work or a limit of the machine was seen.
         device: the GPU right after it; None without one.
@@ -214,6 +215,43 @@ class SideEntry(Stored):
     runtime: dict[str, Any] = Field(default_factory=dict)
     size_bytes: int = 0
     build_seconds: float = 0.0
+
+
+class SweepPoint(Stored):
+    """One size of work in a sweep: a batch of prompts of ``input_len`` tokens, answers of ``output_len``."""
+
+    batch_size: Count
+    input_len: Count
+    output_len: Count
+
+    @property
+    def id(self) -> str:
+        """As the id of a workload, ``b8-i64-o64``."""
+        return f"b{self.batch_size}-i{self.input_len}-o{self.output_len}"
+
+
+class SweepEntry(Stored):
+    """One engine at several sizes of work, in interleaved blocks of balanced order.
+
+    Attributes:
+        engine: its id.
+        points: the sizes.
+        seed: of the prompts.
+        warmup_rounds: of each size.
+        blocks: one round of each size a block; the ``engine`` of a round is the id of its point.
+        stopped: why no further block was run.
+        failures: sizes that failed, by their ids, and why.
+        warnings: what weakens it.
+    """
+
+    engine: str
+    points: list[SweepPoint]
+    seed: int
+    warmup_rounds: int
+    blocks: list[Block]
+    stopped: str
+    failures: dict[str, str] = Field(default_factory=dict)
+    warnings: list[str] = Field(default_factory=list)
 
 
 class TrialEntry(Stored):
@@ -541,6 +579,7 @@ class RunRecord(Stored):
         arenas: races of all engines over the reference.
         races: those against a live base.
         kv_caches: races of one engine with KV caches of several precisions, each over that of 16 bits.
+        sweeps: engines at several sizes of work.
         verdicts: of each test's last attempt.
         attempts: those before it.
         quality_planned: engines whose quality was to be tested.
@@ -577,6 +616,7 @@ class RunRecord(Stored):
     installed: list[str] = Field(default_factory=list)
     shards: ShardsEntry | None = None
     kv_caches: list[ArenaEntry] = Field(default_factory=list)
+    sweeps: list[SweepEntry] = Field(default_factory=list)
 
     @property
     def is_merged(self) -> bool:

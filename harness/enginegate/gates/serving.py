@@ -149,7 +149,8 @@ def judge_slo(
         notes.append(f"requests that wait in one queue are alike: {count} of them count as {effective:.0f}")
     if backlog is not None and backlog.saturated:
         low, high = max(0.0, backlog.low), min(1.0, backlog.high)
-        text += f"; requests pile up: {100 * low:.0f} to {100 * high:.0f} % of them are not served in time to come"
+        text += f"; requests pile up: {100 * low:.0f} to {100 * high:.0f} % of them are not served in time to come,"
+        text += f" and the last answer came {backlog.drain:.1f} s after the last was due"
         status = Status.FAIL if kept < policy.share else Status.INCONCLUSIVE
         if invalid is None and status is Status.INCONCLUSIVE:
             invalid = "the level is still kept, which it will not be as the queue grows"

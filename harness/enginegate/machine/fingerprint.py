@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from enginegate.core.records import Fingerprint
-from enginegate.machine import gpu
+from enginegate.machine import energy, gpu
 from enginegate.machine.cgroup import Limits, read_limits
 from enginegate.machine.cpu import allowed_cpus, cpu_flags, cpu_model, cpuinfo, usable_cores
 
@@ -46,6 +46,7 @@ def fingerprint() -> Fingerprint:
         "cpu_mhz": float(mhz) if mhz else None,
         "libraries": library_versions(),
         "gpus": gpu.descriptions(),
+        "energy": energy.described(bool(identity["gpus"])),
     }
     return Fingerprint(key=key_of(identity), identity=identity, context=context)
 

@@ -22,14 +22,15 @@ from enginegate.engines.answers import checked_answers
 from enginegate.engines.base import Generation
 from enginegate.engines.timing import Contestant, timed_answer
 from enginegate.machine.cores import quietest_core
+from enginegate.machine.energy import EnergyMeter
 from enginegate.machine.gpu import DeviceMonitor, throttled
 from enginegate.machine.load import CLOCK_TICK, CpuClock, foreign_load, read_cpu_clock, throttled_seconds
 from enginegate.measure.latency import check_generations, summarise
 from enginegate.measure.order import block_order
 from enginegate.measure.prompts import PromptPool
 
-#: Answers, seconds, and the processor's clocks before and after.
-_Answered: TypeAlias = "tuple[list[Generation], float, CpuClock | None, CpuClock | None]"
+#: Answers, seconds, the processor's clocks before and after, and joules where they are counted.
+_Answered: TypeAlias = "tuple[list[Generation], float, CpuClock | None, CpuClock | None, float | None]"
 
 
 #: Of the load in short rounds, at most so much is put down to the clock's ticks.
@@ -71,6 +72,8 @@ class Arena:
             who is in none of them stands alone.
         first: number of the first block, which decides its prompts.
         vocabulary: token ids of answers lie below it; None where nobody knows.
+        meter: counts the energy of each round; None where nothing does.
+        works: where contestants do work of their own instead of ``workload``, by name: one engine at several sizes.
         stopped: why no further block was run.
         failures: who left the race, and why. Its rounds stay in the blocks, and are no sample of it. Where the
             reference fails everyone has left.
@@ -86,6 +89,8 @@ class Arena:
     twins: Sequence[Sequence[str]] = ()
     first: int = 0
     vocabulary: int | None = None
+    meter: EnergyMeter | None = None
+    works: Mapping[str, Workload] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
     stopped: str = "not started"
     failures: dict[str, EngineGateError] = field(default_factory=dict)
@@ -113,7 +118,7 @@ class Arena:
         for index in range(self.policy.warmup_rounds):
             for name in self.contestants:
                 progress(Step(self._task, f"round {count + 1} of {most} to warm up", share=count / most))
-                self._turn(name, self._prompts(-1 - index))
+                self._turn(name, self._prompts(-1 - index, name))
                 count += 1
         begun = self.clock()
         self._deadline = begun + self.policy.time_budget
@@ -166,14 +171,17 @@ class Arena:
             failures={name: reason.problem for name, reason in self.failures.items()},
         )
 
-    def _prompts(self, round_index: int) -> list[list[int]]:
-        work = self.workload
+    def _work(self, name: str) -> Workload:
+        return self.works.get(name, self.workload)
+
+    def _prompts(self, round_index: int, name: str = "") -> list[list[int]]:
+        work = self._work(name)
         return self.prompts.batch(work.batch_size, work.input_len, seed=work.seed, round_index=round_index)
 
     def _block(self, index: int) -> Block:
-        prompts = self._prompts(self.first + index)
         rounds, retries = [], 0
         for name in self._order(index):
+            prompts = self._prompts(self.first + index, name)
             sample = self._turn(name, prompts)
             for _ in range(self.policy.retries):
                 if sample is None or not sample.disturbed or self.clock() > self._deadline or self._pointless(retries):
@@ -218,25 +226,30 @@ class Arena:
 
         Whatever its library raises is an EngineError, so that it costs this contestant alone.
         """
-        params = SamplingParams(max_tokens=self.workload.output_len, ignore_eos=True)
+        work = self._work(name)
+        params = SamplingParams(max_tokens=work.output_len, ignore_eos=True)
         # By the attribute, as a wrapper around an engine in a process of its own passes it on.
         children = [pid for each in self.contestants.values() if (pid := getattr(each, "pid", None))]
-        where = f"{name}, {self.workload.id}"
+        where = f"{name}, {work.id}"
         hint = "run its tests alone, and look into the engine's own log"
         try:
             with edge(EngineError, f"{where}: the engine failed in its round", hint):
-                with self._ready(self.contestants[name], prompts) as contestant:
-                    before = read_cpu_clock(children=children)
+                with self._ready(self.contestants[name], prompts, work) as contestant:
+                    before, spent = read_cpu_clock(children=children), self._spent()
                     given, seconds = timed_answer(contestant, prompts, params, self.clock)
+                    joules = self.meter.between(spent, self._spent()) if self.meter else None
                     after = read_cpu_clock(children=children)
                 generations = checked_answers(where, given, self.vocabulary)
-                check_generations(generations, self.workload.batch_size, self.workload.output_len, seconds)
+                check_generations(generations, work.batch_size, work.output_len, seconds)
         except MeasurementError as error:
             raise MeasurementError(f"{where}: {error.problem}", error.hint) from error
-        return generations, seconds, before, after
+        return generations, seconds, before, after, joules
+
+    def _spent(self) -> list[float] | None:
+        return self.meter.read() if self.meter else None
 
     def _measured(self, name: str, answered: _Answered) -> Round:
-        generations, seconds, before, after = answered
+        generations, seconds, before, after, joules = answered
         load, held_up = foreign_load(before, after), throttled_seconds(before, after)
         device = self.monitor.read() if self.monitor else None
         intruded = bool(self.monitor and self.monitor.foreign())
@@ -246,14 +259,14 @@ class Arena:
             seconds=seconds,
             tokens=sum(len(generation.token_ids) for generation in generations),
             foreign_load=load,
-            figures=summarise(generations),
+            figures=summarise(generations) | ({} if joules is None else {"joules": joules}),
             throttled_seconds=held_up,
             disturbed=load > limit or held_up > 0 or throttled(device) or intruded,
             device=device,
         )
 
     @contextmanager
-    def _ready(self, contestant: Contestant, prompts: Sequence[Sequence[int]]) -> Iterator[Contestant]:
+    def _ready(self, contestant: Contestant, prompts: Sequence[Sequence[int]], work: Workload) -> Iterator[Contestant]:
         """A GPU engine as it is in service: on a core that is not slowed by others, and not just out of its sleep.
 
         Seconds of sleep between turns leave its host thread and caches cold, which cost vLLM 8 ms of its first token on
@@ -264,5 +277,5 @@ class Arena:
             return
         with quietest_core():
             getattr(contestant, "take_quietest_core", lambda: None)()
-            contestant.generate([prompt[::-1] for prompt in prompts], SamplingParams(min(4, self.workload.output_len)))
+            contestant.generate([prompt[::-1] for prompt in prompts], SamplingParams(min(4, work.output_len)))
             yield contestant

@@ -94,7 +94,7 @@ def _absent(candidate: Candidate, precision: str) -> str:
 def _with_cache(candidate: Candidate, precision: str, name: str) -> Candidate:
     config, spec = candidate.config, candidate.spec
     section = config.file.engines.get(spec.backend)
-    variant = name if spec.variant in (*VARIANTS.values(), "") else f"{spec.variant}.{name}"
+    variant = name if spec.variant in (*VARIANTS.values(), WIDE, "") else f"{spec.variant}.{name}"
     if section is not None and variant in section.variants:
         found = Candidate(
             config, config.spec(spec.backend, spec.precision, variant), config.runtime(spec.backend, variant)

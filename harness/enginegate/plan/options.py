@@ -32,6 +32,7 @@ class Options:
         against: the live base, or None.
         head: what is raced against it in place of this checkout in this Python; None for these.
         shard: the part of the session that this one runs; None for all.
+        price_per_hour: of the machine, for the cost of tokens; None for the configuration's.
     """
 
     root: Path
@@ -52,3 +53,4 @@ class Options:
     against: Against | None = None
     head: Against | None = None
     shard: Shard | None = None
+    price_per_hour: float | None = None

@@ -16,6 +16,7 @@ from enginegate.core.technique_records import TechniqueEntry
 from enginegate.gates.verdict import Status, Verdict
 from enginegate.plan import kv_cache
 from enginegate.plan.kv_cache import KvPair
+from enginegate.plan.scaling import Series
 from enginegate.plan.selection import Candidate
 from enginegate.plan.serving_gates import level_inputs, served_inputs, slo_inputs
 from enginegate.plan.technique_gates import mismatch_inputs, order_inputs, technique_inputs
@@ -138,6 +139,11 @@ class Gate:
     def kv_divergence(self, pair: KvPair, wide: QualityEntry) -> Verdict:
         """Judge how much further from the reference it is than ``wide``, the divergence with 16 bits."""
         return self._conclude(kv_cache.kv_divergence(pair, wide, self._alpha))
+
+    @_question
+    def scaling(self, series: Series) -> Verdict:
+        """Judge what each doubling of the batch gains, or each doubling of a length costs, all of them together."""
+        return self._conclude(series.inputs(self._alpha))
 
     @property
     def _alpha(self) -> float:

@@ -15,6 +15,7 @@ OPTIONAL = {
     "techniques": "techniques of serving, with and without; left out unless --techniques, -m techniques or the file"
     " asks for it",
     "serving": "serves requests that arrive over time; left out unless --serving, -m serving or the file asks for it",
+    "scaling": "sweeps batch sizes and lengths; left out unless -m scaling or the file asks for it",
     "kv_cache": "compares KV caches of 16, 8 and 4 bits; left out unless -m kv_cache or the file asks for it",
 }
 

@@ -37,6 +37,7 @@ def parse_options(config: pytest.Config) -> Options:
         runs=read.folder("runs"),
         history=read.history(),
         audit=read.flag("gate-audit"),
+        price_per_hour=read.price("price-per-hour"),
         require_gpu=read.flag("require-gpu"),
         against=read.against(),
         shard=read.shard(),
@@ -130,6 +131,21 @@ class _Reader:
         if not 0 < seconds < float("inf"):
             raise ConfigError(f"{option} {value!r} is not a positive number of seconds", f"for example {option} 120")
         return seconds
+
+    def price(self, name: str) -> float | None:
+        value, option = self.text(name), self._prefix + name
+        if not value:
+            return None
+        try:
+            price = float(value)
+        except ValueError:
+            price = -1.0
+        if not 0 < price <= 1e6:
+            raise ConfigError(
+                f"{option} {value!r} is not a price of an hour: a number above 0, at most 1e6",
+                f"for example {option} 2.5",
+            )
+        return price
 
 
 def _from_here(path: Path) -> Path:

@@ -7,6 +7,8 @@ need: fixtures of the names below, which pytest lists among a test's ``fixturena
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +27,8 @@ CANDIDATE, BATCH_SIZE, GATE, REPLAY = "eg_candidate", "eg_batch_size", "eg_gate"
 TASK = "eg_task"
 #: An engine with a KV cache of less than 16 bits, and the same with 16.
 KV_PAIR = "eg_kv_pair"
+#: What one gate of an engine's scaling reads: throughput over batch sizes, or inter-token latency over lengths.
+BATCHES, LENGTHS = "eg_batch_series", "eg_length_series"
 #: pytest-benchmark's plugin and fixture, which need not be there.
 BENCHMARK = "benchmark"
 
@@ -70,9 +74,10 @@ def parametrize(metafunc: pytest.Metafunc, selection: Selection | EngineGateErro
     if TASK in metafunc.fixturenames:
         _parametrize_tasks(metafunc, selection)
         return
-    if KV_PAIR in metafunc.fixturenames:
-        _parametrize_kv_pairs(metafunc, selection)
-        return
+    for fixture, cases_of in ((KV_PAIR, _kv_cases), (BATCHES, _batch_cases), (LENGTHS, _length_cases)):
+        if fixture in metafunc.fixturenames:
+            _parametrize_by(metafunc, fixture, selection, cases_of)
+            return
     timed = BATCH_SIZE in metafunc.fixturenames
     cases: list[Any] = []
     if isinstance(selection, EngineGateError):
@@ -106,26 +111,61 @@ def _parametrize_tasks(metafunc: pytest.Metafunc, selection: Selection | EngineG
     metafunc.parametrize((CANDIDATE, TASK), cases, indirect=True)
 
 
-def _parametrize_kv_pairs(metafunc: pytest.Metafunc, selection: Selection | EngineGateError) -> None:
-    """One test for each KV cache of each engine; one that the backend lacks is skipped with the reason."""
+def _parametrize_by(
+    metafunc: pytest.Metafunc,
+    fixture: str,
+    selection: Selection | EngineGateError,
+    cases_of: Callable[[Candidate], list[Case]],
+) -> None:
+    """One test for each case of each engine; one for which there is a reason is skipped with it."""
+    if isinstance(selection, EngineGateError):
+        found = [pytest.param(selection, selection, id="nothing-selected")]
+    else:
+        found = [
+            pytest.param(
+                candidate,
+                case.value,
+                id=f"{candidate.id}-{case.name}",
+                marks=[
+                    pytest.mark.xdist_group(candidate.config.name),
+                    *([pytest.mark.skip(case.absent)] if case.absent else []),
+                ],
+            )
+            for candidate in selection.candidates
+            for case in cases_of(candidate)
+        ]
+    metafunc.parametrize((CANDIDATE, fixture), found, indirect=True)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test of an engine. ``absent``: why it is skipped; empty where it runs."""
+
+    name: str
+    value: object
+    absent: str = ""
+
+
+def _kv_cases(candidate: Candidate) -> list[Case]:
     from enginegate.plan.kv_cache import kv_pairs
 
-    if isinstance(selection, EngineGateError):
-        metafunc.parametrize(
-            (CANDIDATE, KV_PAIR), [pytest.param(selection, selection, id="nothing-selected")], indirect=True
-        )
-        return
-    cases = []
-    for candidate in selection.candidates:
-        group = pytest.mark.xdist_group(candidate.config.name)
-        pairs = list(kv_pairs(candidate))
-        for pair in pairs:
-            marks = [group, *([pytest.mark.skip(pair.absent)] if pair.absent else [])]
-            cases.append(pytest.param(candidate, pair, id=f"{candidate.id}-kv_{pair.precision}", marks=marks))
-        if not pairs:
-            none = pytest.mark.skip(f"{candidate.id} asks for a KV cache in {candidate.runtime.kv_precision} itself")
-            cases.append(pytest.param(candidate, None, id=f"{candidate.id}-kv", marks=[group, none]))
-    metafunc.parametrize((CANDIDATE, KV_PAIR), cases, indirect=True)
+    pairs = [Case(f"kv_{pair.precision}", pair, pair.absent) for pair in kv_pairs(candidate)]
+    own = f"{candidate.id} asks for a KV cache in {candidate.runtime.kv_precision} itself"
+    return pairs or [Case("kv", None, own)]
+
+
+def _batch_cases(candidate: Candidate) -> list[Case]:
+    from enginegate.plan.scaling import throughput_series
+
+    few = "limits.max_batch_size leaves one batch size: there is nothing to double"
+    return [Case(each.name, each, "" if each.steps else few) for each in throughput_series(candidate)]
+
+
+def _length_cases(candidate: Candidate) -> list[Case]:
+    from enginegate.plan.scaling import itl_series
+
+    few = "scaling has one input and one output length: there is nothing to double"
+    return [Case(each.name, each, "" if each.steps else few) for each in itl_series(candidate)]
 
 
 #: Marks what compares with a live base, and nothing else.

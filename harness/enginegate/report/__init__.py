@@ -12,7 +12,8 @@ from enginegate.report.rows import record_rows, write_csv
 def write_report(records: Sequence[RunRecord], folder: Path) -> list[Path]:
     """Write ``benchmark_results.csv``, ``summary.md`` and ``plot.png`` into ``folder``; the paths are returned.
 
-    Each subject of ``side_tables`` that a record has something for is a CSV file of its own.
+    Each subject of ``side_tables`` that a record has something for is a CSV file of its own, and what was swept
+    is drawn in ``scaling.png``.
     Where anything served, ``serving.csv``, too.
 
     Raises:
@@ -21,6 +22,7 @@ def write_report(records: Sequence[RunRecord], folder: Path) -> list[Path]:
     from enginegate.core.errors import RecordError, edge
     from enginegate.report.markdown import markdown_summary
     from enginegate.report.plot import save_plot
+    from enginegate.report.scaling import save_surfaces
     from enginegate.report.serving import write_serving_csv
     from enginegate.report.side_tables import write_side_tables
 
@@ -32,7 +34,7 @@ def write_report(records: Sequence[RunRecord], folder: Path) -> list[Path]:
         write_csv(rows, csv)
         summary.write_text("\n".join(markdown_summary(record) for record in records), encoding="utf-8")
         save_plot(rows, plot)
-        side = write_side_tables(records, folder)
+        side = [*write_side_tables(records, folder), *save_surfaces(records, folder / "scaling.png")]
         served = write_serving_csv(records, serving)
     return [csv, summary, plot, *side, *([serving] if served else [])]
 

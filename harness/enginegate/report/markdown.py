@@ -8,8 +8,17 @@ from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.markup import markdown_table, with_symbol
 from enginegate.report.memory_views import HEADINGS, NOTE, memory_rows
-from enginegate.report.notes import data_notes, quality_notes, speed_notes
-from enginegate.report.rows import COLUMN_NOTES, COLUMNS, SPEEDUP_HEADING, Row, cell, record_rows, speedup_text
+from enginegate.report.notes import cost_notes, data_notes, quality_notes, speed_notes
+from enginegate.report.rows import (
+    COLUMN_NOTES,
+    COLUMNS,
+    EXTRA_COLUMNS,
+    SPEEDUP_HEADING,
+    Row,
+    cell,
+    record_rows,
+    speedup_text,
+)
 from enginegate.report.serving import markdown_lines as serving_lines
 from enginegate.report.side_tables import side_tables
 from enginegate.storage.summary import SEVERITY, headline_scores, reruns
@@ -50,7 +59,7 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield f"\nIt holds {record.shards} of one session."
     if record.model.random_weights:
         yield f"\n**{RANDOM_WEIGHTS}**"
-    yield from _results(record_rows(record), speed_notes(record), data_notes(record.quality))
+    yield from _results(record_rows(record), [*speed_notes(record), *cost_notes(record)], data_notes(record.quality))
     for table in side_tables(record):
         yield f"\n### {table.title}\n"
         yield from markdown_table(table.headings, ([text or "n/a" for text in row] for row in table.rows))
@@ -70,6 +79,7 @@ def _results(rows: list[Row], notes: list[str], data: list[str]) -> Iterator[str
         return
     yield "\n## Results\n"
     shown = [column for column in COLUMNS if not column[1].startswith("speedup")]
+    shown[-1:-1] = [column for column in EXTRA_COLUMNS if any(getattr(row, column[1]) is not None for row in rows)]
     headings = [heading for heading, _, _ in shown]
     headings.insert(-1, SPEEDUP_HEADING)
     cells = []

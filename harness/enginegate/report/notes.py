@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from enginegate.core.records import QualityEntry, RunRecord
 from enginegate.measure.roofline import rooflines
+from enginegate.report.cost import price_of
 from enginegate.verdicts.quality import why_guessed
 
 NOT_AUDITED = (
@@ -17,6 +18,16 @@ NOT_AUDITED_LIVE = (
     " accepted (pytest --eg-gate-audit --eg-against python:COPY, short --gate-audit --against, measures one; it counts"
     " after enginegate accept RUN)"
 )
+
+
+def cost_notes(record: RunRecord) -> list[str]:
+    """What the columns of cost and energy mean, where there are any."""
+    price = price_of(record)
+    notes = [] if price is None else [price.note]
+    if any("joules" in turn.figures for arena in record.arenas for block in arena.blocks for turn in block.rounds):
+        source = record.fingerprint.context.get("energy", "")
+        notes.append(f"Joules/token: of the whole device, whoever used it ({source}): advice.")
+    return notes
 
 
 def speed_notes(record: RunRecord) -> list[str]:

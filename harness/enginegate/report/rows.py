@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from enginegate.core.records import EngineEntry, RunRecord
 from enginegate.gates.verdict import CONFIDENCE
+from enginegate.report.cost import price_of
 from enginegate.report.notes import data_notes
 from enginegate.storage.summary import Measurement, measurements, worst
 
@@ -65,6 +67,8 @@ class Row:
         data: the data sets behind the quality columns.
         divergence: mean KL divergence from the quality reference, nats a token.
         speedup, speedup_low, speedup_high: ratio over the reference and its interval.
+        cost_output, cost_all: price of a million tokens: of output alone, of input and output.
+        joules_per_token: of output tokens; of the whole device, advice.
         verdict: worst status, or "" where nothing was gated.
     """
 
@@ -96,6 +100,9 @@ class Row:
     speedup: float | None
     speedup_low: float | None
     speedup_high: float | None
+    cost_output: float | None
+    cost_all: float | None
+    joules_per_token: float | None
     verdict: str
 
 
@@ -126,8 +133,15 @@ COLUMNS: tuple[tuple[str, str, int | None], ...] = (
     ("Verdict", "verdict", None),
 )
 
+#: Before the verdict where they are known: a price was given, the device tells its energy.
+EXTRA_COLUMNS: tuple[tuple[str, str, int | None], ...] = (
+    ("Cost/1M Output", "cost_output", 4),
+    ("Cost/1M In+Out", "cost_all", 4),
+    ("Joules/Token", "joules_per_token", 4),
+)
+
 #: Behind them, what no table of a page has room for.
-_CSV_COLUMNS = (*COLUMNS, ("Data", "data", None), ("Dequantized From", "dequantized", None))
+_CSV_COLUMNS = (*COLUMNS, ("Data", "data", None), ("Dequantized From", "dequantized", None), *EXTRA_COLUMNS)
 
 
 def record_rows(record: RunRecord) -> list[Row]:
@@ -161,6 +175,8 @@ def _row(
         quality[attribute] = value(*measured[0]) if measured else None
         if attribute == "accuracy" and measured:
             kind = measured[0][0].partition(".")[0]
+    price, work = price_of(record), _work(workload)
+    rate = value("throughput")
     speedup = found.get("speedup") if value("speedup") is not None else None
     return Row(
         model=record.model.name,
@@ -183,6 +199,9 @@ def _row(
         speedup=speedup.value if speedup else 1.0 if engine.role == "reference" and "latency" in found else None,
         speedup_low=speedup.low if speedup else None,
         speedup_high=speedup.high if speedup else None,
+        cost_output=price.of_a_million(rate) if price and rate else None,
+        cost_all=price.of_a_million(rate * (1 + work[1] / work[2])) if price and rate and work else None,
+        joules_per_token=value("joules_per_token"),
         verdict=row_verdict(record, engine.id, workload),
         **quality,
     )
@@ -203,6 +222,12 @@ def _batch_size(workload: str) -> int | None:
     """The batch size that a workload id such as ``b8-i64-o64`` begins with."""
     head = workload.partition("-")[0]
     return int(head[1:]) if head[:1] == "b" and head[1:].isdigit() else None
+
+
+def _work(workload: str) -> tuple[int, int, int] | None:
+    """Batch size, input and output length of a workload's id; None where it is none."""
+    found = re.fullmatch(r"b(\d+)-i(\d+)-o([1-9]\d*)", workload)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
 def cell(row: Row, attribute: str, decimals: int | None, missing: str = "") -> str:

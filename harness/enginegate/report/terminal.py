@@ -17,7 +17,7 @@ from enginegate.report.markdown import RANDOM_WEIGHTS, tally
 from enginegate.report.memory_views import HEADINGS as MEMORY_HEADINGS
 from enginegate.report.memory_views import NOTE as MEMORY_NOTE
 from enginegate.report.memory_views import memory_rows
-from enginegate.report.notes import data_notes, quality_notes, speed_notes
+from enginegate.report.notes import cost_notes, data_notes, quality_notes, speed_notes
 from enginegate.report.reasons import reasons, warnings
 from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, row_verdict, speedup_text
 from enginegate.report.serving import load_lines, serving_rows, table_cells
@@ -66,6 +66,8 @@ def print_screen(record: RunRecord, console: Console) -> None:
         console.print(_screen_table(record, lines))
         for note in data_notes(record.quality, _SHOWN):
             console.print(f"data: {note}", markup=False, style="dim")
+        for note in cost_notes(record):
+            console.print(note, markup=False, style="dim")
     _print_side_tables(record, console)
     print_serving(record, console, short=True)
     if record.model.random_weights:
@@ -131,6 +133,9 @@ _FIGURES: tuple[_Column, ...] = (
     ("peak MB", lambda line: _cell(line, "memory_mb", 0)),
     ("acc. %", lambda line: _cell(line, "accuracy", 1)),
     ("ppl", lambda line: _cell(line, "perplexity", 2)),
+    ("per 1M out", lambda line: _cell(line, "cost_output", 3)),
+    ("per 1M in+out", lambda line: _cell(line, "cost_all", 3)),
+    ("J/token", lambda line: _cell(line, "joules_per_token", 3)),
 )
 
 
@@ -162,7 +167,7 @@ def print_report(record: RunRecord, console: Console) -> None:
     timed = [row for row in rows if row.workload]
     if timed:
         console.print(_speed_table(record.model.name, timed, console.width))
-        for note in speed_notes(record):
+        for note in (*speed_notes(record), *cost_notes(record)):
             console.print(note, markup=False, style="dim")
     if predicted := list(memory_rows(record)):
         console.print(_memory_table(record.model.name, predicted, console.width))

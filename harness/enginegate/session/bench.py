@@ -11,7 +11,17 @@ from enginegate.config.loading import Config, find_config, load_config
 from enginegate.core.cache import Progress, cache_folder
 from enginegate.core.errors import EngineError, EngineGateError, MeasurementError, edge
 from enginegate.core.progress import Step
-from enginegate.core.records import ArenaEntry, Block, Fingerprint, MemoryEntry, MemoryParts, QualityEntry, TrialEntry
+from enginegate.core.records import (
+    ArenaEntry,
+    Block,
+    Fingerprint,
+    MemoryEntry,
+    MemoryParts,
+    QualityEntry,
+    SweepEntry,
+    SweepPoint,
+    TrialEntry,
+)
 from enginegate.core.serving_records import ServingEntry
 from enginegate.core.specs import EngineSpec, RuntimeSpec, Workload
 from enginegate.core.technique_records import TechniqueEntry
@@ -22,6 +32,7 @@ from enginegate.engines.process.interpreter import HERE, Interpreter
 from enginegate.engines.registry import capabilities, load_backend
 from enginegate.engines.store import StoreEntry
 from enginegate.engines.timing import Contestant
+from enginegate.machine.energy import EnergyMeter, energy_meter
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.gpu import DeviceMonitor
 from enginegate.measure.arena import Arena, ArenaPolicy
@@ -56,6 +67,7 @@ class ModelBench:
         quality: by ``<engine id>/<metric>``.
         techniques: by engine id and the technique's name.
         kv_caches: races of one engine's KV caches, by ``<id of the one with 16 bits>/<workload id>``.
+        sweeps: engines at several sizes of work, by engine id.
         serving: by engine id, alone or beside its live base.
         trials: by backend and workload, what pilots of races against a live base found.
     """
@@ -69,6 +81,7 @@ class ModelBench:
     memory: dict[str, MemoryEntry] = field(default_factory=dict)
     quality: dict[str, QualityEntry] = field(default_factory=dict)
     kv_caches: dict[str, ArenaEntry] = field(default_factory=dict)
+    sweeps: dict[str, SweepEntry] = field(default_factory=dict)
     serving: dict[str, ServingEntry] = field(default_factory=dict)
     techniques: dict[tuple[str, str], TechniqueEntry] = field(default_factory=dict)
     trials: dict[str, dict[str, list[TrialEntry]]] = field(default_factory=dict)
@@ -187,6 +200,53 @@ class ModelBench:
                 raise
             self.kv_caches[key], self.left[key] = arena.entry(), arena.failures
         return self.kv_caches[key]
+
+    def sweep(
+        self,
+        spec: EngineSpec,
+        runtime: RuntimeSpec,
+        points: Sequence[Workload],
+        decided: Callable[[SweepEntry], bool],
+        time_budget: float,
+        max_blocks: int,
+    ) -> SweepEntry:
+        """Time one engine at several sizes of work, interleaved, until ``decided`` says so; once for each engine.
+
+        The smallest size comes first; where that fails, all do. Raises EngineGateError where the engine cannot be had:
+        the same again whenever it is asked for.
+        """
+        if spec.id in self._no_race:
+            raise self._no_race[spec.id]
+        if spec.id not in self.sweeps:
+            try:
+                engine = self.engines.get(spec, runtime, "candidate")
+                self.engines.settle()
+                section = self.config.file.arena
+                policy = ArenaPolicy(
+                    section.warmup_rounds, section.foreign_load_limit, section.retries, time_budget, max_blocks
+                )
+                longest = max(points, key=lambda point: point.input_len)
+                arena = Arena(
+                    {point.id: engine for point in points},
+                    points[0].id,
+                    points[0],
+                    self.pool(longest),
+                    policy,
+                    monitor=self.monitor([spec]),
+                    vocabulary=self.vocabulary(),
+                    meter=self.meter([spec]),
+                    works={point.id: point for point in points},
+                )
+                task = f"the sweep of {spec.id} over {len(points)} sizes"
+                self.files.progress(Step(task))
+                with edge(MeasurementError, f"{task} broke off", "see what `enginegate doctor` says"):
+                    arena.run(lambda _: decided(_sweep_entry(spec.id, arena)), self.files.progress)
+                self.engines.look_again(spec.id)
+            except EngineGateError as error:
+                self._no_race[spec.id] = error
+                raise
+            self.sweeps[spec.id] = _sweep_entry(spec.id, arena)
+        return self.sweeps[spec.id]
 
     def audit_contestants(
         self, spec: EngineSpec, runtime: RuntimeSpec, workload: Workload
@@ -375,6 +435,12 @@ class ModelBench:
         monitor.refuse_busy()
         return monitor
 
+    def meter(self, specs: Sequence[EngineSpec]) -> EnergyMeter | None:
+        """What counts the energy of these engines: the GPU's where all run on it; None where nothing does."""
+        devices = {capabilities(load_backend(spec.backend)).device for spec in specs}
+        found = energy_meter("cuda" if devices == {"cuda"} else "cpu") if len(devices) == 1 else ""
+        return None if isinstance(found, str) else found
+
     def close(self) -> None:
         """Close the engines and give their files free."""
         try:
@@ -399,6 +465,7 @@ class ModelBench:
             self.pool(workload),
             policy,
             monitor=monitor,
+            meter=self.meter([engine.spec for engine in contestants.values()]),
             twins=_twins(contestants),
             vocabulary=self.vocabulary(),
         )
@@ -411,6 +478,24 @@ class ModelBench:
         """The prompts of timed rounds."""
         encoded = [self.files.tokenizer.encode(prompt.text) for prompt in self.files.prompts()]
         return PromptPool.from_texts(encoded, workload.input_len)
+
+
+def _sweep_entry(engine_id: str, arena: Arena) -> SweepEntry:
+    """What a sweep gave so far."""
+    entry = arena.entry()
+    return SweepEntry(
+        engine=engine_id,
+        points=[
+            SweepPoint(batch_size=work.batch_size, input_len=work.input_len, output_len=work.output_len)
+            for work in arena.works.values()
+        ],
+        seed=arena.workload.seed,
+        warmup_rounds=entry.warmup_rounds,
+        blocks=entry.blocks,
+        stopped=entry.stopped,
+        failures=entry.failures,
+        warnings=entry.warnings,
+    )
 
 
 def _twins(contestants: Mapping[str, Engine]) -> list[tuple[str, ...]]:

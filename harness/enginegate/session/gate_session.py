@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import enginegate
 from enginegate.config.loading import Config
@@ -557,13 +558,14 @@ class GateSession:
                 random_weights=checkpoint.random_weights,
                 dequantized=checkpoint.dequantized,
             ),
-            config=bench.config.file.model_dump(by_alias=True),
+            config=self._configured(bench.config),
             engines=list(bench.engines.entries.values()),
             arenas=list(bench.arenas.values()),
             races=[duel.entry() for duel in self._raced(model)],
             memory=list(bench.memory.values()),
             quality=list(bench.quality.values()),
             kv_caches=list(bench.kv_caches.values()),
+            sweeps=list(bench.sweeps.values()),
             serving=list(bench.serving.values()),
             techniques=list(bench.techniques.values()),
             verdicts=self.verdicts.get(model, []),
@@ -575,6 +577,13 @@ class GateSession:
             installed=installed() if head is None or head.interpreter.here else [],
             shards=self._shards(model),
         )
+
+    def _configured(self, config: Config) -> dict[str, Any]:
+        """The configuration as it was followed: a price that an option gives is in it."""
+        content = config.file.model_dump(by_alias=True)
+        if self.options.price_per_hour is not None:
+            content["cost"]["price_per_hour"] = self.options.price_per_hour
+        return content
 
     def _shards(self, model: str) -> ShardsEntry | None:
         if self._plan is None:
@@ -616,6 +625,7 @@ class GateSession:
             + len(bench.memory)
             + len(bench.quality)
             + len(bench.kv_caches)
+            + len(bench.sweeps)
             + len(bench.serving)
             + len(bench.techniques)
             + len(self._raced(name))

@@ -20,6 +20,7 @@ def load_pair(session: GateSession, pair: KvPair) -> None:
         engine = bench.engines.get(each.spec, each.runtime, "candidate")
         if engine.effective().kv_pool_bytes is None:
             engine.generate(bench.pool(pair.workload).batch(1, 1, seed=0, round_index=0), SamplingParams(1))
+            engine.memory()  # TensorRT-LLM's runtime tells its pool where its statistics are read
             bench.engines.look_again(each.id)
 
 

@@ -39,6 +39,7 @@ def merge_records(
             "memory": _union((part.memory for part in parts), lambda entry: (entry.engine, entry.workload)),
             "quality": _union((part.quality for part in parts), lambda entry: (entry.engine, entry.metric)),
             "kv_caches": _union((part.kv_caches for part in parts), lambda entry: (entry.reference, entry.workload)),
+            "sweeps": _union((part.sweeps for part in parts), lambda entry: entry.engine),
             "serving": _union((part.serving for part in parts), lambda entry: entry.engine),
             "techniques": _union((part.techniques for part in parts), lambda entry: entry.key),
             "verdicts": verdicts,

@@ -40,6 +40,7 @@ def _problem(record: RunRecord) -> str | None:
         _races(record),
         ("memory of", [f"{entry.engine} at {entry.workload}" for entry in record.memory]),
         ("quality:", [f"{entry.metric} of {entry.engine}" for entry in record.quality]),
+        ("the sweep of", [entry.engine for entry in record.sweeps]),
         ("the race of KV caches over", [f"{entry.reference} at {entry.workload}" for entry in record.kv_caches]),
         ("serving of", [entry.engine for entry in record.serving]),
         ("techniques:", [f"{entry.technique} of {entry.engine}" for entry in record.techniques]),
@@ -48,6 +49,11 @@ def _problem(record: RunRecord) -> str | None:
         named.append((f"at {arena.workload}, engine", arena.contestants))
         for number, block in enumerate(arena.blocks):
             named.append((f"in block {number} at {arena.workload}, a round of", [turn.engine for turn in block.rounds]))
+    for sweep in record.sweeps:
+        named.append((f"in the sweep of {sweep.engine}, size", [point.id for point in sweep.points]))
+        for number, block in enumerate(sweep.blocks):
+            where = f"in block {number} of the sweep of {sweep.engine}, a round of"
+            named.append((where, [turn.engine for turn in block.rounds]))
     for what, names in named:
         twice = repeated(names)
         if twice is not None:

@@ -36,7 +36,7 @@ class Measurement:
         workload: workload id, or "" where the figure belongs to the engine as a whole.
         metric: e.g. ``latency``, ``speedup``, ``peak_memory``, ``cloze.acc_norm``. ``speedup``, ``ttft`` and ``itl``
             are ratios over the reference (more is faster), ``ttft_seconds`` and ``itl_seconds`` the times themselves.
-        unit: ``seconds``, ``tokens/s``, ``requests/s``, ``x``, ``bytes`` or ``score``.
+        unit: ``seconds``, ``tokens/s``, ``requests/s``, ``x``, ``bytes``, ``J`` or ``score``.
         value: the figure, in ``unit``.
         low: lower end of its interval, or None.
         high: upper end of its interval, or None.
@@ -222,6 +222,10 @@ def _timed(arena: ArenaEntry, engine: str) -> Iterator[Measurement]:
 
     yield middle("latency", "seconds", [turn.seconds for turn in turns])
     yield middle("throughput", "tokens/s", [turn.tokens / turn.seconds for turn in turns])
+    joules = [value for turn in turns if (value := turn.figure("joules")) is not None]
+    tokens = sum(turn.tokens for turn in turns)
+    if len(joules) == len(turns) and tokens:
+        yield Measurement(engine, arena.workload, "joules_per_token", "J", sum(joules) / tokens)
     for metric, figure in _FIGURES.items():
         values = [value for turn in turns if (value := turn.figure(figure)) is not None]
         if len(values) == len(turns):

@@ -320,6 +320,36 @@ class KvSpeedInputs(GateInputs):
         return True
 
 
+class ScalingStep(Stored):
+    """One doubling: the ids of the two points of a sweep, the smaller first, and its name for people."""
+
+    small: str
+    large: str
+    name: str
+
+
+class ScalingInputs(GateInputs):
+    """What each doubling of the work gains or costs one engine.
+
+    Attributes:
+        kind: ``throughput`` at twice the batch, or ``itl`` at twice the length.
+        steps: the doublings.
+        limit: gain at least, cost at most.
+        policy: error probabilities and looks.
+    """
+
+    gate: Literal["scaling"] = "scaling"
+    kind: Literal["throughput", "itl"]
+    steps: Annotated[list[ScalingStep], Field(min_length=1)]
+    limit: float
+    policy: SpeedPolicy
+
+    @property
+    def comparable(self) -> bool:
+        """Always: each size with half of it."""
+        return True
+
+
 class SloInputs(GateInputs):
     """How many requests keep the service level that the record's serving names, by an exact binomial test.
 
@@ -468,6 +498,7 @@ AnyInputs = Annotated[
     | LengthsInputs
     | KvBytesInputs
     | KvSpeedInputs
+    | ScalingInputs
     | SloInputs
     | ServedInputs
     | LevelInputs

@@ -24,6 +24,7 @@ from enginegate.verdicts.quality import (
     judge_nll_gate,
 )
 from enginegate.verdicts.resources import judge_build_time_gate, judge_memory_gate, judge_size_gate
+from enginegate.verdicts.scaling import judge_scaling_gate
 from enginegate.verdicts.serving import judge_level_gate, judge_served_gate, judge_slo_gate
 from enginegate.verdicts.speed import judge_speed_gate, judge_unpaired_gate
 from enginegate.verdicts.techniques import judge_mismatch_gate, judge_order_gate, judge_technique_gate
@@ -42,6 +43,7 @@ _JUDGES: dict[type[inputs.GateInputs], Callable[[Any, Any], Verdict]] = {
     inputs.LengthsInputs: judge_lengths_gate,
     inputs.KvBytesInputs: judge_kv_bytes_gate,
     inputs.KvSpeedInputs: judge_kv_speed_gate,
+    inputs.ScalingInputs: judge_scaling_gate,
     inputs.SloInputs: judge_slo_gate,
     inputs.ServedInputs: judge_served_gate,
     inputs.LevelInputs: judge_level_gate,

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from enginegate.config.schema import GatesSection
 from enginegate.core.errors import RecordError
-from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RaceEntry, RunRecord
+from enginegate.core.records import ArenaEntry, EngineEntry, MemoryEntry, QualityEntry, RaceEntry, RunRecord, SweepEntry
 from enginegate.core.serving_records import ServingEntry
 from enginegate.quality.ties import Results, first_wins, has_column, reader
 from enginegate.storage.configured import kept_gates
@@ -41,6 +41,11 @@ def kv_cache(record: RunRecord, reference: str, workload: str) -> ArenaEntry:
     """The race of one engine's KV caches over that of 16 bits."""
     found = [each for each in record.kv_caches if (each.reference, each.workload) == (reference, workload)]
     return _one(found, f"the race of KV caches over {reference} at {workload}")
+
+
+def sweep(record: RunRecord, engine_id: str) -> SweepEntry:
+    """One engine at several sizes of work."""
+    return _one([entry for entry in record.sweeps if entry.engine == engine_id], f"the sweep of {engine_id}")
 
 
 def race(record: RunRecord, head: str) -> RaceEntry:

@@ -165,9 +165,25 @@ def judge_arena(inputs: SpeedInputs, entry: ArenaEntry, record: RunRecord, metri
         raise MeasurementError(f"arena {entry.workload} collected no blocks", "give it a larger --time-budget")
     if inputs.metric == "speedup":
         refuse_impossible(record, entry, inputs.candidate)
-    disturbed, load = disturbance(entry.blocks)
-    held = held_up(entry.blocks)
-    warnings = list(inputs.notes)
+    warnings, invalid = conditions(entry.blocks)
+    return replay_speed(
+        ratios,
+        _anchor(inputs),
+        inputs.policy,
+        metric=metric or inputs.metric,
+        subject=inputs.subject,
+        reference=inputs.reference_label,
+        warnings=[*inputs.notes, *warnings],
+        invalid=invalid or yardstick_moved(inputs, entry),
+        order=orders(entry.blocks, inputs.reference, inputs.candidate),
+    )
+
+
+def conditions(blocks: Sequence[Block]) -> tuple[list[str], str | None]:
+    """What disturbed blocks, as warnings, and why nothing is concluded from them; None where it may be."""
+    disturbed, load = disturbance(blocks)
+    held = held_up(blocks)
+    warnings = []
     if held:
         warnings.append(f"a CPU quota held up {held:.0%} of blocks")
     if disturbed > held:
@@ -180,17 +196,7 @@ def judge_arena(inputs: SpeedInputs, entry: ArenaEntry, record: RunRecord, metri
         )
     elif disturbed > MAX_DISTURBED:
         invalid = f"other work disturbed {disturbed:.0%} of the blocks, also when repeated"
-    return replay_speed(
-        ratios,
-        _anchor(inputs),
-        inputs.policy,
-        metric=metric or inputs.metric,
-        subject=inputs.subject,
-        reference=inputs.reference_label,
-        warnings=warnings,
-        invalid=invalid or yardstick_moved(inputs, entry),
-        order=orders(entry.blocks, inputs.reference, inputs.candidate),
-    )
+    return warnings, invalid
 
 
 def yardstick_moved(inputs: SpeedInputs, entry: ArenaEntry) -> str | None:
