@@ -9,13 +9,13 @@ fetched from another host is an error.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import reference
-import repository_files
 from check import faults
 from navigation import MADE, home, read_navigation
 
@@ -24,6 +24,8 @@ REPOSITORY = HERE.parents[1]
 #: Folders whose pictures the pages show; their other files are copied where a link names them.
 PICTURES = ("docs", "docs/terminal", "docs/results")
 PICTURE = frozenset({".svg", ".png"})
+#: What every built site has from the first moment on.
+MARK = "schemas/config.schema.json"
 
 
 def stage(source: Path, repository: Path) -> None:
@@ -51,7 +53,15 @@ def stage(source: Path, repository: Path) -> None:
 
 
 def build(site: Path, repository: Path = REPOSITORY) -> int:
-    """Build into the folder, which is emptied first; the exit code."""
+    """Build into the folder, which is emptied first; the exit code.
+
+    Raises SystemExit where Sphinx is not installed, or the folder holds something else than a site.
+    """
+    if importlib.util.find_spec("sphinx") is None:
+        raise SystemExit("Sphinx is not installed, which builds the site; hint: make site, or pip install -e '.[site]'")
+    if site.exists() and any(site.iterdir()) and not (site / MARK).is_file():
+        raise SystemExit(f"{site} is not empty and holds no site that could be replaced; hint: name another folder")
+    import repository_files
     from enginegate.cli.schema import schema_text
     from sphinx.cmd.build import build_main
 

@@ -123,7 +123,11 @@ def hooks(_: Path) -> str:
     parts = ["# Hooks", "What a `conftest.py`, or an installed package, may plug in.", "## Hooks of pytest"]
     for name, function in inspect.getmembers(hookspecs, inspect.isfunction):
         if name.startswith("pytest_"):
-            parts += [f"### {name}", _block(f"{name}{inspect.signature(function)}", "text"), _prose(function.__doc__)]
+            parts += [
+                f"### {name}",
+                _block(f"{name}{inspect.signature(function)}".replace("'", ""), "text"),
+                _prose(function.__doc__),
+            ]
     groups = [
         [f"`{registry.GROUP}`", "a backend class: [adding a backend](adding_a_backend.md)"],
         [f"`{registry.DIALECTS}`", "option names of another project, turned into this suite's own keys"],
@@ -148,38 +152,34 @@ def _signature(function: Callable[..., object]) -> str:
 def configuration(repository: Path) -> str:
     """Every key of a configuration file: its type from the models, its meaning from the page that explains it."""
     from enginegate.config.schema import ConfigFile
-    from enginegate.engines.options import options_model, own_keys
+    from enginegate.engines.options import RuntimeOptions, options_model, own_keys
     from enginegate.engines.registry import BUILT_IN, load_backend
 
-    page = (repository / "docs" / "adding_a_model.md").read_text(encoding="utf-8")
-    meanings = _meanings(page)
+    meanings = _meanings((repository / "docs" / "adding_a_model.md").read_text(encoding="utf-8"))
     parts = [
         "# Configuration",
         "Every key of a configuration file. How such a file is written: [adding a model](adding_a_model.md#every-key). "
         "An editor checks it by the <a href='../schemas/config.schema.json'>JSON Schema</a>, which "
         "`enginegate schema config` prints, too.",
     ]
-    groups: dict[str, list[list[str]]] = {}
-    for key, annotation, default in _keys(ConfigFile):
-        groups.setdefault(key.partition(".")[0], []).append(
-            [f"`{key}`", annotation, _default(default), meanings.get(key, "")]
-        )
-    for name in BUILT_IN:
-        model = options_model(load_backend(name))
-        for key in own_keys(model):
-            path = f"engines.{name}.runtime.{key}"
-            schema = model.model_json_schema()
-            words = _type(schema["properties"][key], schema.get("$defs", {}))
-            default = model.model_fields[key].get_default(call_default_factory=True)
-            groups["engines"].append([f"`{path}`", words, _default(default), meanings.get(path, "")])
-    single = [rows.pop() for name, rows in list(groups.items()) if len(rows) == 1 and name == rows[0][0].strip("`")]
-    header = ["key", "type", "default", "meaning"]
-    parts += ["## The file itself", _prose(ConfigFile.__doc__), _table(header, single)]
-    for name, rows in groups.items():
-        if rows:
-            section = _model_of(ConfigFile.model_fields[name].annotation)
-            parts += [f"## {name}", *([_prose(section.__doc__)] if section else []), _table(header, rows)]
+    for path, model, rows in _sections(ConfigFile):
+        parts += _section(path, _prose(model.__doc__), rows, meanings)
+        if model is RuntimeOptions:
+            for name in BUILT_IN:
+                options = options_model(load_backend(name))
+                ((own, _, every),) = _sections(options, path.replace("<backend>", name))
+                rows = [row for row in every if row[0] in own_keys(options)]
+                parts += _section(own, f"Keys that {name} has besides.", rows, meanings) if rows else []
     return _page(parts)
+
+
+def _section(path: str, prose: str, rows: list[tuple[str, str, str]], meanings: dict[str, str]) -> list[str]:
+    """A heading and a table. ``rows``: name, type and default of each key."""
+    level = "###" if path.replace(".<backend>", "").count(".") else "##"
+    above = f"{path}." if path else ""
+    cells = [[f"`{name}`", words, default, meanings.get(above + name, "")] for name, words, default in rows]
+    table = _table(["key", "type", "default", "meaning"], cells) if rows else ""
+    return [f"{level} `{path}`" if path else "## The file itself", prose, table]
 
 
 def _meanings(page: str) -> dict[str, str]:
@@ -188,29 +188,30 @@ def _meanings(page: str) -> dict[str, str]:
     return {row[0].strip(" `"): row[-1].strip().replace("](#", "](adding_a_model.md#") for row in rows if len(row) == 3}
 
 
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, object]]:
-    """Every key below a model: its path, its type in words, and its default, ``...`` where it must be given."""
+def _sections(
+    model: type[BaseModel], path: str = "", given: BaseModel | None = None
+) -> Iterator[tuple[str, type[BaseModel], list[tuple[str, str, str]]]]:
+    """A model and those below it, each with its path and its own keys: name, type and default.
+
+    ``given``: what the model above has in this one's place by default.
+    """
     schema = model.model_json_schema()
+    rows, below = [], []
     for name, field in model.model_fields.items():
-        key, section = prefix + (field.alias or name), field.annotation
-        for stands in ("<backend>", "<precision>"):
-            if typing.get_origin(section) is dict and key in ("engines", "floors", "floors.<backend>"):
-                section, key = typing.get_args(section)[1], f"{key}.{stands}"
+        key, section = field.alias or name, field.annotation
+        default = field.get_default(call_default_factory=True) if given is None else getattr(given, name)
+        full = f"{path}.{key}".removeprefix(".")
+        while typing.get_origin(section) is dict and full in ("engines", "floors", "floors.<backend>"):
+            section = typing.get_args(section)[1]
+            full += ".<precision>" if full.endswith(">") else ".<backend>"
         if isinstance(section, type) and issubclass(section, BaseModel):
-            given = field.default if isinstance(field.default, BaseModel) else None
-            for inner, words, value in _keys(section, f"{key}."):
-                last = inner.removeprefix(f"{key}.")
-                yield inner, words, getattr(given, last) if given is not None and hasattr(given, last) else value
+            below.append((section, full, default if isinstance(default, section) else None))
         else:
-            default = ... if field.is_required() else field.get_default(call_default_factory=True)
-            yield key, _type(schema["properties"][field.alias or name], schema.get("$defs", {})), default
-
-
-def _model_of(annotation: object) -> type[BaseModel] | None:
-    """The model that a key's section is of, also within a mapping."""
-    while typing.get_origin(annotation) is dict:
-        annotation = typing.get_args(annotation)[1]
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+            words = _type(schema["properties"][key], schema.get("$defs", {}))
+            rows.append((key, words, "must be given" if given is None and field.is_required() else _default(default)))
+    yield path, model, rows
+    for each in below:
+        yield from _sections(*each)
 
 
 def record(_: Path) -> str:
@@ -232,7 +233,10 @@ def record(_: Path) -> str:
             [f"`{key}`", _type(each, definitions, links=True), _required(each), fields.get(key, "")]
             for key, each in definitions[name]["properties"].items()
         ]
-        parts += [f"## {name}", prose, _table(["field", "type", "default", "meaning"], rows)]
+        header = ["field", "type", "default", "meaning"]
+        if not fields:  # the prose says it all
+            header, rows = header[:3], [row[:3] for row in rows]
+        parts += [f"## {name}", prose, _table(header, rows)]
     return _page(parts)
 
 
@@ -328,10 +332,6 @@ def _required(schema: dict[str, Any]) -> str:
 
 
 def _default(value: object) -> str:
-    if value is ...:
-        return "must be given"
-    if isinstance(value, BaseModel):
-        return "see its keys"
     return f"`{value}`" if isinstance(value, str) and value else f"`{json.dumps(value)}`"
 
 

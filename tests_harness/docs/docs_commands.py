@@ -25,6 +25,7 @@ SHELLS = frozenset({"sh", "bash", "shell", "console"})
 
 #: Commands that other tests run: a pattern for the whole line, and the tests.
 ELSEWHERE = {
+    r"make site": "docs/test_site.py::test_the_site_is_built_without_a_warning_and_without_a_fault",
     r"make (bench|test|test-all|format|lint)": "docs/test_docs_commands.py::test_what_make_does_is_run",
     r"pip install '?(enginegate|PATH)\[openvino\]'?": (
         "packaging/test_first_session.py::test_wheel_with_its_dependencies"

@@ -565,12 +565,29 @@ class ShardsEntry(Stored):
 
 
 class RunRecord(Stored):
-    """One session. ``verdicts``: of each test's last attempt; ``attempts``: those before it.
+    """One session.
 
-    ``quality_planned``: engines whose quality was to be tested; ``joint``: speed and quality of each engine together.
-    ``installed``: a lock of its Python, line by line. All three are empty where an older version kept none.
-    ``shards``: None for a session that was not cut into any. ``kv_caches``: races of one engine with KV caches of
-    several precisions, each over that of 16 bits. ``sweeps``: engines at several sizes of work.
+    Attributes:
+        id: its own, after the time it began.
+        started, finished: in ISO 8601.
+        status: ``partial`` where it was ended before all its tests had run.
+        enginegate: the version of the suite.
+        commit: of the project's repository; empty without one.
+        arguments: of pytest.
+        config: the configuration file, as it was read.
+        engines: those that were used, by whatever role.
+        arenas: races of all engines over the reference.
+        races: those against a live base.
+        kv_caches: races of one engine with KV caches of several precisions, each over that of 16 bits.
+        sweeps: engines at several sizes of work.
+        verdicts: of each test's last attempt.
+        attempts: those before it.
+        quality_planned: engines whose quality was to be tested.
+        joint: speed and quality of each engine together.
+        installed: a lock of its Python, line by line.
+        shards: None for a session that was not cut into any.
+
+    What an older version did not keep is empty.
     """
 
     schema_version: int = SCHEMA
