@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from enginegate.core.records import RunRecord
-from enginegate.report.markdown import markdown_table
+from enginegate.report.markup import markdown_table
 from enginegate.report.side_tables import side_tables
 from enginegate.storage.runs import RECORD_NAME, load_record
 

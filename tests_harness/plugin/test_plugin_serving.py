@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from unittest.mock import ANY
 
 import enginegate_fake
 import pytest
@@ -38,6 +39,12 @@ def test_serving_is_left_out_until_it_is_asked_for(suite):
     assert collected("tests_perf", "--serving") == 1
     assert collected("tests_perf", "-m", "serving") == 1
     assert collected(FILE, "--against=git:main") == 5
+
+
+def test_a_marker_of_another_suite_is_its_own(suite):
+    """Who marks tests of a web service with ``serving`` gets them run, asked for or not."""
+    suite.pytester.makepyfile(test_theirs="import pytest\n@pytest.mark.serving\ndef test_web(): pass\n")
+    suite.run("tests_perf", ".", "-k", "test_web or test_slo").assert_outcomes(passed=1, deselected=ANY)
 
 
 def test_a_session_serves_judges_and_reports(suite):

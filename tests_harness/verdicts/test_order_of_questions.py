@@ -24,14 +24,20 @@ from enginegate.verdicts.inputs import (
     KvBytesInputs,
     KvSpeedInputs,
     LengthsInputs,
+    LevelInputs,
     MemoryInputs,
     MemoryLawInputs,
+    MismatchInputs,
     NllInputs,
+    OrderInputs,
     ScalingInputs,
+    ServedInputs,
     SizeInputs,
+    SloInputs,
     SpeedInputs,
     StoredFloor,
     StoredSessions,
+    TechniqueInputs,
     UnpairedInputs,
 )
 from enginegate.verdicts.judge import judge
@@ -105,6 +111,14 @@ WITHOUT: dict[str, GateInputs] = {
 }
 
 
+#: Gates of runs under load, without anything to compare with.
+UNDER_LOAD: tuple[GateInputs, ...] = (
+    ServedInputs(**COMMON, latency="ttft", base=None, label="", policy=SpeedPolicy(), foreign_load_limit=0.1),
+    LevelInputs(**COMMON, base=None, policy=QualityPolicy(), foreign_load_limit=0.1),
+    TechniqueInputs(**COMMON, technique="ngram", figure="tokens", higher=True, floor=None, alpha=0.01, beta=0.05),
+)
+
+
 @pytest.mark.parametrize("name", WITHOUT)
 def test_without_a_baseline_few_samples_are_no_baseline(name: str) -> None:
     """A speed-up of three blocks was INCONCLUSIVE, which --require-baseline lets pass."""
@@ -113,8 +127,18 @@ def test_without_a_baseline_few_samples_are_no_baseline(name: str) -> None:
 
 def test_every_gate_is_asked() -> None:
     """Some can always compare: with the reference's lengths, with 16 bits of the same engine, with half the size."""
-    among_themselves = {LengthsInputs, KvBytesInputs, KvSpeedInputs, ScalingInputs}
-    assert {type(each) for each in WITHOUT.values()} | among_themselves == set(judging._JUDGES)
+    among_themselves = {
+        LengthsInputs,
+        KvBytesInputs,
+        KvSpeedInputs,
+        ScalingInputs,
+        SloInputs,
+        MismatchInputs,
+        OrderInputs,
+    }
+    asked = {type(each) for each in (*WITHOUT.values(), *UNDER_LOAD)}
+    assert asked | among_themselves == set(judging._JUDGES)
+    assert not any(each.comparable for each in UNDER_LOAD)
     lengths = LengthsInputs(**QUALITY, source="similarity", columns=["length", "reference_length"], limit=0.9)
     assert lengths.comparable
     assert judge(lengths, few()).status is Status.INCONCLUSIVE

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+#: The marker of all tests of speed that are ours.
+OURS = "eg_perf"
 #: Their markers, and what each is for.
 OPTIONAL = {
     "techniques": "techniques of serving, with and without; left out unless --techniques, -m techniques or the file"
@@ -34,9 +36,10 @@ def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
 
 
 def _wanted(item: pytest.Item, asked: set[str]) -> bool:
-    """Whether a test has no optional marker, or one that was asked for."""
-    markers = {marker.name for marker in item.iter_markers()} & OPTIONAL.keys()
-    return not markers or bool(markers & asked)
+    """Whether a test has no optional marker, or one that was asked for. Another suite's markers are its own."""
+    markers = {marker.name for marker in item.iter_markers()}
+    optional = markers & OPTIONAL.keys() if OURS in markers else set()
+    return not optional or bool(optional & asked)
 
 
 def _resolved(config: pytest.Config, argument: str) -> Path:

@@ -50,7 +50,10 @@ class VllmEngine(SteppingEngine):
 
         self._torch = torch
         self._vllm = vllm
-        with edge(EngineError, f"{spec.id}: {engine_dir} cannot be loaded", "see vLLM's own log"):
+        hint = "see vLLM's own log"
+        if (runtime.kv_precision, self._activation) == ("fp8", "fp16"):
+            hint += "; a Hopper card has no FP8 KV cache beside fp16: take a precision that computes in bf16"
+        with edge(EngineError, f"{spec.id}: {engine_dir} cannot be loaded", hint):
             self._llm: Any = vllm.LLM(**arguments)
             self._queues = message_queues(self._core().model_executor)  # once a worker died, vLLM forgets them
             self._core_loop: Any = CoreLoop(vllm, self._llm)
