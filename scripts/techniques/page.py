@@ -42,7 +42,7 @@ def machine(record: RunRecord) -> str:
     """The machine of a record in a few words, and the day."""
     known = record.fingerprint.identity
     cards = known.get("gpus") or known.get("gpu")
-    name = str(cards[0] if isinstance(cards, list) and cards else cards or known.get("cpu") or record.fingerprint.key)
+    name = f"{cards[0]['name']} and {known['cores']} cores" if cards else f"{known['cpu']}, {known['cores']} cores"
     return f"{name}, {record.started[:10]}"
 
 

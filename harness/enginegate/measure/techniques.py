@@ -184,10 +184,11 @@ def _prefix(run: Sequence[Served]) -> dict[str, float]:
 def saved_prefill(on: Mapping[str, float], off: Mapping[str, float]) -> float:
     """The share of the prefix's time that its cache saves: a hit rate by time, where an engine tells none.
 
-    Without the cache a prompt takes as long as its prefix and its end; with every block found, as long as its end.
+    Without the cache a prompt takes as long as its prefix and its end; with every block found, as long as its end. NaN
+    where the prefix takes less than a tenth of the whole, as the difference of two such times says nothing.
     """
     prefix = off["ttft"] - off["ttft_end_alone"]
-    return (off["ttft"] - on["ttft"]) / prefix if prefix > 0 else math.nan
+    return (off["ttft"] - on["ttft"]) / prefix if prefix > 0.1 * off["ttft"] else math.nan
 
 
 def _fresh(kit: Kit, number: int) -> Sequence[Burst]:
