@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import shutil
 import sys
@@ -20,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from enginegate.cli import main
+from enginegate.core.serving_records import PercentileEntry
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.measure.serving.certify import certify
+from enginegate.report.serving import milliseconds
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS, PAGE = REPOSITORY / "docs" / "results" / "serving", REPOSITORY / "docs" / "serving.md"
@@ -100,10 +103,10 @@ def _between(low: float, high: float | None) -> str:
 def _cells(engine: str, point: dict[str, Any]) -> list[str]:
     def ms(metric: str, percentile: str, *, interval: bool = False) -> str:
         found = point["seconds"].get(metric, {}).get(percentile)
-        if found is None or found[0] is None:
+        if found is None:
             return "n/a"
-        value, low, high = (None if each is None else f"{1e3 * each:.3g}" for each in found)
-        return f"{value} [{low or '…'}, {high or '…'}]" if interval else str(value)
+        value, low, high = (math.nan if each is None else each for each in found)
+        return milliseconds(PercentileEntry(value=value, low=low, high=high), interval=interval)
 
     return [
         f"`{engine}`",
