@@ -23,13 +23,15 @@ def chart_library() -> str:
     from enginegate.core.files import write_atomically
 
     try:
+        from importlib.metadata import version
+
         import vl_convert
     except ImportError as error:
         raise RecordError(
             f"a page with charts needs vl-convert-python: {error}", "pip install 'enginegate[html]'"
         ) from error
     try:
-        kept = cache_folder() / "charts" / f"vega-{vl_convert.__version__}.js"
+        kept = cache_folder() / "charts" / f"vega-{version('vl-convert-python')}.js"
         if kept.is_file() and (found := kept.read_text(encoding="utf-8")).endswith(_SNIPPET):
             return found
     except (OSError, UnicodeDecodeError, EngineGateError):
