@@ -79,7 +79,7 @@ def test_an_unknown_key_names_the_backend_and_the_keys_that_it_has(write):
     said = caught.value.problem
     assert re.search(r"engines\.fake\.runtime\.slowr: unknown key; backend fake has .*threads.*, slower\b", said)
     assert "engines.fake.runtime.threads: Input should be greater than or equal to 0" in said
-    assert re.search(r"engines\.hf\.runtime\.slower: unknown key; backend hf has [a-z_, ]*speculation\n", said)
+    assert re.search(r"engines\.hf\.runtime\.slower: unknown key; backend hf has [a-z_, ]*queue_order\n", said)
     assert "limits.max_batch: unknown key" in said, "what is wrong elsewhere is said at once"
 
 

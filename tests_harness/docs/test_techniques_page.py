@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
+from enginegate.core.records import RunRecord
+from enginegate.core.technique_records import AnswerEntry, TechniqueEntry
+from enginegate.measure.techniques import TECHNIQUES
+from enginegate.report.techniques import technique_rows
+from enginegate.storage.runs import load_record
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "scripts" / "techniques"))
-
-import page  # noqa: E402
-from enginegate.core.records import RunRecord  # noqa: E402
-from enginegate.core.technique_records import AnswerEntry, TechniqueEntry  # noqa: E402
-from enginegate.measure.techniques import TECHNIQUES  # noqa: E402
-from enginegate.report.techniques import technique_rows  # noqa: E402
-from enginegate.storage.runs import load_record  # noqa: E402
+#: By a name of its own: several folders of scripts have a page.py.
+LOADER = SourceFileLoader("techniques_page", str(REPOSITORY / "scripts" / "techniques" / "page.py"))
+page = module_from_spec(spec_from_loader(LOADER.name, LOADER))
+LOADER.exec_module(page)
 
 
 @pytest.fixture

@@ -54,6 +54,7 @@ def test_a_base_that_cannot_be_built(suite, tmp_path):
     site.mkdir()
     code = (FAKES / "enginegate_fake.py").read_text(encoding="utf-8")
     (site / "enginegate_fake.py").write_text(code + BROKEN)
+    shutil.copy(FAKES / "fake_serving.py", site)
     shutil.copytree(FAKES / "enginegate_fake-1.0.dist-info", site / "enginegate_fake-1.0.dist-info")
     text = said(suite, f"exec:env PYTHONPATH={site} {sys.executable}")
     assert "could not build toy-fake-int8_wo@base" in text

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import special
 
 from enginegate.gates.change_levels import DRIFT, FALSE_ALARMS, NEWEST, STRONG_P, WEAK_P
 from enginegate.gates.verdict import TAIL
@@ -187,7 +188,7 @@ def _by_ranks(window: Array, count: int, rising: bool) -> float:
     old, new = signed[:-count], signed[-count:]
     if old.min() == old.max() and new.min() > old.max():
         return 0.0  # what never scattered has changed
-    ranks = stats.rankdata(signed)[-count:]
+    ranks = scipy.stats.rankdata(signed)[-count:]
     size = len(window)
     mean = float(special.ndtri(ranks / (size + 1)).mean())
     return float(special.ndtr(-mean / _error(size, count)))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from scipy import stats
+import scipy
 
 from enginegate.gates.verdict import TAIL, Status, Verdict
 
@@ -55,15 +55,15 @@ def judge_ratio(
         return verdict(Status.FAIL, f"{len(ratios) - count} of {len(ratios)} pairs have no ratio: a run gave nothing")
     if count < _LEAST_PAIRS:
         return verdict(Status.INCONCLUSIVE, f"{count} pairs of runs, at least {_LEAST_PAIRS} are needed")
-    width = float(stats.t.ppf(1.0 - TAIL, count - 1)) * error
+    width = float(scipy.stats.t.ppf(1.0 - TAIL, count - 1)) * error
     interval = math.exp(mean - width), math.exp(mean + width)
     found = f"{math.exp(mean):.3g} times ({interval[0]:.3g} to {interval[1]:.3g}, {count} pairs)"
     if floor is None:
         return verdict(Status.PASS, f"{found}, no floor is set", interval)
     left = mean - math.log(floor)
-    if left + float(stats.t.ppf(1.0 - alpha, count - 1)) * error < 0:
+    if left + float(scipy.stats.t.ppf(1.0 - alpha, count - 1)) * error < 0:
         return verdict(Status.FAIL, f"{found}, below the {floor:g} that are asked for", interval)
-    if left - float(stats.t.ppf(1.0 - beta, count - 1)) * error >= 0:
+    if left - float(scipy.stats.t.ppf(1.0 - beta, count - 1)) * error >= 0:
         return verdict(Status.PASS, f"{found}, at least {floor:g} are asked for", interval)
     needed = _pairs_needed(left, stdev(usable), beta)
     more = f"about {needed} pairs would decide" if needed else "it is too near for any number of pairs"
@@ -74,7 +74,7 @@ def _pairs_needed(distance: float, spread: float, beta: float) -> int:
     """So many pairs would show a distance from the floor, by the normal distribution; 0 for more than a thousand."""
     if not distance:
         return 0
-    needed = math.ceil((2.0 * float(stats.norm.ppf(1.0 - beta)) * spread / abs(distance)) ** 2)
+    needed = math.ceil((2.0 * float(scipy.stats.norm.ppf(1.0 - beta)) * spread / abs(distance)) ** 2)
     return needed if needed <= 1000 else 0
 
 
@@ -127,11 +127,11 @@ def judge_mismatches(
 
 
 def _lower(wrong: int, compared: int, tail: float) -> float:
-    return float(stats.beta.ppf(tail, wrong, compared - wrong + 1)) if wrong and compared else 0.0
+    return float(scipy.stats.beta.ppf(tail, wrong, compared - wrong + 1)) if wrong and compared else 0.0
 
 
 def _upper(wrong: int, compared: int, tail: float) -> float:
-    return float(stats.beta.ppf(1.0 - tail, wrong + 1, compared - wrong)) if wrong < compared else 1.0
+    return float(scipy.stats.beta.ppf(1.0 - tail, wrong + 1, compared - wrong)) if wrong < compared else 1.0
 
 
 def judge_overtaken(most: Sequence[float], limit: int, *, metric: str, subject: str, alpha: float) -> Verdict:

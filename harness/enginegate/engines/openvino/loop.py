@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from enginegate.core.specs import RuntimeSpec, SamplingParams
 
 #: Tokens that are guessed at a time, and the longest n-gram that is looked up (GenAI's prompt lookup).
@@ -63,6 +61,8 @@ class PipelineLoop:
         """See Loop. The pipeline knows no priorities."""
         del priority
         key = next(self._names)
+        import numpy as np  # a Python that only builds engines may have none
+
         tokens = self._openvino.Tensor(np.array([prompt], np.int64))
         self._handles[key] = self._pipeline.add_request(key, tokens, self._config(params))
         self._asked[key], self._given[key] = params, 0
