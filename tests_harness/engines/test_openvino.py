@@ -78,7 +78,7 @@ def test_engines_leave_the_signal_stack_as_it_was(workshop):
         "bf16",
         pytest.param("int4_wo", marks=pytest.mark.heavy),
         pytest.param("fp16", marks=pytest.mark.heavy),
-        pytest.param("int4_awq", marks=pytest.mark.slow),
+        pytest.param("int4_awq", marks=[pytest.mark.slow, pytest.mark.heavy]),
     ],
 )
 def test_every_precision_is_stored_as_named(workshop, precision):
@@ -106,7 +106,14 @@ def test_half_precisions_take_half_the_disk(workshop):
     assert half < 0.55 * full
 
 
-@pytest.mark.parametrize(("stored", "name"), [("int4_wo", "int8_wo"), ("int4_wo", "int4_awq"), ("bf16", "fp32")])
+@pytest.mark.parametrize(
+    ("stored", "name"),
+    [
+        pytest.param("int4_wo", "int8_wo", marks=pytest.mark.heavy),
+        ("int4_wo", "int4_awq"),
+        ("bf16", "fp32"),
+    ],
+)
 def test_weights_under_a_wrong_name_are_found_out(workshop, stored, name):
     spec = workshop.spec("openvino", name)
     engine = load_backend("openvino").load(workshop.folder("openvino", stored), spec, RuntimeSpec())

@@ -254,6 +254,7 @@ def test_what_was_accepted_pins_its_environment(suite, monkeypatch):
     assert "no network" in result.stdout.str()
 
 
+@pytest.mark.heavy
 def test_options_of_duet_say_how_its_gate_judges(suite, capsys):
     """One metric, other margins, rates and looks; what does not go together is told before anything runs."""
     same = configured(suite, "same")

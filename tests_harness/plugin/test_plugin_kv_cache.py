@@ -8,6 +8,8 @@ from enginegate.core.errors import ConfigError
 from enginegate.verdicts.inputs import restore_inputs
 from enginegate.verdicts.judge import judge
 
+pytestmark = pytest.mark.heavy  # a session each, of seconds
+
 KV = "tests_perf/test_kv_cache.py"
 #: As tests_harness/fakes has them; an int4 cache of the fake strays far.
 LIMITS = {"int4": {"bytes": 0.3, "speed": 0.8, "perplexity_ratio": 1.2, "divergence": 0.3}}

@@ -10,6 +10,8 @@ from enginegate.core.errors import ConfigError
 from enginegate.verdicts.inputs import restore_inputs
 from enginegate.verdicts.judge import judge
 
+pytestmark = pytest.mark.heavy  # a session each, of seconds
+
 SCALING = "tests_perf/test_scaling.py"
 SIZES = {"batch_sizes": [1, 2, 4], "input_lens": [16, 32], "output_lens": [8], "looks": [6, 10]}
 #: One sequence after the other from batch 4 on, as a scheduler does whose batch limit was set to 2 by mistake.
