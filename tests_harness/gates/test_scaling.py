@@ -83,6 +83,7 @@ def test_blocks_are_taken_until_one_doubling_failed_or_all_decided() -> None:
     assert scaling_undecided(steps(1.8, 1.2, blocks=6, noise=0.05), 1.2, POLICY)
 
 
+@pytest.mark.heavy
 def test_error_rates_of_all_doublings_together() -> None:
     """At the limit itself: no more false FAIL than alpha over all doublings, no more false PASS than beta."""
     verdicts = [judged(steps(1.2, 1.2, 1.2, noise=0.05, seed=seed)).status for seed in range(400)]
