@@ -5,7 +5,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python -m
 ARGS ?=
 
-.PHONY: bench-trtllm bench demo test test-all lint format clean
+.PHONY: bench-trtllm bench demo site test test-all lint format clean
 
 bench:
 	@$(PYTHON) scripts/install.py openvino
@@ -16,10 +16,16 @@ demo:
 	@$(PYTHON) scripts/install.py openvino,demo
 	.venv/bin/python scripts/demo.py $(ARGS)
 
+# The documentation as a site, in build/site; it needs no network and no server.
+site:
+	@$(PYTHON) scripts/install.py openvino,site
+	.venv/bin/python scripts/site/build.py
+
 test: lint
 	$(RUN) pytest tests_harness -n 2 --dist loadfile -m "not heavy" $(ARGS)
 
 test-all: lint
+	@$(PYTHON) scripts/install.py openvino,dev,site
 	$(RUN) pytest tests_harness -n 2 --dist loadfile -m "not alone" $(ARGS)
 	$(RUN) pytest tests_harness -m alone
 

@@ -73,7 +73,10 @@ def _lines(found: dict[str, Any], name: str) -> Iterator[str]:
         said = _between(low, high)
         slo = curve["slo"]
         limits = ", ".join(f"{key.upper()} {slo[key]:g} s" for key in ("ttft", "tpot", "e2el") if slo[key] is not None)
-        yield f"- `{curve['engine']}`: the capacity {said} requests/s ({100 * slo['share']:g} % within {limits})."
+        yield (
+            f"- `{curve['engine']}` ({curve['load']}): the capacity {said} requests/s"
+            f" ({100 * slo['share']:g} % within {limits})."
+        )
     generator = found["generator"]
     lag, limit, _ = generator["checks"]["lag"]
     little = generator["checks"]["little"][0]

@@ -9,6 +9,7 @@ ended. Needs tmux.
 from __future__ import annotations
 
 import io
+import re
 import shlex
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from rich.console import Console
 from rich.text import Text
 
 COLUMNS, ROWS = 80, 50
+#: Rich's fonts, which a browser would fetch from another host; the reader's own monospaced font does.
+FONT = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)
 _SESSION = "enginegate-recording"
 _DONE = "recording-ends-here"
 
@@ -50,7 +53,8 @@ def main(target: Path, command: str) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     lines = [line.rstrip() for line in text.plain.splitlines()]
     target.with_suffix(".txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    console.save_svg(str(target.with_suffix(".svg")), title="enginegate", clear=False)
+    picture = console.export_svg(title="enginegate", clear=False)
+    target.with_suffix(".svg").write_text(FONT.sub("", picture), encoding="utf-8")
 
 
 if __name__ == "__main__":

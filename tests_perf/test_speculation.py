@@ -2,12 +2,12 @@
 
 import pytest
 
-pytestmark = [pytest.mark.eg_perf, pytest.mark.techniques]
+pytestmark = [pytest.mark.eg_perf, pytest.mark.techniques, pytest.mark.parametrize("by", ["ngram", "draft"])]
 
 
-def test_tokens(technique, gate):
-    assert gate.same_tokens(technique("ngram"))
+def test_tokens(technique, gate, by):
+    assert gate.same_tokens(technique(by))
 
 
-def test_speed(technique, gate):
-    assert gate.technique(technique("ngram"))
+def test_speed(technique, gate, by):
+    assert gate.technique(technique(by))

@@ -57,9 +57,10 @@ for stage in "$@"; do
       build smollm2-135m fp16,int8_wo
       suite check 300 tests_perf --engine vllm --precision fp16,int8_wo --batch-size 1 --time-budget 60
       suite check-quality 200 tests_quality --engine vllm --precision int8_wo -k "perplexity or letters" ;;
-    techniques:*) # one model: seven engines are loaded, two at a time; some five minutes
-      suite "techniques-${stage#techniques:}" 600 tests_perf -m techniques --engine vllm --precision fp16 \
-        --model "${stage#techniques:}" ;;
+    techniques:*) # one model, with prompts longer than a chunk: seven engines are loaded, two at a time; some five minutes
+      model=${stage#techniques:}
+      suite "techniques-$model" 600 tests_perf -m techniques --engine vllm --precision fp16 \
+        --config "$(variant "$model" "techniques-$model" limits.max_input_len=1536 limits.max_output_len=256)" ;;
     quality) suite quality 600 tests_quality --engine vllm ;;
     smollm) suite smollm 600 tests_perf --config "$(fixed smollm2-135m 24)" --engine vllm --time-budget 150 \
         -k "$once and not (test_memory and (bf16 or fp8 or gptq or w8a8))"

@@ -29,7 +29,8 @@ def table(records: Sequence[RunRecord], names: Sequence[str]) -> Iterator[str]:
         for entry, row in zip(record.techniques, technique_rows(record), strict=True):
             if entry.technique in names:
                 backend = next((each.backend for each in record.engines if each.id == entry.engine), "")
-                rows.append((record.model.name, f"{backend} {row.engine}", machine(record), *row.cells[1:]))
+                head = record.model.name, f"{backend} {row.engine}", machine(record)
+                rows.append((*head, *row.cells[1:-1], row.also, row.verdicts))
     if not rows:
         return
     yield f"| {' | '.join(HEADINGS)} |"

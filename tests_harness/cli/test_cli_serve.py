@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 
-import enginegate_fake
 import numpy as np
 import pytest
 from enginegate.cli import main
@@ -21,7 +19,6 @@ from enginegate.measure.serving.timeline import run_of
 from enginegate.report.serving_curve import capacity_text, curve_rows, draw_curves
 from enginegate.verdicts.capacity import find_curve
 from fake_serving import VirtualPace
-from workspace import make_workspace
 
 
 def served_at(capacity, requests=300, lag=0.0):
@@ -76,54 +73,6 @@ def test_the_knee_is_where_latency_turns_up():
     assert knee(rates, 1 / (10 - rates)) == pytest.approx(9.05, abs=0.1)  # of M/M/1
     assert knee([1, 2], [1, 2]) is None
     assert knee([1, 2, 3], [3, 2, 1]) is None
-
-
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    return make_workspace(tmp_path_factory.mktemp("workspace"))
-
-
-@pytest.fixture
-def fast(monkeypatch, workspace):
-    for name, value in workspace.environment.items():
-        monkeypatch.setenv(name, value)
-    clock = enginegate_fake.VirtualClock()
-    monkeypatch.setattr(enginegate_fake, "CLOCK", clock)
-    monkeypatch.setattr("enginegate.measure.serving.pairs.foreign_load", lambda *_: 0.0)
-    return workspace.variant("served", serving={"rate": 100.0, "requests": 80, "slo": {"ttft": 0.2, "share": 0.8}})
-
-
-def test_serve_prints_the_curve_and_writes_it(fast, tmp_path, capsys):
-    out = tmp_path / "results"
-    assert main(["serve", "--config", str(fast), "--precision", "int8_wo", "--out", str(out)]) == 0
-    printed = capsys.readouterr().out
-    assert "toy-fake-int8_wo" in printed
-    assert "capacity: between" in printed
-    (curve,) = json.loads((out / "serving_curve.json").read_text(encoding="utf-8"))
-    assert (
-        100 < curve["capacity"]["low"] < curve["capacity"]["high"] < 400
-    )  # four at a time it answers about 160 a second
-    assert (out / "serving_curve.csv").read_text(encoding="utf-8").count("\n") == len(curve["points"]) + 1
-    assert (out / "serving_curve.png").stat().st_size > 10_000
-
-
-def test_serve_tries_the_rates_that_it_is_given(fast, capsys):
-    command = [
-        "serve",
-        "--config",
-        str(fast),
-        "--precision",
-        "int8_wo",
-        "--rates",
-        "20,40",
-        "--requests",
-        "60",
-        "--json",
-    ]
-    assert main(command) == 0
-    (curve,) = json.loads(capsys.readouterr().out)
-    assert [point["rate"] for point in curve["points"]] == [20, 40]
-    assert all(point["status"] == "PASS" and point["believed"] for point in curve["points"])
 
 
 @pytest.mark.parametrize(

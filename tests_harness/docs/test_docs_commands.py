@@ -73,7 +73,8 @@ SUBCOMMAND_TESTS = {
     "texts": "cli/test_cli_texts.py::test_texts_shows_where_two_engines_differ_most",
     "compare": "cli/test_cli_compare.py::test_exit_codes",
     "power": "cli/test_cli_power.py::test_table_has_a_column_for_each_reference",
-    "serve": "cli/test_cli_serve.py::test_serve_prints_the_curve_and_writes_it",
+    "serve": "plugin/test_plugin_serving.py::test_serve_prints_the_curve_and_writes_it",
+    "schema": "cli/test_cli_schema.py::test_a_schema_is_printed_as_json",
     "trtllm verify-contract": "trtllm/test_contract.py::test_whole_tree_has_nothing_missing",
 }
 #: Words that stand for something in a command of a sentence, and one of their kind.
@@ -159,7 +160,7 @@ def understood(call: list[str], pytester: pytest.Pytester) -> None:
             pass
         case "python" | "python3":
             understood_by_a_script(arguments)
-        case "export" | "git" | "docker" | "cd" | "mkdir" | "pre-commit":
+        case "." | "export" | "git" | "docker" | "cd" | "mkdir" | "pre-commit" | "sed":
             pass
         case _ if program.endswith("/bin/pip"):
             pass

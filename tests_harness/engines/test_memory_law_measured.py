@@ -23,7 +23,7 @@ pytest.importorskip("openvino_genai")
 WORK = Workload(4, 40, 8)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 @pytest.mark.parametrize("kv", ["fp16", "int8", "int4"])
 def test_pool_and_weights_of_a_loaded_engine_are_the_laws(workshop, kv):
     runtime = RuntimeSpec(kv_precision=kv)

@@ -182,16 +182,18 @@ def test_chunked_prefill_gives_the_same_tokens(workshop, shared_engine):
     "runtime",
     [
         RuntimeSpec(speculation="ngram"),
+        pytest.param(RuntimeSpec(speculation="draft"), marks=pytest.mark.heavy),
         RuntimeSpec(prefix_caching=True),
-        RuntimeSpec(scheduler_policy="static"),
-        RuntimeSpec(queue_order="sjf"),
+        pytest.param(RuntimeSpec(scheduler_policy="static"), marks=pytest.mark.heavy),
+        pytest.param(RuntimeSpec(queue_order="sjf"), marks=pytest.mark.heavy),
         RuntimeSpec(speculation="ngram", chunked_prefill=True, prefix_caching=True, queue_order="priority"),
     ],
 )
-def test_techniques_change_no_token_and_are_stated(workshop, shared_engine, runtime):
+def test_techniques_change_no_token_and_are_stated(workshop, shared_engine, monkeypatch, runtime):
     batch = [prompts(1, 8, seed)[0] * repeats for seed, repeats in enumerate((5, 5, 1, 6))]
     plain = shared_engine("openvino", "fp32").generate(batch, SamplingParams(24))
     arrivals = [Arrival(tuple(prompt), SamplingParams(24), 0.01 * number) for number, prompt in enumerate(batch)]
+    monkeypatch.setenv("ENGINEGATE_DRAFT_MODEL", str(workshop.folder("openvino", "int4_wo")))
     with closing(workshop.load("openvino", "fp32", runtime)) as engine:
         check_effective(engine.spec, runtime, engine.effective())
         answers = [engine.generate(batch, SamplingParams(24)) for _ in range(2)][1]
@@ -210,10 +212,11 @@ def test_techniques_change_no_token_and_are_stated(workshop, shared_engine, runt
         ("fp32", RuntimeSpec(kv_precision="bf16"), "needs bf16 activations"),
         ("fp32", RuntimeSpec(tokens_per_block=16), "tokens_per_block 16"),
         ("fp32", RuntimeSpec(speculation="lookahead"), "lookahead"),
-        ("fp32", RuntimeSpec(speculation="draft"), "draft"),
+        ("fp32", RuntimeSpec(speculation="draft"), "needs a draft model"),
     ],
 )
-def test_what_the_pipeline_cannot_be_told_is_refused(workshop, precision, runtime, said):
+def test_what_the_pipeline_cannot_be_told_is_refused(workshop, monkeypatch, precision, runtime, said):
+    monkeypatch.delenv("ENGINEGATE_DRAFT_MODEL", raising=False)
     with pytest.raises(CapabilityError, match=said):
         workshop.load("openvino", precision, runtime)
 

@@ -215,7 +215,7 @@ class FakeEngine:
             speculation=runtime.speculation,
             prefix_caching=runtime.prefix_caching,
             queue_order=runtime.queue_order,
-            details={"guesses": {"num_assistant_tokens": GUESSES}} if runtime.speculation == "ngram" else {},
+            details={"guesses": {"num_assistant_tokens": GUESSES}} if runtime.speculation != "none" else {},
         )
 
     def close(self) -> None:

@@ -117,7 +117,7 @@ class FakeLoop:
         return min(known // BLOCK * BLOCK, len(prompt) - 1)
 
     def _step(self, request: _Request) -> tuple[tuple[int, ...], str]:
-        speculates = self._engine.runtime.speculation == "ngram" and request.given
+        speculates = self._engine.runtime.speculation != "none" and request.given
         tokens = request.tokens[request.given : request.given + (GUESSES if speculates else 1)]
         request.given += len(tokens)
         if speculates and "carelessly" in self._habits:

@@ -118,6 +118,7 @@ def test_a_queue_that_grows_fails_the_level_however_alike_its_requests_are():
     verdict = judge_slo(found, half, backlog=backlog)
     assert verdict.status is Status.FAIL
     assert "requests pile up" in verdict.explanation
+    assert f"the last answer came {backlog.drain:.1f} s after" in verdict.explanation
     still, backlog = overloaded(400, load=20.0)
     early = judge_slo([0.5] * 400, SloPolicy(0.5), backlog=backlog)
     assert early.status is Status.INCONCLUSIVE
@@ -220,7 +221,8 @@ def test_pairs_of_runs(slowdown, scatter, status):
 
 
 def test_pairs_that_cannot_decide():
-    assert judge_pairs([], PAIRED, metric="m").status is Status.FAIL
+    assert judge_pairs([], PAIRED, metric="m", base="base").status is Status.FAIL
+    assert judge_pairs([], PAIRED, metric="m").status is Status.NO_BASELINE
     assert judge_pairs([0.1, math.nan, 0.1, 0.1], PAIRED, metric="m").status is Status.FAIL
     assert judge_pairs([0.0, 0.0], PAIRED, metric="m").status is Status.INCONCLUSIVE
     assert judge_pairs([-1.0] * 4, PAIRED, metric="m", invalid="it lagged").status is Status.INCONCLUSIVE

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import json
 
+import enginegate_fake
 import pytest
+from enginegate.cli import main
 from enginegate.config.loading import load_config
 from enginegate.core.errors import ConfigError
 from enginegate.storage.runs import load_record
@@ -35,7 +37,6 @@ def test_serving_is_left_out_until_it_is_asked_for(suite):
     assert collected("tests_perf") == 0
     assert collected("tests_perf", "--serving") == 1
     assert collected("tests_perf", "-m", "serving") == 1
-    assert collected(FILE) == 1
     assert collected(FILE, "--against=git:main") == 5
 
 
@@ -192,9 +193,9 @@ def against(suite, name, **serving):
     suite.prepare(virtual=False)
     quick = {**SERVING, "requests": 24, "rate": 40.0, "slo": {"ttft": 1.0, "tpot": 0.2, "share": 0.5}, **serving}
     engines = {"fake": {"precisions": ["int8_wo"], "runtime": {"slower": 0.25}}}
-    return suite.workspace.variant(name, serving=quick), suite.workspace.variant(
-        f"{name}-base", serving=quick, engines=engines
-    )
+    arena = {"foreign_load_limit": 0.99}
+    head = suite.workspace.variant(name, serving=quick, arena=arena)
+    return head, suite.workspace.variant(f"{name}-base", serving=quick, arena=arena, engines=engines)
 
 
 @pytest.mark.heavy
@@ -216,3 +217,35 @@ def test_the_same_trace_goes_through_an_engine_and_its_live_base_in_turn(suite):
         assert verdicts[metric].estimate < 0.6
         assert "% of the requests took longer than on the base" in " ".join(verdicts[metric].warnings)
     assert verdicts["serving_level"].status in ("PASS", "INCONCLUSIVE")
+
+
+@pytest.fixture
+def virtual(monkeypatch, workspace):
+    """The command in this process, on the fake's own clock."""
+    for name, value in workspace.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(enginegate_fake, "CLOCK", enginegate_fake.VirtualClock())
+    monkeypatch.setattr("enginegate.measure.serving.pairs.foreign_load", lambda *_: 0.0)
+    level = {"ttft": 0.2, "tpot": None, "share": 0.8}
+    return workspace.variant("curve", serving={"rate": 100.0, "requests": 80, "slo": level})
+
+
+def test_serve_prints_the_curve_and_writes_it(virtual, tmp_path, capsys):
+    out = tmp_path / "results"
+    asked = ["--precision", "int8_wo", "--tolerance", "60%", "--out", str(out)]
+    assert main(["serve", "--config", str(virtual), *asked]) == 0
+    printed = capsys.readouterr().out
+    assert "toy-fake-int8_wo" in printed
+    assert "capacity: between" in printed
+    (curve,) = json.loads((out / "serving_curve.json").read_text(encoding="utf-8"))
+    assert 80 < curve["capacity"]["low"] < 160 < curve["capacity"]["high"] < 500  # four at a time it answers about 160
+    assert (out / "serving_curve.csv").read_text(encoding="utf-8").count("\n") == len(curve["points"]) + 1
+    assert (out / "serving_curve.png").stat().st_size > 10_000
+
+
+def test_serve_tries_the_rates_that_it_is_given(virtual, capsys):
+    options = ["--precision", "int8_wo", "--rates", "20,40", "--requests", "60", "--json"]
+    assert main(["serve", "--config", str(virtual), *options]) == 0
+    (curve,) = json.loads(capsys.readouterr().out)
+    assert [point["rate"] for point in curve["points"]] == [20, 40]
+    assert all(point["status"] == "PASS" and point["believed"] for point in curve["points"])

@@ -33,6 +33,7 @@ from enginegate.cli import (
     merge,
     power,
     report,
+    schema,
     serve,
     texts,
     trtllm,
@@ -41,7 +42,7 @@ from enginegate.cli.common import complain, say, silence
 from enginegate.cli.unforeseen import report_unforeseen
 from enginegate.core.errors import DISK_FULL, EngineGateError
 
-COMMANDS = (init, doctor, engines, memory, serve, duet, accept, merge, report, texts, compare, power, trtllm)
+COMMANDS = (init, doctor, engines, memory, serve, duet, accept, merge, report, texts, compare, power, schema, trtllm)
 
 #: Ways of a stream to deal with characters that its encoding lacks, which never raise.
 _PATIENT = frozenset({"backslashreplace", "ignore", "namereplace", "replace", "xmlcharrefreplace"})

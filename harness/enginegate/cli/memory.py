@@ -183,7 +183,9 @@ def _paging_text(paging: dict[str, Any]) -> Iterator[str]:
     lengths = paging["lengths"]
     yield f"  paged against contiguous; lengths: {lengths['source']}; {lengths['mean']:,.0f} tokens on average"
     whole = paging["contiguous_bytes"]
-    yield f"    contiguous, {lengths['longest']:,} tokens for each: {show_bytes(whole)}"
+    heads = paging["query_heads_over_kv_heads"]
+    wrong = "" if heads == 1 else f" (with attention heads in place of KV heads it would be {heads:g} times that)"
+    yield f"    contiguous, {lengths['longest']:,} tokens for each: {show_bytes(whole)}{wrong}"
     rows = [["    block", "paged", "saved", "empty", ""]]
     for each in paging["sizes"]:
         notes = [] if each["offered"] else ["this engine has no such blocks"]
@@ -201,8 +203,7 @@ def _paging_text(paging: dict[str, Any]) -> Iterator[str]:
         )
     yield from (line.rstrip() for line in columns(rows))
     yield f"    {paging['recommended']}: {paging['reason']}"
-    wrong = paging["rule_problem"]
-    yield f"    the rule by the mean takes {paging['rule_by_mean']}: {wrong or 'no worse here'}"
+    yield f"    the rule by the mean takes {paging['rule_by_mean']}: {paging['rule_problem'] or 'no worse here'}"
 
 
 def _fits_text(fits: dict[str, Any]) -> Iterator[str]:

@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
             curves.append(curve)
             if not arguments.json:
                 progress.settle()
-                say(f"{curve.engine}\n" + "\n".join(columns(curve_rows(curve))))
+                say(f"{curve.engine}: {curve.load}\n" + "\n".join(columns(curve_rows(curve))))
                 say(capacity_text(curve) + (f"; knee at {curve.knee:.3g}/s" if curve.knee is not None else ""))
                 for point in curve.points:
                     if not point.believed:
@@ -144,6 +144,7 @@ def _curve(candidate: Candidate, arguments: argparse.Namespace, progress: Displa
             start=config.file.serving.rate,
             tolerance=arguments.tolerance,
             most=_MOST,
+            load=load.entry(load.made()[0]).shape,
         )
     finally:
         bench.close()

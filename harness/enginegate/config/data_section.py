@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from enginegate.core.sections import Positive, Section, Sha256, Text
 
@@ -12,6 +12,7 @@ _Columns = Annotated[
     list[Text],
     Field(min_length=1, max_length=26),
     BeforeValidator(lambda name: [name] if isinstance(name, str) else name),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
 #: Keys of ``quality`` that name data.
 DATA_KEYS = ("prompts", "articles", "passages", "questions")

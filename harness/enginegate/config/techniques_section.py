@@ -17,6 +17,7 @@ class TechniqueFloors(Section):
 
     Attributes:
         ngram: speed of answers that repeat their prompt.
+        draft: speed with a draft model.
         prefix_cache: time to first token of prompts that begin the same.
         prefix_off: the time to first token of a prompt that comes again, over that of the first time, of an engine as
             it is timed: less than this, and something kept the prompt.
@@ -27,6 +28,7 @@ class TechniqueFloors(Section):
     """
 
     ngram: Floor = 0.8
+    draft: Floor = 1.0
     prefix_cache: Floor = 1.2
     prefix_off: Floor = 0.8
     inflight: Floor = 1.0

@@ -9,7 +9,7 @@ import math
 from statistics import median
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from enginegate.core.identity import EngineRef
 from enginegate.core.serving_records import ServingEntry
@@ -20,7 +20,11 @@ from enginegate.core.technique_records import TechniqueEntry
 SCHEMA = 3
 
 #: A number that may be missing: NaN here, ``null`` in JSON, which has no NaN.
-Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+Number = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    WithJsonSchema({"type": ["number", "null"]}),
+]
 
 #: What is counted or measured from nothing: less than none is damage.
 Count = Annotated[int, Field(ge=0)]

@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, TypeAdapter
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    WithJsonSchema,
+)
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 #: Bounds beyond which a number is a slip of the finger: no machine, model or data set is so large, and what is made in
@@ -73,5 +82,8 @@ def read_size(text: str) -> int:
 
 #: A number of bytes: an integer, or text with a unit of 1000 (20GB) or of 1024 (512MiB).
 Bytes = Annotated[
-    int, Field(ge=0, lt=2**63), BeforeValidator(lambda value: read_size(value) if isinstance(value, str) else value)
+    int,
+    Field(ge=0, lt=2**63),
+    BeforeValidator(lambda value: read_size(value) if isinstance(value, str) else value),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}),
 ]

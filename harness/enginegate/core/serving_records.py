@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 #: As in ``core.records``, which imports this module.
-Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+Number = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    WithJsonSchema({"type": ["number", "null"]}),
+]
 Count = Annotated[int, Field(ge=0)]
 
 
@@ -58,10 +62,15 @@ class LoadEntry(Kept):
         """Its name in ids, e.g. ``poisson-r2-n120``."""
         return f"{self.kind}-r{self.rate:.4g}-n{self.requests}"
 
-    def __str__(self) -> str:
+    @property
+    def shape(self) -> str:
+        """How requests come and how long they are, in words."""
         bursts = f" (burstiness {self.burstiness:g})" if self.kind == "gamma" else ""
-        lens = f"{self.input_len:.0f} tokens in, {self.output_len:.0f} out"
-        return f"{self.requests} requests, {self.kind}{bursts} at {self.rate:g}/s, {lens}"
+        return f"{self.kind}{bursts}, {self.input_len:.0f} tokens in, {self.output_len:.0f} out"
+
+    def __str__(self) -> str:
+        kind, comma, lens = self.shape.partition(", ")
+        return f"{self.requests} requests, {kind} at {self.rate:g}/s{comma}{lens}"
 
 
 class PercentileEntry(Kept):

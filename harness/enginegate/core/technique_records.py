@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from enginegate.core.serving_records import Count, Kept, Number
 
@@ -47,6 +47,12 @@ class TechniqueEntry(Kept):
     off: list[dict[str, Number]]
     answers: list[AnswerEntry] = Field(default_factory=list)
     settings: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _in_pairs(self) -> TechniqueEntry:
+        if len(self.on) != len(self.off):
+            raise ValueError(f"{len(self.on)} runs with {self.technique} and {len(self.off)} without it are no pairs")
+        return self
 
     @property
     def key(self) -> tuple[str, str]:

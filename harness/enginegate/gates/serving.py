@@ -149,7 +149,8 @@ def judge_slo(
         notes.append(f"requests that wait in one queue are alike: {count} of them count as {effective:.0f}")
     if backlog is not None and backlog.saturated:
         low, high = max(0.0, backlog.low), min(1.0, backlog.high)
-        text += f"; requests pile up: {100 * low:.0f} to {100 * high:.0f} % of them are not served in time to come"
+        text += f"; requests pile up: {100 * low:.0f} to {100 * high:.0f} % of them are not served in time to come,"
+        text += f" and the last answer came {backlog.drain:.1f} s after the last was due"
         status = Status.FAIL if kept < policy.share else Status.INCONCLUSIVE
         if invalid is None and status is Status.INCONCLUSIVE:
             invalid = "the level is still kept, which it will not be as the queue grows"
@@ -356,13 +357,18 @@ def judge_pairs(
         slower: share of the requests that were slower than on the base, for the explanation.
         warnings: carried on the verdict.
         invalid: why nothing is concluded.
+
+    Without a base (no name, no numbers) it says NO_BASELINE.
     """
     notes = list(warnings)
     if slower is not None:
         notes.append(f"{100 * slower:.0f} % of the requests took longer than on the base")
-    gate = SpeedGate(Known(1.0), policy, metric, subject, base, tuple(notes), unit="pairs of runs")
     values = np.asarray(numbers, dtype=np.float64)
     count = len(values)
+    if not base and not count:
+        alone = SpeedGate(None, policy, metric, subject, "", tuple(notes), unit="pairs of runs")
+        return alone.verdict(Status.NO_BASELINE, 0, math.nan, (math.nan, math.nan))
+    gate = SpeedGate(Known(1.0), policy, metric, subject, base, tuple(notes), unit="pairs of runs")
     if not count:
         return gate.unusable(0, "there was no pair of runs")
     if not np.all(np.isfinite(values)):

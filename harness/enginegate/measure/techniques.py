@@ -138,6 +138,11 @@ def _repeating(kit: Kit, number: int) -> Sequence[Burst]:
     return [[Arrival(prompt, SamplingParams(output), 0.0)] for prompt in prompts]
 
 
+def _plain(kit: Kit, number: int) -> Sequence[Burst]:
+    prompts = kit.prompts(3, min(64, kit.spec.max_input_len), number)
+    return [[Arrival(prompt, SamplingParams(min(48, kit.spec.max_output_len)), 0.0)] for prompt in prompts]
+
+
 def _speculation(run: Sequence[Served]) -> dict[str, float]:
     """Decode speed and tokens a step. What the first step gives comes of the prompt, and is not guessed."""
     every = [life for served in run for life in lives(served)]
@@ -266,6 +271,17 @@ TECHNIQUES: Mapping[str, Technique] = {
         "tokens_per_second",
         higher=True,
         says="3 prompts that repeat themselves, one at a time",
+        same_tokens=True,
+    ),
+    "draft": Technique(
+        "speculation by a draft model",
+        {"speculation": "draft"},
+        {"speculation": "none"},
+        _plain,
+        _speculation,
+        "tokens_per_second",
+        higher=True,
+        says="3 prompts, one at a time",
         same_tokens=True,
     ),
     "prefix_cache": Technique(

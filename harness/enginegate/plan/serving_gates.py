@@ -46,6 +46,7 @@ def served_inputs(gates: EngineGates, entry: ServingEntry, latency: str) -> Serv
                 looks=(gates.candidate.config.file.serving.pairs,),
                 shift=ShiftPrior(scale=section.spread, df=_PRIOR_PAIRS),
             ),
+            "foreign_load_limit": gates.candidate.config.file.arena.foreign_load_limit,
             "notes": list(twin.notes) if twin else [],
         }
     )
@@ -64,5 +65,6 @@ def level_inputs(gates: EngineGates, entry: ServingEntry) -> LevelInputs:
             beta=file.gates.quality.beta,
             visible=file.gates.serving.level_visible,
         ),
+        foreign_load_limit=file.arena.foreign_load_limit,
         notes=list(twin.notes) if twin else [],
     )

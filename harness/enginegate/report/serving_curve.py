@@ -59,6 +59,7 @@ def curve_values(curve: Curve) -> dict[str, Any]:
     """Plain values, for JSON: what is not known, or has no end, is None."""
     return {
         "engine": curve.engine,
+        "load": curve.load,
         "slo": curve.slo.model_dump(),
         "capacity": {"low": _known(curve.capacity.low), "high": _known(curve.capacity.high)},
         "knee": curve.knee,
@@ -147,6 +148,8 @@ def draw_curves(curves: Sequence[Curve]) -> Figure:
     for (left, right), curve in zip(axes, curves, strict=True):
         _latency(left, curve)
         _throughput(right, curve)
+    told = "dots: level kept (green), not kept (red), undecided (orange); bars: 95 % intervals"
+    figure.supxlabel(told, fontsize=8, color="0.35")
     return figure
 
 
@@ -185,7 +188,7 @@ def _latency(axis: Any, curve: Curve) -> None:
     _common(axis, curve)
     axis.set_yscale("log")
     axis.set_ylabel("latency from the scheduled arrival (ms)")
-    axis.set_title(f"{curve.engine}: latency", fontsize=11)
+    axis.set_title(f"{curve.engine}: latency\n{curve.load}", fontsize=11)
     axis.legend(fontsize=8, frameon=False)
 
 
@@ -200,7 +203,7 @@ def _throughput(axis: Any, curve: Curve) -> None:
     _common(axis, curve)
     axis.set_ylim(bottom=0)
     axis.set_ylabel("requests/s")
-    axis.set_title(capacity_text(curve), fontsize=9)
+    axis.set_title(capacity_text(curve).replace(" (", "\n("), fontsize=9)
     axis.legend(fontsize=8, frameon=False)
 
 

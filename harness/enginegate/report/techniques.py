@@ -14,6 +14,7 @@ from enginegate.report.side_table import SideTable
 #: Figures by technique: the one that its gate compares, whether more of it is better, and the others that are shown.
 _SHOWN: Mapping[str, tuple[str, bool, tuple[str, ...]]] = {
     "ngram": ("tokens_per_second", True, ("tokens_per_step", "acceptance")),
+    "draft": ("tokens_per_second", True, ("tokens_per_step", "acceptance")),
     "prefix_cache": ("ttft", False, ("hit_rate_by_time",)),
     "prefix_off": ("ttft", True, ()),
     "inflight": ("tokens_per_second", True, ("latency", "longest_wait", "overtaken")),
@@ -23,12 +24,12 @@ _SHOWN: Mapping[str, tuple[str, bool, tuple[str, ...]]] = {
 }
 #: Units by the figure's name; without one it is a plain number.
 _SECONDS = ("ttft", "latency", "wait", "itl")
-HEADINGS = ("Engine", "Technique", "Figure", "With", "Without", "Better by", "Also", "Verdicts")
+HEADINGS = ("Engine", "Technique", "Figure", "With", "Without", "Better by", "Verdicts")
 
 
 @dataclass(frozen=True)
 class TechniqueRow:
-    """One technique on one engine, as texts under ``HEADINGS``."""
+    """One technique on one engine, as texts under ``HEADINGS``. ``also``: what else was seen, for a note."""
 
     engine: str
     technique: str
@@ -42,7 +43,7 @@ class TechniqueRow:
     @property
     def cells(self) -> tuple[str, ...]:
         """In the order of HEADINGS."""
-        return (self.engine, self.technique, self.figure, self.on, self.off, self.better, self.also, self.verdicts)
+        return (self.engine, self.technique, self.figure, self.on, self.off, self.better, self.verdicts)
 
 
 def technique_rows(record: RunRecord) -> list[TechniqueRow]:
@@ -118,5 +119,6 @@ def technique_table(record: RunRecord) -> SideTable | None:
         f"{len(entry.on)} pairs"
         for entry in record.techniques
     ]
-    notes = ("medians of the runs; figures in brackets are those without the technique", *dict.fromkeys(loads))
+    also = [f"{row.engine} {row.technique}: {row.also}" for row in rows if row.also]
+    notes = (*also, "medians of the runs; figures in brackets are those without the technique", *dict.fromkeys(loads))
     return SideTable("techniques", "Techniques of serving", HEADINGS, tuple(row.cells for row in rows), notes)

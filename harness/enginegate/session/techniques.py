@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
-from enginegate.core.errors import EngineGateError
+from enginegate.core.errors import CapabilityError, EngineError, EngineGateError
 from enginegate.core.progress import Step
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.core.technique_records import AnswerEntry, TechniqueEntry
@@ -55,11 +55,18 @@ class TechniqueBench:
             EngineGateError: an engine could not be had, or broke off.
         """
         technique = TECHNIQUES[name]
+        if spec.max_input_len < _LEAST or spec.max_output_len < _LEAST:
+            raise CapabilityError(
+                f"{spec.id} takes {spec.max_input_len} tokens and gives {spec.max_output_len}: too few to see what "
+                f"{technique.title} does",
+                f"raise limits.max_input_len and limits.max_output_len to {_LEAST} at least",
+            )
         with ExitStack() as stack:
             on = stack.enter_context(self._engine(name, spec, runtime, technique.on))
             off = on
             if technique.on != technique.off:
                 off = stack.enter_context(self._engine(f"no-{name}", spec, runtime, technique.off))
+            _check_chunks(technique, spec, on)
             kit = replace(self.kit, pace=self._pace(off))
             runs: list[tuple[list[Served], list[Served]]] = []
             for number in range(self.pairs + 1):
@@ -147,13 +154,36 @@ class TechniqueBench:
         return max(life.end for life in lives(served))
 
 
+#: Tokens that prompts and answers must have room for.
+_LEAST = 16
 #: What an engine says of itself that a table of techniques shows.
 _TOLD = ("guesses", "max_num_batched_tokens")
 
 
 def _serve(engine: Engine, bursts: Sequence[Burst]) -> list[Served]:
+    """Serve bursts one after the other. Raises EngineError where the engine gave a request up."""
     server = serving(engine)
-    return [(burst, list(server.submit(burst))) for burst in bursts]
+    served: list[Served] = [(burst, list(server.submit(burst))) for burst in bursts]
+    given_up = sum(event.reason in ("error", "cancelled") for _, events in served for event in events)
+    if given_up:
+        raise EngineError(
+            f"{engine.spec.id} gave {given_up} of {sum(map(len, bursts))} requests up",
+            "give the engine a larger kv_cache_bytes, and look into its log",
+        )
+    return served
+
+
+def _check_chunks(technique: Technique, spec: EngineSpec, engine: Engine) -> None:
+    """Raise CapabilityError where an engine that chunks has no prompt longer than a chunk."""
+    if not technique.on.get("chunked_prefill"):
+        return
+    chunk = engine.effective().details.get("max_num_batched_tokens")
+    if isinstance(chunk, int) and chunk >= spec.max_input_len:
+        raise CapabilityError(
+            f"{spec.id}: a step takes {chunk} tokens, and so the whole of its longest prompt of {spec.max_input_len}: "
+            "nothing is chunked",
+            f"raise limits.max_input_len above {chunk}",
+        )
 
 
 def _guessed(guesses: object) -> int:

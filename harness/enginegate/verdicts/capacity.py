@@ -56,6 +56,7 @@ class Curve:
         capacity: the highest rate that keeps the level lies between its ends.
         knee: the rate at which latency turns up; None of fewer than three rates.
         level: probability with which any rate's verdict is wrong on either side.
+        load: how requests came and how long they were, in words.
     """
 
     engine: str
@@ -64,6 +65,7 @@ class Curve:
     capacity: Capacity
     knee: float | None
     level: float
+    load: str = ""
 
 
 def try_rate(serve: ServesAt, rate: float, slo: SloEntry, policy: SloPolicy, first: int) -> CurvePoint:
@@ -106,6 +108,7 @@ def find_curve(
     start: float,
     tolerance: float,
     most: int,
+    load: str = "",
     told: Callable[[CurvePoint], None] = lambda _: None,
 ) -> Curve:
     """Try rates, and say what they show.
@@ -119,6 +122,7 @@ def find_curve(
         start: the first rate of the search.
         tolerance: the search ends where the capacity is known to so much.
         most: rates that a search tries.
+        load: how requests come, in words.
         told: called with each point.
     """
     points: list[CurvePoint] = []
@@ -144,4 +148,5 @@ def find_curve(
         capacity=capacity([RateTrial(point.rate, point.verdict.status) for point in ordered]),
         knee=knee([point.rate for point in seen], [point.figures.percentiles["e2el"]["p50"].value for point in seen]),
         level=max(policy.alpha, policy.beta),
+        load=load,
     )

@@ -374,6 +374,7 @@ class ServedInputs(GateInputs):
         base: id of the live base; None without one.
         label: the base for people.
         policy: margins and error probabilities.
+        foreign_load_limit: where others took more of the machine in half of the runs, nothing is concluded.
         notes: warnings to go with the verdict.
     """
 
@@ -382,6 +383,7 @@ class ServedInputs(GateInputs):
     base: str | None
     label: str
     policy: SpeedPolicy
+    foreign_load_limit: float
     notes: list[str] = Field(default_factory=list)
 
     @property
@@ -391,11 +393,12 @@ class ServedInputs(GateInputs):
 
 
 class LevelInputs(GateInputs):
-    """The share of requests that keep the service level beside a live base, request by request."""
+    """The share of requests that keep the service level beside a live base, request by request; see ServedInputs."""
 
     gate: Literal["level"] = "level"
     base: str | None
     policy: QualityPolicy
+    foreign_load_limit: float
     notes: list[str] = Field(default_factory=list)
 
     @property

@@ -16,6 +16,7 @@ from enginegate.gates.verdict import Status, Verdict
 from enginegate.measure.serving.figures import latencies, lateness
 from enginegate.verdicts import lookup
 from enginegate.verdicts.inputs import LevelInputs, ServedInputs, SloInputs
+from enginegate.verdicts.speed import MAX_DISTURBED
 
 
 def judge_slo_gate(inputs: SloInputs, record: RunRecord) -> Verdict:
@@ -71,7 +72,7 @@ def judge_served_gate(inputs: ServedInputs, record: RunRecord) -> Verdict:
         base=inputs.label,
         slower=slower / count if count else None,
         warnings=[*inputs.notes, *_failures(entry.runs), *_failures(entry.base_runs, "the base: ")],
-        invalid=why_not([*entry.runs, *entry.base_runs]),
+        invalid=_why_no_pairs(entry, inputs.foreign_load_limit),
     )
 
 
@@ -98,10 +99,10 @@ def judge_level_gate(inputs: LevelInputs, record: RunRecord) -> Verdict:
     warnings = [*inputs.notes, *verdict.warnings]
     if block > 1:
         warnings.append(f"requests that wait in one queue are alike: {block} neighbours count as one item")
-    why = why_not([*entry.runs, *entry.base_runs])
+    why = _why_no_pairs(entry, inputs.foreign_load_limit)
     status, text = verdict.status, verdict.explanation
     if why is not None:
-        status, text = Status.INCONCLUSIVE, f"{text}; undecided: {why}"
+        status, text = Status.INCONCLUSIVE, f"{text.partition('; undecided: ')[0]}; undecided: {why}"
     fields = {**verdict.__dict__, "unit": "share", "status": status, "explanation": text, "warnings": tuple(warnings)}
     return Verdict(**fields)
 
@@ -145,6 +146,16 @@ def why_not(runs: Sequence[ServingRun]) -> str | None:
     if not found:
         return None
     return found[0] if len(found) == 1 else f"{found[0]} (and {len(found) - 1} more that must not be)"
+
+
+def _why_no_pairs(entry: ServingEntry, limit: float) -> str | None:
+    """Why nothing is concluded from pairs: an invariant is broken, or half of the runs had to share the machine."""
+    runs = [*entry.runs, *entry.base_runs]
+    busy = [run.foreign_load for run in runs if run.foreign_load > limit]
+    broken = why_not(runs)
+    if broken is None and len(busy) > len(runs) * MAX_DISTURBED:
+        return f"other work took {np.median(busy):.0%} of the machine in {len(busy)} of {len(runs)} runs"
+    return broken
 
 
 def _failures(runs: Sequence[ServingRun], who: str = "") -> Iterator[str]:

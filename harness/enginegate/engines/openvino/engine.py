@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Cells, Distribution, Effective, MemoryUse
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.openvino import kv_cache
-from enginegate.engines.openvino.loop import GUESSES, PipelineLoop, guessed_tokens
+from enginegate.engines.openvino.draft import draft_folder, with_tokenizers
+from enginegate.engines.openvino.loop import PipelineLoop, guess_settings, guessed_tokens
 from enginegate.engines.openvino.memory_law import CHUNK
 from enginegate.engines.openvino.precisions import ELEMENT_TYPES, activation_precision, kv_precision, suite_name
 from enginegate.engines.openvino.scorer import Scorer
@@ -64,12 +66,24 @@ class OpenVinoEngine(SteppingEngine):
         self._names = itertools.count()
         loading = edge(EngineError, f"{spec.id}: {engine_dir} cannot be loaded", "rebuild the engine")
         with loading, keep_signal_stack():
-            self._pipeline: Any = openvino_genai.ContinuousBatchingPipeline(
-                str(engine_dir), self._scheduling, "CPU", {**self._properties, **self._lookup()}
+            self._pipeline: Any = self._load(engine_dir)
+
+    def _load(self, engine_dir: Path) -> Any:
+        pipeline, properties = self._genai.ContinuousBatchingPipeline, dict(self._properties)
+        if self.runtime.speculation == "ngram":
+            properties["prompt_lookup"] = True  # where it is there at all, even as False, GenAI looks up
+        if self.runtime.speculation != "draft":
+            return pipeline(str(engine_dir), self._scheduling, "CPU", properties)
+        guessing = draft_folder(self.spec, self._vocabulary)
+        with tempfile.TemporaryDirectory(prefix="enginegate-") as scratch:
+            own, draft = with_tokenizers((engine_dir, guessing), Path(scratch))
+            properties["draft_model"] = self._genai.draft_model(
+                str(draft), "CPU", scheduler_config=self._scheduler(), **self._properties
             )
+            return pipeline(str(own), self._scheduling, "CPU", properties)
 
     def _loop(self) -> PipelineLoop:
-        guesses = GUESSES if self.runtime.speculation == "ngram" else {}
+        guesses = guess_settings(self.runtime)
         return PipelineLoop(self._genai, self._openvino, self._pipeline, self._eos, self._names, guesses)
 
     def score(self, sequences: Sequence[Sequence[int]], *, prefill: int | None = None) -> list[tuple[float, ...]]:
@@ -124,7 +138,7 @@ class OpenVinoEngine(SteppingEngine):
             max_length=self._max_length(),
             threads=int(device["INFERENCE_NUM_THREADS"]),
             scheduler_policy=self.runtime.scheduler_policy,
-            chunked_prefill=self._scheduling.max_num_batched_tokens < self._whole_batch(),
+            chunked_prefill=self.runtime.chunked_prefill and bool(self._scheduling.dynamic_split_fuse),
             speculation=self.runtime.speculation,
             prefix_caching=bool(self._scheduling.enable_prefix_caching),
             queue_order=self.runtime.queue_order,
@@ -136,7 +150,7 @@ class OpenVinoEngine(SteppingEngine):
                 "weight_bytes": self._weights.bytes_by_type,
                 "compression": self._weights.compression,
                 "device": device,
-                "guesses": GUESSES if self.runtime.speculation == "ngram" else {},
+                "guesses": guess_settings(self.runtime),
                 "max_num_batched_tokens": self._scheduling.max_num_batched_tokens,
                 "max_position_embeddings": self._geometry.positions,
                 "versions": cpu.versions(("openvino", "openvino-genai")),
@@ -173,10 +187,6 @@ class OpenVinoEngine(SteppingEngine):
     def _guesses(self) -> int:
         """Tokens that are guessed ahead."""
         return guessed_tokens(self.runtime)
-
-    def _lookup(self) -> dict[str, bool]:
-        """What turns the pipeline's prompt lookup on; a property that others must not be given."""
-        return {"prompt_lookup": True} if self.runtime.speculation == "ngram" else {}
 
     def _count_blocks(self) -> int:
         """Blocks of the KV pool: what ``kv_cache_bytes`` holds, or what the largest batch needs."""
@@ -231,7 +241,7 @@ def _check_runtime(spec: EngineSpec, runtime: RuntimeSpec) -> None:
     refused = []
     if runtime.tokens_per_block not in (None, kv_cache.TOKENS_PER_BLOCK):
         refused.append(f"tokens_per_block {runtime.tokens_per_block} (it is {kv_cache.TOKENS_PER_BLOCK} on a CPU)")
-    if runtime.speculation not in ("none", "ngram"):
-        refused.append(f"speculation {runtime.speculation} (it has ngram)")
+    if runtime.speculation not in ("none", "ngram", "draft"):
+        refused.append(f"speculation {runtime.speculation} (it has ngram and draft)")
     if refused:
         raise CapabilityError(f"{spec.id}: backend openvino has no {', '.join(refused)}", "drop it from the runtime")

@@ -9,13 +9,18 @@ import numpy as np
 
 from enginegate.core.specs import RuntimeSpec, SamplingParams
 
-#: Tokens that n-gram speculation (GenAI's prompt lookup) guesses at a time, and the longest n-gram that it looks up.
-GUESSES = {"num_assistant_tokens": 3, "max_ngram_size": 4}
+#: Tokens that are guessed at a time, and the longest n-gram that is looked up (GenAI's prompt lookup).
+_GUESSES, _NGRAM = {"num_assistant_tokens": 3}, {"max_ngram_size": 4}
+
+
+def guess_settings(runtime: RuntimeSpec) -> dict[str, int]:
+    """What a request is told of guessing, by the names of ``GenerationConfig``; empty where nothing is guessed."""
+    return {"none": {}, "draft": dict(_GUESSES)}.get(runtime.speculation, _GUESSES | _NGRAM)
 
 
 def guessed_tokens(runtime: RuntimeSpec) -> int:
     """Tokens that are guessed ahead: each sequence has room for so many more."""
-    return GUESSES["num_assistant_tokens"] if runtime.speculation == "ngram" else 0
+    return guess_settings(runtime).get("num_assistant_tokens", 0)
 
 
 class PipelineLoop:

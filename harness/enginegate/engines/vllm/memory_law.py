@@ -29,7 +29,7 @@ def memory_law(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_fo
         weight_copies=1,
         activation_bytes=2,
         step_tokens=settings.step_tokens(spec, runtime, geometry),
-        own=replace(OWN, unsure=_unsure()),
+        own=replace(OWN, unsure=_unsure()) if spec.tensor_parallel == 1 else None,  # measured on one card alone
         fraction_of="total",
         kernel_counts_pool=True,
     )
