@@ -89,7 +89,7 @@ def test_processes_below_a_named_one_are_found_and_no_others():
     try:
         assert child.stdout.readline() == "1\n"
         (grandchild,) = psutil.Process(child.pid).children()
-        named, unnamed = read_cpu_clock(children=[child.pid]), read_cpu_clock()
+        unnamed, named = read_cpu_clock(), read_cpu_clock(children=[child.pid])  # in this order: our own time goes on
         below = {pid: entry.ours for (pid, _), entry in named.processes.items()}
         assert below[child.pid]
         assert below[grandchild.pid], "a child's child was foreign"
