@@ -79,7 +79,6 @@ def test_bytes_speed_and_quality_of_each_cache(suite, config):
     assert "### toy: KV caches" in (folder / "summary.md").read_text()
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("body", "metric", "said"),
     [

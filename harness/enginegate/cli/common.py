@@ -29,6 +29,14 @@ def command(subparsers: Subparsers, name: str, summary: str, example: str) -> ar
     )
 
 
+def add_engines(parser: argparse.ArgumentParser) -> None:
+    """Declare which engines a command is about."""
+    parser.add_argument("--model", default="", help="models by configuration name, comma separated")
+    parser.add_argument("--config", default="", help="configuration files of your own, comma separated")
+    parser.add_argument("--engine", default="", help="backends, comma separated")
+    parser.add_argument("--precision", default="", help="precisions, comma separated")
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """The ``--json`` option."""
     parser.add_argument("--json", action="store_true", help="print JSON for a script")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from enginegate.cli.common import (
     Subparsers,
+    add_engines,
     add_json,
     add_runs,
     command,
@@ -52,10 +53,7 @@ def add_parser(subparsers: Subparsers) -> None:
         metavar="WHAT",
         help="what is raced against it, in the same words; without: this checkout in this Python",
     )
-    parser.add_argument("--model", default="", help="models by configuration name, comma separated")
-    parser.add_argument("--config", default="", help="configuration files of your own, comma separated")
-    parser.add_argument("--engine", default="", help="backends, comma separated")
-    parser.add_argument("--precision", default="", help="precisions, comma separated")
+    add_engines(parser)
     parser.add_argument("--batch-size", default="", help="batch sizes of the timed work, comma separated")
     parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="for all rounds together")
     parser.add_argument(

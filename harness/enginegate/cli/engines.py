@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, add_json, columns, command, print_json, say, show_bytes, size
+from enginegate.cli.common import Subparsers, add_engines, add_json, columns, command, print_json, say, show_bytes, size
 
 if TYPE_CHECKING:
     from enginegate.engines.store import EngineStore
@@ -68,10 +68,7 @@ def _add_build(actions: Subparsers) -> None:
         "build engines into the store, as pytest would when it first needs them",
         "enginegate engines build --precision int8_wo,int4_awq",
     )
-    parser.add_argument("--model", default="", help="models by configuration name, comma separated")
-    parser.add_argument("--config", default="", help="configuration files of your own, comma separated")
-    parser.add_argument("--engine", default="", help="backends, comma separated")
-    parser.add_argument("--precision", default="", help="precisions, comma separated")
+    add_engines(parser)
     add_json(parser)
     parser.set_defaults(handler=build)
 

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from enginegate.cli.common import Subparsers, add_json, columns, command, folder, fraction, print_json, say
+from enginegate.cli.common import Subparsers, add_engines, add_json, columns, command, folder, fraction, print_json, say
 
 if TYPE_CHECKING:
     from enginegate.core.serving_records import CheckEntry, ServingRun
@@ -27,10 +27,7 @@ def add_parser(subparsers: Subparsers) -> None:
         "find the rate up to which engines keep a service level, and their throughput-latency curves",
         "enginegate serve --precision int8_wo --out results",
     )
-    parser.add_argument("--model", default="", help="models by configuration name, comma separated")
-    parser.add_argument("--config", default="", help="configuration files of your own, comma separated")
-    parser.add_argument("--engine", default="", help="backends, comma separated")
-    parser.add_argument("--precision", default="", help="precisions, comma separated")
+    add_engines(parser)
     parser.add_argument("--rates", type=rates, default=(), metavar="R,R", help="requests/s to try, instead of a search")
     parser.add_argument("--requests", type=requests, metavar="N", help="requests of one run")
     parser.add_argument(

@@ -249,7 +249,7 @@ class EngineGates:
     def accuracy(self, entry: QualityEntry, column: str) -> AccuracyInputs:
         """Right and wrong answers; the reference's count too, as a model that guesses can lose nothing."""
         section = self._section.quality
-        policy = QualityPolicy(alpha=self._alpha, beta=section.beta, visible=section.accuracy_visible)
+        policy = QualityPolicy(alpha=self.alpha, beta=section.beta, visible=section.accuracy_visible)
         common = self._common(entry, f"{entry.metric}_accuracy", [column], policy)
         limit = self._unless_required(self.floors.accuracy_loss)
         return AccuracyInputs(**common, reference=self.facts.quality_reference.id, limit=limit)
@@ -257,7 +257,7 @@ class EngineGates:
     def flips(self, entry: QualityEntry, column: str) -> FlipsInputs:
         """How many answers changed at all."""
         section = self._section.quality
-        policy = QualityPolicy(alpha=self._alpha, beta=section.beta)
+        policy = QualityPolicy(alpha=self.alpha, beta=section.beta)
         # A tie is no flip where the other engine gave one of the tied answers: sets of best answers are compared.
         common = self._common(entry, f"{entry.metric}_flips", [TIED.get(column, column)], policy)
         return FlipsInputs(**common, reference=self._reference_for(common, section.flips), limit=section.flips)
@@ -290,7 +290,7 @@ class EngineGates:
         section = self._section.quality
         kind, columns = task_gate(entry)
         if kind is AccuracyInputs:
-            policy = QualityPolicy(alpha=self._alpha, beta=section.beta, visible=section.accuracy_visible)
+            policy = QualityPolicy(alpha=self.alpha, beta=section.beta, visible=section.accuracy_visible)
         else:
             policy = self._corpus_policy(section.perplexity if kind is NllInputs else section.lm_eval)
         subject = f"{self.name} {entry.metric.partition(':')[2]} {columns[0]}"
@@ -312,7 +312,7 @@ class EngineGates:
     def output_length(self, entry: QualityEntry) -> LengthsInputs:
         """The length of answers against the reference's: a speed-up cannot come from shorter output."""
         section = self._section.quality
-        policy = QualityPolicy(alpha=self._alpha, beta=section.beta)
+        policy = QualityPolicy(alpha=self.alpha, beta=section.beta)
         common = self._common(entry, "output_length", ["length", "reference_length"], policy)
         reference = self._reference_for(common, section.length_ratio)
         return LengthsInputs(**common, reference=reference, limit=section.length_ratio)
@@ -363,7 +363,7 @@ class EngineGates:
 
     def _corpus_policy(self, margins: MarginSection) -> QualityPolicy:
         beta = self._section.quality.beta
-        return QualityPolicy(alpha=self._alpha, beta=beta, margin=margins.margin, tolerated=margins.tolerated)
+        return QualityPolicy(alpha=self.alpha, beta=beta, margin=margins.margin, tolerated=margins.tolerated)
 
     def _items(self, entry: QualityEntry, columns: Sequence[str]) -> Items | None:
         """The numbers of each item, of the live base or as they were accepted; None where there are none."""
@@ -480,7 +480,8 @@ class EngineGates:
         return self.candidate.config.file.gates
 
     @property
-    def _alpha(self) -> float:
+    def alpha(self) -> float:
+        """The false-alarm probability of one of its gates; see ``Plan.alpha``."""
         return self.plan.alpha(self.candidate.config)
 
     @property

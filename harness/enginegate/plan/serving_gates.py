@@ -17,7 +17,7 @@ _PRIOR_PAIRS = 4.0
 def slo_inputs(gates: EngineGates, entry: ServingEntry) -> SloInputs:
     """The share of requests that keep the service level."""
     file = gates.candidate.config.file
-    alpha = gates.plan.alpha(gates.candidate.config)
+    alpha = gates.alpha
     return SloInputs(
         metric="slo",
         candidate=gates.candidate.id,
@@ -41,7 +41,7 @@ def served_inputs(gates: EngineGates, entry: ServingEntry, latency: str) -> Serv
             "policy": SpeedPolicy(
                 margin=section.margin,
                 tolerated=section.tolerated,
-                alpha=gates.plan.alpha(gates.candidate.config),
+                alpha=gates.alpha,
                 beta=gates.candidate.config.file.gates.speed.beta,
                 looks=(gates.candidate.config.file.serving.pairs,),
                 shift=ShiftPrior(scale=section.spread, df=_PRIOR_PAIRS),
@@ -61,7 +61,7 @@ def level_inputs(gates: EngineGates, entry: ServingEntry) -> LevelInputs:
         subject=f"{gates.name}{twin.head if twin else ''} at {entry.load.rate:g}/s within {entry.slo}",
         base=twin.id if twin else None,
         policy=QualityPolicy(
-            alpha=gates.plan.alpha(gates.candidate.config),
+            alpha=gates.alpha,
             beta=file.gates.quality.beta,
             visible=file.gates.serving.level_visible,
         ),

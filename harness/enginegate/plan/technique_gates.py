@@ -19,7 +19,7 @@ def technique_inputs(gates: EngineGates, entry: TechniqueEntry) -> TechniqueInpu
         figure=technique.judged,
         higher=technique.higher,
         floor=getattr(section.floors, entry.technique),
-        alpha=gates.plan.alpha(gates.candidate.config),
+        alpha=gates.alpha,
         beta=section.beta,
     )
 
@@ -34,7 +34,7 @@ def mismatch_inputs(gates: EngineGates, entry: TechniqueEntry) -> MismatchInputs
         technique=entry.technique,
         limit=section.mismatches,
         tie=section.tie,
-        alpha=gates.plan.alpha(gates.candidate.config),
+        alpha=gates.alpha,
         beta=section.beta,
     )
 
@@ -47,5 +47,5 @@ def order_inputs(gates: EngineGates, entry: TechniqueEntry) -> OrderInputs:
         subject=f"{gates.name} first come, first served",
         technique=entry.technique,
         limit=gates.candidate.config.file.gates.techniques.overtaken,
-        alpha=gates.plan.alpha(gates.candidate.config),
+        alpha=gates.alpha,
     )

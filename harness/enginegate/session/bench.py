@@ -221,17 +221,13 @@ class ModelBench:
             try:
                 engine = self.engines.get(spec, runtime, "candidate")
                 self.engines.settle()
-                section = self.config.file.arena
-                policy = ArenaPolicy(
-                    section.warmup_rounds, section.foreign_load_limit, section.retries, time_budget, max_blocks
-                )
                 longest = max(points, key=lambda point: point.input_len)
                 arena = Arena(
                     {point.id: engine for point in points},
                     points[0].id,
                     points[0],
                     self.pool(longest),
-                    policy,
+                    self._policy(time_budget, max_blocks),
                     monitor=self.monitor([spec]),
                     vocabulary=self.vocabulary(),
                     meter=self.meter([spec]),
@@ -455,20 +451,22 @@ class ModelBench:
     def _arena(
         self, contestants: Mapping[str, Engine], reference: str, workload: Workload, budget: float, max_blocks: int
     ) -> Arena:
-        section = self.config.file.arena
-        policy = ArenaPolicy(section.warmup_rounds, section.foreign_load_limit, section.retries, budget, max_blocks)
-        monitor = self.monitor([engine.spec for engine in contestants.values()])
+        specs = [engine.spec for engine in contestants.values()]
         return Arena(
             contestants,
             reference,
             workload,
             self.pool(workload),
-            policy,
-            monitor=monitor,
-            meter=self.meter([engine.spec for engine in contestants.values()]),
+            self._policy(budget, max_blocks),
+            monitor=self.monitor(specs),
+            meter=self.meter(specs),
             twins=_twins(contestants),
             vocabulary=self.vocabulary(),
         )
+
+    def _policy(self, time_budget: float, max_blocks: int) -> ArenaPolicy:
+        section = self.config.file.arena
+        return ArenaPolicy(section.warmup_rounds, section.foreign_load_limit, section.retries, time_budget, max_blocks)
 
     def vocabulary(self) -> int:
         """Token ids of answers lie below it."""
