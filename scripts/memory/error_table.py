@@ -84,7 +84,8 @@ def main() -> int:
     wanted = {name.strip() for name in arguments.only.split(",") if name.strip()}
     cases = [case for case in (GPU if arguments.engine == "vllm" else CPU) if not wanted or case.name in wanted]
     backend = load_backend(arguments.engine)
-    lines: list[Line] = []
+    machine = f"{fingerprint().key} with {version(backend)}"
+    lines: list[Line] = kept(arguments.out, machine, {case.name for case in cases})
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="enginegate-memory-") as scratch:
         for case in cases:
@@ -96,11 +97,8 @@ def main() -> int:
                 print(f"{case.name}: {error}", file=sys.stderr, flush=True)
                 continue
             print(row(lines[-1]), f"({time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True)
-    machine = f"{fingerprint().key} with {version(backend)}"
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        content = {"schema": 1, "machine": machine, "lines": [asdict(line) for line in lines]}
-        arguments.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            if arguments.out:
+                save(arguments.out, machine, lines)
     print("\n".join(table(lines, machine)))
     if arguments.fit:
         fixed, layer = fit(lines)
@@ -108,6 +106,22 @@ def main() -> int:
     if failed:
         print(f"not measured: {', '.join(failed)}", file=sys.stderr)
     return 0 if not failed and all(line.kv_exact for line in lines) else 1
+
+
+def kept(path: Path | None, machine: str, again: set[str]) -> list[Line]:
+    """The file's lines of this machine, less those that are measured again."""
+    if path is None or not path.is_file():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))
+    lines = [Line(**line) for line in found["lines"]] if found["machine"] == machine else []
+    return [line for line in lines if line.name not in again]
+
+
+def save(path: Path, machine: str, lines: Sequence[Line]) -> None:
+    """Write the measurements, after each of them: what was measured stays where the time ends early."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"schema": 1, "machine": machine, "lines": [asdict(line) for line in lines]}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def measure(case: Case, backend: Backend, scratch: Path) -> Line:
@@ -158,12 +172,16 @@ def measure(case: Case, backend: Backend, scratch: Path) -> Line:
 
 
 def fit(lines: Sequence[Line]) -> tuple[float, float]:
-    """The runtime's own part, fixed and for each layer, that leaves the least relative error (least squares)."""
+    """The runtime's own part, fixed and for each layer, that leaves the least relative error (least squares).
+
+    A law that says the same for all numbers of layers is fitted as such: 0 for each layer.
+    """
     rest = [line.driver - line.predicted["total"] + line.predicted["own"] for line in lines]  # type: ignore[operator]
     weights = np.array([1 / line.driver for line in lines])
-    design = np.array([[1.0, line.layers] for line in lines])
+    by_layer = len({line.predicted["own"] for line in lines}) > 1
+    design = np.array([[1.0, line.layers] if by_layer else [1.0] for line in lines])
     found, *_ = np.linalg.lstsq(design * weights[:, None], np.array(rest) * weights, rcond=None)
-    return float(found[0]), float(found[1])
+    return float(found[0]), float(found[1]) if by_layer else 0.0
 
 
 def left_out(lines: Sequence[Line]) -> Iterator[float]:

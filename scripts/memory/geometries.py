@@ -74,7 +74,9 @@ GPU = (
     Case(
         "window in some",
         ModelShape(
-            _kind("gemma2", "Gemma2ForCausalLM", 1024, 12, 4, head_dim=128, sliding_window=256).config, "bfloat16"
+            _kind("gemma2", "Gemma2ForCausalLM", 1024, 12, 4, head_dim=128, sliding_window=256).config
+            | {"tie_word_embeddings": True, "hidden_activation": "gelu_pytorch_tanh"},  # vLLM takes no other
+            "bfloat16",
         ),
         "bf16",
         "bf16",

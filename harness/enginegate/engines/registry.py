@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -39,9 +41,20 @@ DIALECTS = "enginegate.dialects"
 BUILT_IN_DIALECTS = {"trtllm": "enginegate.engines.trtllm.config_aliases:canonical"}
 
 
+def _offered(group: str) -> tuple[EntryPoint, ...]:
+    """What installed distributions offer in a group. They are looked through once: a session asks dozens of times."""
+    return _scanned(entry_points, group, *sys.path)
+
+
+@cache
+def _scanned(scan: Callable[..., Iterable[EntryPoint]], group: str, *_path: str) -> tuple[EntryPoint, ...]:
+    """What ``scan`` finds; where it looks is only there so that a package on a new path is found."""
+    return tuple(scan(group=group))
+
+
 def known_backends() -> list[str]:
     """Names that ``load_backend`` accepts, sorted."""
-    return sorted({*BUILT_IN, *(entry.name for entry in entry_points(group=GROUP))})
+    return sorted({*BUILT_IN, *(entry.name for entry in _offered(GROUP))})
 
 
 def load_backend(name: str) -> Backend:
@@ -49,7 +62,7 @@ def load_backend(name: str) -> Backend:
 
     Raises ConfigError for an unknown one, CapabilityError for one that cannot be imported or made here.
     """
-    offered: dict[str, EntryPoint] = {entry.name: entry for entry in entry_points(group=GROUP)}
+    offered = {entry.name: entry for entry in _offered(GROUP)}
     if name in BUILT_IN:
         backend = _import(BUILT_IN[name])()
     elif name in offered:
@@ -74,7 +87,7 @@ def load_backend(name: str) -> Backend:
 def translate(content: dict[str, Any], path: Path) -> dict[str, Any]:
     """A configuration's content after every known dialect has read it. Raises ConfigError, naming the file."""
     dialects: dict[str, Dialect] = {name: _import(place) for name, place in BUILT_IN_DIALECTS.items()}
-    for entry in entry_points(group=DIALECTS):
+    for entry in _offered(DIALECTS):
         if entry.name not in dialects:
             with edge(
                 ConfigError,

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from enginegate.core.errors import EngineError, EngineGateError, MeasurementError, edge
@@ -37,6 +37,8 @@ _Answered: TypeAlias = "tuple[list[Generation], float, CpuClock | None, CpuClock
 _MOST_CHANCE = 0.2
 #: Rounds that may be repeated before it counts how many were.
 _ALWAYS_REPEATED = 8
+#: Tokens of an answer to warm up with on a CPU, at most. On a GPU what is compiled or captured may hang on the length.
+_WARM_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class ArenaPolicy:
     """How rounds are taken.
 
     Attributes:
-        warmup_rounds: rounds of every contestant that are run first and thrown away.
+        warmup_rounds: rounds of every contestant that are run first and thrown away; on a CPU with short answers.
         foreign_load_limit: share of the machine that others may use during a round before it is repeated.
         retries: how often one disturbed round is repeated before it is kept and marked; no more than every second
             round or so, as repeating helps only where few are disturbed.
@@ -118,7 +120,7 @@ class Arena:
         for index in range(self.policy.warmup_rounds):
             for name in self.contestants:
                 progress(Step(self._task, f"round {count + 1} of {most} to warm up", share=count / most))
-                self._turn(name, self._prompts(-1 - index, name))
+                self._turn(name, self._prompts(-1 - index, name), self._warming(name))
                 count += 1
         begun = self.clock()
         self._deadline = begun + self.policy.time_budget
@@ -174,6 +176,10 @@ class Arena:
     def _work(self, name: str) -> Workload:
         return self.works.get(name, self.workload)
 
+    def _warming(self, name: str) -> Workload:
+        work = self._work(name)
+        return work if self.monitor else replace(work, output_len=min(work.output_len, _WARM_TOKENS))
+
     def _prompts(self, round_index: int, name: str = "") -> list[list[int]]:
         work = self._work(name)
         return self.prompts.batch(work.batch_size, work.input_len, seed=work.seed, round_index=round_index)
@@ -206,12 +212,12 @@ class Arena:
             self._units = [[name for name in unit if name in self.racing] for unit in units]
         return [name for name in block_order(self._units, index) if name in self.racing]
 
-    def _turn(self, name: str, prompts: Sequence[Sequence[int]]) -> Round | None:
+    def _turn(self, name: str, prompts: Sequence[Sequence[int]], work: Workload | None = None) -> Round | None:
         """A round of a contestant, or None where it has left the race, in this very round or before."""
         if name in self.failures:
             return None
         try:
-            answered = self._answered(name, prompts)
+            answered = self._answered(name, prompts, work or self._work(name))
         except EngineGateError as reason:
             self.leave(name, reason)
             return None
@@ -219,14 +225,13 @@ class Arena:
 
     def round(self, name: str, prompts: Sequence[Sequence[int]]) -> Round:
         """Time one contestant once, outside of any block. Raises EngineGateError where it did not do the work."""
-        return self._measured(name, self._answered(name, prompts))
+        return self._measured(name, self._answered(name, prompts, self._work(name)))
 
-    def _answered(self, name: str, prompts: Sequence[Sequence[int]]) -> _Answered:
+    def _answered(self, name: str, prompts: Sequence[Sequence[int]], work: Workload) -> _Answered:
         """A contestant's answers, the seconds they took, and the processor's clocks before and after.
 
         Whatever its library raises is an EngineError, so that it costs this contestant alone.
         """
-        work = self._work(name)
         params = SamplingParams(max_tokens=work.output_len, ignore_eos=True)
         # By the attribute, as a wrapper around an engine in a process of its own passes it on.
         children = [pid for each in self.contestants.values() if (pid := getattr(each, "pid", None))]

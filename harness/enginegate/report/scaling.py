@@ -104,8 +104,6 @@ def draw_surfaces(records: Sequence[RunRecord]) -> Figure | None:
 
     None where nothing was swept. Axes of sizes are logarithmic, so that each doubling takes one step.
     """
-    from matplotlib.figure import Figure
-
     panels = [
         (record, entry, length)
         for record in records
@@ -115,6 +113,8 @@ def draw_surfaces(records: Sequence[RunRecord]) -> Figure | None:
     ]
     if not panels:
         return None
+    from matplotlib.figure import Figure
+
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(6.2 * columns, 5.4 * rows), layout="constrained")
