@@ -39,8 +39,9 @@ MB = 1e6
 
 @dataclass(frozen=True)
 class Line:
-    """One engine: what was predicted, and what each view of its memory says, in bytes."""
+    """One engine: what was predicted, and what each view of its memory says, in bytes, and on which machine."""
 
+    machine: str
     name: str
     attention: str
     engine: str
@@ -79,27 +80,27 @@ def main() -> int:
     if arguments.show:
         found = json.loads(arguments.show.read_text(encoding="utf-8"))
         lines = [Line(**line) for line in found["lines"]]
-        print("\n".join(table(lines, found["machine"])))
+        print("\n".join(table(lines)))
         return 0
     wanted = {name.strip() for name in arguments.only.split(",") if name.strip()}
     cases = [case for case in (GPU if arguments.engine == "vllm" else CPU) if not wanted or case.name in wanted]
     backend = load_backend(arguments.engine)
     machine = f"{fingerprint().key} with {version(backend)}"
-    lines: list[Line] = kept(arguments.out, machine, {case.name for case in cases})
+    lines: list[Line] = kept(arguments.out, {case.name for case in cases})
     failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="enginegate-memory-") as scratch:
         for case in cases:
             started = time.monotonic()
             try:
-                lines.append(measure(case, backend, Path(scratch)))
+                lines.append(measure(case, backend, Path(scratch), machine))
             except Exception as error:  # one engine less; the end says so
                 failed.append(case.name)
                 print(f"{case.name}: {error}", file=sys.stderr, flush=True)
                 continue
             print(row(lines[-1]), f"({time.monotonic() - started:.0f} s)", file=sys.stderr, flush=True)
             if arguments.out:
-                save(arguments.out, machine, lines)
-    print("\n".join(table(lines, machine)))
+                save(arguments.out, lines)
+    print("\n".join(table(lines)))
     if arguments.fit:
         fixed, layer = fit(lines)
         print(f"\nthe runtime's own: {fixed:,.0f} bytes, and {layer:,.0f} for each layer")
@@ -108,23 +109,22 @@ def main() -> int:
     return 0 if not failed and all(line.kv_exact for line in lines) else 1
 
 
-def kept(path: Path | None, machine: str, again: set[str]) -> list[Line]:
-    """The file's lines of this machine, less those that are measured again."""
+def kept(path: Path | None, again: set[str]) -> list[Line]:
+    """The file's lines, less those that are measured again."""
     if path is None or not path.is_file():
         return []
     found = json.loads(path.read_text(encoding="utf-8"))
-    lines = [Line(**line) for line in found["lines"]] if found["machine"] == machine else []
-    return [line for line in lines if line.name not in again]
+    return [line for each in found["lines"] if (line := Line(**each)).name not in again]
 
 
-def save(path: Path, machine: str, lines: Sequence[Line]) -> None:
+def save(path: Path, lines: Sequence[Line]) -> None:
     """Write the measurements, after each of them: what was measured stays where the time ends early."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"schema": 1, "machine": machine, "lines": [asdict(line) for line in lines]}
+    content = {"schema": 2, "lines": [asdict(line) for line in lines]}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def measure(case: Case, backend: Backend, scratch: Path) -> Line:
+def measure(case: Case, backend: Backend, scratch: Path, machine: str) -> Line:
     """Make the engine, load it in a process of its own, and compare."""
     folder, built = scratch / "checkpoint", scratch / "engine"
     for each in (folder, built):
@@ -155,6 +155,7 @@ def measure(case: Case, backend: Backend, scratch: Path) -> Line:
     model = read_memory_model(folder)
     parts = predicted_memory(backend, spec, runtime, workload, model)
     return Line(
+        machine=machine,
         name=case.name,
         attention=" + ".join(kind.name for kind in model.geometry.kinds),
         engine=spec.label,
@@ -210,9 +211,12 @@ def row(line: Line) -> str:
     return f"| {' | '.join(found)} |"
 
 
-def table(lines: Sequence[Line], machine: str) -> Iterator[str]:
+def table(lines: Sequence[Line]) -> Iterator[str]:
     """The page's part."""
-    yield f"Measured on {machine}."
+    machines = list(dict.fromkeys(line.machine for line in lines))
+    for number, machine in enumerate(machines):
+        names = ", ".join(line.name for line in lines if line.machine == machine)
+        yield f"{names if number else 'Measured'} on {machine}{'.' if number == len(machines) - 1 else ';'}"
     yield ""
     heads = (
         "case|attention|engine|batch x tokens|weights|KV law (bytes)|engine and pool|total law (MB)|driver (MB)|error"

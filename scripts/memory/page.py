@@ -26,7 +26,7 @@ def tables() -> Iterator[tuple[str, str]]:
         if (RESULTS / f"{name}.json").is_file():
             found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
             lines = [error_table.Line(**line) for line in found["lines"]]
-            yield f"memory {name}", "\n".join(error_table.table(lines, found["machine"]))
+            yield f"memory {name}", "\n".join(error_table.table(lines))
     found = json.loads((RESULTS / "paged.json").read_text(encoding="utf-8"))
     yield "paged", "\n".join(paged.table(found))
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import damage
+from enginegate.config.data_section import DataSection
 from enginegate.config.loading import Config
 from enginegate.core.progress import Step
 from enginegate.core.records import QualityEntry
@@ -117,7 +118,13 @@ def _machine() -> dict[str, Any]:
 
 
 def _config(config: Config, bos: bool) -> Config:
-    quality = config.file.quality.model_copy(update={"add_bos": bos})
+    """With all of the bundled sets, where the configuration takes a part."""
+    quality = config.file.quality
+    named = {key: getattr(quality, key) for key in ("prompts", "articles", "passages")}
+    whole = {
+        key: data.model_copy(update={"limit": None}) for key, data in named.items() if isinstance(data, DataSection)
+    }
+    quality = quality.model_copy(update={"add_bos": bos, **whole})
     return replace(config, file=config.file.model_copy(update={"quality": quality}))
 
 

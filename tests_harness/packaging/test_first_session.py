@@ -49,6 +49,7 @@ def first_session(environment: Environment, folder, cache) -> None:
     assert list((folder / "baselines" / "perf").rglob("*.json")), "accepted from a folder within the repository"
 
 
+@pytest.mark.heavy
 def test_wheel_with_linked_libraries(installed, tmp_path):
     first_session(installed, tmp_path / "empty", tmp_path / "cache")
 

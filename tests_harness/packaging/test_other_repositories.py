@@ -125,6 +125,7 @@ def beside(installed, theirs, toy_files):
     return theirs
 
 
+@pytest.mark.heavy
 def test_beside_their_tests_both_are_green(installed, beside, tmp_path):
     """Each gets its own fixtures, and ``--model`` stays theirs; a path given without ``=`` is no test."""
     variables = {"ENGINEGATE_CACHE": str(tmp_path / "cache")}
