@@ -7,16 +7,17 @@ agreement.json and speed.json say, up to ``<!-- end -->``.
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import pages
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "lm_eval.md"
 RECORDS = ROOT / "docs" / "results" / "quality"
-PART = re.compile(r"(<!-- (agreement|texts|speed) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 #: What a task is called on the page.
 TASKS = {
@@ -108,28 +109,17 @@ def speed() -> Iterator[str]:
     )
 
 
-SAID: Mapping[str, Callable[[], Iterator[str]]] = {"agreement": agreement, "texts": texts, "speed": speed}
-
-
-def filled(text: str) -> str:
-    """The page with its tables made anew."""
-    return PART.sub(lambda part: part[1] + "".join(f"{line}\n" for line in SAID[part[2]]()) + part[3], text)
-
-
 def _read(name: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RECORDS / name).read_text(encoding="utf-8"))
     return found
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or see that it is as its records say."""
-    before = PAGE.read_text(encoding="utf-8")
-    after = filled(before)
-    if arguments == ["--check"]:
-        return int(before != after)
-    PAGE.write_text(after, encoding="utf-8")
-    return 0
-
+#: A table by its name; there is nothing to choose.
+TABLES = {
+    "agreement": lambda _: agreement(),
+    "texts": lambda _: texts(),
+    "speed": lambda _: speed(),
+}
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(pages.main(PAGE, TABLES))

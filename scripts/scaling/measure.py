@@ -6,7 +6,7 @@
     python scripts/scaling/measure.py gpu smollm2-135m            vLLM: KV in fp8, and scaling
     python scripts/scaling/measure.py gpu tinyllama-1.1b-random   likewise, without quality: its weights are random
 
-Records go to docs/results/scaling/records; ``scripts/scaling/tables.py --write`` puts their tables into the page.
+Records go to docs/results/scaling/records; ``scripts/scaling/page.py`` puts their tables into the page.
 Further arguments go to pytest, such as ``--price-per-hour 2.5``.
 """
 

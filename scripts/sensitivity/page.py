@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -31,10 +30,12 @@ from enginegate.storage.summary import worst
 from scipy.special import ndtri
 from scipy.stats import binomtest
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import pages
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "quality_results.md"
 RECORDS = ROOT / "docs" / "results" / "quality"
-PART = re.compile(r"(<!-- (sensitivity|divergence|few|loss|columns): ([^>]*) -->\n).*?(<!-- end -->)", re.DOTALL)
 #: Gates that share the session's 1 % here: eight of each of three engines.
 GATES = 24
 _QUALITY = load_config(ROOT / "configs" / "smollm2-135m.yaml").file.gates.quality
@@ -306,23 +307,8 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     yield from (f"| {' | '.join(row)} |" for row in rows)
 
 
-PARTS = {"sensitivity": sensitivity, "divergence": divergence, "few": few, "loss": loss, "columns": columns}
-
-
-def filled(text: str) -> str:
-    """The page with its tables made anew."""
-    return PART.sub(lambda part: "\n".join([part[1].rstrip(), *PARTS[part[2]](part[3]), part[4]]), text)
-
-
-def main(arguments: list[str]) -> int:
-    """Write the page, or see that it is as its records say."""
-    before = PAGE.read_text(encoding="utf-8")
-    after = filled(before)
-    if arguments == ["--check"]:
-        return int(before != after)
-    PAGE.write_text(after, encoding="utf-8")
-    return 0
+TABLES = {"sensitivity": sensitivity, "divergence": divergence, "few": few, "loss": loss, "columns": columns}
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(pages.main(PAGE, TABLES))

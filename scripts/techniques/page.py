@@ -6,7 +6,6 @@ docs/results/techniques say of these techniques, up to ``<!-- end -->``; nothing
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,10 +14,12 @@ from enginegate.core.records import RunRecord
 from enginegate.report.techniques import technique_rows
 from enginegate.storage.runs import load_record
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+import pages
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "optimization_techniques.md"
 RECORDS = ROOT / "docs" / "results" / "techniques"
-PART = re.compile(r"(<!-- techniques: ([a-z_ ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 HEADINGS = ("model", "engine", "machine", "technique", "figure", "with", "without", "better by", "also", "verdicts")
 
 
@@ -46,26 +47,12 @@ def machine(record: RunRecord) -> str:
     return f"{name}, {record.started[:10]}"
 
 
-def fill(text: str, records: Sequence[RunRecord]) -> str:
-    """The page with its tables made anew."""
-
-    def part(found: re.Match[str]) -> str:
-        lines = list(table(records, found[2].split()))
-        return found[1] + "".join(f"{line}\n" for line in lines) + found[3]
-
-    return PART.sub(part, text)
+def techniques(names: str) -> Iterator[str]:
+    """The lines of the table of these techniques, over all records."""
+    return table([load_record(path) for path in sorted(RECORDS.glob("*/run.json*"))], names.split())
 
 
-def main() -> int:
-    """Write the page, or say under ``--check`` whether it is as the records are."""
-    records = [load_record(path) for path in sorted(RECORDS.glob("*/run.json*"))]
-    before = PAGE.read_text(encoding="utf-8")
-    after = fill(before, records)
-    if "--check" in sys.argv[1:]:
-        return int(before != after)
-    PAGE.write_text(after, encoding="utf-8")
-    return 0
-
+TABLES = {"techniques": techniques}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(pages.main(PAGE, TABLES))

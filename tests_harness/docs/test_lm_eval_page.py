@@ -1,42 +1,26 @@
-"""docs/lm_eval.md: its tables are what its records say, and its prompts are lm-eval's."""
+"""docs/lm_eval.md: what it says of its records is so, and its prompts are lm-eval's."""
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
-from docs_text import REPOSITORY
-
-SCRIPTS = REPOSITORY / "scripts" / "agreement"
-NAMES = ("page", "materials", "texts", "measure", "speed")
+from scripted import scripts_of
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-
-    def load(name: str) -> ModuleType:
-        return __import__(name)
-
-    yield load
-    for name in NAMES:
-        sys.modules.pop(name, None)
+def script() -> Iterator[Callable[[str], ModuleType]]:
+    with scripts_of("agreement") as load:
+        yield load
 
 
 @pytest.fixture
 def record(script) -> dict:
     return json.loads((script("page").RECORDS / "agreement.json").read_text(encoding="utf-8"))
-
-
-def test_its_tables_are_those_of_its_records(script):
-    page = script("page")
-    text = page.PAGE.read_text(encoding="utf-8")
-    assert {part[1] for part in page.PART.findall(text)} == set(page.SAID)
-    assert page.filled(text) == text
 
 
 def test_what_the_page_says_is_so(record):

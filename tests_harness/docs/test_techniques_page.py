@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_loader
-from pathlib import Path
+from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
+from docs_text import REPOSITORY
 from enginegate.core.records import RunRecord
 from enginegate.core.technique_records import AnswerEntry, TechniqueEntry
 from enginegate.measure.techniques import TECHNIQUES
 from enginegate.report.techniques import technique_rows
 from enginegate.storage.runs import load_record
+from scripted import scripts_of
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-#: By a name of its own: several folders of scripts have a page.py.
-LOADER = SourceFileLoader("techniques_page", str(REPOSITORY / "scripts" / "techniques" / "page.py"))
-page = module_from_spec(spec_from_loader(LOADER.name, LOADER))
-LOADER.exec_module(page)
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[ModuleType]:
+    with scripts_of("techniques") as script:
+        yield script("page")
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def record() -> RunRecord:
     return load_record(file).model_copy(update={"techniques": entries})
 
 
-def test_a_table_says_what_the_records_say(record):
+def test_a_table_says_what_the_records_say(page, record):
     lines = list(page.table([record], ["ngram"]))
     assert len(lines) == 3
     for words in ("| 30 | 20 | 1.50 x |", "acceptance 50 %", "1 of 2 answers differ", "tokens per step 2.5 (1)"):
@@ -56,18 +57,14 @@ def test_a_table_says_what_the_records_say(record):
     assert "| 100 ms | 400 ms | 4.00 x |" in list(page.table([record], ["prefix_cache", "prefix_off"]))[2]
 
 
-def test_nothing_stands_where_nothing_was_measured(record):
+def test_nothing_stands_where_nothing_was_measured(page, record):
     assert list(page.table([record], ["chunked_prefill"])) == []
-    text = "a\n<!-- techniques: chunked_prefill -->\n| old |\n<!-- end -->\nb\n"
-    assert page.fill(text, [record]) == "a\n<!-- techniques: chunked_prefill -->\n<!-- end -->\nb\n"
 
 
-def test_the_page_is_as_its_records_are():
-    records = [load_record(path) for path in sorted(page.RECORDS.glob("*/run.json*"))]
-    text = page.PAGE.read_text(encoding="utf-8")
-    assert page.fill(text, records) == text
-    named = {name for found in page.PART.finditer(text) for name in found[2].split()}
-    assert named == set(TECHNIQUES), "each technique has its place on the page"
+def test_each_technique_has_its_place_on_the_page(page):
+    with scripts_of("techniques") as script:
+        places = script("pages").marked(page.PAGE.read_text(encoding="utf-8"), page.TABLES)
+    assert sorted(name for _, names in places for name in names.split()) == sorted(TECHNIQUES)
 
 
 def test_every_technique_is_shown_by_the_figure_that_its_gate_compares(record):
