@@ -19,6 +19,7 @@ from enginegate.gates.change_points import (
     newest,
     newest_at_each,
     rate,
+    robust_size,
     segment,
 )
 from hypothesis import given, settings
@@ -42,6 +43,31 @@ def test_a_difference_is_students_t():
     theirs = stats.ttest_ind(values[30:], values[:30])
     assert found.p == pytest.approx(theirs.pvalue)
     assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+
+
+@pytest.mark.parametrize(("before", "after"), [(10, 3), (20, 3), (40, 6), (60, 12), (250, 250)])
+def test_an_interval_by_ranks_holds_the_change_as_often_as_it_says(before, after):
+    held, times = 0, 600
+    for seed in range(times):
+        values = stepped((before, 0.0), (after, 1.0), seed=seed)
+        found = robust_size(difference(values, 0, before, before + after), values)
+        held += found.low <= 1.0 <= found.high
+    assert held / times > 0.93
+
+
+def test_one_bad_night_moves_no_size():
+    values = stepped((20, 0.0), (12, 3.0), seed=1)
+    plain = robust_size(difference(values, 0, 20, 32), values)
+    values[4] = -60.0
+    found = robust_size(difference(values, 0, 20, 32), values)
+    assert found.size == pytest.approx(plain.size, abs=0.3)
+    assert 0 < found.low < found.high < 6
+    assert difference(values, 0, 20, 32).low < 0, "Student's has lost it"
+
+
+def test_of_too_few_points_students_interval_stays():
+    values = stepped((4, 0.0), (3, 1.0))
+    assert robust_size(difference(values, 0, 4, 7), values) == difference(values, 0, 4, 7)
 
 
 def test_the_energy_statistic_is_that_of_the_paper():

@@ -9,6 +9,7 @@ import pytest
 from enginegate.core.errors import BaselineError
 from enginegate.core.identity import runtime_digest
 from enginegate.core.records import EngineEntry, RunRecord
+from enginegate.core.technique_records import TechniqueEntry
 from enginegate.gates.sequential import SpeedPolicy
 from enginegate.gates.sessions import Baseline
 from enginegate.gates.speed import replay_speed
@@ -140,6 +141,15 @@ def test_who_left_the_race_is_not_accepted(tmp_path: Path) -> None:
     baseline = perf(tmp_path, record)
     assert baseline is not None
     assert sorted(baseline.engines) == ["tiny-8m-openvino-bf16", "tiny-8m-openvino-int4_awq"]
+
+
+def test_what_has_no_stored_baseline_is_named(tmp_path: Path) -> None:
+    technique = TechniqueEntry(technique="prefix_off", engine=INT8, load="", with_="", without="", on=[], off=[])
+    record = run_record(quality=False, memory=[], arenas=[], verdicts=[])
+    with pytest.raises(BaselineError, match="measured nothing"):
+        apply_accept(record, tmp_path)
+    with pytest.raises(BaselineError, match="measured techniques alone, which have no stored baseline"):
+        apply_accept(record.model_copy(update={"techniques": [technique]}), tmp_path)
 
 
 def test_the_plan_writes_nothing_and_says_what_moves(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from enginegate.core.records import RunRecord
 from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.markup import markdown_table, with_symbol
-from enginegate.report.memory_views import HEADINGS, NOTE, memory_rows
 from enginegate.report.notes import cost_notes, data_notes, quality_notes, speed_notes
 from enginegate.report.rows import (
     COLUMN_NOTES,
@@ -61,14 +60,15 @@ def _lines(record: RunRecord) -> Iterator[str]:
         yield f"\n**{RANDOM_WEIGHTS}**"
     yield from _results(record_rows(record), [*speed_notes(record), *cost_notes(record)], data_notes(record.quality))
     for table in side_tables(record):
-        yield f"\n### {table.title}\n"
+        yield f"\n### {table.title}\n" if table.brief else f"\n<details><summary>{table.title}</summary>\n"
         yield from markdown_table(table.headings, ([text or "n/a" for text in row] for row in table.rows))
         yield ""
         yield from (f"- {note}" for note in table.notes)
+        if not table.brief:
+            yield "\n</details>"
     yield from serving_lines(record)
     yield from _verdicts(record)
     yield from _joint(record)
-    yield from _memory(record)
     yield from _quality(record)
     yield from _warnings(record)
     yield from _provenance(record)
@@ -119,14 +119,6 @@ def _joint(record: RunRecord) -> Iterator[str]:
     if record.joint:
         yield "\n### Speed and quality together\n"
         yield from (f"- {with_symbol(entry.status)} {entry.explanation}" for entry in record.joint)
-
-
-def _memory(record: RunRecord) -> Iterator[str]:
-    rows = list(memory_rows(record))
-    if rows:
-        yield "\n<details><summary>Memory as predicted, and in four views</summary>\n"
-        yield from markdown_table(HEADINGS, rows)
-        yield f"\n{NOTE}\n\n</details>"
 
 
 def _quality(record: RunRecord) -> Iterator[str]:

@@ -14,6 +14,7 @@ class SideTable:
         title: over it.
         headings, rows: texts; an empty cell was not measured.
         notes: what its columns mean.
+        brief: whether the short screen at the end of a session shows it; a summary folds one that is not brief.
     """
 
     name: str
@@ -21,3 +22,4 @@ class SideTable:
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    brief: bool = True

@@ -9,12 +9,18 @@ from pathlib import Path
 
 from enginegate.core.records import RunRecord
 from enginegate.report.kv_cache import kv_cache_table
+from enginegate.report.memory_views import memory_table
 from enginegate.report.scaling import scaling_table
 from enginegate.report.side_table import SideTable
 from enginegate.report.techniques import technique_table
 
 #: What makes each table of a record; None where it has nothing of the subject.
-_MAKERS: tuple[Callable[[RunRecord], SideTable | None], ...] = (kv_cache_table, scaling_table, technique_table)
+_MAKERS: tuple[Callable[[RunRecord], SideTable | None], ...] = (
+    memory_table,
+    kv_cache_table,
+    scaling_table,
+    technique_table,
+)
 
 
 def side_tables(record: RunRecord) -> list[SideTable]:

@@ -14,9 +14,6 @@ from rich.table import Table
 from enginegate.core.records import RunRecord, VerdictEntry
 from enginegate.gates.verdict import CONFIDENCE
 from enginegate.report.markdown import RANDOM_WEIGHTS, tally
-from enginegate.report.memory_views import HEADINGS as MEMORY_HEADINGS
-from enginegate.report.memory_views import NOTE as MEMORY_NOTE
-from enginegate.report.memory_views import memory_rows
 from enginegate.report.notes import cost_notes, data_notes, quality_notes, speed_notes
 from enginegate.report.reasons import reasons, warnings
 from enginegate.report.rows import SPEEDUP_HEADING, Row, cell, record_rows, row_verdict, speedup_text
@@ -68,7 +65,7 @@ def print_screen(record: RunRecord, console: Console) -> None:
             console.print(f"data: {note}", markup=False, style="dim")
         for note in cost_notes(record):
             console.print(note, markup=False, style="dim")
-    _print_side_tables(record, console)
+    _print_side_tables(record, console, short=True)
     print_serving(record, console, short=True)
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
@@ -169,9 +166,6 @@ def print_report(record: RunRecord, console: Console) -> None:
         console.print(_speed_table(record.model.name, timed, console.width))
         for note in (*speed_notes(record), *cost_notes(record)):
             console.print(note, markup=False, style="dim")
-    if predicted := list(memory_rows(record)):
-        console.print(_memory_table(record.model.name, predicted, console.width))
-        console.print(MEMORY_NOTE, markup=False, style="dim")
     scored = list({(row.engine, row.precision): row for row in rows if _has_quality(row)}.values())
     if scored:
         console.print(_quality_table(record.model.name, scored, console.width))
@@ -179,7 +173,7 @@ def print_report(record: RunRecord, console: Console) -> None:
             console.print(f"data: {note}", markup=False, style="dim")
     for note in quality_notes(record):
         console.print(note, markup=False, style="dim")
-    _print_side_tables(record, console)
+    _print_side_tables(record, console, short=False)
     print_serving(record, console, short=False)
     if record.model.random_weights:
         console.print(RANDOM_WEIGHTS, style="yellow")
@@ -230,9 +224,11 @@ def _print_end(record: RunRecord, console: Console, *, failed_only: bool) -> Non
     console.print(f"{record.model.label}: {tally(record)}", markup=False, style="bold")
 
 
-def _print_side_tables(record: RunRecord, console: Console) -> None:
-    """The tables of single subjects; columns without a figure are left out."""
+def _print_side_tables(record: RunRecord, console: Console, *, short: bool) -> None:
+    """The tables of single subjects; columns without a figure are left out. ``short``: the brief ones alone."""
     for side in side_tables(record):
+        if short and not side.brief:
+            continue
         table = Table(title=escape(side.title), title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
         shown = [place for place in range(len(side.headings)) if any(row[place] for row in side.rows)]
         for place in shown:
@@ -261,15 +257,6 @@ def _speed_table(model: str, rows: Sequence[Row], width: int) -> Table:
             escape(speedup_text(row)),
             f"[{STYLES[row.verdict.partition(' ')[0]]}]{row.verdict or 'not gated'}[/]",
         )
-    return table
-
-
-def _memory_table(model: str, rows: Sequence[Sequence[str]], width: int) -> Table:
-    table = _table(escape(f"{model}: memory as predicted, and in four views (MB)"), width)
-    for heading in MEMORY_HEADINGS[1:]:
-        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(escape, row))
     return table
 
 

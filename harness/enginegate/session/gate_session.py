@@ -12,7 +12,7 @@ from typing import Any
 import enginegate
 from enginegate.config.loading import Config
 from enginegate.core.cache import Progress, cache_folder
-from enginegate.core.errors import BaselineError, ConfigError, EngineGateError, MeasurementError, RecordError, edge
+from enginegate.core.errors import BaselineError, EngineGateError, RecordError, edge
 from enginegate.core.files import write_atomically
 from enginegate.core.records import (
     ArenaEntry,
@@ -20,7 +20,6 @@ from enginegate.core.records import (
     Fingerprint,
     JointEntry,
     ModelEntry,
-    RaceEntry,
     RunRecord,
     ShardsEntry,
     VerdictEntry,
@@ -33,36 +32,36 @@ from enginegate.engines.process.environments import installed
 from enginegate.gates.verdict import Verdict
 from enginegate.machine.fingerprint import fingerprint
 from enginegate.machine.lease import Lease
-from enginegate.measure.ratios import timed_metrics
 from enginegate.plan.against import Against
-from enginegate.plan.gates import EngineGates, ModelFacts, live_policy, speed_policy
+from enginegate.plan.gates import EngineGates, ModelFacts
 from enginegate.plan.options import Options
 from enginegate.plan.plan import Plan, PlannedTest, make_plan
 from enginegate.plan.selection import Candidate, Selection, missing, select
 from enginegate.quality.ties import CHOICES
-from enginegate.session.audit_race import measure_session
+from enginegate.session.audits import measure_audit
 from enginegate.session.base import Base, NewEngineError, prepare_base
 from enginegate.session.bench import ModelBench
 from enginegate.session.duel import Duel
 from enginegate.session.engines import Wrap
-from enginegate.session.recording import Status, add_to_history, commit, merge_records, now, run_id, write_reports
+from enginegate.session.recording import (
+    Status,
+    WorkerRecords,
+    add_to_history,
+    commit,
+    now,
+    run_id,
+    write_reports,
+)
 from enginegate.session.shards import own_shard
 from enginegate.storage.audits import (
     AnyAudit,
-    AuditedGate,
-    AuditedLaunches,
-    LaunchSession,
-    file_of,
-    save_run_audit,
 )
 from enginegate.storage.baselines import lock_path
 from enginegate.storage.runs import save_record
-from enginegate.verdicts.audit import continued, new_gate
 from enginegate.verdicts.inputs import GateInputs, SpeedInputs, StoredFloor, StoredSessions
 from enginegate.verdicts.joint import joint_verdicts
-from enginegate.verdicts.launch_audit import new_launches
 from enginegate.verdicts.quality import why_guessed
-from enginegate.verdicts.speed import launch_numbers, live_undecided, speed_undecided, why_no_race
+from enginegate.verdicts.speed import live_undecided, speed_undecided
 
 
 @dataclass(frozen=True)
@@ -125,8 +124,7 @@ class GateSession:
     _duels: dict[str, Duel | None] = field(default_factory=dict)
     _no_duels: dict[str, EngineGateError] = field(default_factory=dict)
     saved: list[tuple[RunRecord, Path]] = field(default_factory=list)
-    _workers: dict[str, list[RunRecord]] = field(default_factory=dict)
-    _cut: dict[str, list[RunRecord]] = field(default_factory=dict)
+    _workers: WorkerRecords = field(default_factory=WorkerRecords)
     _written: int = 0
 
     @property
@@ -396,99 +394,8 @@ class GateSession:
         return gate
 
     def audit(self, candidate: Candidate, batch_size: int) -> Sequence[AnyAudit]:
-        """Measure one session of the speed gates' own error rates: against a live base by launches, else by blocks.
-
-        It lies with the run until it is accepted. What is returned is audited over the accepted sessions and this one.
-        """
-        workload = candidate.config.workload(batch_size)
-        accepted = self.plan.audits.get()  # a file that cannot be continued is refused before the race, not after
-        live = self.plan.against is not None
-        measured = (self._audit_launches if live else self._audit_blocks)(candidate, workload)
-        folder = self.options.runs / self.record_id(candidate.config.name)
-        save_run_audit(file_of(self.fingerprint.key, measured), folder)
-        return [gate if accepted is None else continued(accepted, gate) for gate in measured]
-
-    def _audit_blocks(self, candidate: Candidate, workload: Workload) -> Sequence[AuditedGate]:
-        config = candidate.config
-        policies = {metric: speed_policy(self.plan, candidate, metric) for metric in timed_metrics(workload.output_len)}
-        bench = self.bench(config)
-        engine, reference, prompts = bench.audit_contestants(candidate.spec, candidate.runtime, workload)
-        reference_spec = bench.speed_reference.spec()
-        monitor = bench.monitor([candidate.spec, reference_spec])
-        sessions = measure_session(
-            engine,
-            reference,
-            workload,
-            prompts,
-            policies,
-            run=self.run,
-            started=self.started,
-            blocks=config.file.arena.audit_blocks,
-            time_budget=self.options.time_budget or config.file.arena.audit_time_budget,
-            progress=self.progress,
-            monitor=monitor,
-        )
-        for line in monitor.warnings if monitor else ():
-            self.warn(line)
-        return [
-            new_gate(candidate.id, reference_spec.id, workload.id, metric, policies[metric], session)
-            for metric, session in sessions.items()
-        ]
-
-    def _audit_launches(self, candidate: Candidate, workload: Workload) -> Sequence[AuditedLaunches]:
-        race = self._race_copies(candidate)
-        measured = []
-        for metric in timed_metrics(workload.output_len):
-            if (reason := why_no_race(race, workload.id, metric)) is not None:
-                raise MeasurementError(
-                    f"no audit of {candidate.id} {workload.id} {metric}: {reason}",
-                    "audit on a quiet machine: what launches spread by there is believed from then on",
-                )
-            try:
-                numbers = launch_numbers(race, workload.id, metric)
-            except MeasurementError as error:
-                self.progress(f"{workload.id}: no audit of {metric}: {error.problem}")
-                continue
-            session = LaunchSession(run=self.run, started=self.started, against=race.against, numbers=numbers)
-            policy = live_policy(self.plan, candidate, metric)
-            measured.append(new_launches(race.head.engine, race.base.engine, workload.id, metric, policy, session))
-        return measured
-
-    def _race_copies(self, candidate: Candidate) -> RaceEntry:
-        """Race an engine against a copy of itself, once, at all workloads whose gates are audited.
-
-        Raises EngineGateError where the base is no copy of it, or the race broke off.
-        """
-        duel, file = self.duel(candidate), candidate.config.file
-        if duel is None:
-            raise ConfigError(
-                f"{self.options.against} has no engine {candidate.spec.label}: an audit races two copies of one engine",
-                "name a copy of this environment, such as python:COPY",
-            )
-        if not duel.raced:
-            read = [test.workload for test in self.plan.tests if test.candidate.id == candidate.id and test.workload]
-            budget = self.options.time_budget or file.arena.audit_time_budget
-            duel.audit(list(dict.fromkeys(read)), file.gates.live.audit_launches, budget)
-            self.save_if_changed()
-        if duel.failure is not None:
-            raise duel.failure
-        race, live = duel.entry(), file.gates.live
-        count, least = len(race.launches), live.looks[0]
-        if count < least:
-            raise MeasurementError(
-                f"{candidate.id}: an audit needs at least {least} launches, and there were {count}: {race.stopped}",
-                "give it a larger --time-budget, or shorter launches (gates.live.pairs, gates.live.tokens)",
-            )
-        if count < live.audit_launches:
-            self.warn(f"{candidate.id}: {count} of {live.audit_launches} launches were audited: {race.stopped}")
-        for line in race.warnings:
-            self.warn(line)
-        if duel.one_installation:
-            self.warn(
-                f"{race.against} is the installation that this session runs in: identical files share their pages in"
-                " memory, so that what a separate copy does to speed is hidden; install one, and name that"
-            )
-        return race
+        """Measure one session of the speed gates' own error rates; see ``session.audits``."""
+        return measure_audit(self, candidate, batch_size)
 
     def conclude(self, model: str, test: str, workload: str | None, verdict: Verdict, inputs: GateInputs) -> None:
         """Keep one verdict for the record."""
@@ -530,8 +437,7 @@ class GateSession:
     @property
     def is_refused(self) -> bool:
         """Whether a test failed, or has a verdict that still counts and does not let it pass; so also in workers."""
-        sent = (record for records in (*self._workers.values(), *self._cut.values()) for record in records)
-        verdicts = [*self.verdicts.values(), *(record.verdicts for record in sent)]
+        verdicts = [*self.verdicts.values(), *(record.verdicts for record in self._workers)]
         return bool(self.errors) or not all(verdict.accepted for found in verdicts for verdict in found)
 
     def record_id(self, model: str) -> str:
@@ -595,14 +501,14 @@ class GateSession:
     def save(self, status: Status) -> list[tuple[RunRecord, Path]]:
         """Write the record of every model that has something to tell."""
         self._written = self._results()
-        records = [*self._own(status), *self._merged(status)]
+        records = [*self._own(status), *self._workers.merged(self.record_id, status, self.warnings)]
         records = [record.model_copy(update={"joint": joint_verdicts(record)}) for record in records]
         self.saved = [(record, save_record(record, self.options.runs)) for record in records]
         return self.saved
 
     def joint(self) -> list[JointEntry]:
         """Speed and quality of each engine together, as far as they are known."""
-        records = [*self._own("partial"), *self._merged("partial")]
+        records = [*self._own("partial"), *self._workers.merged(self.record_id, "partial", self.warnings)]
         return [entry for record in records for entry in joint_verdicts(record)]
 
     def _own(self, status: Status) -> list[RunRecord]:
@@ -631,15 +537,6 @@ class GateSession:
             + len(self._raced(name))
             for name, bench in self._benches.items()
         )
-
-    def _merged(self, status: Status) -> list[RunRecord]:
-        """The records of the models that xdist workers had something to tell of."""
-        models = dict.fromkeys([*self._workers, *self._cut])
-        ended, cut = self._workers, self._cut
-        return [
-            merge_records(ended.get(name, []), self.record_id(name), status, self.warnings, cut.get(name, []))
-            for name in models
-        ]
 
     def save_if_changed(self) -> None:
         """Write partial records where anything is new, so that a crash later loses nothing."""
@@ -689,11 +586,11 @@ class GateSession:
         self.crashed = True
         self.warn(problem)
         if notes.exists():
-            _sort_in(json.loads(notes.read_text(encoding="utf-8")), self._cut)
+            self._workers.add(json.loads(notes.read_text(encoding="utf-8")), crashed=True)
 
     def take_over(self, part: Iterable[str]) -> None:
         """Merge what an xdist worker measured and concluded."""
-        _sort_in(part, self._workers)
+        self._workers.add(part)
 
     def warn(self, line: str) -> None:
         """Tell the reader of the record something, once."""
@@ -714,10 +611,3 @@ class GateSession:
                 self.warn(f"closing the engines of {bench.config.name}: {error}")
         if self.lease is not None:
             self.lease.release()
-
-
-def _sort_in(part: Iterable[str], by_model: dict[str, list[RunRecord]]) -> None:
-    """Add a worker's records, in JSON, to those of their models."""
-    for text in part:
-        record = RunRecord.model_validate_json(text)
-        by_model.setdefault(record.model.name, []).append(record)

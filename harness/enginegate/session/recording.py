@@ -6,7 +6,9 @@ import datetime
 import functools
 import subprocess
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -15,6 +17,31 @@ from enginegate.core.records import AttemptEntry, RunRecord, VerdictEntry
 
 Entry = TypeVar("Entry")
 Status = Literal["complete", "partial"]
+
+
+@dataclass
+class WorkerRecords:
+    """What xdist workers measured and concluded, by model: of those that ended, and what crashed ones had noted."""
+
+    ended: dict[str, list[RunRecord]] = field(default_factory=dict)
+    cut: dict[str, list[RunRecord]] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[RunRecord]:
+        return chain.from_iterable((*self.ended.values(), *self.cut.values()))
+
+    def add(self, part: Iterable[str], *, crashed: bool = False) -> None:
+        """Add a worker's records, in JSON."""
+        by_model = self.cut if crashed else self.ended
+        for text in part:
+            record = RunRecord.model_validate_json(text)
+            by_model.setdefault(record.model.name, []).append(record)
+
+    def merged(self, record_id: Callable[[str], str], status: Status, warnings: Sequence[str]) -> list[RunRecord]:
+        """One record for each model; ``record_id`` gives its id by the model's name."""
+        return [
+            merge_records(self.ended.get(name, []), record_id(name), status, warnings, self.cut.get(name, []))
+            for name in dict.fromkeys([*self.ended, *self.cut])
+        ]
 
 
 def merge_records(

@@ -28,6 +28,7 @@ from enginegate.gates.change_points import (
     drift_rate,
     newest,
     rate,
+    robust_size,
     segment,
 )
 from enginegate.storage.history.entries import HistoryRun, Note, Point, Series, Snapshot
@@ -319,7 +320,7 @@ def _around(figures: _Figures, old: set[str], new: set[str]) -> Change | None:
     if len(before) < 2 or not after or len(before) + len(after) < 4:
         return None
     joined = np.asarray([*before, *after], np.float64)
-    return difference(joined, 0, len(before), len(joined))
+    return robust_size(difference(joined, 0, len(before), len(joined)), joined)
 
 
 def _examined(

@@ -1,21 +1,20 @@
-"""What a record holds beside the results table, as tables of the page: single subjects, memory views, serving."""
+"""What a record holds beside the results table, as tables of the page: single subjects, serving."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from enginegate.core.records import RunRecord
-from enginegate.report import memory_views, serving
+from enginegate.report import serving
 from enginegate.report.dashboard.facts import who
 from enginegate.report.dashboard.markup import Html, Line, badge, items, table, tag
-from enginegate.report.side_table import SideTable
 from enginegate.report.side_tables import side_tables
 
 
 def side_parts(record: RunRecord) -> Iterator[Html]:
     """A heading, a table and its notes for each subject that the record has something of."""
     facets = {"machine": record.fingerprint.key, "model": record.model.name}
-    for side in (*side_tables(record), *_memory(record)):
+    for side in side_tables(record):
         yield from _part(record, side.title, side.headings, [Line(row, facets) for row in side.rows], side.notes)
     rows = serving.serving_rows(record)
     if not rows:
@@ -34,12 +33,6 @@ def side_parts(record: RunRecord) -> Iterator[Html]:
     ]
     notes = (*doubts, *serving.load_lines(record), *serving.NOTES)
     yield from _part(record, "Requests that arrive over time", headings, lines, notes)
-
-
-def _memory(record: RunRecord) -> Iterator[SideTable]:
-    rows = tuple(tuple(row) for row in memory_views.memory_rows(record))
-    if rows:
-        yield SideTable("", "Memory as predicted, and in four views", memory_views.HEADINGS, rows, (memory_views.NOTE,))
 
 
 def _part(
