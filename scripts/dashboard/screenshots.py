@@ -4,27 +4,23 @@
     python scripts/dashboard/screenshots.py --history URL      # of a history of yours
     python scripts/dashboard/screenshots.py --out DIR
 
-The report is of one committed session with a live base on a 2-core machine. The history is generated unless one is
-named: 200 nights of four engines, one of which gets slower with another version.
+The report is of one committed session with a live base on a 2-core machine. The history is that of docs/histories.md:
+32 real sessions, with a slowdown planted in the 21st.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 from enginegate.cli import main
-from enginegate.storage.history import store
 from playwright.sync_api import Page, sync_playwright
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY))
-from tests_harness.storage.histories import CANDIDATES, nights  # noqa: E402
-
 RUN = REPOSITORY / "docs" / "results" / "live" / "records" / "20261126-215631-2b2d"
+NIGHTS = REPOSITORY / "docs" / "results" / "history" / "nights.jsonl"
 OUT = REPOSITORY / "docs" / "dashboard"
 #: Each picture: its name, the colours, the page, and the part at its top; "" for the top of the page.
 PICTURES = (
@@ -37,19 +33,13 @@ PICTURES = (
 )
 
 
-def generated(folder: Path) -> str:
-    """A history with a planted change, and its URL."""
-    slower = {CANDIDATES[1]: (170, 1.12)}
-    url = f"sqlite:///{folder}/history.sqlite"
-    store.add(nights(200, slower, versions=[(90, "openvino", "2026.4"), (170, "openvino", "2026.5")]), url)
-    return url
-
-
 def write_pages(folder: Path, history: str) -> None:
     """The pages that are drawn. Raises SystemExit where a command fails."""
+    url = history or f"sqlite:///{folder / 'nights.sqlite'}"
     commands = [
+        *([] if history else [["history", "import", str(NIGHTS), "--history", url]]),
         ["report", str(RUN), "--out", str(folder / "out"), "--html", str(folder / "report.html")],
-        ["history", "--history", history or generated(folder), "--html", str(folder / "site")],
+        ["history", "--history", url, "--html", str(folder / "site")],
     ]
     for command in commands:
         if main(command) != 0:

@@ -111,7 +111,7 @@ def main(folder: Path, step: str, *more: str) -> int:
         take(folder, float(more[0]))
         return 0
     if step == "blame":
-        return ask(folder, "blame", "int8_wo", "--metric", "latency")
+        return ask(folder, "blame", "int8_wo", "--metric", "speedup")
     commits = nights(folder)
     side = f"exec:{shlex.quote(str(folder / 'at.sh'))} {{commit}}"
     chosen = ("--precision", "int8_wo", "--batch-size", "1", "--size", f"{100 * SHARE:g}%", "--time-budget", "240")
