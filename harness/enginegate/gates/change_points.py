@@ -89,7 +89,7 @@ def robust_size(change: Change, values: Array) -> Change:
     an interval of 95 %, Student's stay.
     """
     old, new = values[change.before : change.index], values[change.index : change.after]
-    if comb(len(old) + len(new), len(new)) * TAIL < 1:
+    if comb(len(old) + len(new), len(new)) < 1 / TAIL:
         return change
     differences = np.sort((new[:, None] - old[None, :]).ravel())
     pairs = len(differences)
