@@ -236,6 +236,18 @@ def test_a_series_of_one_run_or_without_figures_is_told(visit, tmp_path):
     expect(page.locator("#detail .chart")).to_have_text("No run has a figure here.")
 
 
+def test_one_bad_night_does_not_flatten_the_others(visit, tmp_path):
+    entries = nights(40)
+    far = [replace(each, value=None if each.value is None else 50 * each.value) for each in entries[3].figures]
+    entries[3] = replace(entries[3], figures=tuple(far))
+    snapshot = snapshot_of(entries)
+    write_site(snapshot, examine(snapshot), tmp_path / "far")
+    page = visit(tmp_path / "far" / "index.html")
+    page.wait_for_selector("html[data-shown] .chart svg")
+    expect(page.locator("#detail")).to_contain_text("1 point lies far outside, on the chart's edge")
+    expect(page.locator("#detail svg [aria-roledescription=point]")).to_have_count(40)
+
+
 def test_data_that_are_gone_are_told(browser, pages, tmp_path):
     shutil.copytree(pages["site"].parent, tmp_path / "site")
     (tmp_path / "site" / "data" / "runs.js").unlink()

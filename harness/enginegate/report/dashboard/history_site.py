@@ -154,9 +154,10 @@ _ORDER = {"fail": 0, "open": 1, "pass": 2, "none": 3}
 _SIGNS = {"fail": "✕", "open": "≠", "none": "–", "pass": "✓"}
 
 
-def _place(one: Examined) -> tuple[int, bool, str, str]:
-    """Alerts first, then changes; among equals longer series than a single point."""
-    return _ORDER[_state(one)[1]], len(one.values) < 2, name_of(one.series), one.series.key.machine
+def _place(one: Examined) -> tuple[int, bool, bool, str, str]:
+    """Alerts first, then changes; among equals what no machine explains, and longer series than a single point."""
+    by_machine = all(finding.suspect == "machine" for finding in one.findings)
+    return _ORDER[_state(one)[1]], by_machine, len(one.values) < 2, name_of(one.series), one.series.key.machine
 
 
 def _page(snapshot: Snapshot, examined: Sequence[Examined]) -> str:

@@ -86,7 +86,25 @@ const enginegateHistory = (() => {
       if (version.index < first) continue;
       values.push({ kind: "version", x: at(version.index), text: version.changed.map(([name, before, after]) => `${name} ${before || "none"} → ${after || "none"}`).join("; ") });
     }
-    return [values, step > 1];
+    return [values, step > 1, within(values)];
+  };
+  // Far-out values (six times the middle half's width beyond it, Tukey 1977) lie on the chart's edge, or they would flatten all
+  // others; levels are always inside. How many points do.
+  const within = (values) => {
+    const sorted = values.filter((value) => value.kind === "point").map((value) => value.y).sort((a, b) => a - b);
+    const quarter = (share) => sorted[Math.round(share * (sorted.length - 1))];
+    const reach = 6 * (quarter(0.75) - quarter(0.25));
+    if (!reach) return 0;
+    const levels = values.filter((value) => value.kind === "level" || value.kind === "anchor").map((value) => value.y);
+    const [lowest, highest] = [Math.min(quarter(0.25) - reach, ...levels), Math.max(quarter(0.75) + reach, ...levels)];
+    let outside = 0;
+    for (const value of values) {
+      if (value.kind === "point" && (value.y < lowest || value.y > highest)) outside += 1;
+      for (const field of ["y", "low", "high"]) {
+        if (Number.isFinite(value[field])) value[field] = Math.min(Math.max(value[field], lowest), highest);
+      }
+    }
+    return outside;
   };
 
   const row = (cells, heading = "td") => make("tr", {}, ...cells.map((cell, index) => make(index ? heading : "th", index || heading === "th" ? (heading === "th" ? { scope: "col" } : {}) : { scope: "row" }, cell ?? "")));
@@ -108,9 +126,10 @@ const enginegateHistory = (() => {
     const name = `${line.cells[0].querySelector("a").textContent} ${line.dataset.workload} ${line.dataset.metric}`;
     const count = series.run.length;
     const place = make("div", { className: "chart" });
+    const edge = make("p", { className: "soft" });
     const refresh = async () => {
       const last = Number(select.value);
-      const [values, binned] = chartValues(series, unit, last ? Math.max(0, count - last) : 0);
+      const [values, binned, outside] = chartValues(series, unit, last ? Math.max(0, count - last) : 0);
       if (!values.length) {
         place.replaceChildren(make("p", { className: "empty", textContent: "No run has a figure here." }));
         return;
@@ -121,6 +140,7 @@ const enginegateHistory = (() => {
           .replaceAll('"$description"', JSON.stringify(`${name} over time, ${series.changes.length} changes; the tables below say the same.`)),
       );
       const kinds = new Set(values.map((value) => value.kind));
+      edge.textContent = outside ? `${outside} point${outside > 1 ? "s lie" : " lies"} far outside, on the chart's edge; the table has the value.` : "";
       await embed(place, { ...spec, layer: spec.layer.filter((layer) => kinds.has(layer.name.split(" ")[0])) }, values);
       place.dataset.drawn = digest;
     };
@@ -151,7 +171,7 @@ const enginegateHistory = (() => {
     body.replaceChildren(
       make("h3", { textContent: name }),
       make("p", { className: "lead", textContent: `${line.dataset.machine} · series ${digest} · ▲ marks another version` }),
-      make("div", { className: "choices" }, label), place, ...changes,
+      make("div", { className: "choices" }, label), place, edge, ...changes,
       ...(versions.length ? [grid("Versions that changed", ["When", "Run", "What"], versions)] : []), points,
     );
     await refresh();
