@@ -44,6 +44,9 @@ ELSEWHERE = {
     r"pytest tests_perf/test_speedup\.py --price-per-hour 2\.5": (
         "plugin/test_plugin_scaling.py::test_cost_and_energy_stand_in_the_table_of_the_session"
     ),
+    # They read the configuration of a real model, and a pretended one has none.
+    r"enginegate memory --config configs/\S+ .*": "cli/test_cli_memory.py::test_the_seeds_command_as_it_is",
+    r"enginegate memory --model some-folder/config\.json .*": "cli/test_cli_memory.py::test_kv_formats_of_an_engine",
     # The memory pass opens a CUDA context, so that a pretended GPU serves the timed tests alone.
     r"pytest tests_perf tests_quality --engine vllm --require-gpu": "plugin/test_plugin_devices.py::test_require_gpu",
     r"pytest tests_perf\S* \S* ?-n 2 --dist loadgroup --engine vllm .*": (

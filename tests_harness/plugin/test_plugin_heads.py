@@ -73,8 +73,8 @@ def test_two_environments_that_are_both_not_this_one(suite, tmp_path):
     assert (race.asked_head, race.against) == (command, f"python:{environment}")
     assert (race.head.versions, race.base.versions) == ("enginegate-fake 1.0",) * 2
     assert record.installed == [], "it is no lock of what was measured"
-    assert all(f"int8_wo of {command} (enginegate-fake 1.0) b1" in entry.explanation for entry in record.verdicts)
-    assert all("over fake-int8_wo@base (enginegate-fake 1.0)" in entry.explanation for entry in record.verdicts)
+    assert all(f"int8_wo of {command} (the same versions) b1" in entry.explanation for entry in record.verdicts)
+    assert all("over fake-int8_wo@base (the same versions)" in entry.explanation for entry in record.verdicts)
     assert not any("same engine in the same Python" in line for entry in record.verdicts for line in entry.warnings)
 
 
