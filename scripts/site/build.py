@@ -21,8 +21,7 @@ from navigation import MADE, home, read_navigation
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parents[1]
-#: Folders whose pictures the pages show; their other files are copied where a link names them.
-PICTURES = ("docs", "docs/terminal", "docs/results")
+#: Pictures below docs/ lie beside the pages; its other files are copied where a link names them.
 PICTURE = frozenset({".svg", ".png"})
 #: What every built site has from the first moment on.
 MARK = "schemas/config.schema.json"
@@ -41,11 +40,11 @@ def stage(source: Path, repository: Path) -> None:
             target.write_text(reference.PAGES[name.removeprefix(MADE)](repository), encoding="utf-8")
         else:
             shutil.copy(repository / name, target)
-    for folder in PICTURES:
-        for file in (repository / folder).iterdir():
-            if file.suffix in PICTURE:
-                (source / folder).mkdir(exist_ok=True)
-                shutil.copy(file, source / folder)
+    for file in (repository / "docs").rglob("*"):
+        if file.suffix in PICTURE:
+            target = source / file.relative_to(repository)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
     (source / "index.rst").write_text(home(sections), encoding="utf-8")
     shutil.copy(HERE / "conf.py", source)
     (source / "_static").mkdir()
