@@ -91,6 +91,7 @@ def test_a_second_run_builds_nothing_and_is_gated_by_what_was_accepted(place, fi
     assert all(entry.agrees for entry in recompute_verdicts(second))
 
 
+@pytest.mark.heavy
 def test_quality_refuses_random_weights_with_the_reason(place, first):
     done = run(place, "tests_quality", "-k", "bleu", *ARGUMENTS, "--runs", str(place / "other"))
     assert done.returncode == 1

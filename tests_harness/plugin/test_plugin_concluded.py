@@ -268,6 +268,7 @@ def test_what_may_end_so_does(suite):
     assert suite.record().status == "complete"
 
 
+@pytest.mark.heavy
 def test_without_assert_statements_no_test_passes_unseen(suite):
     """Under python -O with plain asserts the gate is not even asked; every test passed."""
     arguments = suite.arguments("tests_perf/test_build.py", "--precision=int8_wo", "--assert=plain")
