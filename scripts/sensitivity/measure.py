@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import damage
-from enginegate.config.data_section import DataSection
+from enginegate.config.data_section import DATA_KEYS, DataSection
 from enginegate.config.loading import Config
 from enginegate.core.progress import Step
 from enginegate.core.records import QualityEntry
@@ -120,7 +120,7 @@ def _machine() -> dict[str, Any]:
 def _config(config: Config, bos: bool) -> Config:
     """With all of the bundled sets, where the configuration takes a part."""
     quality = config.file.quality
-    named = {key: getattr(quality, key) for key in ("prompts", "articles", "passages")}
+    named = {key: getattr(quality, key) for key in DATA_KEYS}
     whole = {
         key: data.model_copy(update={"limit": None}) for key, data in named.items() if isinstance(data, DataSection)
     }

@@ -288,7 +288,7 @@ def drift(values: Array, anchor: int = 0) -> Change | None:
     first, last = values[anchor : anchor + ANCHOR], values[-ANCHOR:]
     joined = np.concatenate([first, last])
     found = robust_size(difference(joined, 0, ANCHOR, 2 * ANCHOR), joined)
-    return Change(len(values) - ANCHOR, anchor, len(values), found.size, found.low, found.high, found.p)
+    return replace(found, index=len(values) - ANCHOR, before=anchor, after=len(values))
 
 
 def discoveries(rates: Array, false_share: float = FALSE_ALARMS) -> NDArray[np.bool_]:

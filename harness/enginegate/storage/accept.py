@@ -177,26 +177,31 @@ def check_acceptable(record: RunRecord, force: bool) -> None:
 def _updates(record: RunRecord, root: Path, level: Level) -> list[Update]:
     updates = [*_perf_updates(record, root, level), *_quality_updates(record, root)]
     if not updates:
-        own_limits = {
-            "serving": record.serving,
-            "techniques": record.techniques,
-            "sweeps": record.sweeps,
-            "KV caches": record.kv_caches,
-        }
-        only = " and ".join(name for name, entries in own_limits.items() if entries)
-        raise BaselineError(
-            f"run {record.id} measured " + (f"{only} alone, which have no stored baseline" if only else "nothing"),
-            "they are judged by the configuration's limits, and with --against by a live base; to accept speed or"
-            " quality, run tests_perf or tests_quality without selecting these tests"
-            if only
-            else "run tests_perf or tests_quality",
-        )
+        raise _nothing_to_accept(record)
     if not any(update.changes for update in updates):
         raise BaselineError(
             f"run {record.id} was accepted before, and a run is accepted once",
             "accept another run, or leave it as it is",
         )
     return updates
+
+
+def _nothing_to_accept(record: RunRecord) -> BaselineError:
+    """The error of a run without a figure that is compared with a stored one."""
+    without_baseline = {
+        "serving": record.serving,
+        "techniques": record.techniques,
+        "sweeps": record.sweeps,
+        "KV caches": record.kv_caches,
+    }
+    only = " and ".join(name for name, entries in without_baseline.items() if entries)
+    if not only:
+        return BaselineError(f"run {record.id} measured nothing", "run tests_perf or tests_quality")
+    return BaselineError(
+        f"run {record.id} measured {only} alone, which have no stored baseline",
+        "they are judged by the configuration's limits, and with --against by a live base; to accept speed or quality,"
+        " run tests_perf or tests_quality without selecting these tests",
+    )
 
 
 def _perf_updates(record: RunRecord, root: Path, level: Level) -> Iterator[Update]:
