@@ -3,8 +3,9 @@
     python scripts/sensitivity/measure.py --output FILE.json.gz [--model CONFIG] [--only "NAME;NAME"]
 
 Every case is a pair: an accepted engine and one that is broken in one way (``damage.py``), both of the Transformers
-backend, in bf16 unless it says otherwise. Both answer the items of the configuration. The record holds each one's
-entries, item by item; ``page.py`` judges them and makes the table. On a card it takes minutes, on two cores hours.
+backend, in bf16 unless it says otherwise. Both answer the configuration's texts, whole, and 480 questions. The record
+holds each one's entries, item by item; ``page.py`` judges them and makes the table. On a card it takes minutes, on two
+cores hours.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from enginegate.quality.divergence import reference_distributions
 from enginegate.quality.measure import FromReference, measure_quality, prose_of
 from enginegate.quality.similarity import reference_answers
 from enginegate.session.bench import ModelBench
+
+#: Cloze questions of a case: a quarter of the bundled ones.
+QUESTIONS = 480
 
 METRICS = ("cloze", "divergence", "similarity", "summaries")
 
@@ -118,13 +122,13 @@ def _machine() -> dict[str, Any]:
 
 
 def _config(config: Config, bos: bool) -> Config:
-    """With all of the bundled sets, where the configuration takes a part."""
+    """With all of the bundled texts and a quarter of the questions, where the configuration takes a smaller part."""
     quality = config.file.quality
     named = {key: getattr(quality, key) for key in DATA_KEYS}
     whole = {
         key: data.model_copy(update={"limit": None}) for key, data in named.items() if isinstance(data, DataSection)
     }
-    quality = quality.model_copy(update={"add_bos": bos, **whole})
+    quality = quality.model_copy(update={"add_bos": bos, "question_limit": QUESTIONS, **whole})
     return replace(config, file=config.file.model_copy(update={"quality": quality}))
 
 

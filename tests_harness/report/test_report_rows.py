@@ -23,7 +23,7 @@ INT4 = "tiny-8m-openvino-int4_awq"
 HEADINGS = (
     "Model,Engine,Precision,Batch Size,Latency (ms),Tokens/sec,Memory (MB),WM (GB),RM (GB),Accuracy (%),ROUGE-1,"
     "ROUGE-2,ROUGE-L,ROUGE-Lsum,BLEU,Perplexity,KLD,TTFT (ms),ITL (ms),Speedup,Speedup Low,Speedup High,Verdict,"
-    "Data,Dequantized From,Cost/1M Output,Cost/1M In+Out,Joules/Token"
+    "Data,Dequantized From,Speedup Over,Cost/1M Output,Cost/1M In+Out,Joules/Token"
 )
 
 
@@ -68,6 +68,7 @@ def test_the_csv_has_one_line_for_each_engine_and_batch_size(tmp_path: Path) -> 
         "27.170",
     )
     assert (line["Speedup"], line["Speedup Low"], line["Speedup High"]) == ("2.310", "2.270", "2.360")
+    assert line["Speedup Over"] == REFERENCE
     assert float(line["Latency (ms)"]) == pytest.approx(400, rel=0.02)
     assert float(line["Tokens/sec"]) == pytest.approx(8 * 64 * 2.5, rel=0.02)
     assert float(line["TTFT (ms)"]) == pytest.approx(20, rel=0.02)
@@ -80,10 +81,24 @@ def test_what_was_not_measured_is_empty_and_not_zero(tmp_path: Path) -> None:
     reference, candidate = read(csv_path)[0], read(csv_path)[4]
     for heading in ("Memory (MB)", "WM (GB)", "RM (GB)", "Accuracy (%)", "ROUGE-1", "BLEU", "Perplexity", "Verdict"):
         assert candidate[heading] == "", heading
-    assert (reference["Speedup"], reference["Speedup Low"]) == ("1.000", "")
+    assert (reference["Speedup"], reference["Speedup Low"], reference["Speedup Over"]) == ("1.000", "", "")
     assert candidate["Speedup Low"] != ""
     assert "| n/a |" in summary.read_text()
     assert "1.00x (reference)" in summary.read_text()
+
+
+def test_a_speed_up_over_a_live_base_names_it(tmp_path: Path) -> None:
+    record = run_record()
+    raced = [
+        verdict.model_copy(update={"inputs": {"against": {"kind": "live", "base": f"{INT8}@base"}}})
+        if (verdict.engine, verdict.metric, verdict.workload) == (INT8, "speedup", "b8-i64-o64")
+        else verdict
+        for verdict in record.verdicts
+    ]
+    csv_path, _, _ = write_report([record.model_copy(update={"verdicts": raced})], tmp_path)
+    over = {(line["Precision"], line["Batch Size"]): line["Speedup Over"] for line in read(csv_path)[2:]}
+    assert over.pop(("int8_wo", "8")) == f"{INT8}@base"
+    assert set(over.values()) == {REFERENCE}
 
 
 def test_accuracy_is_cloze_where_it_was_measured_and_says_so() -> None:

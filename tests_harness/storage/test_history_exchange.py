@@ -123,6 +123,19 @@ def test_a_table_of_results_is_a_run(tmp_path, url):
     assert len(load(url, Wanted(precision="full_prec")).series) == 4
 
 
+def test_speed_ups_over_two_engines_are_two_series(tmp_path, url):
+    for name, over in (("a", "hf-bf16"), ("b", "int8_wo@base"), ("c", "hf-bf16")):
+        (tmp_path / name).mkdir()
+        file = tmp_path / name / "benchmark_results.csv"
+        file.write_text(f"Model,Precision,Batch Size,Speedup,Speedup Over\nm,int8_wo,1,2.{ord(name)},{over}\n")
+        assert main(["history", "import", str(file), "--history", url]) == 0
+    series = load(url).series.values()
+    assert sorted((len(each.points), each.key.method) for each in series) == [
+        (1, "table of results, over int8_wo@base"),
+        (2, "table of results, over hf-bf16"),
+    ]
+
+
 RUN = {"kind": "run", "run": {"id": "z", "started": "2026-11-01", "commit": "", "machine": "m", "model": "", "status":
        "complete"}, "engines": [], "figures": []}  # fmt: skip
 WORDS = "model_digest engine backend precision variant runtime_digest workload metric unit method verdict"

@@ -31,7 +31,8 @@ COLUMN_NOTES = (
     " Both 0 to 100.",
     "KLD: mean KL divergence from the quality reference, nats a token, over its likeliest tokens and one cell for the"
     " rest.",
-    f"Speedup: over the reference engine in the same interleaved blocks, with its {100 * CONFIDENCE:g} % interval.",
+    f"Speedup: over the reference engine, or over the live base where there is one, each measured in turns with the"
+    f" engine, with its {100 * CONFIDENCE:g} % interval.",
     "Verdict: the worst of the engine's verdicts at that batch size.",
 )
 
@@ -66,7 +67,8 @@ class Row:
         perplexity: per token.
         data: the data sets behind the quality columns.
         divergence: mean KL divergence from the quality reference, nats a token.
-        speedup, speedup_low, speedup_high: ratio over the reference and its interval.
+        speedup, speedup_low, speedup_high: ratio over ``speedup_over`` and its interval.
+        speedup_over: id of the reference or live base that the speed-up is over; "" where there is none.
         cost_output, cost_all: price of a million tokens: of output alone, of input and output.
         joules_per_token: of output tokens; of the whole device, advice.
         verdict: worst status, or "" where nothing was gated.
@@ -100,6 +102,7 @@ class Row:
     speedup: float | None
     speedup_low: float | None
     speedup_high: float | None
+    speedup_over: str
     cost_output: float | None
     cost_all: float | None
     joules_per_token: float | None
@@ -141,7 +144,13 @@ EXTRA_COLUMNS: tuple[tuple[str, str, int | None], ...] = (
 )
 
 #: Behind them, what no table of a page has room for.
-_CSV_COLUMNS = (*COLUMNS, ("Data", "data", None), ("Dequantized From", "dequantized", None), *EXTRA_COLUMNS)
+_CSV_COLUMNS = (
+    *COLUMNS,
+    ("Data", "data", None),
+    ("Dequantized From", "dequantized", None),
+    ("Speedup Over", "speedup_over", None),
+    *EXTRA_COLUMNS,
+)
 
 
 def record_rows(record: RunRecord) -> list[Row]:
@@ -199,12 +208,20 @@ def _row(
         speedup=speedup.value if speedup else 1.0 if engine.role == "reference" and "latency" in found else None,
         speedup_low=speedup.low if speedup else None,
         speedup_high=speedup.high if speedup else None,
+        speedup_over=_speedup_over(record, engine.id, workload) if speedup else "",
         cost_output=price.of_a_million(rate) if price and rate else None,
         cost_all=price.of_a_million(rate * (1 + work[1] / work[2])) if price and rate and work else None,
         joules_per_token=value("joules_per_token"),
         verdict=row_verdict(record, engine.id, workload),
         **quality,
     )
+
+
+def _speedup_over(record: RunRecord, engine: str, workload: str) -> str:
+    for verdict in record.verdicts:
+        if (verdict.engine, verdict.workload, verdict.metric) == (engine, workload, "speedup") and verdict.is_raced:
+            return str(verdict.inputs["against"]["base"])
+    return next((arena.reference for arena in record.arenas if arena.workload == workload), "")
 
 
 def row_verdict(record: RunRecord, engine: str, workload: str) -> str:

@@ -206,7 +206,9 @@ def results_table(path: Path, told: Told) -> Iterator[Entry]:
                 except ValueError as error:
                     raise ValueError(f"row {number}, column {column}: {cells[column]!r} is no number") from error
                 workload = f"b{cells['Batch Size']}" if cells["Batch Size"] else ""
-                key = _key(backend, name, workload, metric, unit, machine, "table of results")
+                over = cells.get("Speedup Over") if metric == "speedup" else ""
+                method = f"table of results, over {over}" if over else "table of results"
+                key = _key(backend, name, workload, metric, unit, machine, method)
                 figures.append(Figure(replace(key, precision=precision), finite(value), None, None, ""))
     written = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc)
     run = HistoryRun(
