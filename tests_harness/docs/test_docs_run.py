@@ -218,6 +218,10 @@ FILLED_IN = {
     "WHAT": f"python:{sys.executable}",
     "python:COPY": f"python:{sys.executable}",
     "python:OLD": f"python:{sys.executable}",
+    "ENGINE": "int8_wo",
+    "SERIES": """$(enginegate history ls --json | grep -om1 '[0-9a-f]\\{16\\}')""",
+    "RUN-A": "latest",
+    "RUN-B": "latest",
 }
 
 
@@ -230,15 +234,16 @@ def _whole(command: str) -> bool:
     return True
 
 
-#: Subcommands that need what the stage has not (a wheel of TensorRT-LLM), or has in a block alone (shards).
-ELSEWHERE_ALONE = {"trtllm", "merge"}
+#: Commands that need what the stage has not (a wheel of TensorRT-LLM, a real model, a history with a slower commit), or
+#: has in a block alone (shards).
+ELSEWHERE_ALONE = ("trtllm", "merge", "memory", "history bisect")
 #: Commands of sentences that are whole once their reader has filled them in, each once.
 FILLED = sorted(
     {
         " ".join(FILLED_IN.get(word, word) for word in command.split())
         for page in PAGES
         for command in command_spans(page.read_text(encoding="utf-8"))
-        if command.startswith("enginegate ") and command.split()[1] not in ELSEWHERE_ALONE and _whole(command)
+        if re.match(rf"enginegate (?!({'|'.join(ELSEWHERE_ALONE)})\b)", command) and _whole(command)
     }
 )
 

@@ -8,8 +8,9 @@ import pytest
 from enginegate.core.errors import CapabilityError
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.checkpoint import Geometry
-from enginegate.engines.memory_law import KvPool, memory_law
+from enginegate.engines.memory_law import KvPool, memory_law, pool_bytes
 from enginegate.engines.registry import load_backend
+from enginegate.engines.trtllm.options import TensorRtRuntime
 from enginegate.models.attention import AttentionKind
 
 
@@ -95,6 +96,21 @@ def test_tensorrt_has_a_pool_for_each_window_and_number_of_kv_heads():
         (10 * 4, None),
         (2, None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "blocks"),
+    [
+        (TensorRtRuntime(), 4 * (1024 // 32 + 1)),  # a spare block in each sequence
+        (TensorRtRuntime(kv_cache_tokens=5000), 156),
+        (TensorRtRuntime(kv_cache_bytes=200 * 32 * 10 * 512 * 2 + 1), 200),
+        (TensorRtRuntime(kv_cache_tokens=5000, kv_cache_bytes=200 * 32 * 10 * 512 * 2), 156),
+    ],
+)
+def test_the_smallest_limit_of_a_tensorrt_pool_decides(runtime, blocks):
+    spec = EngineSpec("m", "trtllm-torch", "fp16", max_batch_size=4, max_input_len=512, max_output_len=512)
+    kv = memory_law(load_backend("trtllm-torch"), spec, runtime, geometry(GQA)).kv
+    assert pool_bytes(kv, spec, runtime) == blocks * 32 * 10 * 512 * 2
 
 
 def test_a_fraction_is_of_the_total_in_one_engine_and_of_what_is_free_in_another():

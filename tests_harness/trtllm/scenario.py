@@ -11,6 +11,7 @@ from pathlib import Path
 from enginegate.core.specs import EngineSpec, RuntimeSpec, SamplingParams
 from enginegate.engines.base import Arrival
 from enginegate.engines.effective import check_effective
+from enginegate.engines.memory_law import memory_law, pool_bytes
 from enginegate.engines.registry import load_backend
 from enginegate.engines.serving import checked_events
 from enginegate.engines.trtllm.options import built_spec
@@ -53,8 +54,10 @@ def use(engine, *, quantized_kv: str = "") -> dict[str, object]:
     assert all(value < 0 for value in one_pass)
     assert math.exp(max(one_pass[len(batch[0]) - 1 :])) > 0.002  # greedy tokens beat 1 / vocabulary of 512
     memory = engine.memory()
-    assert memory.kv_cache is not None
-    assert memory.kv_budget == memory.kv_cache_predicted
+    assert memory.kv_cache == memory.kv_budget == memory.kv_cache_predicted
+    backend, kept = load_backend(engine.spec.backend), engine.effective().kv_precision
+    law = memory_law(backend, engine.spec, engine.runtime, engine._shape, kept)
+    assert pool_bytes(law.kv, engine.spec, engine.runtime) == memory.kv_budget
     per_token = 2 * 2 * 2 * 16 * (1 if quantized_kv else 2)
     assert memory.kv_budget == engine._llm._keywords["kv_cache_config"]._values["max_tokens"] * per_token
     found = engine.effective()

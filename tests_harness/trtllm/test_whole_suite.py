@@ -50,7 +50,7 @@ ENGINES = {
 }
 #: What is judged, and what is scored, of every engine; multiple choice is skipped where the reference only guesses.
 METRICS = {"engine_size", "build_seconds", "speedup", "ttft", "itl", "loaded_memory", "peak_memory", "kv_budget"}
-SCORED = {"similarity", "summaries", "letters", "cloze", "perplexity", "determinism"}
+SCORED = {"similarity", "summaries", "divergence", "letters", "cloze", "perplexity", "determinism"}
 
 
 def write_model(folder: Path) -> None:

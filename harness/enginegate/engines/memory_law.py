@@ -46,6 +46,7 @@ class KvLaw:
         pools: see KvPool.
         spare_blocks: blocks that the engine keeps for itself, of the first pool.
         spare_tokens: tokens that it has room for in each sequence besides those asked for.
+        most_tokens: tokens that the pool holds at most, by a setting that this engine alone has; 0 for no such limit.
         whole_pool: whether the pool is allocated at once, for the largest batch at full length.
         source: where the layout is written down.
     """
@@ -54,6 +55,7 @@ class KvLaw:
     pools: tuple[KvPool, ...]
     spare_blocks: int = 0
     spare_tokens: int = 0
+    most_tokens: int = 0
     whole_pool: bool = True
     source: str = ""
 
@@ -161,9 +163,10 @@ def memory_law(
 
 def pool_bytes(law: KvLaw, spec: EngineSpec, runtime: RuntimeSpec) -> int:
     """Bytes of the KV pool that an engine is loaded with: as its runtime asks, or what its largest batch needs."""
-    block = law.pools[0].block_bytes
-    if runtime.kv_cache_bytes:
-        return runtime.kv_cache_bytes // block * block
+    pool = law.pools[0]
+    asked = [runtime.kv_cache_bytes // pool.block_bytes, law.most_tokens // pool.block_tokens]
+    if any(asked):
+        return min(blocks for blocks in asked if blocks) * pool.block_bytes
     return law.bytes(spec.max_batch_size, spec.max_input_len + spec.max_output_len + law.spare_tokens)
 
 

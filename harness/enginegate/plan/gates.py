@@ -213,7 +213,6 @@ class EngineGates:
 
     def memory_law(self, entry: MemoryEntry, workload: Workload) -> MemoryLawInputs:
         """The memory pass against the backend's own memory law."""
-        limits = ("kv_cache_tokens", "kv_cache_fraction")
         return MemoryLawInputs(
             metric="memory_law",
             candidate=self.candidate.id,
@@ -221,7 +220,7 @@ class EngineGates:
             workload=entry.workload,
             predicted=entry.predicted is not None,
             tolerated=self._section.memory.law,
-            at_most=any(getattr(self.candidate.runtime, name, None) for name in limits),
+            at_most=bool(getattr(self.candidate.runtime, "kv_cache_fraction", None)),
         )
 
     def engine_size(self, weights: int | None) -> SizeInputs:

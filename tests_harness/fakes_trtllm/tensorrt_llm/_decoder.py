@@ -118,8 +118,15 @@ class Decoder:
         self.stats: deque[dict[str, Any]] = deque(maxlen=1000)
         self.waiting: queue.Queue[Request | None] = queue.Queue()
         self.seen: set[tuple[int, ...]] = set()
+        self.idle = threading.Event()
         self.thread = threading.Thread(target=self._loop, daemon=True)
         self.thread.start()
+
+    def wait_for_stats(self) -> None:
+        """As the runtime does: a step's come a moment after its tokens, and who reads them waits for 2 s at most."""
+        deadline = time.monotonic() + 2
+        while not self.stats and not self.idle.wait(0.005) and time.monotonic() < deadline:
+            pass
 
     def stop(self) -> None:
         self.waiting.put(None)
@@ -128,7 +135,10 @@ class Decoder:
     def _loop(self) -> None:
         running: list[Request] = []
         while True:
+            if not running:
+                self.idle.set()
             fresh = self._admit(block=not running)
+            self.idle.clear()
             if None in fresh:
                 return
             running += fresh

@@ -72,6 +72,7 @@ class _LLM:
         if not self._has_stats():
             return []
         decoder, found = self._decoder, []
+        decoder.wait_for_stats()
         while decoder.stats:
             pool = {
                 "maxNumBlocks": decoder.blocks,

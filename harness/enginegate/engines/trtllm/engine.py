@@ -262,15 +262,18 @@ class TensorRtEngine(ABC):
         self._oracle_passed = True
 
     def memory(self) -> MemoryUse:
-        """Bytes of the weights on disk, the KV pool as asked, and as the runtime's iteration statistics tell it."""
+        """Bytes of the weights on disk, the KV pool as asked, and as the runtime's iteration statistics tell it.
+
+        The runtime allocates its pool at once, so what it may grow to is what it has.
+        """
         self._check_open()
         self._read_stats()
         per_token = kv_bytes_per_token(self._shape, self._kv_precision())
-        used, most = (self._pool.get(name) for name in ("used", "most"))
+        pool = self._pool["most"] * per_token if self._pool else None
         return MemoryUse(
             weights=self._weights,
-            kv_cache=None if used is None else used * per_token,
-            kv_budget=None if most is None else most * per_token,
+            kv_cache=pool,
+            kv_budget=pool,
             kv_cache_predicted=self._pool_tokens * per_token,
         )
 

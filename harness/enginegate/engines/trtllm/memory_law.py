@@ -10,6 +10,7 @@ from __future__ import annotations
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.memory_law import KvLaw, KvPool, MemoryLaw, WeightLaw, refuse_format, refuse_kind
+from enginegate.engines.trtllm.options import pool_limits
 from enginegate.models.attention import AttentionKind
 
 #: Bits of an element; NVFP4 has an 8-bit scale for 16 elements. int8 and fp8 have one scale for a whole layer.
@@ -30,7 +31,13 @@ def memory_law(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_fo
     group = spec.quantization.group_size
     matrix = _MATRIX_BITS.get(spec.precision, 4 + (16 / group if group else 0))
     return MemoryLaw(
-        kv=KvLaw(element, _pools(geometry, element, tokens), source="TensorRT-LLM docs/source/features/kvcache.md"),
+        kv=KvLaw(
+            element,
+            _pools(geometry, element, tokens),
+            spare_tokens=tokens,  # `loading.kv_tokens` asks for one block more in each sequence
+            most_tokens=pool_limits(runtime)[0],
+            source="TensorRT-LLM docs/source/features/kvcache.md",
+        ),
         weights=WeightLaw(matrix, 32 if half == "fp32" else 16, 32 if half == "fp32" else 16),
         weight_copies=1,
         activation_bytes=4 if half == "fp32" else 2,
