@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -209,23 +210,30 @@ def few(name: str) -> Iterator[str]:
 
 
 def columns(names: str) -> Iterator[str]:
-    """The quality columns of every engine of some runs, with 95 % intervals where they are means over items."""
-    rows = []
-    sets: dict[str, str] = {}
+    """The quality columns of every engine of some runs, with 95 % intervals where they are means over items.
+
+    Metrics of one engine may come from several of the runs; of those that two of them have, the first one's count.
+    """
+    found: dict[str, dict[str, QualityEntry]] = {}
+    owners: dict[str, tuple[str, str]] = {}
     for name in names.split():
         record = RunRecord.model_validate_json((RECORDS / "records" / name / "run.json").read_bytes())
-        found: dict[str, dict[str, QualityEntry]] = {}
+        owners |= {built.id: (record.model.name, built.backend) for built in record.engines}
         for entry in record.quality:
-            found.setdefault(entry.engine, {})[entry.metric] = entry
-        for engine, entries in found.items():
-            row = [engine, *_figures(entries)] if {"summaries", "perplexity"} <= entries.keys() else []
-            if row and row not in rows:  # the reference is in the runs of several engines
-                rows.append(row)
-        for entry in record.quality:
-            if entry.data is not None and entry.metric in ("letters", "cloze", "summaries", "perplexity"):
-                kind = f"{record.model.name}, {entry.metric}"
+            found.setdefault(entry.engine, {}).setdefault(entry.metric, entry)
+    shown = {engine: entries for engine, entries in found.items() if {"summaries", "perplexity"} <= entries.keys()}
+    rows = [[engine, *_figures(entries)] for engine, entries in shown.items()]
+    sets: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for metric in ("perplexity", "letters", "cloze", "summaries"):
+        for engine, entries in shown.items():
+            entry = entries.get(metric)
+            if entry is not None and entry.data is not None:
                 shots = f", {entry.data.shots}-shot" if entry.data.shots else ""
-                sets[kind] = f"{len(entry.items)} of {entry.data.name} (sha256 {entry.data.digest[:12]}){shots}"
+                digest = entry.data.digest[:12]
+                file = re.split("[/:]", entry.data.name)[-1]
+                what = f"{len(entry.items)} of {file} (sha256 {digest}){shots}"
+                model, backend = owners[engine]
+                sets.setdefault((model, metric), {}).setdefault(what, []).append(backend)
     heads = [
         "engine",
         "letters %",
@@ -241,15 +249,17 @@ def columns(names: str) -> Iterator[str]:
     ]
     yield from _table([*heads, "KLD"], rows)
     yield ""
-    yield from (f"- {kind}: {what}." for kind, what in sets.items())
+    for (model, metric), used in sorted(sets.items(), key=lambda item: item[0][0], reverse=True):
+        told = (what if len(used) == 1 else f"{', '.join(dict.fromkeys(by))}: {what}" for what, by in used.items())
+        yield f"- {model}, {metric}: {'; '.join(told)}."
 
 
 def _figures(entries: Entries) -> Iterator[str]:
-    letters, cloze = entries.get("letters"), entries["cloze"]
+    letters, cloze = entries.get("letters"), entries.get("cloze")
     yield "–" if letters is None else _share(letters, "acc")
     yield "–" if letters is None else f"{100 * letters.scores['accuracy_calibrated']:.1f}"
     yield "–" if letters is None else f"{100 * letters.scores['ties']:.1f}"
-    yield _share(cloze, "acc_norm")
+    yield "–" if cloze is None else _share(cloze, "acc_norm")
     for column in ("rouge1", "rouge2", "rougeL", "rougeLsum"):
         yield f"{100 * entries['summaries'].scores[column]:.1f}"
     yield f"{entries['similarity'].scores['bleu']:.1f}" if "similarity" in entries else "–"
