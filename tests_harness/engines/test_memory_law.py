@@ -103,6 +103,7 @@ def test_tensorrt_has_a_pool_for_each_window_and_number_of_kv_heads():
     [
         (TensorRtRuntime(), 4 * (1024 // 32 + 1)),  # a spare block in each sequence
         (TensorRtRuntime(kv_cache_tokens=5000), 156),
+        (TensorRtRuntime(kv_cache_bytes=1), 0),  # too small for any block, not unlimited
         (TensorRtRuntime(kv_cache_bytes=200 * 32 * 10 * 512 * 2 + 1), 200),
         (TensorRtRuntime(kv_cache_tokens=5000, kv_cache_bytes=200 * 32 * 10 * 512 * 2), 156),
     ],

@@ -164,9 +164,9 @@ def memory_law(
 def pool_bytes(law: KvLaw, spec: EngineSpec, runtime: RuntimeSpec) -> int:
     """Bytes of the KV pool that an engine is loaded with: as its runtime asks, or what its largest batch needs."""
     pool = law.pools[0]
-    asked = [runtime.kv_cache_bytes // pool.block_bytes, law.most_tokens // pool.block_tokens]
-    if any(asked):
-        return min(blocks for blocks in asked if blocks) * pool.block_bytes
+    limits = (runtime.kv_cache_bytes, pool.block_bytes), (law.most_tokens, pool.block_tokens)
+    if asked := [most // size for most, size in limits if most]:
+        return min(asked) * pool.block_bytes
     return law.bytes(spec.max_batch_size, spec.max_input_len + spec.max_output_len + law.spare_tokens)
 
 

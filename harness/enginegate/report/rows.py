@@ -220,7 +220,7 @@ def _row(
 def _speedup_over(record: RunRecord, engine: str, workload: str) -> str:
     for verdict in record.verdicts:
         if (verdict.engine, verdict.workload, verdict.metric) == (engine, workload, "speedup") and verdict.is_raced:
-            return str(verdict.inputs["against"]["base"])
+            return str(verdict.inputs["against"].get("base", ""))
     return next((arena.reference for arena in record.arenas if arena.workload == workload), "")
 
 
