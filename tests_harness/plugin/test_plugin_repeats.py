@@ -68,6 +68,7 @@ def test_a_session_that_dies_keeps_the_last_attempt(suite):
     assert attempt.errors == ["failed beside its verdict: the first time"]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("again", [False, True])
 def test_verdicts_and_errors_of_an_earlier_attempt_are_forgotten(suite, again):
     """They stayed: the record had two verdicts of one test, and was partial for an error that did not last."""

@@ -60,6 +60,7 @@ def test_quality_tests_share_engines_and_end_in_one_record(fresh, monkeypatch):
     assert texts.metrics["summaries"].answers.keys() == {"toy-fake-bf16", "toy-fake-int8_wo"}, "of both workers"
 
 
+@pytest.mark.heavy
 def test_perf_tests_are_refused_and_a_worker_that_crashes_leaves_a_partial_record(suite):
     suite.prepare("Deadly", precision="int4_wo")
     result = suite.run_apart(
