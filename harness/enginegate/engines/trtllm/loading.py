@@ -9,16 +9,18 @@ from enginegate.core.errors import EngineError, edge
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.trtllm.options import pool_limits
 
+#: Blocks that each sequence of the largest batch gets besides: speculation and the sampler write ahead into them.
+SPARE_BLOCKS = 1
+
 
 def kv_tokens(spec: EngineSpec, runtime: RuntimeSpec, per_token: int, block: int) -> int:
     """Tokens of the KV pool, in whole blocks: what was asked in bytes or tokens (the smaller), else the largest batch.
 
-    Each sequence of the largest batch gets one spare block, which speculation and the sampler write ahead into.
     A number of tokens, not a share of the GPU's free memory, which depends on who else uses it.
     Raises EngineError where not one sequence fits.
     """
     length = spec.max_input_len + spec.max_output_len
-    blocks = -(-length // block) + 1
+    blocks = -(-length // block) + SPARE_BLOCKS
     tokens, _ = pool_limits(runtime)
     asked = [limit for limit in (runtime.kv_cache_bytes // per_token, tokens) if limit]
     if not asked:

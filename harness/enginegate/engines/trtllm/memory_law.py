@@ -10,13 +10,14 @@ from __future__ import annotations
 from enginegate.core.specs import EngineSpec, RuntimeSpec
 from enginegate.engines.checkpoint import Geometry
 from enginegate.engines.memory_law import KvLaw, KvPool, MemoryLaw, WeightLaw, refuse_format, refuse_kind
+from enginegate.engines.trtllm.loading import SPARE_BLOCKS
 from enginegate.engines.trtllm.options import pool_limits
 from enginegate.models.attention import AttentionKind
 
 #: Bits of an element; NVFP4 has an 8-bit scale for 16 elements. int8 and fp8 have one scale for a whole layer.
 _BITS = {"fp32": 32.0, "fp16": 16.0, "bf16": 16.0, "fp8": 8.0, "int8": 8.0, "nvfp4": 4.5}
 FORMATS = tuple(_BITS)
-#: Tokens in a block where the runtime names no other number.
+#: Tokens in a block where the runtime names no other number; upstream's own default.
 TOKENS_PER_BLOCK = 32
 _MATRIX_BITS = {"fp32": 32, "fp16": 16, "bf16": 16, "fp8": 8, "int8_wo": 8, "w8a8_sq": 8, "nvfp4": 4.5}
 
@@ -34,7 +35,7 @@ def memory_law(spec: EngineSpec, runtime: RuntimeSpec, geometry: Geometry, kv_fo
         kv=KvLaw(
             element,
             _pools(geometry, element, tokens),
-            spare_tokens=tokens,  # `loading.kv_tokens` asks for one block more in each sequence
+            spare_tokens=SPARE_BLOCKS * tokens,
             most_tokens=pool_limits(runtime)[0],
             source="TensorRT-LLM docs/source/features/kvcache.md",
         ),

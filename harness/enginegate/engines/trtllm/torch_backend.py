@@ -20,7 +20,7 @@ from enginegate.engines.trtllm.child import build_in_child
 from enginegate.engines.trtllm.contract import Api
 from enginegate.engines.trtllm.engine import TensorRtEngine
 from enginegate.engines.trtllm.loading import kv_tokens, loading
-from enginegate.engines.trtllm.memory_law import memory_law
+from enginegate.engines.trtllm.memory_law import TOKENS_PER_BLOCK, memory_law
 from enginegate.engines.trtllm.options import (
     DRAFT_TOKENS,
     TensorRtOptions,
@@ -36,8 +36,6 @@ from enginegate.models.vocabulary import vocabulary_size
 
 #: Tokens that one scheduling step takes at most; upstream's own default.
 _STEP_TOKENS = 8192
-#: Upstream's own block size.
-_BLOCK = 32
 _NGRAM_SIZE = 3
 #: The suite's names of what ``llm.args.speculative_config`` may be, by its class.
 _SPECULATIONS = {"NoneType": "none", "NGramDecodingConfig": "ngram", "DraftTargetDecodingConfig": "draft"}
@@ -99,7 +97,7 @@ class TensorRtTorchBackend:
         shape = Geometry.of(config)
         activations = algorithm_name(TORCH, None, _dtype(spec, config))
         per_token = kv_bytes_per_token(shape, activations if runtime.kv_precision == "auto" else runtime.kv_precision)
-        block = runtime.tokens_per_block or _BLOCK
+        block = runtime.tokens_per_block or TOKENS_PER_BLOCK
         length = spec.max_input_len + spec.max_output_len
         tokens = kv_tokens(spec, runtime, per_token, block)
         cache: dict[str, Any] = {
@@ -238,8 +236,9 @@ def _check_runtime(spec: EngineSpec, runtime: RuntimeSpec, api: Api) -> None:
         refused.append(f"queue_order {runtime.queue_order} (it is fcfs)")
     if runtime.activation_precision != "auto":
         refused.append(f"activation_precision {runtime.activation_precision} (it is the checkpoint's)")
-    if runtime.tokens_per_block not in (None, _BLOCK) and not api.takes("KvCacheConfig", "tokens_per_block"):
-        refused.append(f"tokens_per_block {runtime.tokens_per_block} (TensorRT-LLM {api.version} fixes it at {_BLOCK})")
+    if runtime.tokens_per_block not in (None, TOKENS_PER_BLOCK) and not api.takes("KvCacheConfig", "tokens_per_block"):
+        fixed = f"TensorRT-LLM {api.version} fixes it at {TOKENS_PER_BLOCK}"
+        refused.append(f"tokens_per_block {runtime.tokens_per_block} ({fixed})")
     if refused:
         raise CapabilityError(f"{spec.id}: backend trtllm-torch has no {', '.join(refused)}", "drop it")
 
